@@ -1,0 +1,44 @@
+/* Every bound of Millrace, with its unit and reason. A setting may lower or raise a DEFAULT up to
+ * its MAX; the others are fixed. Sources: reliability catalogue 4.3, CloudEvents 1.0 section 1.4. */
+#ifndef MR_CORE_LIMITS_H
+#define MR_CORE_LIMITS_H
+
+#define MR_KIB 1024u
+#define MR_MIB (1024u * 1024u)
+
+/* Events. CloudEvents asks intermediaries for at least 64 KiB. */
+#define MR_EVENT_SIZE_DEFAULT (1u * MR_MIB)
+#define MR_EVENT_SIZE_MAX (3u * MR_MIB) /* an event and its records must fit one log group */
+#define MR_EVENT_ATTRS_SIZE_MAX (64u * MR_KIB)
+#define MR_EVENT_ATTRS_MAX 64u
+#define MR_ATTR_NAME_SIZE_MAX 64u
+#define MR_BATCH_EVENTS_MAX 1000u
+#define MR_BATCH_SIZE_MAX (8u * MR_MIB)
+#define MR_JSON_DEPTH_MAX 128u
+
+/* Configuration. */
+#define MR_CONFIG_SIZE_MAX (8u * MR_MIB) /* 10 000 subscriptions are about 2 MiB */
+#define MR_CONFIG_DEPTH_MAX 32u
+#define MR_CONFIG_ERRORS_MAX 100u
+#define MR_NAME_SIZE_MAX 64u
+#define MR_SUBSCRIPTIONS_MAX 100000u
+#define MR_TARGETS_MAX 4096u
+#define MR_SOURCES_MAX 1024u
+#define MR_FILTER_DEPTH_MAX 16u
+#define MR_FILTER_NODES_MAX 1000u
+
+/* Deliveries. */
+#define MR_HOPS_MAX_DEFAULT 16u
+#define MR_RETRY_STEPS_MAX 64u
+#define MR_ERROR_TEXT_MAX 512u   /* of one attempt, after control bytes are stripped */
+#define MR_STDERR_TAIL_MAX 4096u /* last bytes of a worker's stderr kept with an attempt */
+#define MR_EMITTED_MAX 100u      /* events one verdict may emit */
+
+/* Workers and HTTP. */
+#define MR_FRAME_SIZE_MAX (8u * MR_MIB) /* one line of the worker protocol, base64 data included */
+#define MR_RESPONSE_SIZE_MAX (1u * MR_MIB)
+#define MR_HTTP_HEADER_SIZE_MAX (32u * MR_KIB)
+#define MR_HTTP_CONNECTIONS_MAX 4096u
+#define MR_INSTANCES_MAX 1024u
+
+#endif

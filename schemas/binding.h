@@ -1,0 +1,84 @@
+/* Protocol bindings: HTTP (digest section 3) and MQTT (section 6), both ways, pure functions.
+ *
+ * A message is protocol-neutral here: named text fields plus a body. The connectors fill it from
+ * their library and send what comes back; `millrace normalise` does the same with files. Kafka and
+ * AMQP will use the same struct. */
+#ifndef MR_SCHEMAS_BINDING_H
+#define MR_SCHEMAS_BINDING_H
+
+#include "schemas/event.h"
+
+enum mr_mode {
+    MR_MODE_BINARY = 0,
+    MR_MODE_STRUCTURED,
+    MR_MODE_BATCH,
+};
+
+struct mr_field {
+    struct mr_bytes name;
+    struct mr_bytes value;
+};
+
+/* A decoded message's events. Release with mr_events_release(). */
+struct mr_events {
+    struct mr_event **events; /* owned, one reference each; NULL when count is 0 */
+    uint32_t count;
+};
+void mr_events_release(struct mr_events *events);
+
+/* An encoded message; all memory lies in the buffers. */
+struct mr_message {
+    struct mr_buf text;      /* names and values of the fields, NUL-terminated each */
+    struct mr_field *fields; /* owned array; slices into text (valid once encoding is done) */
+    uint32_t field_count;
+    struct mr_bytes content_type; /* empty when none; slice into text; not among the fields */
+    struct mr_buf body;
+    bool has_body; /* false: the event has no data (Kafka: a null value) */
+};
+void mr_message_init(struct mr_message *message);
+void mr_message_release(struct mr_message *message);
+
+/** HTTP headers (names in any case; may repeat; content-type among them) and body to events.
+ * @return MR_OK (binary and structured: one event; batch: 0..n);
+ * MR_E_NOT_CLOUDEVENT: binary mode without the four required headers;
+ * MR_E_UNSUPPORTED: an event format we do not know (HTTP 415) or another specversion (HTTP 400:
+ * the problem says which; *ret_format_unknown tells them apart);
+ * MR_E_INVALID, MR_E_TOO_BIG, MR_E_NOMEM */
+MR_MUST_USE enum mr_status mr_http_decode(const struct mr_field *headers, uint32_t header_count,
+                                          struct mr_bytes body, size_t size_max,
+                                          struct mr_events *ret_events, bool *ret_format_unknown,
+                                          struct mr_problem *problem);
+
+/** One event to HTTP headers (ce-… percent-encoded) and body, or structured JSON. */
+MR_MUST_USE enum mr_status mr_http_encode(struct mr_bytes record, enum mr_mode mode,
+                                          struct mr_message *message);
+
+struct mr_mqtt_message {
+    int version; /* 4 = 3.1.1, 5 = 5.0 */
+    struct mr_bytes topic;
+    struct mr_bytes content_type; /* MQTT 5 property; empty when absent */
+    const struct mr_field *user_properties;
+    uint32_t user_property_count;
+    struct mr_bytes payload;
+    bool retained;
+};
+
+/** An MQTT message that is a CloudEvent. @return MR_E_NOT_CLOUDEVENT for plain telemetry */
+MR_MUST_USE enum mr_status mr_mqtt_decode(const struct mr_mqtt_message *message, size_t size_max,
+                                          struct mr_event **ret_event, struct mr_problem *problem);
+
+/** Plain telemetry wrapped (digest 13.4 and 13.10): type org.mqtt.message, source
+ * /mqtt/<broker>/<topic>, subject the topic, id as given, time the receive time, data the payload
+ * (datacontenttype from the property, else application/json when it is one JSON value, else
+ * text/plain; charset=utf-8 when UTF-8, else application/octet-stream), extension retained=true.
+ * @param broker the source's name; @param id unique per message */
+MR_MUST_USE enum mr_status mr_mqtt_wrap(const struct mr_mqtt_message *message,
+                                        struct mr_bytes broker, struct mr_bytes id,
+                                        uint64_t received_wall_ns, size_t size_max,
+                                        struct mr_event **ret_event, struct mr_problem *problem);
+
+/** One event to MQTT: user properties with bare names (version 5 binary), else structured JSON. */
+MR_MUST_USE enum mr_status mr_mqtt_encode(struct mr_bytes record, int version, enum mr_mode mode,
+                                          struct mr_message *message);
+
+#endif
