@@ -1,0 +1,274 @@
+/* The bus: the deterministic core. It sequences events, keeps the state of every delivery and
+ * decides; it makes no system call, starts no thread and reads no clock.
+ *
+ * Whoever drives it (millrace/engine.c, tests/sim/) gives it inputs with the time they came, and
+ * performs its outputs through struct mr_bus_ports:
+ *
+ *     mr_bus_ingest(), mr_bus_answer(), mr_bus_io_done(), …   any number of inputs, then
+ *     mr_bus_step()                                           dispatches, starts the next write
+ *     mr_bus_next_timer()                                     when it wants to be stepped again
+ *
+ * All calls from one thread. Ports are called inside inputs and steps and must not call back.
+ *
+ * Time. struct mr_now is data. Ages and due times run on the log clock: it moves with monotonic
+ * progress within a boot and by the wall clock between boots; a wall-clock jump beyond an hour
+ * against it freezes expiry until mr_bus_clock_accept(). Log clock values read like wall time. */
+#ifndef MR_BUS_BUS_H
+#define MR_BUS_BUS_H
+
+#include "bus/logread.h"
+#include "core/clock.h"
+#include "core/rng.h"
+
+struct mr_bus;
+
+struct mr_bus_ports {
+    void *context;
+    /* Perform with mr_log_perform(), then give back with mr_bus_io_done(). */
+    void (*io)(void *context, struct mr_log_request *request);
+    /* Ownership moves; comes back through mr_bus_answer(). handout->target is a target id. */
+    void (*handout)(void *context, struct mr_handout *handout);
+    void (*cancel)(void *context, uint32_t target, uint32_t subscription, uint64_t offset,
+                   uint32_t fence);
+    /* The batch is durable or refused: ownership goes back to its source. */
+    void (*batch_done)(void *context, struct mr_batch *batch);
+    /* What waits for a target, told once a step when it changed. */
+    void (*demand)(void *context, uint32_t target, uint64_t queued, uint64_t oldest_age_ns);
+    /* Sources should hold back (true) or go on: log or disk is short. Batches are refused
+     * meanwhile with MR_E_DISK_LOW. */
+    void (*slow)(void *context, bool slow);
+    /* Something a person must know: lost events, faulty log, clock jump. */
+    void (*alarm)(void *context, const char *text);
+};
+
+struct mr_bus_options {
+    struct mr_log_options log;
+    uint64_t memory_state;   /* bytes of all delivery state */
+    uint64_t seed;           /* jitter, salts */
+    uint32_t first_segment_size; /* bytes of the first segment after a start: small, so that the
+                                    start is quick; 0 = segment_size */
+    uint32_t group_size_soft; /* bytes at which a group takes no more batches; 0 = 1 MiB */
+    uint32_t ahead;          /* attempts logged beyond a target's capacity, so that a freed slot
+                                is refilled without waiting for the disk; 0 = 32 */
+    uint64_t mark_after_ns;  /* idle spell after which a mark is written; 0 = 200 ms */
+};
+
+/* What opening found. */
+struct mr_bus_opened {
+    uint64_t events;         /* next offset - 1 */
+    uint64_t groups_folded;
+    uint64_t interrupted;    /* deliveries that were in flight */
+    uint64_t lost_events;    /* offsets named lost by rot, at this start */
+    bool torn;               /* a torn tail was cut */
+    bool from_checkpoint;
+    uint64_t tail_bytes;     /* read behind the checkpoint */
+};
+
+/** Opens the log in @p io (exclusively: the caller holds its lock), recovers, and leaves the bus
+ * ready. Blocks on @p io, for this call alone; a new log is begun when the directory is empty.
+ * Appending goes to a new segment: what was torn is never written over.
+ * @param ports borrowed; copied
+ * @return MR_E_UNSUPPORTED (later version), MR_E_CORRUPT (names what and `log verify`), MR_E_IO,
+ * MR_E_NOMEM; nothing was changed on disk then */
+MR_MUST_USE enum mr_status mr_bus_open(struct mr_io *io, const struct mr_bus_options *options,
+                                       const struct mr_bus_ports *ports, struct mr_now now,
+                                       struct mr_bus **ret_bus, struct mr_bus_opened *ret_opened,
+                                       struct mr_problem *problem);
+
+/** Frees everything. Requests, batches and hand-outs outside are the driver's to give back first
+ * (or to free, in a simulated crash). */
+void mr_bus_destroy(struct mr_bus *bus);
+
+/** Takes a new configuration: subscriptions keep their state by name; removed ones keep theirs for
+ * 7 days; names and the snapshot are logged with the next group.
+ * @param config, router borrowed: outlive the next configure (or destroy)
+ * @return MR_E_NOMEM: the old one stays */
+MR_MUST_USE enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
+                                            const struct mr_config *config,
+                                            const struct mr_router *router, uint64_t generation);
+
+/* Stable ids, given by name, for ever the same in one log. UINT32_MAX: not known. */
+uint32_t mr_bus_source_id(const struct mr_bus *bus, const char *name);
+uint32_t mr_bus_target_id(const struct mr_bus *bus, const char *name);
+uint32_t mr_bus_subscription_id(const struct mr_bus *bus, const char *name);
+
+/* --- inputs ----------------------------------------------------------------------------------- */
+
+/** A batch of events; matched by the generation it names, else matched again here. Comes back
+ * through ports.batch_done, at once when it is refused. batch->source is a source id. */
+void mr_bus_ingest(struct mr_bus *bus, struct mr_now now, struct mr_batch *batch);
+
+/** A hand-out with its answer; freed here. Stale ones (fence) are recorded, not applied. */
+void mr_bus_answer(struct mr_bus *bus, struct mr_now now, struct mr_handout *handout);
+
+/** Extends a lease. Unknown ones are ignored. */
+void mr_bus_heartbeat(struct mr_bus *bus, struct mr_now now, uint32_t subscription,
+                      uint64_t offset, uint32_t fence);
+
+/** @p target takes up to @p slots hand-outs at once. */
+void mr_bus_capacity(struct mr_bus *bus, struct mr_now now, uint32_t target, uint32_t slots);
+
+/** A request was performed; freed (or kept for reuse) here. */
+void mr_bus_io_done(struct mr_bus *bus, struct mr_now now, struct mr_log_request *request);
+
+/** Free and total bytes of the log's disk, told now and then. */
+void mr_bus_disk(struct mr_bus *bus, struct mr_now now, uint64_t free_bytes, uint64_t total_bytes);
+
+/** Timers, dispatch, next write. To be called after inputs and when mr_bus_next_timer() is due. */
+void mr_bus_step(struct mr_bus *bus, struct mr_now now);
+
+/** The monotonic time at which a step is wanted even without input; UINT64_MAX: none. */
+uint64_t mr_bus_next_timer(const struct mr_bus *bus);
+
+/** No new hand-outs; answers and settles go on. For a clean stop. */
+void mr_bus_drain(struct mr_bus *bus, bool drain);
+/** Nothing in flight with a target and nothing un-durable. */
+bool mr_bus_is_quiet(const struct mr_bus *bus);
+
+/* --- operator actions (each is a record, written with its effect) ----------------------------- */
+
+/** Logs @p json as who did what; call before the action. */
+MR_MUST_USE enum mr_status mr_bus_log_action(struct mr_bus *bus, const char *json);
+MR_MUST_USE enum mr_status mr_bus_pause(struct mr_bus *bus, uint32_t subscription, bool paused);
+/** A dead letter or held delivery becomes ready again with a fresh budget of attempts.
+ * @return MR_E_NOT_FOUND; MR_E_CONFLICT: later events of its lane were handled already and
+ * @p out_of_order is false (@p ret_later says how many at least) */
+MR_MUST_USE enum mr_status mr_bus_redrive(struct mr_bus *bus, struct mr_now now,
+                                          uint32_t subscription, uint64_t offset,
+                                          bool out_of_order, uint64_t *ret_later);
+/** A dead letter leaves the queue; it stays counted as dead. */
+MR_MUST_USE enum mr_status mr_bus_purge(struct mr_bus *bus, uint32_t subscription,
+                                        uint64_t offset);
+void mr_bus_clock_accept(struct mr_bus *bus, struct mr_now now);
+
+/* --- questions -------------------------------------------------------------------------------- */
+
+enum mr_blocked_on {
+    MR_BLOCKED_NOTHING = 0,
+    MR_BLOCKED_LANE,
+    MR_BLOCKED_CONCURRENCY,
+    MR_BLOCKED_BREAKER,
+    MR_BLOCKED_NO_INSTANCE,
+    MR_BLOCKED_BACKOFF,
+    MR_BLOCKED_PAUSED,
+    MR_BLOCKED_HELD,
+    MR_BLOCKED_MEMORY,
+    MR_BLOCKED_DISK,
+    MR_BLOCKED_RAMP,    /* after a start, released through the ramp */
+    MR_BLOCKED_REMOVED, /* the subscription or its target is not configured now */
+    MR_BLOCKED_MAX,
+};
+const char *mr_blocked_text(enum mr_blocked_on b); /* "lane head", "concurrency", … */
+
+/* The conservation equation, per subscription: matched = the sum of all the others. */
+struct mr_counts {
+    uint64_t matched;
+    uint64_t done;
+    uint64_t dead;
+    uint64_t dropped;
+    uint64_t expired;
+    uint64_t lost;
+    uint64_t held;
+    uint64_t waiting; /* ready, waiting, and on disk behind the window */
+    uint64_t in_flight;
+};
+
+struct mr_subscription_info {
+    uint32_t id;
+    const char *name;   /* borrowed until the next configure */
+    int64_t index;      /* in the present configuration; -1: removed */
+    struct mr_counts counts;
+    uint64_t behind;    /* of waiting: not in the window */
+    uint64_t window_bytes;
+    uint64_t dead_letters; /* in the queue now */
+    uint64_t attempts[MR_VERDICT_MAX]; /* answers since the start of the process, by verdict */
+    uint64_t oldest_age_ns; /* of what is not settled and in the window; 0: nothing */
+    uint64_t lanes;
+    bool paused;
+    bool live; /* its cursor is at the end of the log */
+    uint64_t blocked[MR_BLOCKED_MAX]; /* how many wait for what (walks the window) */
+};
+
+struct mr_target_info {
+    uint32_t id;
+    const char *name;
+    uint32_t slots;
+    uint32_t in_flight;
+    uint64_t queued;
+    bool breaker_open;
+    uint64_t breaker_until_mono_ns;
+};
+
+struct mr_delivery_info {
+    enum mr_state state;
+    enum mr_blocked_on blocked_on;
+    uint64_t due_log_ns;  /* back-off until; 0 none */
+    uint32_t attempts;
+    uint32_t refusals;
+    uint32_t interruptions;
+    uint32_t fence;
+    uint64_t started_wall_ns; /* in flight: since */
+    uint64_t lane;
+};
+
+struct mr_dead_letter {
+    uint64_t offset;
+    uint64_t event_position;  /* of the EVENT record */
+    uint64_t record_position; /* of the DEAD record */
+    uint64_t died_log_ns;
+    uint32_t attempts;
+    uint64_t lane;
+};
+
+struct mr_bus_status {
+    uint64_t next_offset;
+    uint64_t next_sequence;
+    uint64_t durable_sequence;
+    uint64_t log_bytes;      /* of all segments */
+    uint64_t segments;
+    uint64_t spare_segments;
+    uint64_t oldest_position;
+    uint64_t durable_position; /* everything before it can be read from the files */
+    uint64_t state_bytes;
+    uint64_t cache_bytes;
+    uint64_t lost_events;    /* since the log began */
+    uint64_t groups_written; /* since start */
+    uint64_t bytes_written;
+    uint64_t late_answers;
+    uint64_t unmatched;      /* events that matched nothing, since start */
+    uint64_t checkpoints;
+    bool faulty;
+    bool slow;
+    bool clock_frozen;
+    uint64_t log_ns;
+};
+
+uint32_t mr_bus_subscription_count(const struct mr_bus *bus);
+/** @param id 0..count-1 */
+void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint32_t id,
+                              struct mr_subscription_info *ret_info);
+uint32_t mr_bus_target_count(const struct mr_bus *bus);
+void mr_bus_target_info(const struct mr_bus *bus, uint32_t id, struct mr_target_info *ret_info);
+uint32_t mr_bus_source_count(const struct mr_bus *bus);
+const char *mr_bus_source_name(const struct mr_bus *bus, uint32_t id);
+/** The last cursor logged for a source, or NULL; borrowed until the next input. */
+const char *mr_bus_source_cursor(const struct mr_bus *bus, uint32_t id);
+void mr_bus_status(const struct mr_bus *bus, struct mr_bus_status *ret_status);
+/** @return MR_E_NOT_FOUND when it is not in the window (settled, or behind) */
+MR_MUST_USE enum mr_status mr_bus_delivery_info(const struct mr_bus *bus, struct mr_now now,
+                                                uint32_t subscription, uint64_t offset,
+                                                struct mr_delivery_info *ret_info);
+/** Calls @p fn for each dead letter of @p subscription in order of offset until it returns false. */
+void mr_bus_dead_letters(const struct mr_bus *bus, uint32_t subscription,
+                         bool (*fn)(void *context, const struct mr_dead_letter *letter),
+                         void *context);
+/** Aborts with the reason when an invariant does not hold: counts against structures, lists,
+ * heap, lanes, conservation. For the simulation (each step) and debug builds. */
+void mr_bus_check(const struct mr_bus *bus);
+/** Whether matched = done + dead + … holds for every subscription, from the counters alone: what
+ * a scrape checks. @param[out] ret_subscription the first that does not */
+bool mr_bus_conserves(const struct mr_bus *bus, uint32_t *ret_subscription);
+/** A hash of the whole delivery state, for the determinism check. */
+uint64_t mr_bus_state_hash(const struct mr_bus *bus);
+
+#endif
