@@ -1,0 +1,85 @@
+/* The administrative interface: HTTP API /api/v1 on the Unix socket in data_dir, and /livez,
+ * /readyz, /metrics on the ingest listener. It keeps no state of its own: every answer is asked
+ * from the engine through struct mr_admin_host, or read from the log files.
+ *
+ * Requests arrive on the listener's thread and are executed one after another on one thread of the
+ * admin's own, which may block; /livez is answered at once. */
+#ifndef MR_ADMIN_ADMIN_H
+#define MR_ADMIN_ADMIN_H
+
+#include "bus/bus.h"
+#include "connectors/connector.h"
+#include "connectors/http/listener.h"
+
+struct mr_admin_host;
+
+/* A source or target instance with its configured identity, as the engine lists it. */
+struct mr_admin_instance {
+    const char *name; /* borrowed during the callback */
+    const char *kind; /* "http", "process", … */
+    bool is_source;
+    bool is_worker;
+    bool paused;
+    uint32_t id; /* source or target id of the bus */
+    uint64_t events;         /* source: accepted since start */
+    uint64_t rejected;       /* source: ingest dead letters since start */
+    struct mr_health health;
+};
+
+struct mr_admin_host_ops {
+    /* Runs @p fn on the bus thread between two steps and returns when it has run. Not from the bus
+     * thread. @return MR_E_CLOSED while the engine stops: @p fn did not run */
+    enum mr_status (*call)(struct mr_admin_host *host,
+                           void (*fn)(void *argument, struct mr_bus *bus, struct mr_now now),
+                           void *argument);
+    /* The configuration in force, kept alive until release. */
+    const struct mr_config *(*config)(struct mr_admin_host *host, const struct mr_router **ret_router);
+    void (*config_release)(struct mr_admin_host *host, const struct mr_config *config);
+    void (*instances)(struct mr_admin_host *host,
+                      void (*fn)(void *context, const struct mr_admin_instance *instance),
+                      void *context);
+    /* Pauses or resumes the source called @p name. */
+    enum mr_status (*pause_source)(struct mr_admin_host *host, const char *name, bool paused);
+    /* Loads the configuration again, all or nothing. Appends the difference as JSON:
+     * {"changed":bool,"applied":bool,"sources":{"added":[…],"removed":[…],"changed":[…]},…,
+     *  "subscriptions":{…, with "waiting": deliveries each touches}}.
+     * MR_E_INVALID: @p problem holds every error as lines. */
+    enum mr_status (*reload)(struct mr_admin_host *host, bool dry_run, struct mr_buf *out,
+                             struct mr_buf *problem);
+    /* Submits a batch on behalf of @p source (its name; NULL: the first source, or the built-in
+     * source "send" when there is none). Comes back through batch->reply. */
+    enum mr_status (*submit)(struct mr_admin_host *host, const char *source,
+                             struct mr_batch *batch, struct mr_problem *problem);
+    /* Copies of events as they become durable, for `tail`: @p fn is called on the bus thread with a
+     * borrowed record and must not block. 0 on failure. */
+    uint64_t (*tail_add)(struct mr_admin_host *host,
+                         void (*fn)(void *context, uint64_t offset, uint32_t source,
+                                    struct mr_bytes record),
+                         void *context);
+    void (*tail_remove)(struct mr_admin_host *host, uint64_t handle);
+    bool (*is_ready)(struct mr_admin_host *host, char *why_not, size_t size);
+    void (*request_stop)(struct mr_admin_host *host);
+};
+
+struct mr_admin_host {
+    const struct mr_admin_host_ops *ops;
+    const char *log_dir;   /* to open a read-only mr_io on */
+    const char *data_dir;
+    uint64_t started_wall_ns;
+    struct mr_now opened_at;
+    struct mr_bus_opened opened; /* what recovery found */
+};
+
+struct mr_admin;
+
+/** Adds its routes to @p socket_listener (everything) and @p ingest_listener (livez, readyz,
+ * metrics; may be NULL). Both borrowed, outlive the admin. Starts its thread. */
+MR_MUST_USE enum mr_status mr_admin_create(struct mr_admin_host *host,
+                                           struct mr_http_listener *socket_listener,
+                                           struct mr_http_listener *ingest_listener,
+                                           struct mr_admin **ret_admin,
+                                           struct mr_problem *problem);
+/** Removes the routes, answers what is queued with 503, joins. */
+void mr_admin_destroy(struct mr_admin *admin);
+
+#endif
