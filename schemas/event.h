@@ -5,7 +5,7 @@
  *
  *     0   u32 size        of the whole record, header included
  *     4   u16 attributes  how many
- *     6   u16 flags       MR_EVENT_HAS_DATA, MR_EVENT_DATA_BINARY
+ *     6   u16 flags       MR_EVENT_HAS_DATA, MR_EVENT_DATA_BINARY, MR_EVENT_DATA_JSON
  *     8   u32 data_at     where the data begins; attributes lie between 16 and here
  *    12   u32 data_size   0 when there is none
  *    16   attributes, each: u16 name_size, u8 type, u8 0, u32 value_size, name, value
@@ -16,7 +16,8 @@
  * section 3.1) with the type they had; from transports without types everything is STRING.
  *
  * Data under a JSON type (or under none, from the JSON format) is the JSON text itself; otherwise
- * the raw bytes. MR_EVENT_DATA_BINARY remembers that it came as data_base64. */
+ * the raw bytes. MR_EVENT_DATA_BINARY remembers that it came as data_base64, MR_EVENT_DATA_JSON that
+ * the data was found to be one JSON value, so that nobody has to look again. */
 #ifndef MR_SCHEMAS_EVENT_H
 #define MR_SCHEMAS_EVENT_H
 
@@ -29,10 +30,14 @@
 
 #define MR_EVENT_HEADER_SIZE 16u
 #define MR_EVENT_ATTR_HEADER_SIZE 8u
+/* Room beyond MR_EVENT_ATTRS_MAX for what Millrace itself adds to an event with
+ * mr_event_with_attr(), so that a full event can still be dead-lettered. */
+#define MR_EVENT_ATTRS_ADDED_MAX 32u
 
 enum mr_event_flags {
     MR_EVENT_HAS_DATA = 1,
     MR_EVENT_DATA_BINARY = 2,
+    MR_EVENT_DATA_JSON = 4, /* one JSON value under a JSON type (or none); set by the builder */
 };
 
 enum mr_attr_type {
@@ -89,8 +94,8 @@ struct mr_bytes mr_event_type(struct mr_bytes record);
 struct mr_bytes mr_event_value(struct mr_bytes record, const char *name);
 bool mr_event_has_data(struct mr_bytes record);
 struct mr_bytes mr_event_data(struct mr_bytes record);
-/** Whether the data is JSON text: datacontenttype is JSON (subtype json or suffix +json), or
- * absent and the data did not come as bytes. */
+/** Whether the data is one JSON value and says so: datacontenttype is JSON (subtype json or suffix
+ * +json), or absent and the data did not come as bytes. */
 bool mr_event_data_is_json(struct mr_bytes record);
 /** Whether @p media_type, parameters ignored, names JSON (case-insensitive). */
 bool mr_media_type_is_json(struct mr_bytes media_type);
