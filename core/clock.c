@@ -107,11 +107,17 @@ static bool take_digits(struct mr_bytes *text, size_t count, unsigned *ret)
 
 static bool take_char(struct mr_bytes *text, char c)
 {
-    if (text->size == 0 || (text->data[0] | 0x20) != (c | 0x20)) {
+    if (text->size == 0 || text->data[0] != (uint8_t)c) {
         return false;
     }
     *text = mr_bytes(text->data + 1, text->size - 1);
     return true;
+}
+
+/* Either case, letters only: folding punctuation would take a CR for a '-'. */
+static bool take_letter(struct mr_bytes *text, char lower, char upper)
+{
+    return take_char(text, lower) || take_char(text, upper);
 }
 
 static unsigned days_in_month(unsigned year, unsigned month)
@@ -140,12 +146,12 @@ bool mr_time_parse(struct mr_bytes text, int64_t *ret_ns)
 {
     unsigned year, month, day, hour, minute, second, ns = 0, zone_hour = 0, zone_minute = 0;
     if (!take_digits(&text, 4, &year) || !take_char(&text, '-') || !take_digits(&text, 2, &month) ||
-        !take_char(&text, '-') || !take_digits(&text, 2, &day) || !take_char(&text, 't') ||
-        !take_digits(&text, 2, &hour) || text.size == 0 || text.data[0] != ':') {
+        !take_char(&text, '-') || !take_digits(&text, 2, &day) ||
+        !take_letter(&text, 't', 'T') || !take_digits(&text, 2, &hour)) {
         return false;
     }
-    if (!take_char(&text, ':') || !take_digits(&text, 2, &minute) || text.size == 0 ||
-        text.data[0] != ':' || !take_char(&text, ':') || !take_digits(&text, 2, &second)) {
+    if (!take_char(&text, ':') || !take_digits(&text, 2, &minute) || !take_char(&text, ':') ||
+        !take_digits(&text, 2, &second)) {
         return false;
     }
     if (text.size > 0 && text.data[0] == '.') {
@@ -155,14 +161,14 @@ bool mr_time_parse(struct mr_bytes text, int64_t *ret_ns)
         }
     }
     int zone_sign = 1;
-    if (!take_char(&text, 'z')) {
+    if (!take_letter(&text, 'z', 'Z')) {
         if (text.size == 0 || (text.data[0] != '+' && text.data[0] != '-')) {
             return false;
         }
         zone_sign = text.data[0] == '-' ? -1 : 1;
         text = mr_bytes(text.data + 1, text.size - 1);
-        if (!take_digits(&text, 2, &zone_hour) || text.size == 0 || text.data[0] != ':' ||
-            !take_char(&text, ':') || !take_digits(&text, 2, &zone_minute)) {
+        if (!take_digits(&text, 2, &zone_hour) || !take_char(&text, ':') ||
+            !take_digits(&text, 2, &zone_minute)) {
             return false;
         }
     }
@@ -178,10 +184,9 @@ bool mr_time_parse(struct mr_bytes text, int64_t *ret_ns)
     }
     if (ret_ns != NULL) {
         int64_t total;
-        if (__builtin_mul_overflow(seconds, (int64_t)MR_SECOND, &total)) {
-            total = seconds < 0 ? INT64_MIN : INT64_MAX - (int64_t)MR_SECOND;
-        } else {
-            total += ns;
+        if (__builtin_mul_overflow(seconds, (int64_t)MR_SECOND, &total) ||
+            __builtin_add_overflow(total, (int64_t)ns, &total)) {
+            total = seconds < 0 ? INT64_MIN : INT64_MAX;
         }
         *ret_ns = total;
     }

@@ -14,15 +14,20 @@ uint64_t mr_hash_u64(uint64_t value)
     return value;
 }
 
+uint64_t mr_hash_end(uint64_t h)
+{
+    h = mr_hash_u64(h);
+    return h == 0 ? 1 : h;
+}
+
 uint64_t mr_hash(const void *data, size_t size)
 {
     const uint8_t *p = data;
-    uint64_t h = 0xcbf29ce484222325ull;
+    uint64_t h = MR_HASH_BEGIN;
     for (size_t i = 0; i < size; i++) {
-        h = (h ^ p[i]) * 0x100000001b3ull;
+        h = mr_hash_step(h, p[i]);
     }
-    h = mr_hash_u64(h);
-    return h == 0 ? 1 : h;
+    return mr_hash_end(h);
 }
 
 static uint32_t crc_table[8][256];

@@ -1,0 +1,68 @@
+/* The router: which subscriptions an event matches, and in which lane. A pure function of an
+ * immutable table and an event: no sockets, no threads, no clock; any thread may match.
+ *
+ * Filters are the CloudEvents Subscriptions dialects exact, prefix, suffix, all, any, not (digest
+ * section 11.2), compiled once into a match index so that the cost follows the matches, not the
+ * subscriptions: subscriptions are found by one of their necessary conditions (an exact type or
+ * source, else a prefix), and only those found run their program. Programs are flat arrays,
+ * bounded in size; nothing recurses on input. */
+#ifndef MR_ROUTER_ROUTER_H
+#define MR_ROUTER_ROUTER_H
+
+#include "config/config.h"
+#include "schemas/event.h"
+
+struct mr_router;
+
+struct mr_match {
+    uint32_t subscription; /* index in the configuration */
+    uint64_t lane;         /* hash of the ordering key; 0 = unordered */
+};
+
+struct mr_matches {
+    struct mr_match *items; /* owned */
+    uint32_t count;
+    uint32_t capacity;
+};
+
+void mr_matches_release(struct mr_matches *matches);
+
+/** Compiles every filter of @p config (hidden subscriptions are left out: they match nothing).
+ * @param config borrowed: outlives the router
+ * @param[out] ret_subscription index of the subscription that was refused
+ * @return MR_E_INVALID with the reason (unknown dialect, empty value, empty all/any, two members,
+ * too deep, too large), MR_E_UNSUPPORTED (dialects of a later release), MR_E_NOMEM */
+MR_MUST_USE enum mr_status mr_router_create(const struct mr_config *config,
+                                            struct mr_router **ret_router,
+                                            uint32_t *ret_subscription,
+                                            struct mr_problem *problem);
+void mr_router_destroy(struct mr_router *router);
+
+/** Fills @p matches (cleared first) in ascending order of subscription.
+ * @param source index of the source, or UINT32_MAX for events made by the bus itself
+ * @return MR_OK (also with no match), MR_E_NOMEM
+ * @thread any, concurrently; @p matches belongs to the caller */
+MR_MUST_USE enum mr_status mr_router_match(const struct mr_router *router, uint32_t source,
+                                           struct mr_bytes record, struct mr_matches *matches);
+
+/** Why @p record does or does not match @p subscription: appends one sentence, "matches", or the
+ * first clause that failed with the actual value: `filter.all[1].suffix.subject wants ".jpg", the
+ * event has "photo.png"`. @return true when it matches */
+bool mr_router_explain(const struct mr_router *router, uint32_t subscription, uint32_t source,
+                       struct mr_bytes record, struct mr_buf *out);
+
+/** The lane of @p record for @p subscription, as matching computes it. */
+uint64_t mr_router_lane(const struct mr_router *router, uint32_t subscription,
+                        struct mr_bytes record);
+
+/* --- one filter alone (`millrace filter test`, `dlq list --filter`) --------------------------- */
+
+struct mr_filter;
+
+/** Compiles a filters array, or one filter object. @return as mr_router_create() */
+MR_MUST_USE enum mr_status mr_filter_create(struct mr_bytes json, struct mr_filter **ret_filter,
+                                            struct mr_problem *problem);
+void mr_filter_destroy(struct mr_filter *filter);
+bool mr_filter_test(const struct mr_filter *filter, struct mr_bytes record);
+
+#endif

@@ -1,0 +1,151 @@
+#include "router/view.h"
+
+#include "core/alloc.h"
+#include "core/assert.h"
+#include "core/hash.h"
+
+#define FIRST_CAPACITY 32u
+
+bool mr__name_is_legal(struct mr_bytes name)
+{
+    if (name.size == 0 || name.size > MR_ATTR_NAME_SIZE_MAX ||
+        mr_bytes_equal(name, MR_BYTES_LITERAL("data"))) {
+        return false;
+    }
+    for (size_t i = 0; i < name.size; i++) {
+        uint8_t c = name.data[i];
+        if (!((c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'))) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void mr__names_init(struct mr__names *names)
+{
+    *names = (struct mr__names){.specversion = MR__NAME_NONE};
+}
+
+void mr__names_release(struct mr__names *names)
+{
+    mr_free(names->items);
+    mr_free(names->slots);
+    mr__names_init(names);
+}
+
+static uint32_t find_hashed(const struct mr__names *names, struct mr_bytes name, uint64_t hash)
+{
+    if (names->slot_capacity == 0) {
+        return MR__NAME_NONE;
+    }
+    uint32_t mask = names->slot_capacity - 1;
+    for (uint32_t at = (uint32_t)hash & mask; names->slots[at] != 0; at = (at + 1) & mask) {
+        const struct mr__name *item = &names->items[names->slots[at] - 1];
+        if (item->hash == hash && item->size == name.size &&
+            memcmp(item->text, name.data, name.size) == 0) {
+            return names->slots[at] - 1;
+        }
+    }
+    return MR__NAME_NONE;
+}
+
+uint32_t mr__names_find(const struct mr__names *names, struct mr_bytes name)
+{
+    return find_hashed(names, name, mr_hash(name.data, name.size));
+}
+
+static void put_slot(uint32_t *slots, uint32_t capacity, uint64_t hash, uint32_t id)
+{
+    uint32_t at = (uint32_t)hash & (capacity - 1);
+    while (slots[at] != 0) {
+        at = (at + 1) & (capacity - 1);
+    }
+    slots[at] = id + 1;
+}
+
+static enum mr_status grow(struct mr__names *names)
+{
+    if (names->count == names->item_capacity) {
+        uint32_t capacity = names->item_capacity == 0 ? FIRST_CAPACITY / 2 : names->count * 2;
+        struct mr__name *items = mr_realloc(names->items, capacity * sizeof(*items));
+        if (items == NULL) {
+            return MR_E_NOMEM;
+        }
+        names->items = items;
+        names->item_capacity = capacity;
+    }
+    if ((names->count + 1) * 2 > names->slot_capacity) {
+        uint32_t capacity = names->slot_capacity == 0 ? FIRST_CAPACITY : names->slot_capacity * 2;
+        uint32_t *slots = mr_calloc(capacity, sizeof(*slots));
+        if (slots == NULL) {
+            return MR_E_NOMEM;
+        }
+        for (uint32_t id = 0; id < names->count; id++) {
+            put_slot(slots, capacity, names->items[id].hash, id);
+        }
+        mr_free(names->slots);
+        names->slots = slots;
+        names->slot_capacity = capacity;
+    }
+    return MR_OK;
+}
+
+enum mr_status mr__names_add(struct mr__names *names, struct mr_bytes name, uint32_t *ret_id)
+{
+    MR_ASSERT(mr__name_is_legal(name));
+    uint64_t hash = mr_hash(name.data, name.size);
+    uint32_t id = find_hashed(names, name, hash);
+    if (id == MR__NAME_NONE) {
+        enum mr_status r = grow(names);
+        if (r != MR_OK) {
+            return r;
+        }
+        id = names->count++;
+        names->items[id] = (struct mr__name){.hash = hash, .size = (uint8_t)name.size};
+        memcpy(names->items[id].text, name.data, name.size);
+        put_slot(names->slots, names->slot_capacity, hash, id);
+        if (mr_bytes_equal(name, MR_BYTES_LITERAL("specversion"))) {
+            names->specversion = id;
+        }
+    }
+    *ret_id = id;
+    return MR_OK;
+}
+
+struct mr_bytes mr__names_text(const struct mr__names *names, uint32_t id)
+{
+    MR_ASSERT(id < names->count);
+    return mr_bytes(names->items[id].text, names->items[id].size);
+}
+
+void mr__view_init(struct mr__view *view, const struct mr__names *names, struct mr_bytes record)
+{
+    view->count = 0;
+    if (names->specversion != MR__NAME_NONE) {
+        view->ids[0] = names->specversion;
+        view->values[0] = MR_BYTES_LITERAL("1.0");
+        view->count = 1;
+    }
+    uint32_t position = 0;
+    struct mr_attr attr;
+    while (view->count < MR_ARRAY_COUNT(view->ids) &&
+           mr_event_next_attr(record, &position, &attr)) {
+        uint32_t id = mr__names_find(names, attr.name);
+        if (id != MR__NAME_NONE) {
+            view->ids[view->count] = id;
+            view->values[view->count] = attr.value;
+            view->count++;
+        }
+    }
+}
+
+bool mr__view_find(const struct mr__view *view, uint32_t id, struct mr_bytes *ret_value)
+{
+    for (uint32_t i = 0; i < view->count; i++) {
+        if (view->ids[i] == id) {
+            *ret_value = view->values[i];
+            return true;
+        }
+    }
+    return false;
+}
