@@ -1,0 +1,54 @@
+/* The configuration while it is being built. Internal to config/. One thread. */
+#ifndef MR_CONFIG_BUILDER_H
+#define MR_CONFIG_BUILDER_H
+
+#include "config/loader.h"
+#include "config/tables.h"
+
+/* Names of sources or targets, sorted, so that many subscriptions find them fast. */
+struct mr_name_entry {
+    const char *name; /* borrowed: the configuration's */
+    const struct mr_node *node;
+    uint32_t index;
+};
+struct mr_name_index {
+    struct mr_name_entry *items; /* owned */
+    const char **words;          /* owned: the same names, for mr_nearest_word() */
+    uint32_t count;
+};
+
+struct mr_builder {
+    struct mr_loader *loader;
+    struct mr_config *config;
+    struct mr_name_index sources;
+    struct mr_name_index targets;
+};
+
+/** The index of @p name, or -1. */
+int64_t mr__names_find(const struct mr_name_index *names, const char *name);
+
+/** Whether @p node's key can be a name; if not, that is reported. */
+MR_MUST_USE enum mr_status mr__check_name(struct mr_loader *loader, const struct mr_node *node,
+                                          bool *ret_ok);
+
+/** Reads every entry of `subscriptions`, then makes the hidden ones. */
+MR_MUST_USE enum mr_status mr__build_subscriptions(struct mr_builder *builder,
+                                                   struct mr_node *section);
+
+/** The retry policy of the block @p node (NULL: the default). Contradictions are reported. */
+MR_MUST_USE enum mr_status mr__build_retry(struct mr_loader *loader, const struct mr_node *node,
+                                           const struct mr_retry_options *options,
+                                           struct mr_retry *ret_retry);
+
+/** Takes `listen` apart; only loopback addresses pass. @return MR_E_INVALID with the problem */
+MR_MUST_USE enum mr_status mr__parse_listen(const char *text, char **ret_host, uint16_t *ret_port,
+                                            bool *ret_off, struct mr_problem *problem);
+
+/** The policy version of @p subscription. */
+MR_MUST_USE enum mr_status mr__subscription_hash(const struct mr_config *config,
+                                                 const struct mr_subscription_config *subscription,
+                                                 uint64_t *ret_hash);
+
+void mr__subscription_release(struct mr_subscription_config *subscription);
+
+#endif

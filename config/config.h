@@ -1,0 +1,220 @@
+/* The configuration: one YAML file, or a folder of *.yaml fragments merged by name, read into an
+ * immutable tree. JSON is YAML's subset and works too. Loading contacts nobody.
+ *
+ * Every error is collected (file, line, column, value, nearest valid name), at most
+ * MR_CONFIG_ERRORS_MAX; a configuration with one error is not returned at all. ${env:NAME} and
+ * ${file:PATH} are resolved while loading; a value that contains one is treated as secret in every
+ * output. No anchors, aliases, tags or duplicate keys.
+ *
+ * Indexes: sources, targets (workers, then sinks) and subscriptions are numbered by their place in
+ * the arrays; the numbers are valid for this configuration only. */
+#ifndef MR_CONFIG_CONFIG_H
+#define MR_CONFIG_CONFIG_H
+
+#include "config/option.h"
+#include "core/limits.h"
+
+/* What can stand under sources:, workers: and sinks:, registered by the program: config/ knows no
+ * connector. `sources: {shop: {http: {…}}}` picks the kind "http" of the source kinds. */
+struct mr_config_kind {
+    const char *name;
+    const struct mr_option *options; /* table of the block below the kind's name */
+    size_t options_size;             /* of the struct the table describes */
+    /* Further checks once all values are set; may be NULL. Sets the problem on failure. */
+    enum mr_status (*check)(const void *options, struct mr_problem *problem);
+};
+
+struct mr_config_kinds {
+    const struct mr_config_kind *sources; /* arrays end with a NULL name */
+    const struct mr_config_kind *workers;
+    const struct mr_config_kind *sinks;
+};
+
+enum mr_sync {
+    MR_SYNC_ALWAYS = 0,
+    MR_SYNC_INTERVAL,
+    MR_SYNC_NEVER,
+};
+
+struct mr_log_options {
+    int sync;                    /* enum mr_sync; `sync: always | interval | never` */
+    uint64_t sync_interval_ns;   /* for interval; default 100ms */
+    uint64_t segment_size;       /* bytes, 1MiB..64MiB, multiple of 1 MiB; default 64MiB */
+    uint64_t max_size;           /* all segments; at it sources are slowed; default 64GiB */
+    uint64_t retain_size;        /* settled events kept for trace and replay; default 1GiB */
+    uint64_t retain_age_ns;      /* likewise; default 24h */
+    uint64_t disk_low;           /* free bytes below which sources are slowed; default 512MiB */
+    uint64_t cache_size;         /* recent groups kept in memory; default 64MiB */
+    uint64_t checkpoint_size;    /* log bytes between two checkpoints; default 64MiB */
+};
+
+enum mr_jitter {
+    MR_JITTER_NONE = 0,
+    MR_JITTER_FULL,    /* wait is uniform in 0..step */
+    MR_JITTER_PERCENT, /* step +- percent */
+};
+
+/* The retry schedule, every form of it spelled out: wait step_ns[i] after attempt i + 1. */
+struct mr_retry {
+    uint64_t step_ns[MR_RETRY_STEPS_MAX];
+    uint32_t step_count; /* attempts allowed = step_count + 1 */
+    int jitter;          /* enum mr_jitter */
+    uint32_t jitter_percent;
+};
+
+enum mr_on_exhausted {
+    MR_EXHAUSTED_DEAD = 0,
+    MR_EXHAUSTED_HOLD,
+};
+
+enum mr_order {
+    MR_ORDER_NONE = 0,
+    MR_ORDER_ATTRIBUTE, /* order_key is an attribute name */
+    MR_ORDER_DATA,      /* order_key is a dot path below data, without "data." */
+};
+
+enum mr_start {
+    MR_START_NOW = 0,  /* a new subscription gets events from now on */
+    MR_START_EARLIEST, /* everything the log still holds */
+};
+
+struct mr_source_config {
+    char *name;                        /* owned */
+    const struct mr_config_kind *kind; /* borrowed: static */
+    void *options;                     /* owned, of kind->options_size */
+    uint64_t event_size_max;
+    uint32_t hops_max;
+    bool paused;
+};
+
+struct mr_target_config {
+    char *name;                        /* owned */
+    const struct mr_config_kind *kind; /* borrowed: static */
+    void *options;                     /* owned */
+    bool is_worker;
+    uint32_t concurrency; /* worker: deliveries per instance; sink: at once */
+    uint64_t timeout_ns;  /* of an attempt, default 30s */
+    uint64_t max_run_ns;  /* heartbeats extend up to this, default 1h */
+    uint64_t grace_ns;    /* after a cancel, before the kill; default 5s */
+    /* scale: workers only; process and exec */
+    uint32_t scale_min;
+    uint32_t scale_max;
+    uint32_t scale_target; /* concurrent deliveries per instance wanted; default concurrency */
+    uint64_t scale_idle_ns;
+    /* breaker: opens at >= percent failures of >= calls within the window; 0 percent = off */
+    uint32_t breaker_percent; /* default 70 */
+    uint32_t breaker_calls;   /* default 10 */
+    uint64_t breaker_window_ns; /* default 5m */
+    uint64_t breaker_open_ns;   /* default 30s */
+};
+
+struct mr_destination {
+    bool is_bus;     /* the outcome enters the bus and is matched like any event */
+    uint32_t target; /* index of a sink, when not is_bus */
+};
+
+struct mr_subscription_config {
+    char *name;        /* owned; "thumbnails", or "thumbnails/on_failure/mail" when hidden */
+    bool hidden;       /* made by the loader for a destination; filter and sources unused */
+    char *filter_json; /* owned; CloudEvents filters array as JSON text, "[]" when none */
+    uint32_t *sources; /* owned; indexes; NULL = every source */
+    uint32_t source_count;
+    uint32_t target; /* index */
+    int order;       /* enum mr_order */
+    char *order_key; /* owned */
+    struct mr_retry retry;
+    int on_exhausted;            /* enum mr_on_exhausted */
+    uint64_t retry_after_max_ns; /* cap of Retry-After and `after`; default 1h */
+    uint64_t timeout_ns;         /* 0 = the target's */
+    uint64_t max_age_ns;         /* 0 = for ever */
+    bool max_age_from_time;      /* counts from the event's time attribute, not its arrival */
+    uint32_t concurrency;        /* in flight at once; 0 = as the target allows */
+    uint64_t window_size;        /* bytes of delivery state in memory; default 16MiB */
+    int start;                   /* enum mr_start */
+    uint64_t hash;               /* policy version: hash of everything that shapes deliveries */
+    struct mr_destination *on_success; /* owned */
+    uint32_t on_success_count;
+    struct mr_destination *on_failure; /* owned */
+    uint32_t on_failure_count;
+    /* Indexes of the hidden subscriptions that carry the outcomes to sinks, in the order of
+     * on_success and on_failure; UINT32_MAX where the destination is the bus. */
+    uint32_t *on_success_hidden; /* owned */
+    uint32_t *on_failure_hidden; /* owned */
+};
+
+struct mr_config {
+    char *path;     /* owned; file or folder as given, made absolute */
+    char *folder;   /* owned; relative paths start here */
+    char *data_dir; /* owned, absolute */
+    char *listen_host;
+    uint16_t listen_port; /* 0 = any free one */
+    bool listen_off;      /* `listen: off` */
+    struct mr_log_options log;
+    uint64_t memory_state;     /* bytes for all delivery state; default 256MiB */
+    uint64_t event_size_max;   /* default of the sources; default 1MiB */
+    uint32_t hops_max;         /* default 16 */
+    uint64_t drain_ns;         /* how long a stop waits for what is in flight; default 10s */
+    struct mr_source_config *sources; /* owned */
+    uint32_t source_count;
+    struct mr_target_config *targets; /* owned; workers first */
+    uint32_t target_count;
+    uint32_t worker_count;
+    struct mr_subscription_config *subscriptions; /* owned; hidden ones last */
+    uint32_t subscription_count;
+    char *canonical_json; /* owned; the whole configuration as JSON with secrets as "***",
+                             what goes into the log as its snapshot */
+    uint64_t hash;        /* of the content, secrets included by a keyless hash of their bytes */
+};
+
+struct mr_config_error {
+    char *file; /* owned */
+    uint32_t line;   /* 1-based; 0 when the whole file is meant */
+    uint32_t column; /* 1-based */
+    char *text;      /* owned; value and remedy in it */
+};
+
+struct mr_config_errors {
+    struct mr_config_error *items; /* owned */
+    uint32_t count;
+    bool more; /* stopped at MR_CONFIG_ERRORS_MAX */
+};
+
+void mr_config_errors_release(struct mr_config_errors *errors);
+
+/** Loads @p path (a file or a folder).
+ * @param[out] ret_config owned by the caller, mr_config_destroy(); untouched on failure
+ * @param errors filled on MR_E_INVALID, at least one; release it in every case
+ * @return MR_E_INVALID, MR_E_NOT_FOUND, MR_E_DENIED, MR_E_TOO_BIG, MR_E_NOMEM
+ * @blocks on the file system */
+MR_MUST_USE enum mr_status mr_config_load(const char *path, const struct mr_config_kinds *kinds,
+                                          struct mr_config **ret_config,
+                                          struct mr_config_errors *errors);
+
+/** The same from text; relative paths start at @p folder. @p name stands in errors. */
+MR_MUST_USE enum mr_status mr_config_load_text(const char *name, const char *folder,
+                                               struct mr_bytes text,
+                                               const struct mr_config_kinds *kinds,
+                                               struct mr_config **ret_config,
+                                               struct mr_config_errors *errors);
+
+void mr_config_destroy(struct mr_config *config);
+
+/** Index of the source, target or subscription called @p name, or -1. */
+int64_t mr_config_find_source(const struct mr_config *config, const char *name);
+int64_t mr_config_find_target(const struct mr_config *config, const char *name);
+int64_t mr_config_find_subscription(const struct mr_config *config, const char *name);
+
+/** The one effective policy of subscription @p index in plain words, one sentence a line
+ * (`millrace explain`). */
+MR_MUST_USE enum mr_status mr_config_explain(const struct mr_config *config, uint32_t index,
+                                             struct mr_buf *out);
+
+/** The option reference as Markdown, generated from every table: docs/reference/config.md. */
+MR_MUST_USE enum mr_status mr_config_reference(const struct mr_config_kinds *kinds,
+                                               struct mr_buf *out);
+
+/** The configuration's JSON Schema (draft-07), generated from every table. */
+MR_MUST_USE enum mr_status mr_config_schema(const struct mr_config_kinds *kinds,
+                                            struct mr_buf *out);
+
+#endif

@@ -1,0 +1,234 @@
+/* Owns `millrace explain`: the effective policy of one subscription in plain words. */
+#include "config/config.h"
+
+#include "config/option_value.h"
+#include "core/assert.h"
+
+/* Appends to @p out until something fails; the first failure stays. */
+struct words {
+    struct mr_buf *out;
+    enum mr_status status;
+};
+
+static void say(struct words *words, const char *text)
+{
+    if (words->status == MR_OK) {
+        words->status = mr_buf_append_text(words->out, text);
+    }
+}
+
+static void say_duration(struct words *words, uint64_t ns)
+{
+    if (words->status == MR_OK) {
+        words->status = mr_format_duration(ns, words->out);
+    }
+}
+
+static void say_count(struct words *words, uint64_t count, const char *one, const char *many)
+{
+    if (words->status == MR_OK) {
+        words->status = mr_buf_printf(words->out, "%llu %s", (unsigned long long)count,
+                                      count == 1 ? one : many);
+    }
+}
+
+static const char *kind_of(const struct mr_target_config *target)
+{
+    return target->is_worker ? "worker" : "sink";
+}
+
+static void say_sources(struct words *words, const struct mr_config *config,
+                        const struct mr_subscription_config *subscription)
+{
+    if (subscription->hidden) {
+        say(words, "It carries the outcomes of another subscription's deliveries.\n");
+        return;
+    }
+    say(words, "It takes events from ");
+    if (subscription->source_count == 0) {
+        say(words, "every source");
+    }
+    for (uint32_t i = 0; i < subscription->source_count; i++) {
+        say(words, i == 0 ? "the source " : i + 1 == subscription->source_count ? " and " : ", ");
+        say(words, config->sources[subscription->sources[i]].name);
+    }
+    if (strcmp(subscription->filter_json, "[]") == 0) {
+        say(words, ", whatever they are.\n");
+    } else {
+        say(words, " that pass the filter ");
+        say(words, subscription->filter_json);
+        say(words, ".\n");
+    }
+    say(words, subscription->start == MR_START_EARLIEST
+                   ? "When it is new, it begins with the earliest event the log still holds.\n"
+                   : "When it is new, it begins with events from then on.\n");
+}
+
+static void say_target(struct words *words, const struct mr_target_config *target,
+                       const struct mr_subscription_config *subscription)
+{
+    say(words, "Each becomes a delivery to the ");
+    say(words, kind_of(target));
+    say(words, " ");
+    say(words, target->name);
+    say(words, " (");
+    say(words, target->kind->name);
+    say(words, ")");
+    if (subscription->concurrency > 0) {
+        say(words, ", at most ");
+        say_count(words, subscription->concurrency, "delivery", "deliveries");
+        say(words, " in flight at once");
+    }
+    say(words, ".\n");
+}
+
+static void say_order(struct words *words, const struct mr_subscription_config *subscription)
+{
+    if (subscription->order == MR_ORDER_NONE) {
+        say(words, "Deliveries are made in no particular order.\n");
+        return;
+    }
+    say(words, "Deliveries with the same ");
+    say(words, subscription->order == MR_ORDER_DATA ? "data." : "");
+    say(words, subscription->order_key);
+    say(words, " are made one after another in the order of arrival; one that waits to be retried "
+               "holds back only those behind it with the same value.\n");
+}
+
+static void say_jitter(struct words *words, const struct mr_retry *retry)
+{
+    switch ((enum mr_jitter)retry->jitter) {
+    case MR_JITTER_NONE:
+        say(words, "exactly as long");
+        break;
+    case MR_JITTER_FULL:
+        say(words, "each a random part of it");
+        break;
+    case MR_JITTER_PERCENT:
+        say(words, "each up to ");
+        say_count(words, retry->jitter_percent, "%", "%");
+        say(words, " shorter or longer");
+        break;
+    }
+}
+
+static void say_retry(struct words *words, const struct mr_subscription_config *subscription)
+{
+    const struct mr_retry *retry = &subscription->retry;
+    if (retry->step_count == 0) {
+        say(words, "There is one attempt and no retry.\n");
+    } else {
+        uint64_t total = 0;
+        say(words, "There are up to ");
+        say_count(words, retry->step_count + 1, "attempt", "attempts");
+        say(words, "; the waits between them are ");
+        for (uint32_t i = 0; i < retry->step_count; i++) {
+            say(words, i == 0 ? "" : ", ");
+            say_duration(words, retry->step_ns[i]);
+            if (__builtin_add_overflow(total, retry->step_ns[i], &total)) {
+                total = UINT64_MAX;
+            }
+        }
+        say(words, ", ");
+        say_jitter(words, retry);
+        say(words, ", together about ");
+        say_duration(words, total);
+        say(words, ".\n");
+        say(words, "A target may ask for another wait, up to ");
+        say_duration(words, subscription->retry_after_max_ns);
+        say(words, ".\n");
+    }
+    say(words, subscription->on_exhausted == MR_EXHAUSTED_HOLD
+                   ? "After the last failed attempt the delivery is held, and its lane with it, "
+                     "until it is resumed, skipped or edited.\n"
+                   : "After the last failed attempt the delivery is dead and stays in the "
+                     "dead-letter queue.\n");
+}
+
+static void say_time(struct words *words, const struct mr_target_config *target,
+                     const struct mr_subscription_config *subscription)
+{
+    say(words, "An attempt has ");
+    say_duration(words,
+                 subscription->timeout_ns == 0 ? target->timeout_ns : subscription->timeout_ns);
+    say(words, subscription->timeout_ns == 0 ? " (the target's timeout)" : "");
+    if (target->is_worker) {
+        say(words, "; heartbeats extend it up to ");
+        say_duration(words, target->max_run_ns);
+    }
+    say(words, ".\n");
+    if (subscription->max_age_ns == 0) {
+        say(words, "A delivery never expires by age.\n");
+        return;
+    }
+    say(words, "A delivery expires ");
+    say_duration(words, subscription->max_age_ns);
+    say(words, subscription->max_age_from_time ? " after its event's time attribute.\n"
+                                               : " after its event arrived.\n");
+}
+
+static void say_breaker(struct words *words, const struct mr_target_config *target)
+{
+    if (target->breaker_percent == 0) {
+        say(words, "The target has no breaker.\n");
+        return;
+    }
+    say(words, "When ");
+    say_count(words, target->breaker_percent, "%", "%");
+    say(words, " of at least ");
+    say_count(words, target->breaker_calls, "attempt", "attempts");
+    say(words, " within ");
+    say_duration(words, target->breaker_window_ns);
+    say(words, " fail, deliveries wait ");
+    say_duration(words, target->breaker_open_ns);
+    say(words, " before one is tried; that costs no attempt.\n");
+}
+
+static void say_destinations(struct words *words, const struct mr_config *config,
+                             const struct mr_destination *destinations, uint32_t count,
+                             const char *when)
+{
+    if (count == 0) {
+        return;
+    }
+    say(words, when);
+    for (uint32_t i = 0; i < count; i++) {
+        say(words, i == 0 ? "" : i + 1 == count ? " and " : ", ");
+        if (destinations[i].is_bus) {
+            say(words, "back into the bus");
+        } else {
+            say(words, "to the sink ");
+            say(words, config->targets[destinations[i].target].name);
+        }
+    }
+    say(words, ".\n");
+}
+
+enum mr_status mr_config_explain(const struct mr_config *config, uint32_t index,
+                                 struct mr_buf *out)
+{
+    MR_ASSERT(index < config->subscription_count);
+    const struct mr_subscription_config *subscription = &config->subscriptions[index];
+    const struct mr_target_config *target = &config->targets[subscription->target];
+    struct words words = {.out = out};
+    say(&words, "Subscription ");
+    say(&words, subscription->name);
+    say(&words, ".\n");
+    say_sources(&words, config, subscription);
+    say_target(&words, target, subscription);
+    say_order(&words, subscription);
+    say_time(&words, target, subscription);
+    say_retry(&words, subscription);
+    say_breaker(&words, target);
+    if (words.status == MR_OK) {
+        say(&words, "Its unsettled deliveries may use ");
+        words.status = words.status == MR_OK ? mr__format_size(subscription->window_size, out)
+                                             : words.status;
+        say(&words, " of memory; the rest waits on disk.\n");
+    }
+    say_destinations(&words, config, subscription->on_success, subscription->on_success_count,
+                     "What ends well is told ");
+    say_destinations(&words, config, subscription->on_failure, subscription->on_failure_count,
+                     "What ends dead or expired is told ");
+    return words.status;
+}

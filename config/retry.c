@@ -1,0 +1,124 @@
+/* Owns the retry schedule: every form of it becomes a list of waits. */
+#include "config/builder.h"
+
+static const struct mr_node *given(const struct mr_node *node, const char *key)
+{
+    return node == NULL || node->kind != MR_NODE_MAPPING ? NULL : mr__node_child(node, key);
+}
+
+static enum mr_status build_schedule(struct mr_loader *loader, const struct mr_node *node,
+                                     const struct mr_strings *schedule, struct mr_retry *retry)
+{
+    if (schedule->count > MR_RETRY_STEPS_MAX) {
+        return mr__report(loader, node, "schedule: %u waits are too many, at most %u",
+                          schedule->count, MR_RETRY_STEPS_MAX);
+    }
+    enum mr_status r = MR_OK;
+    for (uint32_t i = 0; i < schedule->count && r == MR_OK; i++) {
+        if (!mr_parse_duration(schedule->items[i], &retry->step_ns[i])) {
+            r = mr__report(loader, node,
+                           "schedule: `%.64s` is no duration: write waits as 1s, 30s, 5m",
+                           schedule->items[i]);
+        }
+    }
+    retry->step_count = schedule->count;
+    return r;
+}
+
+static uint64_t multiply(uint64_t a, uint64_t b)
+{
+    uint64_t product;
+    return __builtin_mul_overflow(a, b, &product) ? UINT64_MAX : product;
+}
+
+static void build_steps(const struct mr_retry_options *options, struct mr_retry *retry)
+{
+    uint64_t step = options->initial_ns;
+    retry->step_count = (uint32_t)options->attempts - 1;
+    for (uint32_t i = 0; i < retry->step_count; i++) {
+        if (options->backoff == MR_BACKOFF_LINEAR) {
+            step = multiply(options->initial_ns, i + 1);
+        }
+        retry->step_ns[i] = step < options->max_ns ? step : options->max_ns;
+        if (options->backoff == MR_BACKOFF_EXPONENTIAL) {
+            step = multiply(step, (uint64_t)options->factor);
+        }
+    }
+}
+
+static bool parse_jitter(const char *text, struct mr_retry *retry)
+{
+    if (strcmp(text, "none") == 0) {
+        retry->jitter = MR_JITTER_NONE;
+        return true;
+    }
+    if (strcmp(text, "full") == 0) {
+        retry->jitter = MR_JITTER_FULL;
+        return true;
+    }
+    size_t size = strlen(text);
+    uint64_t percent;
+    if (size < 2 || text[size - 1] != '%' || !mr_parse_u64(mr_bytes(text, size - 1), &percent) ||
+        percent > 100) {
+        return false;
+    }
+    retry->jitter = percent == 0 ? MR_JITTER_NONE : MR_JITTER_PERCENT;
+    retry->jitter_percent = (uint32_t)percent;
+    return true;
+}
+
+/* A schedule and a computed back-off are two answers to one question. */
+static enum mr_status check_forms(struct mr_loader *loader, const struct mr_node *node,
+                                  const struct mr_retry_options *options)
+{
+    static const char *const computed[] = {"attempts", "backoff", "initial", "factor", "max"};
+    if (given(node, "schedule") != NULL) {
+        for (size_t i = 0; i < MR_ARRAY_COUNT(computed); i++) {
+            const struct mr_node *other = given(node, computed[i]);
+            if (other != NULL) {
+                return mr__report(loader, other,
+                                  "`%s` contradicts `schedule`, which spells every wait out: give "
+                                  "one of the two",
+                                  computed[i]);
+            }
+        }
+        return MR_OK;
+    }
+    const struct mr_node *factor = given(node, "factor");
+    if (factor != NULL && options->backoff == MR_BACKOFF_LINEAR) {
+        return mr__report(loader, factor, "`factor` has no meaning with a linear backoff");
+    }
+    if (options->initial_ns > options->max_ns) {
+        const struct mr_node *place = given(node, "initial");
+        return mr__report(loader, place == NULL ? given(node, "max") : place,
+                          "the first wait (`initial`) is longer than the longest (`max`)");
+    }
+    return MR_OK;
+}
+
+enum mr_status mr__build_retry(struct mr_loader *loader, const struct mr_node *node,
+                               const struct mr_retry_options *options, struct mr_retry *ret_retry)
+{
+    struct mr_retry retry = {0};
+    bool is_computed = given(node, "attempts") != NULL || given(node, "backoff") != NULL ||
+                       given(node, "initial") != NULL || given(node, "factor") != NULL ||
+                       given(node, "max") != NULL;
+    enum mr_status r = check_forms(loader, node, options);
+    if (r != MR_OK) {
+        return r;
+    }
+    if (given(node, "schedule") != NULL || !is_computed) {
+        r = build_schedule(loader, given(node, "schedule"), &options->schedule, &retry);
+    } else if (options->attempts >= 1) {
+        build_steps(options, &retry);
+    }
+    if (r == MR_OK && options->jitter != NULL && !parse_jitter(options->jitter, &retry)) {
+        r = mr__report(loader, given(node, "jitter"),
+                       "jitter: `%.64s` is neither none, full nor a percentage from 0%% to 100%%",
+                       options->jitter);
+    }
+    if (r == MR_OK) {
+        *ret_retry = retry;
+    }
+    return r;
+}

@@ -1,0 +1,557 @@
+/* Owns subscriptions: their references to sources and targets, the checks between settings, and
+ * the hidden subscriptions that carry outcomes to sinks. */
+#include <inttypes.h>
+
+#include "config/builder.h"
+#include "config/option_value.h"
+#include "core/alloc.h"
+#include "core/assert.h"
+#include "core/hash.h"
+
+#define HASH_TEXT_MAX (4u * MR_CONFIG_SIZE_MAX)
+
+void mr__subscription_release(struct mr_subscription_config *subscription)
+{
+    mr_free(subscription->name);
+    mr_free(subscription->filter_json);
+    mr_free(subscription->sources);
+    mr_free(subscription->order_key);
+    mr_free(subscription->on_success);
+    mr_free(subscription->on_failure);
+    mr_free(subscription->on_success_hidden);
+    mr_free(subscription->on_failure_hidden);
+    *subscription = (struct mr_subscription_config){0};
+}
+
+/* The place of item @p i of a setting that is one text or a list. */
+static const struct mr_node *item_place(const struct mr_node *entry, const char *key, uint32_t i)
+{
+    const struct mr_node *node = mr__node_child(entry, key);
+    if (node == NULL || node->kind != MR_NODE_SEQUENCE) {
+        return node == NULL ? entry : node;
+    }
+    const struct mr_node *item = node->first;
+    while (item != NULL && i > 0) {
+        item = item->next;
+        i--;
+    }
+    return item == NULL ? node : item;
+}
+
+static enum mr_status report_no_such(struct mr_loader *loader, const struct mr_node *place,
+                                     const char *what, const char *name,
+                                     const struct mr_name_index *names)
+{
+    if (loader->errors->count == MR_CONFIG_ERRORS_MAX) {
+        loader->errors->more = true;
+        return MR_OK;
+    }
+    const char *nearest = mr_nearest_word(name, names->words, names->count);
+    if (nearest != NULL) {
+        return mr__report(loader, place, "there is no %s `%.64s`, did you mean `%s`?", what, name,
+                          nearest);
+    }
+    char list[256];
+    mr__words_join(names->words, names->count, list, sizeof(list));
+    return mr__report(loader, place, "there is no %s `%.64s`; there %s%s", what, name,
+                      names->count == 0 ? "is none at all" : "is: ", list);
+}
+
+static enum mr_status take_sources(struct mr_builder *builder, const struct mr_node *entry,
+                                   const struct mr_strings *names,
+                                   struct mr_subscription_config *subscription)
+{
+    if (names->count == 0) {
+        const struct mr_node *node = mr__node_child(entry, "source");
+        bool is_empty = node != NULL && node->kind == MR_NODE_SEQUENCE && node->first == NULL;
+        return is_empty ? mr__report(builder->loader, node,
+                                     "source: the list is empty; leave it out for every source")
+                        : MR_OK;
+    }
+    subscription->sources = mr_calloc(names->count, sizeof(*subscription->sources));
+    if (subscription->sources == NULL) {
+        return MR_E_NOMEM;
+    }
+    enum mr_status r = MR_OK;
+    for (uint32_t i = 0; i < names->count && r == MR_OK; i++) {
+        const struct mr_node *place = item_place(entry, "source", i);
+        int64_t index = mr__names_find(&builder->sources, names->items[i]);
+        if (index < 0) {
+            r = report_no_such(builder->loader, place, "source", names->items[i],
+                               &builder->sources);
+            continue;
+        }
+        bool twice = false;
+        for (uint32_t j = 0; j < subscription->source_count; j++) {
+            twice = twice || subscription->sources[j] == (uint32_t)index;
+        }
+        if (twice) {
+            r = mr__report(builder->loader, place, "source: `%s` is named twice",
+                           names->items[i]);
+        } else {
+            subscription->sources[subscription->source_count++] = (uint32_t)index;
+        }
+    }
+    return r;
+}
+
+static enum mr_status take_filter(struct mr_loader *loader, const struct mr_node *entry,
+                                  const char *json, struct mr_subscription_config *subscription)
+{
+    const struct mr_node *node = mr__node_child(entry, "filter");
+    bool is_one = node != NULL && node->kind == MR_NODE_MAPPING;
+    if (node != NULL && node->kind == MR_NODE_SCALAR) {
+        return mr__report(loader, node,
+                          "filter wants a mapping such as {exact: {type: com.example.order}}, or a "
+                          "list of such");
+    }
+    for (const struct mr_node *item = is_one || node == NULL ? NULL : node->first; item != NULL;
+         item = item->next) {
+        if (item->kind != MR_NODE_MAPPING) {
+            return mr__report(loader, item, "filter: an item of the list is no mapping");
+        }
+    }
+    struct mr_buf buf;
+    mr_buf_init(&buf, SIZE_MAX / 2);
+    enum mr_status r = mr_buf_printf(&buf, "%s", is_one ? "[" : "");
+    if (r == MR_OK) {
+        r = mr_buf_append_text(&buf, json == NULL ? "[]" : json);
+    }
+    if (r == MR_OK && is_one) {
+        r = mr_buf_append_byte(&buf, ']');
+    }
+    if (r == MR_OK) {
+        subscription->filter_json = mr_buf_take_text(&buf);
+        r = subscription->filter_json == NULL ? MR_E_NOMEM : MR_OK;
+    }
+    mr_buf_release(&buf);
+    return r;
+}
+
+static bool is_data_path(const char *path)
+{
+    size_t size = strlen(path);
+    return size > 0 && path[0] != '.' && path[size - 1] != '.' && strstr(path, "..") == NULL;
+}
+
+static enum mr_status take_order(struct mr_loader *loader, const struct mr_node *entry,
+                                 const char *order_by, struct mr_subscription_config *subscription)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789";
+    if (order_by == NULL || strcmp(order_by, "none") == 0) {
+        return MR_OK;
+    }
+    const char *key = order_by;
+    size_t size = strlen(order_by);
+    if (strncmp(order_by, "data.", 5) == 0 && is_data_path(order_by + 5)) {
+        subscription->order = MR_ORDER_DATA;
+        key = order_by + 5;
+    } else if (size > 0 && size <= MR_ATTR_NAME_SIZE_MAX && strspn(order_by, allowed) == size &&
+               strcmp(order_by, "data") != 0) {
+        subscription->order = MR_ORDER_ATTRIBUTE;
+    } else {
+        return mr__report(loader, mr__node_child(entry, "order_by"),
+                          "order_by: `%.64s` is neither none, nor an attribute (lower case letters "
+                          "and digits), nor data.PATH",
+                          order_by);
+    }
+    subscription->order_key = mr_strdup(key);
+    return subscription->order_key == NULL ? MR_E_NOMEM : MR_OK;
+}
+
+static enum mr_status find_destination(struct mr_builder *builder, const struct mr_node *place,
+                                       const char *key, const char *name, int64_t *ret_index)
+{
+    const struct mr_config *config = builder->config;
+    *ret_index = -1;
+    int64_t index = mr__names_find(&builder->targets, name);
+    if (index < 0) {
+        return report_no_such(builder->loader, place, "sink", name, &builder->targets);
+    }
+    if (config->targets[index].is_worker) {
+        return mr__report(builder->loader, place,
+                          "%s: `%s` is a worker: an outcome goes to a sink, or to `bus` with a "
+                          "subscription that takes it to the worker",
+                          key, name);
+    }
+    *ret_index = index;
+    return MR_OK;
+}
+
+static enum mr_status take_destinations(struct mr_builder *builder, const struct mr_node *entry,
+                                        const char *key, const struct mr_strings *names,
+                                        struct mr_destination **to, uint32_t *count)
+{
+    if (names->count == 0) {
+        return MR_OK;
+    }
+    *to = mr_calloc(names->count, sizeof(**to));
+    if (*to == NULL) {
+        return MR_E_NOMEM;
+    }
+    enum mr_status r = MR_OK;
+    for (uint32_t i = 0; i < names->count && r == MR_OK; i++) {
+        const struct mr_node *place = item_place(entry, key, i);
+        struct mr_destination destination = {.is_bus = strcmp(names->items[i], "bus") == 0};
+        if (!destination.is_bus) {
+            int64_t index;
+            r = find_destination(builder, place, key, names->items[i], &index);
+            if (r != MR_OK || index < 0) {
+                continue;
+            }
+            destination.target = (uint32_t)index;
+        }
+        bool twice = false;
+        for (uint32_t j = 0; j < *count; j++) {
+            twice = twice || ((*to)[j].is_bus == destination.is_bus &&
+                              (*to)[j].target == destination.target);
+        }
+        if (twice) {
+            r = mr__report(builder->loader, place, "%s: `%s` is named twice", key,
+                           names->items[i]);
+        } else {
+            (*to)[(*count)++] = destination;
+        }
+    }
+    return r;
+}
+
+/* Settings that are right one by one and wrong together. */
+static enum mr_status check_policy(struct mr_loader *loader, const struct mr_node *entry,
+                                   const struct mr_subscription_config *subscription,
+                                   const struct mr_target_config *target)
+{
+    if (target->kind == NULL) {
+        return MR_OK; /* the target is wrong itself, and reported */
+    }
+    const struct mr_node *timeout = mr__node_child(entry, "timeout");
+    if (subscription->timeout_ns > target->max_run_ns && target->max_run_ns > 0) {
+        return mr__report(loader, timeout,
+                          "timeout is longer than the max_run of `%s`, the end of every attempt",
+                          target->name);
+    }
+    uint64_t effective =
+        subscription->timeout_ns == 0 ? target->timeout_ns : subscription->timeout_ns;
+    if (subscription->max_age_ns > 0 && subscription->max_age_ns < effective) {
+        return mr__report(loader, mr__node_child(entry, "max_age"),
+                          "max_age is shorter than the timeout of one attempt%s: the first attempt "
+                          "could outlive the delivery; lower timeout or raise max_age",
+                          subscription->timeout_ns == 0 ? " (the target's)" : "");
+    }
+    if (subscription->max_age_ns == 0 && mr__node_child(entry, "max_age_from") != NULL) {
+        return mr__report(loader, mr__node_child(entry, "max_age_from"),
+                          "max_age_from has a meaning only with max_age");
+    }
+    return MR_OK;
+}
+
+static enum mr_status take_target(struct mr_builder *builder, const struct mr_node *entry,
+                                  const char *name, struct mr_subscription_config *subscription)
+{
+    if (name == NULL) {
+        return MR_OK; /* missing or wrong: reported */
+    }
+    const struct mr_node *place = mr__node_child(entry, "to");
+    if (strcmp(name, "bus") == 0) {
+        return mr__report(builder->loader, place,
+                          "to: `bus` would send every event round again; outcomes go there by "
+                          "`on_success: bus`");
+    }
+    int64_t index = mr__names_find(&builder->targets, name);
+    if (index < 0) {
+        return report_no_such(builder->loader, place, "worker or sink", name, &builder->targets);
+    }
+    subscription->target = (uint32_t)index;
+    return check_policy(builder->loader, entry, subscription, &builder->config->targets[index]);
+}
+
+static void take_plain(const struct mr_subscription_options *options,
+                       struct mr_subscription_config *subscription)
+{
+    subscription->on_exhausted = options->on_exhausted;
+    subscription->retry_after_max_ns = options->retry_after_max_ns;
+    subscription->timeout_ns = options->timeout_ns;
+    subscription->max_age_ns = options->max_age_ns;
+    subscription->max_age_from_time = options->max_age_from == 1;
+    subscription->concurrency = (uint32_t)options->concurrency;
+    subscription->window_size = options->window_size;
+    subscription->start = options->start;
+}
+
+static enum mr_status take_options(struct mr_builder *builder, const struct mr_node *entry,
+                                   const struct mr_subscription_options *options,
+                                   struct mr_subscription_config *subscription)
+{
+    struct mr_loader *loader = builder->loader;
+    take_plain(options, subscription);
+    enum mr_status r = take_sources(builder, entry, &options->source, subscription);
+    if (r == MR_OK) {
+        r = take_filter(loader, entry, options->filter, subscription);
+    }
+    if (r == MR_OK) {
+        r = take_target(builder, entry, options->to, subscription);
+    }
+    if (r == MR_OK) {
+        r = take_order(loader, entry, options->order_by, subscription);
+    }
+    if (r == MR_OK) {
+        r = mr__build_retry(loader, mr__node_child(entry, "retry"), &options->retry,
+                            &subscription->retry);
+    }
+    if (r == MR_OK) {
+        r = take_destinations(builder, entry, "on_success", &options->on_success,
+                              &subscription->on_success, &subscription->on_success_count);
+    }
+    if (r == MR_OK) {
+        r = take_destinations(builder, entry, "on_failure", &options->on_failure,
+                              &subscription->on_failure, &subscription->on_failure_count);
+    }
+    return r;
+}
+
+/* `to` as a list is the weighted form of the design: it is refused by its own words, and then
+ * left out of what the option table reads. */
+static enum mr_status read_options(struct mr_loader *loader, struct mr_node *entry,
+                                   struct mr_subscription_options *options)
+{
+    static const char *const without[] = {"to"};
+    struct mr_beside beside = {.level = mr__sections[MR_SECTION_SUBSCRIPTIONS].level};
+    const struct mr_node *to = mr__node_child(entry, "to");
+    enum mr_status r = MR_OK;
+    if (to != NULL && to->kind != MR_NODE_SCALAR) {
+        beside.words = without;
+        beside.word_count = 1;
+        r = mr__report(loader, to,
+                       "`to` with several or weighted targets is not available in this release: "
+                       "name one worker or sink");
+    }
+    return r == MR_OK
+               ? mr__options_read(loader, mr__subscription_table, entry, &beside, options)
+               : r;
+}
+
+static enum mr_status build_subscription(struct mr_builder *builder, struct mr_node *node)
+{
+    struct mr_config *config = builder->config;
+    if (node->kind != MR_NODE_MAPPING) {
+        return mr__report(builder->loader, node, "the subscription `%s` wants a mapping: {to: …}",
+                          node->key);
+    }
+    struct mr_subscription_config *subscription =
+        &config->subscriptions[config->subscription_count++];
+    subscription->name = mr_strdup(node->key);
+    if (subscription->name == NULL) {
+        return MR_E_NOMEM;
+    }
+    struct mr_subscription_options options = {0};
+    enum mr_status r = read_options(builder->loader, node, &options);
+    if (r == MR_OK) {
+        r = take_options(builder, node, &options, subscription);
+    }
+    mr_options_release(mr__subscription_table, &options);
+    return r;
+}
+
+/* --- the hidden ones -------------------------------------------------------------------------- */
+
+static uint32_t count_sinks(const struct mr_destination *destinations, uint32_t count)
+{
+    uint32_t sinks = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        sinks += !destinations[i].is_bus;
+    }
+    return sinks;
+}
+
+/* The policy of a hidden subscription is the default one. */
+static enum mr_status make_hidden(struct mr_builder *builder, const char *of, const char *key,
+                                  uint32_t target, struct mr_subscription_config *hidden)
+{
+    struct mr_subscription_options options = {0};
+    enum mr_status r = mr_options_defaults(mr__subscription_table, &options);
+    if (r == MR_OK) {
+        take_plain(&options, hidden);
+        r = mr__build_retry(builder->loader, NULL, &options.retry, &hidden->retry);
+    }
+    mr_options_release(mr__subscription_table, &options);
+    if (r != MR_OK) {
+        return r;
+    }
+    struct mr_buf name;
+    mr_buf_init(&name, 4u * MR_NAME_SIZE_MAX);
+    r = mr_buf_printf(&name, "%s/%s/%s", of, key, builder->config->targets[target].name);
+    if (r == MR_OK) {
+        hidden->hidden = true;
+        hidden->target = target;
+        hidden->filter_json = mr_strdup("[]");
+        hidden->name = mr_buf_take_text(&name);
+        r = hidden->name == NULL || hidden->filter_json == NULL ? MR_E_NOMEM : MR_OK;
+    }
+    mr_buf_release(&name);
+    return r;
+}
+
+static enum mr_status add_hidden(struct mr_builder *builder, uint32_t of, const char *key,
+                                 const struct mr_destination *destinations, uint32_t count,
+                                 uint32_t **ret_indexes)
+{
+    struct mr_config *config = builder->config;
+    if (count == 0) {
+        return MR_OK;
+    }
+    uint32_t *indexes = mr_calloc(count, sizeof(*indexes));
+    if (indexes == NULL) {
+        return MR_E_NOMEM;
+    }
+    *ret_indexes = indexes;
+    enum mr_status r = MR_OK;
+    for (uint32_t i = 0; i < count && r == MR_OK; i++) {
+        indexes[i] = UINT32_MAX;
+        if (!destinations[i].is_bus) {
+            indexes[i] = config->subscription_count++;
+            r = make_hidden(builder, config->subscriptions[of].name, key, destinations[i].target,
+                            &config->subscriptions[indexes[i]]);
+        }
+    }
+    return r;
+}
+
+static enum mr_status build_hidden(struct mr_builder *builder)
+{
+    struct mr_config *config = builder->config;
+    uint32_t visible = config->subscription_count;
+    uint64_t total = visible;
+    for (uint32_t i = 0; i < visible; i++) {
+        const struct mr_subscription_config *subscription = &config->subscriptions[i];
+        total += count_sinks(subscription->on_success, subscription->on_success_count);
+        total += count_sinks(subscription->on_failure, subscription->on_failure_count);
+    }
+    if (total > MR_SUBSCRIPTIONS_MAX) {
+        return mr__report(builder->loader, NULL,
+                          "%" PRIu64 " subscriptions, those for destinations among them, are too "
+                          "many: at most %u",
+                          total, MR_SUBSCRIPTIONS_MAX);
+    }
+    struct mr_subscription_config *all =
+        mr_realloc(config->subscriptions, (total + 1) * sizeof(*all));
+    if (all == NULL) {
+        return MR_E_NOMEM;
+    }
+    memset(all + visible, 0, (total + 1 - visible) * sizeof(*all));
+    config->subscriptions = all;
+    enum mr_status r = MR_OK;
+    for (uint32_t i = 0; i < visible && r == MR_OK; i++) {
+        struct mr_subscription_config *subscription = &all[i];
+        r = add_hidden(builder, i, "on_success", subscription->on_success,
+                       subscription->on_success_count, &subscription->on_success_hidden);
+        if (r == MR_OK) {
+            r = add_hidden(builder, i, "on_failure", subscription->on_failure,
+                           subscription->on_failure_count, &subscription->on_failure_hidden);
+        }
+    }
+    MR_ASSERT(r != MR_OK || config->subscription_count == total);
+    return r;
+}
+
+/* --- the policy version ----------------------------------------------------------------------- */
+
+static enum mr_status hash_destinations(const struct mr_config *config, const char *key,
+                                        const struct mr_destination *destinations, uint32_t count,
+                                        struct mr_buf *buf)
+{
+    enum mr_status r = MR_OK;
+    for (uint32_t i = 0; i < count && r == MR_OK; i++) {
+        r = mr_buf_printf(buf, "%s %s\n", key,
+                          destinations[i].is_bus ? "bus"
+                                                 : config->targets[destinations[i].target].name);
+    }
+    return r;
+}
+
+static enum mr_status hash_names(const struct mr_config *config,
+                                 const struct mr_subscription_config *subscription,
+                                 struct mr_buf *buf)
+{
+    enum mr_status r = mr_buf_printf(buf, "to %s\n", config->targets[subscription->target].name);
+    for (uint32_t i = 0; i < subscription->source_count && r == MR_OK; i++) {
+        r = mr_buf_printf(buf, "source %s\n", config->sources[subscription->sources[i]].name);
+    }
+    if (r == MR_OK) {
+        r = mr_buf_printf(buf, "filter %s\n", subscription->filter_json);
+    }
+    if (r == MR_OK) {
+        r = hash_destinations(config, "on_success", subscription->on_success,
+                              subscription->on_success_count, buf);
+    }
+    if (r == MR_OK) {
+        r = hash_destinations(config, "on_failure", subscription->on_failure,
+                              subscription->on_failure_count, buf);
+    }
+    return r;
+}
+
+enum mr_status mr__subscription_hash(const struct mr_config *config,
+                                     const struct mr_subscription_config *subscription,
+                                     uint64_t *ret_hash)
+{
+    /* As text with names: the same policy has the same version whatever the order of the file and
+     * on whatever machine. */
+    struct mr_buf buf;
+    mr_buf_init(&buf, HASH_TEXT_MAX);
+    const struct mr_retry *retry = &subscription->retry;
+    enum mr_status r = mr_buf_printf(
+        &buf,
+        "order %d %s\nexhausted %d\nafter %" PRIu64 "\ntimeout %" PRIu64 "\nage %" PRIu64
+        " %d\nconcurrency %u\nwindow %" PRIu64 "\nstart %d\njitter %d %u\nsteps",
+        subscription->order, subscription->order_key == NULL ? "" : subscription->order_key,
+        subscription->on_exhausted, subscription->retry_after_max_ns, subscription->timeout_ns,
+        subscription->max_age_ns, (int)subscription->max_age_from_time, subscription->concurrency,
+        subscription->window_size, subscription->start, retry->jitter, retry->jitter_percent);
+    for (uint32_t i = 0; i < retry->step_count && r == MR_OK; i++) {
+        r = mr_buf_printf(&buf, " %" PRIu64, retry->step_ns[i]);
+    }
+    if (r == MR_OK) {
+        r = mr_buf_append_byte(&buf, '\n');
+    }
+    if (r == MR_OK) {
+        r = hash_names(config, subscription, &buf);
+    }
+    if (r == MR_OK) {
+        *ret_hash = mr_hash(buf.data, buf.size);
+    }
+    mr_buf_release(&buf);
+    return r;
+}
+
+/* --- all of them ------------------------------------------------------------------------------ */
+
+enum mr_status mr__build_subscriptions(struct mr_builder *builder, struct mr_node *section)
+{
+    struct mr_config *config = builder->config;
+    uint32_t count = section == NULL ? 0 : section->count;
+    config->subscriptions = mr_calloc(count + 1, sizeof(*config->subscriptions));
+    if (config->subscriptions == NULL) {
+        return MR_E_NOMEM;
+    }
+    enum mr_status r = MR_OK;
+    struct mr_node *node = section == NULL ? NULL : section->first;
+    for (; node != NULL && r == MR_OK; node = node->next) {
+        bool ok = false;
+        if ((node->flags & MR_NODE_SKIP) == 0) {
+            r = mr__check_name(builder->loader, node, &ok);
+        }
+        if (r == MR_OK && ok) {
+            r = build_subscription(builder, node);
+        }
+    }
+    /* Hidden ones and versions rest on sound subscriptions. */
+    if (r != MR_OK || builder->loader->errors->count > 0) {
+        return r;
+    }
+    r = build_hidden(builder);
+    for (uint32_t i = 0; i < config->subscription_count && r == MR_OK; i++) {
+        r = mr__subscription_hash(config, &config->subscriptions[i],
+                                  &config->subscriptions[i].hash);
+    }
+    return r;
+}

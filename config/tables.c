@@ -1,0 +1,260 @@
+#include "config/tables.h"
+
+#include <stddef.h>
+
+#define NS_MS 1000000ll
+#define NS_S 1000000000ll
+#define NS_H (3600ll * NS_S)
+#define NS_YEAR (366ll * 24 * NS_H)
+#define KIB 1024ll
+#define MIB (1024ll * 1024)
+#define GIB (1024ll * MIB)
+
+static const char *const sync_words[] = {"always", "interval", "never", NULL};
+static const char *const backoff_words[] = {"exponential", "linear", NULL};
+static const char *const exhausted_words[] = {"dead", "hold", NULL};
+static const char *const max_age_from_words[] = {"arrival", "time", NULL};
+static const char *const start_words[] = {"now", "earliest", NULL};
+
+#define AT(field) offsetof(struct mr_log_options, field)
+static const struct mr_option log_table[] = {
+    {.name = "sync", .type = MR_OPTION_ENUM, .at = AT(sync), .default_text = "always",
+     .words = sync_words, .flags = MR_OPTION_STARTUP,
+     .help = "When a write is made durable: with every group, at an interval, or whenever the "
+             "system likes; an acknowledgement promises no more than this."},
+    {.name = "sync_interval", .type = MR_OPTION_DURATION, .at = AT(sync_interval_ns),
+     .default_text = "100ms", .min = NS_MS, .max = 60 * NS_S, .flags = MR_OPTION_STARTUP,
+     .help = "Time between two syncs when `sync` is `interval`."},
+    {.name = "segment_size", .type = MR_OPTION_SIZE, .at = AT(segment_size),
+     .default_text = "64MiB", .min = MIB, .max = 64 * MIB, .flags = MR_OPTION_STARTUP,
+     .help = "Size of one file of the log, a multiple of 1MiB."},
+    {.name = "max_size", .type = MR_OPTION_SIZE, .at = AT(max_size), .default_text = "64GiB",
+     .min = 2 * MIB,
+     .help = "Size of all segments together; at it the sources are slowed, nothing is dropped."},
+    {.name = "retain_size", .type = MR_OPTION_SIZE, .at = AT(retain_size), .default_text = "1GiB",
+     .help = "How many bytes of settled events are kept for trace and replay."},
+    {.name = "retain_age", .type = MR_OPTION_DURATION, .at = AT(retain_age_ns),
+     .default_text = "24h", .help = "How long settled events are kept for trace and replay."},
+    {.name = "disk_low", .type = MR_OPTION_SIZE, .at = AT(disk_low), .default_text = "512MiB",
+     .help = "Free space of the disk below which the sources are slowed."},
+    {.name = "cache_size", .type = MR_OPTION_SIZE, .at = AT(cache_size), .default_text = "64MiB",
+     .min = MIB, .help = "Memory for the newest part of the log."},
+    {.name = "checkpoint_size", .type = MR_OPTION_SIZE, .at = AT(checkpoint_size),
+     .default_text = "64MiB", .min = MIB,
+     .help = "Bytes of log between two checkpoints: what a start has to read again."},
+    MR_OPTION_END,
+};
+#undef AT
+
+static const struct mr_option memory_table[] = {
+    {.name = "state", .type = MR_OPTION_SIZE, .at = offsetof(struct mr_memory_options, state),
+     .default_text = "256MiB", .min = MIB, .flags = MR_OPTION_STARTUP,
+     .help = "Memory for the state of all deliveries; what does not fit waits on disk."},
+    MR_OPTION_END,
+};
+
+#define AT(field) offsetof(struct mr_top_options, field)
+const struct mr_option mr__top_table[] = {
+    {.name = "data_dir", .type = MR_OPTION_PATH, .at = AT(data_dir), .default_text = "./data",
+     .flags = MR_OPTION_STARTUP, .help = "The folder of the log and of the admin socket."},
+    {.name = "listen", .type = MR_OPTION_STRING, .at = AT(listen),
+     .default_text = "127.0.0.1:8080", .flags = MR_OPTION_STARTUP, .unit = "host:port",
+     .help = "Where ingest, health and metrics are served: a loopback address and a port (0: any "
+             "free one), or `off`."},
+    {.name = "log", .type = MR_OPTION_BLOCK, .at = AT(log), .block = log_table,
+     .help = "The durable log."},
+    {.name = "memory", .type = MR_OPTION_BLOCK, .at = AT(memory), .block = memory_table,
+     .help = "Bounds of memory."},
+    {.name = "event_size_max", .type = MR_OPTION_SIZE, .at = AT(event_size_max),
+     .default_text = "1MiB", .min = KIB, .max = MR_EVENT_SIZE_MAX,
+     .help = "The largest event taken in; a source may set its own."},
+    {.name = "hops_max", .type = MR_OPTION_INT, .at = AT(hops_max), .default_text = "16", .min = 1,
+     .max = 255,
+     .help = "How often an event may go round through the bus before it is taken for a loop."},
+    {.name = "drain", .type = MR_OPTION_DURATION, .at = AT(drain_ns), .default_text = "10s",
+     .max = NS_H, .help = "How long a stop waits for what is in flight."},
+    MR_OPTION_END,
+};
+#undef AT
+
+#define AT(field) offsetof(struct mr_source_options, field)
+const struct mr_option mr__source_table[] = {
+    {.name = "event_size_max", .type = MR_OPTION_SIZE, .at = AT(event_size_max), .min = KIB,
+     .max = MR_EVENT_SIZE_MAX,
+     .help = "The largest event taken from this source; default: the file's."},
+    {.name = "hops_max", .type = MR_OPTION_INT, .at = AT(hops_max), .min = 1, .max = 255,
+     .help = "The limit of hops for events of this source; default: the file's."},
+    {.name = "paused", .type = MR_OPTION_BOOL, .at = AT(paused), .default_text = "false",
+     .help = "Starts paused: nothing is taken in until it is resumed."},
+    MR_OPTION_END,
+};
+#undef AT
+
+#define AT(field) offsetof(struct mr_scale_options, field)
+static const struct mr_option scale_table[] = {
+    {.name = "min", .type = MR_OPTION_INT, .at = AT(min), .min = 0, .max = MR_INSTANCES_MAX,
+     .help = "Instances kept running even when idle; default: 1 for process, 0 for exec."},
+    {.name = "max", .type = MR_OPTION_INT, .at = AT(max), .min = 1, .max = MR_INSTANCES_MAX,
+     .help = "The most instances; default: 1 for process, 4 for exec, or `min` when that is "
+             "larger."},
+    {.name = "target", .type = MR_OPTION_INT, .at = AT(target), .min = 1, .max = 65536,
+     .help = "Concurrent deliveries wanted for each instance; default: `concurrency`."},
+    {.name = "idle", .type = MR_OPTION_DURATION, .at = AT(idle_ns), .default_text = "60s",
+     .help = "How long an instance beyond `min` may idle before it is stopped."},
+    MR_OPTION_END,
+};
+#undef AT
+
+#define AT(field) offsetof(struct mr_breaker_options, field)
+static const struct mr_option breaker_table[] = {
+    {.name = "percent", .type = MR_OPTION_INT, .at = AT(percent), .default_text = "70", .min = 0,
+     .max = 100, .unit = "%",
+     .help = "Share of failures at which the breaker opens; 0 switches it off."},
+    {.name = "calls", .type = MR_OPTION_INT, .at = AT(calls), .default_text = "10", .min = 1,
+     .max = 100000, .help = "The least number of attempts within the window to judge by."},
+    {.name = "window", .type = MR_OPTION_DURATION, .at = AT(window_ns), .default_text = "5m",
+     .min = NS_S, .max = 24 * NS_H, .help = "The time looked back at."},
+    {.name = "open", .type = MR_OPTION_DURATION, .at = AT(open_ns), .default_text = "30s",
+     .min = NS_MS, .max = 24 * NS_H,
+     .help = "How long an open breaker holds deliveries back before one is tried."},
+    MR_OPTION_END,
+};
+#undef AT
+
+#define AT(field) offsetof(struct mr_target_options, field)
+#define TARGET_CONCURRENCY(text)                                                                   \
+    {.name = "concurrency", .type = MR_OPTION_INT, .at = AT(concurrency), .min = 1, .max = 65536,  \
+     .help = (text)}
+#define TARGET_TIMEOUT                                                                             \
+    {.name = "timeout", .type = MR_OPTION_DURATION, .at = AT(timeout_ns), .default_text = "30s",   \
+     .min = NS_MS, .max = 7 * 24 * NS_H, .help = "The time an attempt has."}
+#define TARGET_BREAKER                                                                             \
+    {.name = "breaker", .type = MR_OPTION_BLOCK, .at = AT(breaker), .block = breaker_table,        \
+     .help = "Holds deliveries back while most attempts fail, instead of spending them."}
+
+const struct mr_option mr__worker_table[] = {
+    TARGET_CONCURRENCY("Deliveries one instance works on at once; default: 1 for process and exec, "
+                       "32 for http."),
+    TARGET_TIMEOUT,
+    {.name = "max_run", .type = MR_OPTION_DURATION, .at = AT(max_run_ns), .default_text = "1h",
+     .min = NS_MS, .max = NS_YEAR,
+     .help = "How far heartbeats may extend an attempt beyond its timeout."},
+    {.name = "grace", .type = MR_OPTION_DURATION, .at = AT(grace_ns), .default_text = "5s",
+     .max = NS_H, .help = "Time between the request to stop and the kill."},
+    {.name = "scale", .type = MR_OPTION_BLOCK, .at = AT(scale), .block = scale_table,
+     .help = "How many instances run; for process and exec workers."},
+    TARGET_BREAKER,
+    MR_OPTION_END,
+};
+
+const struct mr_option mr__sink_table[] = {
+    TARGET_CONCURRENCY("Deliveries on their way to the sink at once; default: 64."),
+    TARGET_TIMEOUT,
+    TARGET_BREAKER,
+    MR_OPTION_END,
+};
+#undef AT
+
+#define AT(field) offsetof(struct mr_retry_options, field)
+static const struct mr_option retry_table[] = {
+    {.name = "schedule", .type = MR_OPTION_STRINGS, .at = AT(schedule),
+     .default_text = "[1s, 5s, 30s, 2m, 10m, 30m, 1h, 2h]",
+     .help = "The waits between the attempts, spelled out, at most 64; not together with "
+             "`backoff`."},
+    {.name = "attempts", .type = MR_OPTION_INT, .at = AT(attempts), .default_text = "5", .min = 1,
+     .max = MR_RETRY_STEPS_MAX + 1,
+     .help = "Attempts altogether when waits are computed; 1 means no retry."},
+    {.name = "backoff", .type = MR_OPTION_ENUM, .at = AT(backoff), .default_text = "exponential",
+     .words = backoff_words,
+     .help = "How computed waits grow: by `factor` each time, or by `initial` each time."},
+    {.name = "initial", .type = MR_OPTION_DURATION, .at = AT(initial_ns), .default_text = "1s",
+     .min = NS_MS, .max = NS_YEAR, .help = "The first computed wait."},
+    {.name = "factor", .type = MR_OPTION_INT, .at = AT(factor), .default_text = "2", .min = 1,
+     .max = 100, .help = "What an exponential wait is multiplied by."},
+    {.name = "max", .type = MR_OPTION_DURATION, .at = AT(max_ns), .default_text = "5m",
+     .min = NS_MS, .max = NS_YEAR, .help = "The longest computed wait."},
+    {.name = "jitter", .type = MR_OPTION_STRING, .at = AT(jitter), .default_text = "20%",
+     .unit = "none, full or N%",
+     .help = "How a wait is spread: not at all, over 0 to the wait, or by up to N percent either "
+             "way."},
+    MR_OPTION_END,
+};
+#undef AT
+
+#define AT(field) offsetof(struct mr_subscription_options, field)
+const struct mr_option mr__subscription_table[] = {
+    {.name = "source", .type = MR_OPTION_STRINGS, .at = AT(source),
+     .help = "The source or sources whose events it takes; default: every source."},
+    {.name = "filter", .type = MR_OPTION_JSON, .at = AT(filter), .default_text = "[]",
+     .flags = MR_OPTION_TEXTUAL,
+     .help = "A CloudEvents Subscriptions filter, or a list of which all must match; default: "
+             "every event."},
+    {.name = "to", .type = MR_OPTION_STRING, .at = AT(to), .flags = MR_OPTION_REQUIRED,
+     .help = "The worker or sink that receives the deliveries."},
+    {.name = "order_by", .type = MR_OPTION_STRING, .at = AT(order_by), .default_text = "none",
+     .unit = "none, an attribute or data.PATH",
+     .help = "Deliveries with the same value of this are made one after another, in order."},
+    {.name = "retry", .type = MR_OPTION_BLOCK, .at = AT(retry), .block = retry_table,
+     .help = "When a failed attempt is made again."},
+    {.name = "on_exhausted", .type = MR_OPTION_ENUM, .at = AT(on_exhausted),
+     .default_text = "dead", .words = exhausted_words,
+     .help = "What follows the last attempt: the dead-letter queue, or holding the delivery (and "
+             "its lane) until somebody decides."},
+    {.name = "retry_after_max", .type = MR_OPTION_DURATION, .at = AT(retry_after_max_ns),
+     .default_text = "1h",
+     .help = "The longest wait a target may ask for with Retry-After or `after`."},
+    {.name = "timeout", .type = MR_OPTION_DURATION, .at = AT(timeout_ns), .max = 7 * 24 * NS_H,
+     .help = "The time an attempt has; default: the target's."},
+    {.name = "max_age", .type = MR_OPTION_DURATION, .at = AT(max_age_ns), .default_text = "0",
+     .help = "A delivery older than this expires; 0: never."},
+    {.name = "max_age_from", .type = MR_OPTION_ENUM, .at = AT(max_age_from),
+     .default_text = "arrival", .words = max_age_from_words,
+     .help = "Whether age counts from the event's arrival or from its time attribute."},
+    {.name = "concurrency", .type = MR_OPTION_INT, .at = AT(concurrency), .default_text = "0",
+     .min = 0, .max = 65536, .help = "Deliveries in flight at once; 0: as many as the target takes."},
+    {.name = "window", .type = MR_OPTION_SIZE, .at = AT(window_size), .default_text = "16MiB",
+     .min = 64 * KIB, .max = 16 * GIB,
+     .help = "Memory for its unsettled deliveries; more of them wait on disk."},
+    {.name = "start", .type = MR_OPTION_ENUM, .at = AT(start), .default_text = "now",
+     .words = start_words,
+     .help = "Where a new subscription begins: with events from now on, or with the earliest the "
+             "log still holds."},
+    {.name = "on_success", .type = MR_OPTION_STRINGS, .at = AT(on_success),
+     .help = "Sinks, or `bus`, that are told of every delivery that ended well."},
+    {.name = "on_failure", .type = MR_OPTION_STRINGS, .at = AT(on_failure),
+     .help = "Sinks, or `bus`, that are told of every delivery that ended dead or expired."},
+    MR_OPTION_END,
+};
+#undef AT
+
+const struct mr_section mr__sections[MR_SECTION_MAX] = {
+    [MR_SECTION_SOURCES] = {"sources", "source", "Where events come from.", mr__source_table},
+    [MR_SECTION_WORKERS] = {"workers", "worker", "What handles events.", mr__worker_table},
+    [MR_SECTION_SINKS] = {"sinks", "sink", "Where events are sent to.", mr__sink_table},
+    [MR_SECTION_SUBSCRIPTIONS] = {"subscriptions", "subscription",
+                                  "Which events go where, and with which delivery policy.",
+                                  mr__subscription_table},
+};
+
+const struct mr_config_kind *mr__section_kinds(const struct mr_config_kinds *kinds,
+                                               enum mr_section_index section)
+{
+    switch (section) {
+    case MR_SECTION_SOURCES:
+        return kinds->sources;
+    case MR_SECTION_WORKERS:
+        return kinds->workers;
+    case MR_SECTION_SINKS:
+        return kinds->sinks;
+    case MR_SECTION_SUBSCRIPTIONS:
+    case MR_SECTION_MAX:
+        break;
+    }
+    return NULL;
+}
+
+const struct mr_option *mr__kind_options(const struct mr_config_kind *kind)
+{
+    static const struct mr_option none[] = {MR_OPTION_END};
+    return kind->options == NULL ? none : kind->options;
+}

@@ -1,0 +1,114 @@
+/* The option tables of the file itself, and the plain structs they fill. Internal to config/.
+ * Connectors and runtimes bring tables of their own (struct mr_config_kind). */
+#ifndef MR_CONFIG_TABLES_H
+#define MR_CONFIG_TABLES_H
+
+#include "config/config.h"
+
+struct mr_memory_options {
+    uint64_t state;
+};
+
+struct mr_top_options {
+    char *data_dir;
+    char *listen;
+    struct mr_log_options log;
+    struct mr_memory_options memory;
+    uint64_t event_size_max;
+    int64_t hops_max;
+    uint64_t drain_ns;
+};
+
+struct mr_source_options {
+    uint64_t event_size_max; /* 0: the file's */
+    int64_t hops_max;        /* 0: the file's */
+    bool paused;
+};
+
+struct mr_scale_options {
+    int64_t min;
+    int64_t max;
+    int64_t target;
+    uint64_t idle_ns;
+};
+
+struct mr_breaker_options {
+    int64_t percent;
+    int64_t calls;
+    uint64_t window_ns;
+    uint64_t open_ns;
+};
+
+/* Of workers and sinks; a sink's table has fewer rows. */
+struct mr_target_options {
+    int64_t concurrency; /* 0: by kind */
+    uint64_t timeout_ns;
+    uint64_t max_run_ns;
+    uint64_t grace_ns;
+    struct mr_scale_options scale;
+    struct mr_breaker_options breaker;
+};
+
+enum mr_backoff {
+    MR_BACKOFF_EXPONENTIAL = 0,
+    MR_BACKOFF_LINEAR,
+};
+
+struct mr_retry_options {
+    struct mr_strings schedule;
+    int64_t attempts;
+    int backoff; /* enum mr_backoff */
+    uint64_t initial_ns;
+    int64_t factor;
+    uint64_t max_ns;
+    char *jitter;
+};
+
+struct mr_subscription_options {
+    struct mr_strings source;
+    char *filter;
+    char *to;
+    char *order_by;
+    struct mr_retry_options retry;
+    int on_exhausted;
+    uint64_t retry_after_max_ns;
+    uint64_t timeout_ns;
+    uint64_t max_age_ns;
+    int max_age_from; /* 0 arrival, 1 time */
+    int64_t concurrency;
+    uint64_t window_size;
+    int start; /* enum mr_start */
+    struct mr_strings on_success;
+    struct mr_strings on_failure;
+};
+
+extern const struct mr_option mr__top_table[];
+extern const struct mr_option mr__source_table[];
+extern const struct mr_option mr__worker_table[];
+extern const struct mr_option mr__sink_table[];
+extern const struct mr_option mr__subscription_table[];
+
+/* The named sections, which hold one mapping for each name. */
+struct mr_section {
+    const char *name;
+    const char *level; /* one entry: "source" */
+    const char *help;
+    const struct mr_option *common;
+};
+enum mr_section_index {
+    MR_SECTION_SOURCES = 0,
+    MR_SECTION_WORKERS,
+    MR_SECTION_SINKS,
+    MR_SECTION_SUBSCRIPTIONS,
+    MR_SECTION_MAX,
+};
+extern const struct mr_section mr__sections[MR_SECTION_MAX];
+
+/** The kinds of a section; NULL for the subscriptions. */
+const struct mr_config_kind *mr__section_kinds(const struct mr_config_kinds *kinds,
+                                               enum mr_section_index section);
+
+/** Options of @p kind, never NULL. */
+const struct mr_option *mr__kind_options(const struct mr_config_kind *kind);
+
+#endif
