@@ -111,6 +111,12 @@ bool mr__builder_value(const struct mr_event_builder *builder, struct mr_bytes n
     return find_encoded(mr_buf_bytes(&builder->attrs), name, ret_value);
 }
 
+bool mr__builder_untyped(const struct mr_event_builder *builder)
+{
+    struct mr_bytes type;
+    return !mr__builder_value(builder, MR_BYTES_LITERAL("datacontenttype"), &type);
+}
+
 size_t mr__builder_overhead(const struct mr_event_builder *builder)
 {
     return MR_EVENT_HEADER_SIZE + builder->core.size + builder->attrs.size;

@@ -424,30 +424,46 @@ bool mr_json_is_value(struct mr_bytes text)
     return s.at == s.end;
 }
 
-bool mr__json_claims_event(struct mr_bytes text)
+bool mr__json_open(struct mr__scan *s, struct mr_bytes text, uint8_t bracket)
 {
-    struct mr__scan s;
-    mr__scan_init(&s, text);
-    mr__scan_space(&s);
-    struct mr_bytes value;
-    if (mr__scan_peek(&s) != '{' || !mr_json_is_value(text)) {
+    mr__scan_init(s, text);
+    mr__scan_space(s);
+    if (mr__scan_peek(s) != bracket || !mr_json_is_value(text)) {
         return false;
     }
-    s.at++;
-    mr__scan_space(&s);
-    struct mr__json_string name;
-    while (mr__scan_peek(&s) == '"' && mr__scan_name(&s, &name)) {
-        if (mr_bytes_equal(name.raw, MR_BYTES_LITERAL("specversion"))) {
+    s->at++;
+    mr__scan_space(s);
+    return true;
+}
+
+bool mr__json_next(struct mr__scan *s, struct mr__json_string *ret_name,
+                   struct mr_bytes *ret_value)
+{
+    if (mr__scan_peek(s) == (ret_name == NULL ? ']' : '}') ||
+        (ret_name != NULL && !mr__scan_name(s, ret_name)) || !mr__scan_value(s, ret_value)) {
+        return false;
+    }
+    mr__scan_space(s);
+    if (mr__scan_peek(s) == ',') {
+        s->at++;
+        mr__scan_space(s);
+    }
+    return true;
+}
+
+bool mr__json_find(struct mr_bytes text, const char *name, struct mr_bytes *ret_value)
+{
+    struct mr__scan s;
+    struct mr__json_string member;
+    struct mr_bytes value;
+    if (!mr__json_open(&s, text, '{')) {
+        return false;
+    }
+    while (mr__json_next(&s, &member, &value)) {
+        if (mr_bytes_equal(member.raw, mr_bytes_of(name))) {
+            *ret_value = value;
             return true;
         }
-        bool skipped = mr__scan_value(&s, &value);
-        MR_ASSERT(skipped);
-        mr__scan_space(&s);
-        if (mr__scan_peek(&s) != ',') {
-            break;
-        }
-        s.at++;
-        mr__scan_space(&s);
     }
     return false;
 }

@@ -58,8 +58,17 @@ bool mr__scan_value(struct mr__scan *s, struct mr_bytes *ret_text);
  * @return MR_E_INVALID: a lone surrogate; MR_E_TOO_BIG, MR_E_NOMEM of the buffer */
 MR_MUST_USE enum mr_status mr__json_unescape(struct mr_bytes raw, struct mr_buf *out);
 
-/** Whether @p text is a JSON object with a member "specversion": it says it is a CloudEvent, so it
- * has to be a valid one and is not wrapped as something else. Cold. */
-bool mr__json_claims_event(struct mr_bytes text);
+/* Walking a small JSON document, for the cold paths: each call looks at the whole value again. */
+
+/** Begins to walk @p text, one JSON value that opens with @p bracket ('{' or '[').
+ * @return false: it is something else */
+bool mr__json_open(struct mr__scan *s, struct mr_bytes text, uint8_t bracket);
+/** The next member of an object, or element of an array (@p ret_name NULL). @return false at the
+ * end */
+bool mr__json_next(struct mr__scan *s, struct mr__json_string *ret_name,
+                   struct mr_bytes *ret_value);
+/** The text of the member @p name of the object @p text; the first, names compared as written.
+ * @return false: no JSON object, or no such member; @p ret_value untouched */
+bool mr__json_find(struct mr_bytes text, const char *name, struct mr_bytes *ret_value);
 
 #endif

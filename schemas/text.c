@@ -221,8 +221,11 @@ bool mr__text_is_media_type(struct mr_bytes text)
     }
     struct mr_bytes rest = mr_bytes(text.data + type + 1, text.size - type - 1);
     size_t subtype = token_size(rest);
+    if (subtype == 0 || text.data[text.size - 1] == ' ') {
+        return false;
+    }
     rest = mr__text_trim(mr_bytes(rest.data + subtype, rest.size - subtype));
-    return subtype > 0 && (rest.size == 0 || rest.data[0] == ';');
+    return rest.size == 0 || rest.data[0] == ';';
 }
 
 struct mr_bytes mr__text_trim(struct mr_bytes text)
@@ -251,4 +254,26 @@ struct mr_bytes mr__text_media_type(struct mr_bytes content_type)
         content_type.size = (size_t)((const uint8_t *)end - content_type.data);
     }
     return mr__text_trim(content_type);
+}
+
+enum mr_status mr__text_append_path(struct mr_buf *out, struct mr_bytes text)
+{
+    static const char digits[] = "0123456789ABCDEF";
+    enum mr_status r = mr_buf_reserve(out, 3 * text.size);
+    if (r != MR_OK) {
+        return r;
+    }
+    uint8_t *to = out->data + out->size;
+    for (size_t i = 0; i < text.size; i++) {
+        uint8_t c = text.data[i];
+        if (c < 0x80 && is_in(c, IS_URI) && strchr(" ?[]", c) == NULL) {
+            *to++ = c;
+        } else {
+            *to++ = '%';
+            *to++ = (uint8_t)digits[c >> 4];
+            *to++ = (uint8_t)digits[c & 15];
+        }
+    }
+    out->size = (size_t)(to - out->data);
+    return MR_OK;
 }

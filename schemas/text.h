@@ -1,6 +1,6 @@
 /* The CloudEvents type rules (digest 1.2 and 1.3) as predicates on text. Shared inside schemas/.
  *
- * Pure; no allocation; any thread. */
+ * Pure; any thread. */
 #ifndef MR_SCHEMAS_TEXT_H
 #define MR_SCHEMAS_TEXT_H
 
@@ -29,5 +29,8 @@ bool mr__text_starts_nocase(struct mr_bytes text, struct mr_bytes prefix);
 struct mr_bytes mr__text_media_type(struct mr_bytes content_type);
 /** Reads one well-formed UTF-8 character. @return its length, 0 when malformed or at the end */
 size_t mr__text_character(struct mr_bytes text, uint32_t *ret_code);
+/** Appends @p text as the path of a URI: slashes stay, what a path cannot hold is percent-encoded.
+ * @return MR_E_TOO_BIG, MR_E_NOMEM of the buffer */
+MR_MUST_USE enum mr_status mr__text_append_path(struct mr_buf *out, struct mr_bytes text);
 
 #endif
