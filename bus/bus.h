@@ -217,6 +217,8 @@ struct mr_dead_letter {
     uint64_t record_position; /* of the DEAD record */
     uint64_t died_log_ns;
     uint32_t attempts;
+    uint32_t fence;           /* of its last hand-out */
+    uint32_t event_size;      /* body of the EVENT record */
     uint64_t lane;
 };
 

@@ -43,6 +43,9 @@ static enum mr_status prepare(struct mr_io *io, struct mr_log_request *request)
                 r = io->ops->sync(io, file);
             }
             io->ops->close(io, file);
+            if (r != MR_OK) {
+                (void)io->ops->unlink(io, name); /* half a file is of no use; recovery skips it */
+            }
         }
     }
     if (r != MR_OK) {

@@ -63,7 +63,8 @@ enum mr_record_kind {
     MR_RECORD_MATCH = 2,    /* offset; a entries, b event's size, c configuration hash; body:
                                entries of 16 bytes: u32 subscription id, u32 flags, u64 lane */
     MR_RECORD_ATTEMPT = 3,  /* offset; a subscription id, b fence, c lane, d position of the event
-                               record; extra: attempt number */
+                               record; extra: attempt number; body: u32 event size, u32 0, u64
+                               arrival (log clock) */
     MR_RECORD_SETTLE = 4,   /* offset; a subscription id, b fence, c started, d ended (wall);
                                extra: final state; body: result */
     MR_RECORD_RETRY = 5,    /* as SETTLE; extra: waiting; body: result with the due time */

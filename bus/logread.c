@@ -107,6 +107,11 @@ static enum mr_status read_segment_header(struct mr_io *io, struct mr_log_segmen
                               name, (unsigned)mr_get_u32(block + 8), MR_LOG_VERSION);
     }
     segment->usable = header == MR_OK && segment->header.number == segment->number;
+    bool zeros = true;
+    for (size_t i = 0; i < size && zeros; i++) {
+        zeros = block[i] == 0;
+    }
+    segment->blank = !segment->usable && (header == MR_OK || zeros);
     return MR_OK;
 }
 
@@ -363,30 +368,31 @@ out:
     return r;
 }
 
-/* Whether the next usable segment begins with the group that continues the chain. */
+/* Whether a later segment begins with the group that continues the chain: the end of a segment was
+ * reached, or a start cut a torn tail here and went on in a new segment (perhaps several times). */
 static enum mr_status continues_in_next(struct mr_log_reader *reader, bool *ret_continues)
 {
     *ret_continues = false;
     uint32_t segment_before = reader->segment;
-    uint32_t next = reader->segment + 1;
-    while (next < reader->index->segment_count && !reader->index->segments[next].usable) {
-        next++;
+    enum mr_status r = MR_OK;
+    for (uint32_t next = segment_before + 1;
+         next < reader->index->segment_count && r == MR_OK && !*ret_continues; next++) {
+        if (!reader->index->segments[next].usable) {
+            continue;
+        }
+        close_file(reader);
+        reader->segment = next;
+        struct mr_log_group group;
+        enum mr_place place;
+        r = look(reader, MR_LOG_BLOCK, reader->chained, &group, &place);
+        /* A first group with the right chain and a bad record is still the continuation. */
+        *ret_continues = r == MR_OK && group.header_good;
     }
-    if (next >= reader->index->segment_count) {
-        return MR_OK;
-    }
-    close_file(reader);
-    reader->segment = next;
-    struct mr_log_group group;
-    enum mr_place place;
-    enum mr_status r = look(reader, MR_LOG_BLOCK, reader->chained, &group, &place);
-    /* A first group with the right chain and a bad record is still the continuation. */
-    *ret_continues = r == MR_OK && group.header_good;
-    if (!*ret_continues) {
+    if (*ret_continues) {
+        reader->at = MR_LOG_BLOCK;
+    } else {
         close_file(reader);
         reader->segment = segment_before;
-    } else {
-        reader->at = MR_LOG_BLOCK;
     }
     return r;
 }
@@ -455,7 +461,7 @@ enum mr_status mr_log_reader_next(struct mr_log_reader *reader, struct mr_log_gr
     struct mr_log_group group;
     enum mr_place place;
     enum mr_status r = look(reader, reader->at, reader->chained, &group, &place);
-    if (r == MR_OK && place != MR_PLACE_GROUP && !group.header_good) {
+    if (r == MR_OK && place != MR_PLACE_GROUP) {
         bool continues;
         r = continues_in_next(reader, &continues);
         if (r == MR_OK && continues) {

@@ -37,7 +37,8 @@ struct mr_log_segment {
     uint64_t number;
     struct mr_segment_header header;
     uint64_t file_size;
-    bool usable; /* header good and of this number and log */
+    bool usable; /* header good and of this number */
+    bool blank;  /* not usable and never was: a file whose preparation was cut off */
 };
 
 struct mr_log_index {

@@ -1,0 +1,341 @@
+/* Which delivery goes next, and to whom. Attempts are logged (armed) a little ahead of the free
+ * slots, so that a freed slot is refilled without waiting for the disk; an armed attempt whose
+ * group is durable is queued at its target and handed out in order. */
+#include "bus/internal.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "core/alloc.h"
+
+#define DEMAND_SUBS_MAX 64u /* looked at to tell a target's demand; beyond, it is busy anyway */
+
+/* --- breaker: failures of a target within a sliding window -------------------------------------- */
+
+static void breaker_roll(struct mr_bus *bus, struct mr__target *target)
+{
+    struct mr__breaker *b = &target->breaker;
+    uint64_t width = target->conf->breaker_window_ns / BREAKER_BUCKETS;
+    width = width == 0 ? 1 : width;
+    uint64_t steps = (bus->log_ns - b->bucket_ns) / width;
+    for (uint64_t i = 0; i < steps && i < BREAKER_BUCKETS; i++) {
+        b->bucket = (b->bucket + 1) % BREAKER_BUCKETS;
+        b->ok[b->bucket] = 0;
+        b->failed[b->bucket] = 0;
+    }
+    b->bucket_ns += steps * width;
+}
+
+void mr__breaker_count(struct mr_bus *bus, struct mr__target *target, bool ok)
+{
+    const struct mr_target_config *conf = target->conf;
+    struct mr__breaker *b = &target->breaker;
+    if (conf == NULL || conf->breaker_percent == 0) {
+        return;
+    }
+    if (b->open_until_ns != 0) {
+        if (!b->half_open) {
+            return; /* an answer from before it opened */
+        }
+        b->half_open = false;
+        if (ok) {
+            *b = (struct mr__breaker){.bucket_ns = bus->log_ns};
+        } else {
+            b->open_until_ns = bus->log_ns + conf->breaker_open_ns;
+        }
+        return;
+    }
+    breaker_roll(bus, target);
+    b->ok[b->bucket] += ok;
+    b->failed[b->bucket] += !ok;
+    uint64_t failed = 0;
+    uint64_t all = 0;
+    for (uint32_t i = 0; i < BREAKER_BUCKETS; i++) {
+        failed += b->failed[i];
+        all += b->failed[i] + b->ok[i];
+    }
+    if (!ok && all >= conf->breaker_calls && failed * 100 >= all * conf->breaker_percent) {
+        b->open_until_ns = bus->log_ns + conf->breaker_open_ns;
+    }
+}
+
+/* How many hand-outs the target may hold now. */
+static uint32_t slots_now(const struct mr_bus *bus, const struct mr__target *target)
+{
+    const struct mr__breaker *b = &target->breaker;
+    if (b->open_until_ns == 0) {
+        return target->slots;
+    }
+    if (bus->log_ns < b->open_until_ns) {
+        return 0;
+    }
+    return target->slots > 0 ? 1 : 0; /* half open: one tells */
+}
+
+/* --- arming ---------------------------------------------------------------------------------------- */
+
+static uint32_t ahead_of(const struct mr_bus *bus, uint32_t slots)
+{
+    if (slots == 0) {
+        return 0;
+    }
+    uint32_t half = slots / 2;
+    return half > bus->options.ahead ? half : bus->options.ahead;
+}
+
+bool mr__may_begin(const struct mr_bus *bus, const struct mr__sub *sub)
+{
+    const struct mr__target *target = sub->target;
+    if (sub->paused || sub->conf == NULL || target == NULL || target->conf == NULL ||
+        bus->draining || bus->faulty) {
+        return false;
+    }
+    if (sub->conf->concurrency != 0 && sub->begun >= sub->conf->concurrency) {
+        return false;
+    }
+    uint32_t slots = slots_now(bus, target);
+    bool probing = target->breaker.open_until_ns != 0;
+    uint32_t bound = probing ? slots : slots + ahead_of(bus, slots);
+    return target->armed + target->in_flight < bound;
+}
+
+void mr__arm(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, struct mr_event *event)
+{
+    mr__state_begin(bus, d, fence);
+    d->sub->target->armed++;
+    if (event != NULL) {
+        d->event = mr_event_ref(event);
+    }
+    mr__list_push(&bus->stage.armed, d);
+}
+
+static bool arm_one(struct mr_bus *bus, struct mr__sub *sub)
+{
+    struct mr__delivery *d = sub->ready.first;
+    uint8_t body[16] = {0};
+    if (mr__stage_reserve(bus, mr_record_size(sizeof(body))) != MR_OK) {
+        return false;
+    }
+    mr_put_u32(body, d->size);
+    mr_put_u64(body + 8, d->arrival_ns);
+    struct mr_record record = {
+        .kind = MR_RECORD_ATTEMPT,
+        .extra = (uint16_t)(d->attempts + 1),
+        .offset = d->offset,
+        .a = sub->id,
+        .b = d->fence + 1,
+        .c = d->lane == NULL ? 0 : d->lane->key,
+        .d = d->position,
+        .body = mr_bytes(body, sizeof(body)),
+    };
+    (void)mr__stage_record(bus, &record); /* found by its offset and fence */
+    mr__arm(bus, d, d->fence + 1, NULL);
+    mr__load_event(bus, d);
+    return true;
+}
+
+/* Takes the next subscription in turn off the ring. */
+static struct mr__sub *take_turn(struct mr__target *target)
+{
+    struct mr__sub *sub = target->turn_first;
+    if (sub != NULL) {
+        target->turn_first = sub->turn_next;
+        if (target->turn_first == NULL) {
+            target->turn_last = NULL;
+        }
+        sub->turn_next = NULL;
+        sub->on_turn = false;
+    }
+    return sub;
+}
+
+/* One delivery of each subscription in turn, until the target or all subscriptions are full. */
+static void arm_target(struct mr_bus *bus, struct mr__target *target)
+{
+    struct mr__sub *stuck = NULL; /* subscriptions that may not begin now: back on the ring after */
+    struct mr__sub *stuck_last = NULL;
+    while (target->turn_first != NULL) {
+        uint32_t slots = slots_now(bus, target);
+        uint32_t bound = target->breaker.open_until_ns != 0 ? slots : slots + ahead_of(bus, slots);
+        if (target->armed + target->in_flight >= bound) {
+            break;
+        }
+        struct mr__sub *sub = take_turn(target);
+        if (sub->ready.count == 0 || sub->target != target || sub->paused) {
+            continue; /* back on the ring when something is ready, or when it resumes */
+        }
+        if (mr__may_begin(bus, sub) && arm_one(bus, sub)) {
+            mr__turn_add(sub);
+            continue;
+        }
+        sub->on_turn = true;
+        if (stuck_last != NULL) {
+            stuck_last->turn_next = sub;
+        } else {
+            stuck = sub;
+        }
+        stuck_last = sub;
+    }
+    if (stuck != NULL) {
+        stuck_last->turn_next = target->turn_first;
+        target->turn_first = stuck;
+        if (target->turn_last == NULL) {
+            target->turn_last = stuck_last;
+        }
+    }
+}
+
+/* --- handing out -------------------------------------------------------------------------------------- */
+
+static uint64_t policy_timeout(const struct mr__delivery *d)
+{
+    const struct mr_subscription_config *conf = d->sub->conf;
+    return conf->timeout_ns != 0 ? conf->timeout_ns : d->sub->target->conf->timeout_ns;
+}
+
+static bool hand_out(struct mr_bus *bus, struct mr__target *target, struct mr__delivery *d)
+{
+    struct mr_handout *h = mr_handout_create();
+    if (h == NULL) {
+        return false;
+    }
+    h->target = target->id;
+    h->subscription = d->sub->id;
+    h->offset = d->offset;
+    h->fence = d->fence;
+    h->attempt = d->attempts + 1u;
+    h->last = d->attempts >= d->sub->conf->retry.step_count;
+    h->alone = d->alone;
+    h->timeout_ns = policy_timeout(d);
+    h->max_run_ns = target->conf->max_run_ns;
+    h->deadline_wall_ns = bus->now.wall_ns + h->timeout_ns;
+    (void)snprintf(h->name, sizeof(h->name), "%s", d->sub->name);
+    (void)snprintf(h->delivery, sizeof(h->delivery), "%s:%" PRIu64, d->sub->name, d->offset);
+    h->event = MR_TAKE(d->event);
+    mr__list_remove(d);
+    MR_ASSERT(target->armed > 0);
+    target->armed--;
+    target->in_flight++;
+    target->breaker.half_open = target->breaker.open_until_ns != 0;
+    d->where = MR__FLIGHT;
+    d->started_ns = bus->log_ns;
+    d->started_wall_ns = bus->now.wall_ns;
+    if (__builtin_add_overflow(bus->log_ns, h->timeout_ns, &d->lease_ns)) {
+        d->lease_ns = UINT64_MAX;
+    }
+    mr__timer_set(bus, d);
+    bus->ports.handout(bus->ports.context, h);
+    return true;
+}
+
+static void serve_queue(struct mr_bus *bus, struct mr__target *target)
+{
+    struct mr__delivery *d = target->queue.first;
+    while (d != NULL && !bus->draining && !bus->faulty &&
+           target->in_flight < slots_now(bus, target)) {
+        struct mr__delivery *next = d->next;
+        if (d->sub->paused || d->sub->conf == NULL) {
+            /* waits: paused, or removed */
+        } else if (d->event == NULL) {
+            mr__load_event(bus, d); /* its bytes are on their way, or lost: then it ends */
+        } else if (!hand_out(bus, target, d)) {
+            return;
+        }
+        d = next;
+    }
+}
+
+static void tell_demand(struct mr_bus *bus, struct mr__target *target)
+{
+    uint64_t queued = target->armed;
+    uint64_t oldest = 0;
+    uint32_t looked = 0;
+    for (struct mr__sub *sub = target->turn_first; sub != NULL && looked < DEMAND_SUBS_MAX;
+         sub = sub->turn_next, looked++) {
+        queued += sub->ready.count + sub->behind;
+        if (sub->ready.first != NULL && bus->log_ns > sub->ready.first->arrival_ns) {
+            uint64_t age = bus->log_ns - sub->ready.first->arrival_ns;
+            oldest = age > oldest ? age : oldest;
+        }
+    }
+    if (queued != target->told_queued || !target->told) {
+        target->told = true;
+        target->told_queued = queued;
+        bus->ports.demand(bus->ports.context, target->id, queued, oldest);
+    }
+}
+
+void mr__dispatch(struct mr_bus *bus)
+{
+    for (uint32_t i = 0; i < bus->target_count; i++) {
+        struct mr__target *target = bus->targets[i];
+        if (target->conf == NULL) {
+            continue;
+        }
+        if (target->breaker.open_until_ns != 0 && bus->log_ns >= target->breaker.open_until_ns &&
+            target->in_flight == 0) {
+            target->breaker.half_open = false; /* the one that was to tell came back unnoticed */
+        }
+        serve_queue(bus, target);
+        arm_target(bus, target);
+        tell_demand(bus, target);
+    }
+}
+
+void mr_bus_capacity(struct mr_bus *bus, struct mr_now now, uint32_t target, uint32_t slots)
+{
+    mr__clock_advance(bus, now);
+    MR_ASSERT(target < bus->target_count);
+    bus->targets[target]->slots = slots;
+}
+
+/* --- why it waits --------------------------------------------------------------------------------------- */
+
+const char *mr_blocked_text(enum mr_blocked_on b)
+{
+    static const char *const texts[MR_BLOCKED_MAX] = {
+        "nothing", "lane head", "concurrency", "breaker", "no instance", "back-off",
+        "paused",  "held",      "memory",      "disk",    "ramp",        "removed",
+    };
+    return (unsigned)b < MR_BLOCKED_MAX ? texts[b] : texts[0];
+}
+
+enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d)
+{
+    const struct mr__sub *sub = d->sub;
+    if (d->where == MR__FLIGHT) {
+        return MR_BLOCKED_NOTHING;
+    }
+    if (sub->conf == NULL || sub->target == NULL || sub->target->conf == NULL) {
+        return MR_BLOCKED_REMOVED;
+    }
+    switch ((enum mr__where)d->where) {
+    case MR__HELD:
+        return MR_BLOCKED_HELD;
+    case MR__BLOCKED:
+        return MR_BLOCKED_LANE;
+    case MR__WAITING:
+        return d->ramp ? MR_BLOCKED_RAMP : MR_BLOCKED_BACKOFF;
+    case MR__ENDING:
+        return MR_BLOCKED_DISK;
+    case MR__READY:
+    case MR__ARMED:
+    case MR__QUEUED:
+    case MR__FLIGHT:
+    case MR__WHERE_MAX:
+        break;
+    }
+    if (sub->paused) {
+        return MR_BLOCKED_PAUSED;
+    }
+    if (sub->target->breaker.open_until_ns != 0) {
+        return MR_BLOCKED_BREAKER;
+    }
+    if (sub->target->slots == 0) {
+        return MR_BLOCKED_NO_INSTANCE;
+    }
+    if (d->where == MR__ARMED || (d->where == MR__QUEUED && d->event == NULL)) {
+        return MR_BLOCKED_DISK;
+    }
+    return MR_BLOCKED_CONCURRENCY;
+}

@@ -1,0 +1,341 @@
+/* Recovery: one record after another becomes state, with the same calls the live bus makes. */
+#include "bus/internal.h"
+
+#include <stdio.h>
+
+#include "core/alloc.h"
+
+#define FOLD_WINDOW (16u * MR_MIB) /* the configuration is not known yet */
+
+/* The subscription of @p id; its name may come later (or, if its record rotted, never). */
+static struct mr__sub *sub_of(struct mr_bus *bus, uint32_t id)
+{
+    while (bus->sub_count <= id) {
+        char name[64];
+        (void)snprintf(name, sizeof(name), "recovered-%u", (unsigned)bus->sub_count);
+        if (id - bus->sub_count > MR_SUBSCRIPTIONS_MAX || mr__sub_add(bus, name) == NULL) {
+            return NULL;
+        }
+    }
+    return bus->subs[id];
+}
+
+static enum mr_status rename_object(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id,
+                                    struct mr_bytes text)
+{
+    char *name = mr_strndup((const char *)text.data, text.size);
+    if (name == NULL) {
+        return MR_E_NOMEM;
+    }
+    enum mr_status r = MR_OK;
+    if (mr__name_find(bus, kind, name) != id) {
+        r = mr__name_set(bus, kind, id, name);
+    }
+    mr_free(name);
+    return r;
+}
+
+static enum mr_status fold_name(struct mr_bus *bus, const struct mr_record *record)
+{
+    enum mr_name_kind kind = (enum mr_name_kind)record->b;
+    uint32_t id = record->a;
+    if (kind == MR_NAME_SUBSCRIPTION) {
+        if (sub_of(bus, id) == NULL) {
+            return MR_E_NOMEM;
+        }
+    }
+    char placeholder[64];
+    while (kind == MR_NAME_SOURCE && bus->source_count <= id && id < MR_SOURCES_MAX * 64u) {
+        (void)snprintf(placeholder, sizeof(placeholder), "recovered-%u",
+                       (unsigned)bus->source_count);
+        if (mr__source_add(bus, placeholder) == NULL) {
+            return MR_E_NOMEM;
+        }
+    }
+    while (kind == MR_NAME_TARGET && bus->target_count <= id && id < MR_TARGETS_MAX * 64u) {
+        (void)snprintf(placeholder, sizeof(placeholder), "recovered-%u",
+                       (unsigned)bus->target_count);
+        if (mr__target_add(bus, placeholder) == NULL) {
+            return MR_E_NOMEM;
+        }
+    }
+    return rename_object(bus, kind, id, record->body);
+}
+
+static bool fold_has_room(const struct mr_bus *bus, const struct mr__sub *sub)
+{
+    return sub->window_bytes < FOLD_WINDOW && bus->state_bytes < bus->options.memory_state;
+}
+
+static enum mr_status load_and_begin(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset,
+                                     uint64_t lane, uint64_t position, uint32_t size,
+                                     uint64_t arrival, uint32_t fence, struct mr_bytes record)
+{
+    enum mr_status r = mr__state_reserve(bus, sub, 1);
+    struct mr__delivery *d =
+        r == MR_OK ? mr__state_load(bus, sub, offset, lane, position, size, arrival) : NULL;
+    if (d == NULL) {
+        return MR_E_NOMEM;
+    }
+    mr__segment_live(bus, position, 1);
+    int64_t ns;
+    if (record.size > 0 && mr_time_parse(mr_event_value(record, "expirytime"), &ns)) {
+        d->expires_ns = ns <= 0 ? 1 : (uint64_t)ns;
+    }
+    if (fence > 0) {
+        mr__state_begin(bus, d, fence);
+    } else {
+        mr__timer_set(bus, d);
+    }
+    return MR_OK;
+}
+
+static enum mr_status fold_match(struct mr_bus *bus, const struct mr_log_group *group,
+                                 const struct mr_record *record, const struct mr_record *event,
+                                 uint64_t event_position)
+{
+    if (record->body.size < (size_t)record->a * MR_MATCH_ENTRY_SIZE) {
+        return MR_E_CORRUPT;
+    }
+    bool event_good = event->kind == MR_RECORD_EVENT && event->offset == record->offset;
+    for (uint32_t i = 0; i < record->a; i++) {
+        const uint8_t *entry = record->body.data + (size_t)i * MR_MATCH_ENTRY_SIZE;
+        struct mr__sub *sub = sub_of(bus, mr_get_u32(entry));
+        if (sub == NULL) {
+            return MR_E_NOMEM;
+        }
+        sub->counts.matched++;
+        if (!event_good) {
+            sub->counts.lost++;
+            bus->lost_events += i == 0;
+            continue;
+        }
+        bool begun = (mr_get_u32(entry + 4) & MR_MATCH_BEGUN) != 0;
+        if (begun || (sub->live && fold_has_room(bus, sub))) {
+            enum mr_status r = load_and_begin(
+                bus, sub, record->offset, mr_get_u64(entry + 8), event_position,
+                (uint32_t)event->body.size, event->c, begun ? 1 : 0, event->body);
+            if (r != MR_OK) {
+                return r;
+            }
+            continue;
+        }
+        if (sub->live) {
+            sub->live = false;
+            bus->not_live++;
+            sub->cursor_position = group->position;
+            sub->cursor_offset = record->offset;
+        }
+        sub->behind++;
+    }
+    return MR_OK;
+}
+
+/* An attempt of a delivery that recovery had left on disk: it was in the window then. */
+static enum mr_status fold_attempt(struct mr_bus *bus, const struct mr_log_group *group,
+                                   const struct mr_record *record)
+{
+    struct mr__sub *sub = sub_of(bus, record->a);
+    if (sub == NULL) {
+        return MR_E_NOMEM;
+    }
+    struct mr__delivery *d = mr__delivery_find(sub, record->offset);
+    if (d != NULL) {
+        if (!mr__is_begun(d) && record->b > d->fence) {
+            mr__state_begin(bus, d, record->b);
+        }
+        return MR_OK;
+    }
+    if (record->body.size < 16 || sub->live || record->offset < sub->cursor_offset ||
+        sub->behind == 0) {
+        return MR_OK; /* settled before what this recovery starts from */
+    }
+    uint64_t position = record->d;
+    if (mr_position_segment(position) == 0) {
+        position += group->position;
+    }
+    sub->behind--;
+    return load_and_begin(bus, sub, record->offset, record->c, position,
+                          mr_get_u32(record->body.data), mr_get_u64(record->body.data + 8),
+                          record->b, mr_bytes(NULL, 0));
+}
+
+static enum mr_status fold_end(struct mr_bus *bus, uint64_t position,
+                               const struct mr_record *record, const struct mr_record *event,
+                               uint64_t event_position)
+{
+    struct mr__sub *sub = sub_of(bus, record->a);
+    if (sub == NULL) {
+        return MR_E_NOMEM;
+    }
+    struct mr__delivery *d = mr__delivery_find(sub, record->offset);
+    bool dead = record->kind == MR_RECORD_DEAD;
+    struct mr_result result = {0};
+    if (mr_result_decode(record->body, &result, NULL) != MR_OK) {
+        result = (struct mr_result){0}; /* a dead letter made while memory was short */
+    }
+    if (d == NULL && dead && sub->ingest) {
+        enum mr_status r = mr__state_reserve_dead(sub);
+        bool event_good = event->kind == MR_RECORD_EVENT && event->offset == record->offset;
+        if (r != MR_OK) {
+            return r;
+        }
+        sub->counts.matched++;
+        sub->counts.dead++;
+        struct mr_dead_letter letter = {
+            .offset = record->offset,
+            .event_position = event_good ? event_position : 0,
+            .record_position = position,
+            .died_log_ns = bus->log_ns,
+            .event_size = event_good ? (uint32_t)event->body.size : 0,
+        };
+        mr__state_add_dead(bus, sub, &letter);
+        return MR_OK;
+    }
+    if (d == NULL) {
+        if (!sub->live && record->offset >= sub->cursor_offset && sub->behind > 0 && !dead) {
+            enum mr_status r = mr_map_reserve(&sub->skip, 1);
+            if (r != MR_OK) {
+                return r;
+            }
+            mr_map_set(&sub->skip, record->offset, 1);
+            sub->behind--;
+            mr__count_end(sub, (enum mr_state)record->extra);
+        }
+        return MR_OK;
+    }
+    if (dead) {
+        enum mr_status r = mr__state_reserve_dead(sub);
+        if (r != MR_OK) {
+            return r;
+        }
+        struct mr_dead_letter letter = {
+            .offset = d->offset,
+            .event_position = d->position,
+            .record_position = position,
+            .died_log_ns = bus->log_ns,
+            .attempts = result.attempts,
+            .fence = d->fence,
+            .event_size = d->size,
+            .lane = d->lane == NULL ? 0 : d->lane->key,
+        };
+        mr__state_add_dead(bus, sub, &letter);
+        mr__state_end(bus, d, MR_STATE_DEAD);
+        return MR_OK;
+    }
+    if (record->extra < MR_STATE_DONE || record->extra >= MR_STATE_MAX) {
+        return MR_E_CORRUPT;
+    }
+    mr__state_end(bus, d, (enum mr_state)record->extra);
+    return MR_OK;
+}
+
+static enum mr_status fold_retry(struct mr_bus *bus, const struct mr_record *record)
+{
+    struct mr__sub *sub = sub_of(bus, record->a);
+    struct mr__delivery *d = sub == NULL ? NULL : mr__delivery_find(sub, record->offset);
+    struct mr_result result;
+    if (d == NULL || mr_result_decode(record->body, &result, NULL) != MR_OK) {
+        return sub == NULL ? MR_E_NOMEM : MR_OK;
+    }
+    if (record->b > 0 && result.verdict != MR_VERDICT_NONE) {
+        mr__note_add(bus, d, record->b, record->c, record->d, &result);
+    }
+    d->attempts = (uint16_t)(result.attempts > UINT16_MAX ? UINT16_MAX : result.attempts);
+    d->refusals = (uint16_t)(result.refusals > UINT16_MAX ? UINT16_MAX : result.refusals);
+    d->alone = result.alone;
+    if (record->extra == MR_STATE_HELD) {
+        mr__state_hold(bus, d);
+    } else {
+        mr__state_wait(bus, d, result.due_ns);
+    }
+    return MR_OK;
+}
+
+static enum mr_status fold_operator(struct mr_bus *bus, const struct mr_record *record)
+{
+    struct mr__sub *sub = sub_of(bus, record->a);
+    if (sub == NULL) {
+        return MR_E_NOMEM;
+    }
+    switch (record->kind) {
+    case MR_RECORD_REDRIVE:
+        return mr__apply_redrive(bus, sub, record->offset);
+    case MR_RECORD_PURGE: {
+        int64_t at = mr__dead_find(sub, record->offset);
+        if (at >= 0) {
+            mr__state_remove_dead(bus, sub, (uint64_t)at);
+        }
+        return MR_OK;
+    }
+    case MR_RECORD_PAUSE:
+        sub->paused = record->b != 0;
+        return MR_OK;
+    case MR_RECORD_REMOVED:
+        mr__apply_removed(bus, sub, record->b, record->c);
+        return MR_OK;
+    default:
+        return MR_OK;
+    }
+}
+
+enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, uint64_t position,
+                        const struct mr_record *record, struct mr_record *event,
+                        uint64_t *event_position)
+{
+    uint64_t interrupted;
+    switch (record->kind) {
+    case MR_RECORD_EVENT:
+        *event = *record;
+        *event_position = position;
+        if (record->offset >= bus->next_offset) {
+            bus->next_offset = record->offset + 1;
+        }
+        return mr_event_check(record->body) == MR_OK ? MR_OK : MR_E_CORRUPT;
+    case MR_RECORD_MATCH:
+        return fold_match(bus, group, record, event, *event_position);
+    case MR_RECORD_ATTEMPT:
+        return fold_attempt(bus, group, record);
+    case MR_RECORD_SETTLE:
+    case MR_RECORD_DEAD:
+        return fold_end(bus, position, record, event, *event_position);
+    case MR_RECORD_RETRY:
+        return fold_retry(bus, record);
+    case MR_RECORD_REDRIVE:
+    case MR_RECORD_PURGE:
+    case MR_RECORD_PAUSE:
+    case MR_RECORD_REMOVED:
+        return fold_operator(bus, record);
+    case MR_RECORD_CURSOR: {
+        char *cursor = mr_strndup((const char *)record->body.data, record->body.size);
+        if (cursor == NULL) {
+            return MR_E_NOMEM;
+        }
+        if (record->a < bus->source_count) {
+            mr_free(bus->sources[record->a]->cursor);
+            bus->sources[record->a]->cursor = cursor;
+        } else {
+            mr_free(cursor);
+        }
+        return MR_OK;
+    }
+    case MR_RECORD_CONFIG:
+        bus->config_hash_logged = record->c;
+        return MR_OK;
+    case MR_RECORD_NAME:
+        return fold_name(bus, record);
+    case MR_RECORD_START:
+        return mr__state_interrupt_all(bus, group->header.log_ns, &interrupted);
+    case MR_RECORD_CLOCK:
+        bus->clock_frozen = record->a != 0;
+        return MR_OK;
+    case MR_RECORD_LOST:
+        return MR_OK; /* counted when the rot was first seen, and in checkpoints since */
+    case MR_RECORD_OPERATOR:
+    case MR_RECORD_MARK:
+    case MR_RECORD_LATE:
+        return MR_OK;
+    default:
+        return (record->flags & MR_RECORD_SKIPPABLE) != 0 ? MR_OK : MR_E_UNSUPPORTED;
+    }
+}

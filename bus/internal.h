@@ -1,0 +1,468 @@
+/* What the files of bus/ share: the structs of the core. Nothing outside bus/ includes this.
+ *
+ *   state.c       deliveries, lanes, lists, timers: the fold, used live and in recovery
+ *   stage.c       the group being gathered, the one being written, segments
+ *   ingest.c      events in
+ *   dispatch.c    attempts, hand-outs, breakers
+ *   answer.c      verdicts, leases, the end of a delivery, outcomes
+ *   cold.c        the cache of recent groups, reads, subscriptions that are behind
+ *   checkpoint.c  the two slots
+ *   open.c        recovery and configuration
+ *   query.c       questions and invariants
+ *
+ * Every change of delivery state is: reserve, log a record, apply it with a state call. Recovery
+ * decodes the record and makes the same state call. */
+#ifndef MR_BUS_INTERNAL_H
+#define MR_BUS_INTERNAL_H
+
+#include "bus/bus.h"
+#include "bus/map.h"
+#include "core/assert.h"
+
+#define REMOVED_KEEP_NS (7 * MR_DAY)
+#define CLOCK_JUMP_NS MR_HOUR
+#define OFFLINE_BELIEVED_NS (7 * MR_DAY) /* a machine that was off so long is believed */
+#define REFUSED_BACKOFF_NS (100 * MR_MS)
+#define REFUSED_BACKOFF_MAX_NS (30 * MR_SECOND)
+#define INTERRUPTIONS_ALONE 3u
+#define NOTES_SIZE_MAX (8u * MR_KIB)
+#define BREAKER_BUCKETS 30u
+#define COLD_CHUNK (256u * MR_KIB)
+#define COLD_CHUNKS_MAX 64u
+#define READS_MAX 8u
+#define RAMP_FIRST_PER_S 200u
+#define NO_HEAP UINT32_MAX
+
+enum mr__where {
+    MR__READY = 0,  /* head of its lane or unordered: on the subscription's ready list */
+    MR__BLOCKED,    /* behind another of its lane */
+    MR__WAITING,    /* back-off, until due */
+    MR__ARMED,      /* attempt logged, its group not yet durable */
+    MR__QUEUED,     /* attempt durable: on the target's queue */
+    MR__FLIGHT,     /* handed out */
+    MR__HELD,
+    MR__ENDING,     /* decided; waits for the event's bytes to tell the outcome */
+    MR__WHERE_MAX,
+};
+
+struct mr__notes { /* earlier attempts, in the form a DEAD record ends with */
+    uint32_t size;
+    uint32_t capacity;
+    uint8_t data[];
+};
+
+struct mr__ending { /* what to do once the event's bytes are there */
+    enum mr_state state;
+    uint64_t started_wall_ns;
+    uint64_t ended_wall_ns;
+    struct mr_buf result;  /* encoded result */
+    char *result_json;     /* owned */
+};
+
+struct mr__delivery {
+    struct mr__delivery *next; /* of the one list it is on (ready, queue, stage, loading) */
+    struct mr__delivery *prev;
+    struct mr__list *list;     /* that list, or NULL */
+    struct mr__delivery *lane_next;
+    struct mr__delivery *lane_prev;
+    struct mr__lane *lane;     /* NULL: unordered */
+    struct mr__sub *sub;
+    struct mr_event *event;    /* one reference while armed, queued or ending; may be NULL */
+    struct mr__notes *notes;   /* owned; NULL until a first attempt failed */
+    struct mr__ending *ending; /* owned */
+    uint64_t offset;
+    uint64_t position;   /* of the EVENT record; while in_stage: byte in the stage */
+    uint64_t arrival_ns; /* log clock */
+    uint64_t expires_ns; /* the event's expirytime; 0 none */
+    uint64_t due_ns;     /* WAITING; log clock */
+    uint64_t started_ns; /* FLIGHT; log clock */
+    uint64_t started_wall_ns;
+    uint64_t lease_ns;   /* FLIGHT: log clock at which it times out */
+    uint32_t size;       /* of the event record's body */
+    uint32_t fence;
+    uint32_t heap_at;    /* NO_HEAP: no timer */
+    uint64_t timer_ns;
+    uint16_t attempts;
+    uint16_t refusals;
+    uint16_t interruptions;
+    uint8_t where; /* enum mr__where */
+    bool alone;
+    bool in_stage;
+    bool loading;   /* its bytes were asked for */
+    bool ramp;      /* its due time comes from the restart ramp */
+    bool timed_out; /* WAITING, and the hand-out of `fence` has not come back */
+};
+
+struct mr__list {
+    struct mr__delivery *first;
+    struct mr__delivery *last;
+    uint64_t count;
+};
+
+struct mr__lane {
+    uint64_t key;
+    struct mr__delivery *first;
+    struct mr__delivery *last;
+};
+
+struct mr__dead {
+    struct mr_dead_letter letter;
+    uint64_t later_before; /* of its lane's counter, when it died */
+};
+
+struct mr__sub {
+    uint32_t id;
+    char *name;                               /* owned */
+    const struct mr_subscription_config *conf; /* borrowed from the configuration; NULL: removed */
+    struct mr__target *target;                /* NULL when removed */
+    uint64_t removed_log_ns;                  /* since; 0: there */
+    bool known;                               /* its NAME record is logged */
+    bool paused;
+    bool ingest;       /* pseudo-subscription of a source: dead letters only */
+    struct mr_counts counts;
+    uint64_t behind;   /* matched, waiting, not in the window */
+    struct mr_map deliveries; /* offset -> struct mr__delivery * */
+    struct mr_map lanes;      /* key -> struct mr__lane * */
+    struct mr_map skip;       /* offsets beyond the cursor that are settled already */
+    struct mr_map dead_lanes; /* lane -> settles counted since its first dead letter */
+    struct mr__list ready;
+    uint64_t begun;    /* armed + queued + in flight */
+    struct mr__dead *dead; /* owned; ascending offset */
+    uint64_t dead_count;
+    uint64_t dead_capacity;
+    uint64_t window_bytes;
+    /* The cursor: everything matched below cursor_offset is in the window or settled; the rest is
+     * read from cursor_position on. live: nothing is left to read. */
+    bool live;
+    bool cursor_in_stage; /* cursor_position is a byte in the stage */
+    uint64_t cursor_position;
+    uint64_t cursor_offset;
+    uint64_t attempts_by_verdict[MR_VERDICT_MAX];
+    struct mr__sub *turn_next; /* ring of subscriptions with something ready, per target */
+    bool on_turn;
+};
+
+struct mr__breaker {
+    uint32_t ok[BREAKER_BUCKETS];
+    uint32_t failed[BREAKER_BUCKETS];
+    uint64_t bucket_ns; /* start of the newest bucket, log clock */
+    uint32_t bucket;
+    uint64_t open_until_ns; /* log clock; 0: closed */
+    bool half_open;
+};
+
+struct mr__target {
+    uint32_t id;
+    char *name; /* owned */
+    const struct mr_target_config *conf; /* NULL: not configured now */
+    uint32_t slots;
+    uint32_t in_flight; /* hand-outs not yet given back */
+    uint32_t armed;     /* armed and queued */
+    struct mr__list queue;
+    struct mr__sub *turn_first; /* subscriptions with something ready, in turn */
+    struct mr__sub *turn_last;
+    struct mr__breaker breaker;
+    uint64_t told_queued; /* last demand told */
+    bool told;
+};
+
+struct mr__source {
+    uint32_t id;
+    char *name;   /* owned */
+    char *cursor; /* owned; JSON text or NULL */
+    int64_t index; /* in the configuration, -1 */
+    bool known;
+    uint32_t ingest_sub; /* id of "ingest:<name>", UINT32_MAX until needed */
+};
+
+struct mr__dead_ref {
+    uint64_t offset;
+    uint32_t sub;
+};
+
+struct mr__group { /* a group in memory: being gathered, or being written */
+    uint8_t *data; /* owned; aligned */
+    size_t capacity;
+    size_t size; /* header included; 0: empty */
+    uint32_t records;
+    uint32_t records_crc;
+    uint64_t first_offset;
+    struct mr_batch *batches; /* chain through op.next; answered when durable */
+    struct mr_batch *batches_last;
+    struct mr__list armed;
+    struct mr__delivery **created; /* owned; deliveries whose position is a byte in here */
+    uint32_t created_count;
+    uint32_t created_capacity;
+    struct mr__dead_ref *dead; /* owned; dead letters with a position that is a byte in here */
+    uint32_t dead_count;
+    uint32_t dead_capacity;
+    /* once submitted: */
+    uint64_t position;
+    uint64_t sequence;
+    uint32_t padded;
+};
+
+struct mr__segment {
+    uint64_t number;
+    uint64_t size;
+    uint64_t used;   /* bytes, header block included */
+    uint64_t salt;
+    uint64_t live;   /* deliveries in the window and dead letters that need it */
+    uint64_t first_offset; /* of its first group */
+    uint64_t wall_ns;      /* of its last group */
+    int file;        /* open for writing, -1 when sealed */
+    bool sealed;
+    bool retiring;
+};
+
+struct mr__chunk { /* bytes of the log kept in memory */
+    uint64_t position;
+    size_t size;
+    uint8_t *data; /* owned */
+    size_t capacity;
+};
+
+struct mr_bus {
+    struct mr_bus_ports ports;
+    struct mr_bus_options options;
+    struct mr_rng rng;
+    uint64_t log_id;
+
+    struct mr_now now;
+    uint64_t log_ns;
+    bool clock_frozen;
+
+    const struct mr_config *config;
+    const struct mr_router *router;
+    uint64_t generation;
+    uint64_t config_hash_logged;
+    uint32_t *sub_of_index; /* owned; configuration index -> subscription id */
+    uint32_t sub_of_index_count;
+    struct mr_matches rematch;
+
+    struct mr__sub **subs; /* owned; by id */
+    uint32_t sub_count;
+    struct mr__target **targets;
+    uint32_t target_count;
+    struct mr__source **sources;
+    uint32_t source_count;
+    struct mr_map names; /* hash of kind and name -> id + 1 */
+
+    uint64_t next_offset;
+    uint64_t next_sequence;
+    uint64_t durable_sequence;
+    uint64_t synced_sequence; /* interval, never: what a sync covered */
+    uint32_t previous_crc;
+    struct mr__group stage;
+    struct mr__group flight;
+    bool writing;
+    struct mr_log_request write_request;
+    uint64_t last_write_mono_ns;
+    bool mark_wanted;
+    uint32_t not_live;         /* subscriptions that are behind */
+    uint32_t cursors_in_stage; /* subscriptions whose cursor is a byte in the stage */
+    uint64_t prepare_after_mono_ns; /* after a PREPARE that found no space */
+    bool syncing;
+    uint64_t next_sync_mono_ns;
+    struct mr_batch *pending; /* batches that found no room, chain through op.next */
+    struct mr_batch *pending_last;
+    struct mr_handout *deferred; /* answers that found no room */
+    struct mr_handout *deferred_last;
+
+    struct mr__segment *segments; /* owned; ascending; the last ones may be prepared only */
+    uint32_t segment_count;
+    int64_t current; /* index of the segment written to, -1: none yet */
+    uint64_t next_segment_number;
+    uint64_t *spares; /* owned */
+    uint32_t spare_count;
+    uint64_t next_spare_number;
+    bool preparing;
+    bool names_due; /* the next group begins with all names */
+
+    struct mr__chunk *cache; /* owned; ring of recent groups, ascending position */
+    uint32_t cache_first;
+    uint32_t cache_count;
+    uint32_t cache_capacity;
+    uint64_t cache_bytes;
+    struct mr__chunk cold[COLD_CHUNKS_MAX]; /* read from files */
+    uint32_t cold_next;
+    struct mr_log_request *reads[READS_MAX];
+    struct mr__list loading;
+
+    struct mr__delivery **heap;
+    uint32_t heap_count;
+    uint32_t heap_capacity;
+    uint64_t state_bytes;
+    uint64_t delivery_count;
+    struct mr__delivery *free_deliveries;
+
+    uint64_t checkpoint_generation;
+    uint64_t checkpoint_slot_position[2]; /* each slot is true at; 0: slot not usable */
+    uint64_t bytes_since_checkpoint;
+    struct mr_log_request *checkpoint; /* built, waits for its group, or being written */
+    uint64_t checkpoint_sequence;      /* its group */
+    uint64_t checkpoint_position;
+    uint64_t checkpoint_pending_position;
+    bool checkpoint_writing;
+
+    uint64_t disk_free;
+    bool disk_low;
+    bool slow_told;
+    bool faulty;
+    bool draining;
+    bool recovering;
+    uint64_t io_pending; /* requests outside */
+
+    uint64_t lost_events;
+    uint64_t groups_written;
+    uint64_t bytes_written;
+    uint64_t late_answers;
+    uint64_t unmatched;
+    uint64_t checkpoints;
+};
+
+/* state.c */
+void mr__list_push(struct mr__list *list, struct mr__delivery *d);
+void mr__list_remove(struct mr__delivery *d);
+struct mr__sub *mr__sub_add(struct mr_bus *bus, const char *name);
+struct mr__target *mr__target_add(struct mr_bus *bus, const char *name);
+struct mr__source *mr__source_add(struct mr_bus *bus, const char *name);
+uint32_t mr__name_find(const struct mr_bus *bus, enum mr_name_kind kind, const char *name);
+void mr__name_enter(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id, const char *name);
+void mr__count_end(struct mr__sub *sub, enum mr_state state);
+/* A delivery that recovery took from a record behind the cursor ends: the cursor must pass it. */
+void mr__skip_behind(struct mr__sub *sub, uint64_t offset);
+void mr__sub_destroy(struct mr__sub *sub);
+struct mr__delivery *mr__delivery_find(const struct mr__sub *sub, uint64_t offset);
+bool mr__window_has_room(const struct mr_bus *bus, const struct mr__sub *sub);
+/* What the arrival of one match needs, so that what follows cannot fail. */
+enum mr_status mr__state_reserve(struct mr_bus *bus, struct mr__sub *sub, uint64_t deliveries);
+/* A delivery enters the window: ready, or blocked in its lane. Room was reserved. */
+struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset,
+                                    uint64_t lane, uint64_t position, uint32_t size,
+                                    uint64_t arrival_ns);
+/* Attempt logged; the delivery leaves the ready list. */
+void mr__state_begin(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence);
+/* Back to waiting until due (0: ready at once). */
+void mr__state_wait(struct mr_bus *bus, struct mr__delivery *d, uint64_t due_ns);
+void mr__state_hold(struct mr_bus *bus, struct mr__delivery *d);
+/* Decided, but the event's bytes are wanted first. Not logged: a crash decides again. */
+void mr__state_ending(struct mr_bus *bus, struct mr__delivery *d, struct mr__ending *end);
+/* The end: counts it, frees d, lets its lane go on. DEAD: also mr__state_add_dead before. */
+void mr__state_end(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state);
+enum mr_status mr__state_reserve_dead(struct mr__sub *sub);
+enum mr_status mr__state_reserve_dead_more(struct mr__sub *sub, uint64_t more);
+/* Deliveries and heap places for @p more, whichever subscription they go to. */
+enum mr_status mr__state_reserve_total(struct mr_bus *bus, uint64_t more);
+void mr__state_add_dead(struct mr_bus *bus, struct mr__sub *sub, const struct mr_dead_letter *l);
+int64_t mr__dead_find(const struct mr__sub *sub, uint64_t offset);
+void mr__state_remove_dead(struct mr_bus *bus, struct mr__sub *sub, uint64_t at);
+uint64_t mr__dead_later(const struct mr__sub *sub, const struct mr__dead *dead);
+void mr__note_add(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, uint64_t started, uint64_t ended,
+                  const struct mr_result *result);
+enum mr_status mr__state_interrupt_all(struct mr_bus *bus, uint64_t log_ns, uint64_t *ret_count);
+void mr__timer_set(struct mr_bus *bus, struct mr__delivery *d);
+void mr__timer_clear(struct mr_bus *bus, struct mr__delivery *d);
+uint64_t mr__expiry(const struct mr_bus *bus, const struct mr__delivery *d);
+void mr__turn_add(struct mr__sub *sub);
+void mr__segment_live(struct mr_bus *bus, uint64_t position, int64_t change);
+struct mr__segment *mr__segment_of(struct mr_bus *bus, uint64_t position);
+bool mr__is_begun(const struct mr__delivery *d);
+
+/* stage.c */
+enum mr_status mr__stage_reserve(struct mr_bus *bus, size_t bytes);
+/* @return the record's byte in the stage */
+uint64_t mr__stage_record(struct mr_bus *bus, const struct mr_record *record);
+enum mr_status mr__stage_reserve_created(struct mr_bus *bus, uint32_t more);
+enum mr_status mr__stage_reserve_dead(struct mr_bus *bus, uint32_t more);
+void mr__stage_dead(struct mr_bus *bus, uint32_t sub, uint64_t offset);
+void mr__stage_created(struct mr_bus *bus, struct mr__delivery *d);
+void mr__stage_forget(struct mr_bus *bus, struct mr__delivery *d);
+void mr__stage_submit(struct mr_bus *bus);
+void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request);
+void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request);
+void mr__segments_maintain(struct mr_bus *bus);
+void mr__fail(struct mr_bus *bus, const char *what, enum mr_status status);
+struct mr_log_request *mr__request(struct mr_bus *bus, enum mr_log_io kind);
+void mr__send(struct mr_bus *bus, struct mr_log_request *request);
+size_t mr__group_size_max(const struct mr_bus *bus);
+
+/* ingest.c */
+/* Appends one event with its matches to the stage. Room for it was reserved with
+ * mr__event_reserve(). @p begin: attempts may be armed at once. */
+enum mr_status mr__event_reserve(struct mr_bus *bus, const struct mr_event *event,
+                                 const struct mr_match *matches, uint32_t count, bool rejected,
+                                 const char *reason);
+uint64_t mr__event_append(struct mr_bus *bus, struct mr_event *event, uint32_t source,
+                          uint32_t cause_sub, uint64_t cause_offset,
+                          const struct mr_match *matches, uint32_t count);
+uint64_t mr__event_append_rejected(struct mr_bus *bus, struct mr_event *event, uint32_t source,
+                                   uint32_t ingest_sub, const char *reason);
+struct mr__sub *mr__ingest_sub(struct mr_bus *bus, uint32_t source);
+void mr__ingest_pending(struct mr_bus *bus);
+void mr__flow_update(struct mr_bus *bus);
+enum mr_status mr__names_reserve(struct mr_bus *bus);
+void mr__name_log(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id, const char *name);
+
+/* dispatch.c */
+bool mr__may_begin(const struct mr_bus *bus, const struct mr__sub *sub);
+void mr__arm(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, struct mr_event *event);
+void mr__dispatch(struct mr_bus *bus);
+void mr__breaker_count(struct mr_bus *bus, struct mr__target *target, bool ok);
+enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d);
+
+/* answer.c */
+void mr__timers_run(struct mr_bus *bus);
+void mr__deferred_run(struct mr_bus *bus);
+void mr__ending_ready(struct mr_bus *bus, struct mr__delivery *d);
+/* Ends d without an answer: expired, lost. @return false: no room now, try again */
+bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state,
+                      const char *reason);
+
+/* cold.c */
+void mr__cache_add(struct mr_bus *bus, struct mr__group *group);
+/* Bytes [position, +size) if they are in memory, else NULL. */
+const uint8_t *mr__bytes_at(const struct mr_bus *bus, uint64_t position, size_t size);
+/* Asks for them. @return false: too many reads outstanding, ask again later */
+bool mr__bytes_want(struct mr_bus *bus, uint64_t position, size_t size);
+void mr__read_done(struct mr_bus *bus, struct mr_log_request *request);
+void mr__load_event(struct mr_bus *bus, struct mr__delivery *d);
+void mr__catch_up(struct mr_bus *bus);
+void mr__cache_release(struct mr_bus *bus);
+
+/* checkpoint.c */
+void mr__checkpoint_build(struct mr_bus *bus, uint64_t sequence, uint64_t position);
+void mr__checkpoint_group_durable(struct mr_bus *bus);
+void mr__checkpoint_done(struct mr_bus *bus, struct mr_log_request *request);
+struct mr__checkpoint_head {
+    uint64_t generation;
+    uint64_t log_id;
+    uint64_t position; /* of the first group that is not in it */
+    uint64_t sequence; /* of the last group that is */
+    uint32_t previous_crc;
+    uint64_t size;
+};
+/* @return MR_E_CORRUPT: this slot is not usable */
+enum mr_status mr__checkpoint_check(struct mr_bytes slot, struct mr__checkpoint_head *ret_head);
+enum mr_status mr__checkpoint_load(struct mr_bus *bus, struct mr_bytes slot);
+
+/* operate.c */
+enum mr_status mr__name_set(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id,
+                            const char *name);
+void mr__apply_removed(struct mr_bus *bus, struct mr__sub *sub, uint32_t what, uint64_t log_ns);
+enum mr_status mr__apply_redrive(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset);
+void mr__log_unarmed(struct mr_bus *bus, struct mr__delivery *d);
+void mr__timers_reset(struct mr_bus *bus);
+
+/* step.c */
+void mr__clock_advance(struct mr_bus *bus, struct mr_now now);
+/* The clock after a time without a process: from the last group to @p now. */
+void mr__clock_resume(struct mr_bus *bus, struct mr_now now);
+
+/* fold.c */
+/* Applies one record of a recovered group. @return MR_E_UNSUPPORTED: unknown and not skippable */
+enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, uint64_t position,
+                        const struct mr_record *record, struct mr_record *event,
+                        uint64_t *event_position);
+
+#endif

@@ -1,0 +1,320 @@
+/* Questions, and the invariants the simulation checks after every step. */
+#include "bus/internal.h"
+
+#include <stdio.h>
+
+#include "core/hash.h"
+
+static uint64_t waiting_in_window(const struct mr__sub *sub)
+{
+    return sub->deliveries.count - sub->begun - sub->counts.held;
+}
+
+static void fill_counts(const struct mr__sub *sub, struct mr_counts *ret_counts)
+{
+    *ret_counts = sub->counts;
+    ret_counts->in_flight = sub->begun;
+    ret_counts->waiting = waiting_in_window(sub) + sub->behind;
+}
+
+uint32_t mr_bus_subscription_count(const struct mr_bus *bus)
+{
+    return bus->sub_count;
+}
+
+void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint32_t id,
+                              struct mr_subscription_info *ret_info)
+{
+    (void)now; /* ages run on the log clock */
+    MR_ASSERT(id < bus->sub_count);
+    const struct mr__sub *sub = bus->subs[id];
+    struct mr_subscription_info info = {
+        .id = id,
+        .name = sub->name,
+        .index = sub->conf == NULL ? -1 : (int64_t)(sub->conf - bus->config->subscriptions),
+        .behind = sub->behind,
+        .window_bytes = sub->window_bytes,
+        .dead_letters = sub->dead_count,
+        .lanes = sub->lanes.count,
+        .paused = sub->paused,
+        .live = sub->live,
+    };
+    fill_counts(sub, &info.counts);
+    memcpy(info.attempts, sub->attempts_by_verdict, sizeof(info.attempts));
+    info.blocked[MR_BLOCKED_MEMORY] = sub->behind;
+    for (uint64_t i = 0; i < sub->deliveries.capacity; i++) {
+        if (sub->deliveries.slots[i].key == 0) {
+            continue;
+        }
+        const struct mr__delivery *d =
+            (const struct mr__delivery *)(uintptr_t)sub->deliveries.slots[i].value;
+        info.blocked[mr__blocked_on(d)]++;
+        if (bus->log_ns > d->arrival_ns && bus->log_ns - d->arrival_ns > info.oldest_age_ns) {
+            info.oldest_age_ns = bus->log_ns - d->arrival_ns;
+        }
+    }
+    *ret_info = info;
+}
+
+uint32_t mr_bus_target_count(const struct mr_bus *bus)
+{
+    return bus->target_count;
+}
+
+void mr_bus_target_info(const struct mr_bus *bus, uint32_t id, struct mr_target_info *ret_info)
+{
+    MR_ASSERT(id < bus->target_count);
+    const struct mr__target *t = bus->targets[id];
+    bool open = t->breaker.open_until_ns != 0;
+    *ret_info = (struct mr_target_info){
+        .id = id,
+        .name = t->name,
+        .slots = t->slots,
+        .in_flight = t->in_flight,
+        .queued = t->told_queued,
+        .breaker_open = open,
+        .breaker_until_mono_ns =
+            open && t->breaker.open_until_ns > bus->log_ns
+                ? bus->now.mono_ns + (t->breaker.open_until_ns - bus->log_ns)
+                : 0,
+    };
+}
+
+uint32_t mr_bus_source_count(const struct mr_bus *bus)
+{
+    return bus->source_count;
+}
+
+const char *mr_bus_source_name(const struct mr_bus *bus, uint32_t id)
+{
+    return id < bus->source_count ? bus->sources[id]->name : "bus";
+}
+
+const char *mr_bus_source_cursor(const struct mr_bus *bus, uint32_t id)
+{
+    return id < bus->source_count ? bus->sources[id]->cursor : NULL;
+}
+
+void mr_bus_status(const struct mr_bus *bus, struct mr_bus_status *ret_status)
+{
+    struct mr_bus_status status = {
+        .next_offset = bus->next_offset,
+        .next_sequence = bus->next_sequence,
+        .durable_sequence = bus->durable_sequence,
+        .segments = bus->segment_count,
+        .spare_segments = bus->spare_count,
+        .oldest_position =
+            bus->segment_count == 0 ? 0 : mr_position(bus->segments[0].number, MR_LOG_BLOCK),
+        .state_bytes = bus->state_bytes,
+        .cache_bytes = bus->cache_bytes,
+        .lost_events = bus->lost_events,
+        .groups_written = bus->groups_written,
+        .bytes_written = bus->bytes_written,
+        .late_answers = bus->late_answers,
+        .unmatched = bus->unmatched,
+        .checkpoints = bus->checkpoints,
+        .faulty = bus->faulty,
+        .slow = bus->slow_told,
+        .clock_frozen = bus->clock_frozen,
+        .log_ns = bus->log_ns,
+    };
+    for (uint32_t i = 0; i < bus->segment_count; i++) {
+        status.log_bytes += bus->segments[i].size;
+    }
+    if (bus->writing) {
+        status.durable_position = bus->flight.position;
+    } else if (bus->current >= 0 && bus->current < (int64_t)bus->segment_count) {
+        const struct mr__segment *s = &bus->segments[bus->current];
+        status.durable_position = mr_position(s->number, s->used);
+    }
+    *ret_status = status;
+}
+
+enum mr_status mr_bus_delivery_info(const struct mr_bus *bus, struct mr_now now,
+                                    uint32_t subscription, uint64_t offset,
+                                    struct mr_delivery_info *ret_info)
+{
+    (void)now; /* due times are on the log clock */
+    const struct mr__delivery *d =
+        subscription < bus->sub_count ? mr__delivery_find(bus->subs[subscription], offset) : NULL;
+    if (d == NULL) {
+        return MR_E_NOT_FOUND;
+    }
+    *ret_info = (struct mr_delivery_info){
+        .state = mr__is_begun(d)         ? MR_STATE_IN_FLIGHT
+                 : d->where == MR__HELD ? MR_STATE_HELD
+                                        : MR_STATE_WAITING,
+        .blocked_on = mr__blocked_on(d),
+        .due_log_ns = d->where == MR__WAITING ? d->due_ns : 0,
+        .attempts = d->attempts,
+        .refusals = d->refusals,
+        .interruptions = d->interruptions,
+        .fence = d->fence,
+        .started_wall_ns = d->where == MR__FLIGHT ? d->started_wall_ns : 0,
+        .lane = d->lane == NULL ? 0 : d->lane->key,
+    };
+    return MR_OK;
+}
+
+void mr_bus_dead_letters(const struct mr_bus *bus, uint32_t subscription,
+                         bool (*fn)(void *context, const struct mr_dead_letter *letter),
+                         void *context)
+{
+    if (subscription >= bus->sub_count) {
+        return;
+    }
+    const struct mr__sub *sub = bus->subs[subscription];
+    for (uint64_t i = 0; i < sub->dead_count; i++) {
+        const struct mr_dead_letter *letter = &sub->dead[i].letter;
+        /* One that died within the group being gathered can be shown once that is written. */
+        bool placed = mr_position_segment(letter->record_position) != 0;
+        if (placed && !fn(context, letter)) {
+            return;
+        }
+    }
+}
+
+/* --- invariants ------------------------------------------------------------------------------------ */
+
+static bool sum_holds(const struct mr__sub *sub)
+{
+    struct mr_counts c;
+    fill_counts(sub, &c);
+    return c.matched == c.done + c.dead + c.dropped + c.expired + c.lost + c.held + c.waiting +
+                            c.in_flight;
+}
+
+bool mr_bus_conserves(const struct mr_bus *bus, uint32_t *ret_subscription)
+{
+    for (uint32_t i = 0; i < bus->sub_count; i++) {
+        if (!sum_holds(bus->subs[i])) {
+            *ret_subscription = i;
+            return false;
+        }
+    }
+    return true;
+}
+
+static void check_lane(const struct mr__sub *sub, const struct mr__lane *lane)
+{
+    MR_ASSERT(lane->first != NULL && lane->last != NULL);
+    MR_ASSERT(lane->first->lane_prev == NULL && lane->last->lane_next == NULL);
+    for (const struct mr__delivery *d = lane->first; d != NULL; d = d->lane_next) {
+        MR_ASSERT(d->lane == lane && d->sub == sub);
+        MR_ASSERT(d->lane_next == NULL || d->lane_next->lane_prev == d);
+        bool may_be_blocked = d != lane->first;
+        MR_ASSERT(may_be_blocked || d->where != MR__BLOCKED);
+        MR_ASSERT(!may_be_blocked || (!mr__is_begun(d) && d->where != MR__READY));
+    }
+}
+
+static void check_delivery(const struct mr_bus *bus, const struct mr__sub *sub,
+                           const struct mr__delivery *d)
+{
+    MR_ASSERT(d->sub == sub);
+    MR_ASSERT(d->where < MR__WHERE_MAX);
+    MR_ASSERT(d->heap_at == NO_HEAP || bus->heap[d->heap_at] == d);
+    MR_ASSERT((d->where == MR__READY) == (d->list == &sub->ready));
+    MR_ASSERT(d->where != MR__QUEUED || d->list == &sub->target->queue);
+    MR_ASSERT(d->where != MR__FLIGHT || d->list == NULL);
+    MR_ASSERT(d->where != MR__FLIGHT || d->heap_at != NO_HEAP);
+    MR_ASSERT(d->where != MR__WAITING || d->heap_at != NO_HEAP);
+    MR_ASSERT((d->where == MR__ENDING) == (d->ending != NULL));
+}
+
+void mr_bus_check(const struct mr_bus *bus)
+{
+    uint64_t all = 0;
+    uint64_t bytes = 0;
+    uint32_t not_live = 0;
+    uint32_t in_stage = 0;
+    for (uint32_t i = 0; i < bus->sub_count; i++) {
+        const struct mr__sub *sub = bus->subs[i];
+        uint64_t begun = 0;
+        uint64_t held = 0;
+        uint64_t ready = 0;
+        for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
+            if (sub->deliveries.slots[k].key == 0) {
+                continue;
+            }
+            const struct mr__delivery *d =
+                (const struct mr__delivery *)(uintptr_t)sub->deliveries.slots[k].value;
+            MR_ASSERT(sub->deliveries.slots[k].key == d->offset);
+            check_delivery(bus, sub, d);
+            begun += mr__is_begun(d);
+            held += d->where == MR__HELD;
+            ready += d->where == MR__READY;
+        }
+        MR_ASSERT(begun == sub->begun);
+        MR_ASSERT(held == sub->counts.held);
+        MR_ASSERT(ready == sub->ready.count);
+        MR_ASSERT(sum_holds(sub));
+        MR_ASSERT(ready == 0 || sub->target == NULL || sub->on_turn || sub->paused);
+        for (uint64_t k = 0; k < sub->lanes.capacity; k++) {
+            if (sub->lanes.slots[k].key != 0) {
+                check_lane(sub, (const struct mr__lane *)(uintptr_t)sub->lanes.slots[k].value);
+            }
+        }
+        for (uint64_t k = 1; k < sub->dead_count; k++) {
+            MR_ASSERT(sub->dead[k - 1].letter.offset < sub->dead[k].letter.offset);
+        }
+        all += sub->deliveries.count;
+        bytes += sub->window_bytes + sub->dead_count * sizeof(*sub->dead);
+        not_live += !sub->live;
+        in_stage += sub->cursor_in_stage;
+    }
+    MR_ASSERT(all == bus->delivery_count);
+    MR_ASSERT(bytes == bus->state_bytes);
+    MR_ASSERT(not_live == bus->not_live);
+    MR_ASSERT(in_stage == bus->cursors_in_stage);
+    for (uint32_t i = 1; i < bus->heap_count; i++) {
+        MR_ASSERT(bus->heap[(i - 1) / 2]->timer_ns <= bus->heap[i]->timer_ns);
+    }
+    for (uint32_t i = 0; i < bus->target_count; i++) {
+        const struct mr__target *t = bus->targets[i];
+        MR_ASSERT(t->queue.count <= t->armed);
+    }
+    MR_ASSERT(bus->next_sequence > bus->durable_sequence);
+}
+
+static uint64_t mix(uint64_t hash, uint64_t value)
+{
+    return mr_hash_u64(hash ^ (value + 0x9e3779b97f4a7c15ull));
+}
+
+/* The sum over deliveries does not depend on the order of the map. */
+uint64_t mr_bus_state_hash(const struct mr_bus *bus)
+{
+    uint64_t hash = mix(0, bus->next_offset);
+    for (uint32_t i = 0; i < bus->sub_count; i++) {
+        const struct mr__sub *sub = bus->subs[i];
+        hash = mix(hash, mr_hash(sub->name, strlen(sub->name)));
+        hash = mix(hash, sub->counts.matched);
+        hash = mix(hash, sub->counts.done);
+        hash = mix(hash, sub->counts.dead);
+        hash = mix(hash, sub->counts.dropped);
+        hash = mix(hash, sub->counts.expired);
+        hash = mix(hash, sub->counts.lost);
+        hash = mix(hash, sub->paused);
+        hash = mix(hash, sub->behind + waiting_in_window(sub) + sub->begun);
+        uint64_t sum = 0;
+        for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
+            if (sub->deliveries.slots[k].key == 0) {
+                continue;
+            }
+            const struct mr__delivery *d =
+                (const struct mr__delivery *)(uintptr_t)sub->deliveries.slots[k].value;
+            uint64_t one = mix(d->offset, d->fence);
+            one = mix(one, (uint64_t)d->attempts << 32 | (uint64_t)d->refusals << 16 |
+                               d->interruptions);
+            one = mix(one, (uint64_t)mr__is_begun(d) << 1 | (d->where == MR__HELD));
+            one = mix(one, d->lane == NULL ? 0 : d->lane->key);
+            sum += one;
+        }
+        hash = mix(hash, sum);
+        for (uint64_t k = 0; k < sub->dead_count; k++) {
+            hash = mix(hash, sub->dead[k].letter.offset);
+        }
+    }
+    return hash;
+}

@@ -1,0 +1,605 @@
+/* The group being gathered, the one being written, and the segments they go to.
+ *
+ * Group commit without a timer: records gather in the stage while a write is in flight; when it
+ * returns, the stage becomes the next one. A group never shares a block with another. */
+#include "bus/internal.h"
+
+#include <stdio.h>
+
+#include "core/alloc.h"
+#include "core/hash.h"
+
+#define STAGE_FIRST_CAPACITY (64u * MR_KIB)
+#define SPARES_KEPT 4u
+
+/* --- requests -------------------------------------------------------------------------------- */
+
+struct mr_log_request *mr__request(struct mr_bus *bus, enum mr_log_io kind)
+{
+    (void)bus;
+    struct mr_log_request *request = mr_calloc(1, sizeof(*request));
+    if (request != NULL) {
+        request->kind = kind;
+        request->file = -1;
+    }
+    return request;
+}
+
+void mr__send(struct mr_bus *bus, struct mr_log_request *request)
+{
+    bus->io_pending++;
+    bus->ports.io(bus->ports.context, request);
+}
+
+void mr__fail(struct mr_bus *bus, const char *what, enum mr_status status)
+{
+    if (bus->faulty) {
+        return;
+    }
+    bus->faulty = true;
+    char text[256];
+    (void)snprintf(text, sizeof(text),
+                   "the log is faulty: %s: %s; nothing more is acknowledged, restart once the disk "
+                   "is mended",
+                   what, mr_status_text(status)); /* cut at worst */
+    bus->ports.alarm(bus->ports.context, text);
+    mr__flow_update(bus);
+}
+
+/* --- gathering --------------------------------------------------------------------------------- */
+
+size_t mr__group_size_max(const struct mr_bus *bus)
+{
+    return (size_t)bus->options.log.segment_size - MR_LOG_BLOCK;
+}
+
+enum mr_status mr__stage_reserve(struct mr_bus *bus, size_t bytes)
+{
+    struct mr__group *stage = &bus->stage;
+    size_t have = stage->size == 0 ? MR_GROUP_HEADER_SIZE : stage->size;
+    size_t need = (size_t)mr_round_up(have + bytes, MR_LOG_BLOCK);
+    if (need > mr__group_size_max(bus)) {
+        return MR_E_FULL;
+    }
+    if (need <= stage->capacity) {
+        return MR_OK;
+    }
+    size_t capacity = stage->capacity == 0 ? STAGE_FIRST_CAPACITY : stage->capacity;
+    while (capacity < need) {
+        capacity *= 2;
+    }
+    uint8_t *data = mr_alloc_aligned(MR_LOG_BLOCK, capacity);
+    if (data == NULL) {
+        return MR_E_NOMEM;
+    }
+    if (stage->size > 0) {
+        memcpy(data, stage->data, stage->size);
+    }
+    mr_free(stage->data);
+    stage->data = data;
+    stage->capacity = capacity;
+    return MR_OK;
+}
+
+uint64_t mr__stage_record(struct mr_bus *bus, const struct mr_record *record)
+{
+    struct mr__group *stage = &bus->stage;
+    if (stage->size == 0) {
+        stage->size = MR_GROUP_HEADER_SIZE;
+        stage->records = 0;
+        stage->records_crc = 0;
+        stage->first_offset = bus->next_offset;
+    }
+    size_t at = stage->size;
+    size_t size = mr_record_size(record->body.size);
+    MR_ASSERT(at + size <= stage->capacity);
+    uint8_t le[4];
+    mr_put_u32(le, mr_record_encode(record, stage->data + at));
+    stage->records_crc = mr_crc32c(stage->records_crc, le, sizeof(le));
+    stage->records++;
+    stage->size += size;
+    return at;
+}
+
+enum mr_status mr__stage_reserve_created(struct mr_bus *bus, uint32_t more)
+{
+    struct mr__group *stage = &bus->stage;
+    uint32_t need = stage->created_count + more;
+    if (need <= stage->created_capacity) {
+        return MR_OK;
+    }
+    uint32_t capacity = stage->created_capacity == 0 ? 64 : stage->created_capacity;
+    while (capacity < need) {
+        capacity *= 2;
+    }
+    struct mr__delivery **grown =
+        mr_realloc(stage->created, capacity * sizeof(struct mr__delivery *));
+    if (grown == NULL) {
+        return MR_E_NOMEM;
+    }
+    stage->created = grown;
+    stage->created_capacity = capacity;
+    return MR_OK;
+}
+
+enum mr_status mr__stage_reserve_dead(struct mr_bus *bus, uint32_t more)
+{
+    struct mr__group *stage = &bus->stage;
+    uint32_t need = stage->dead_count + more;
+    if (need <= stage->dead_capacity) {
+        return MR_OK;
+    }
+    uint32_t capacity = need * 2;
+    struct mr__dead_ref *grown = mr_realloc(stage->dead, capacity * sizeof(*grown));
+    if (grown == NULL) {
+        return MR_E_NOMEM;
+    }
+    stage->dead = grown;
+    stage->dead_capacity = capacity;
+    return MR_OK;
+}
+
+void mr__stage_dead(struct mr_bus *bus, uint32_t sub, uint64_t offset)
+{
+    MR_ASSERT(bus->stage.dead_count < bus->stage.dead_capacity);
+    bus->stage.dead[bus->stage.dead_count++] = (struct mr__dead_ref){offset, sub};
+}
+
+void mr__stage_created(struct mr_bus *bus, struct mr__delivery *d)
+{
+    MR_ASSERT(bus->stage.created_count < bus->stage.created_capacity);
+    d->in_stage = true;
+    bus->stage.created[bus->stage.created_count++] = d;
+}
+
+void mr__stage_forget(struct mr_bus *bus, struct mr__delivery *d)
+{
+    for (uint32_t i = bus->stage.created_count; i-- > 0;) {
+        if (bus->stage.created[i] == d) {
+            bus->stage.created[i] = NULL;
+            break;
+        }
+    }
+    d->in_stage = false;
+}
+
+/* --- segments ------------------------------------------------------------------------------------ */
+
+static bool push_segment(struct mr_bus *bus)
+{
+    struct mr__segment *grown =
+        mr_realloc(bus->segments, (bus->segment_count + 1) * sizeof(*grown));
+    if (grown == NULL) {
+        return false;
+    }
+    bus->segments = grown;
+    return true;
+}
+
+/* Keeps one prepared segment beyond the one being written. */
+static void prepare_next(struct mr_bus *bus)
+{
+    bool ready = (int64_t)bus->segment_count > bus->current + 1;
+    if (ready || bus->preparing || bus->faulty || bus->now.mono_ns < bus->prepare_after_mono_ns) {
+        return;
+    }
+    struct mr_log_request *request = mr__request(bus, MR_LOG_PREPARE);
+    if (request == NULL || !push_segment(bus)) {
+        mr_free(request);
+        return; /* tried again with the next step */
+    }
+    bool first = bus->current < 0;
+    uint64_t size = first && bus->options.first_segment_size != 0
+                        ? bus->options.first_segment_size
+                        : bus->options.log.segment_size;
+    request->number = bus->next_segment_number++;
+    request->durable = bus->options.log.sync == MR_SYNC_ALWAYS;
+    if (!first && bus->spare_count > 0) {
+        request->has_from = true;
+        request->from = bus->spares[--bus->spare_count];
+    }
+    request->header = (struct mr_segment_header){
+        .number = request->number,
+        .size = size,
+        .salt = mr_rng_next(&bus->rng),
+        .log_id = bus->log_id,
+        .wall_ns = bus->now.wall_ns,
+    };
+    bus->preparing = true;
+    mr__send(bus, request);
+}
+
+void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request)
+{
+    bus->preparing = false;
+    if (request->result == MR_E_DISK_LOW) {
+        /* No room for another segment: sources wait until there is. What stands in the present
+         * one goes on, so settles can still free space. */
+        bus->disk_low = true;
+        bus->prepare_after_mono_ns = bus->now.mono_ns + MR_SECOND;
+        mr__flow_update(bus);
+    } else if (request->result != MR_OK) {
+        mr__fail(bus, "a segment cannot be prepared", request->result);
+    } else if (!push_segment(bus)) {
+        mr__fail(bus, "no memory for a segment", MR_E_NOMEM);
+    } else {
+        bus->segments[bus->segment_count++] = (struct mr__segment){
+            .number = request->number,
+            .size = request->header.size,
+            .used = MR_LOG_BLOCK,
+            .salt = request->header.salt,
+            .wall_ns = bus->now.wall_ns,
+            .file = request->file,
+        };
+    }
+    mr_free(request);
+}
+
+static bool seal_current(struct mr_bus *bus)
+{
+    struct mr__segment *segment = &bus->segments[bus->current];
+    struct mr_log_request *request = mr__request(bus, MR_LOG_SEAL);
+    if (request == NULL) {
+        return false;
+    }
+    request->number = segment->number;
+    request->file = segment->file;
+    segment->file = -1;
+    segment->sealed = true;
+    mr__send(bus, request);
+    return true;
+}
+
+/* The segment that @p padded bytes go to, or NULL: none is ready yet. */
+static struct mr__segment *segment_for(struct mr_bus *bus, uint32_t padded)
+{
+    if (bus->current >= 0) {
+        struct mr__segment *segment = &bus->segments[bus->current];
+        if (segment->used + padded <= segment->size) {
+            return segment;
+        }
+    }
+    int64_t next = bus->current + 1;
+    while (next < (int64_t)bus->segment_count &&
+           bus->segments[next].used + padded > bus->segments[next].size) {
+        /* Too small a first segment for this group: it is left empty. */
+        if (bus->current >= 0 && bus->segments[bus->current].file >= 0 && !seal_current(bus)) {
+            return NULL;
+        }
+        bus->current = next++;
+    }
+    if (next >= (int64_t)bus->segment_count) {
+        prepare_next(bus);
+        return NULL;
+    }
+    if (bus->current >= 0 && bus->segments[bus->current].file >= 0 && !seal_current(bus)) {
+        return NULL;
+    }
+    bus->current = next;
+    bus->names_due = true;
+    bus->segments[next].first_offset = bus->stage.first_offset;
+    return &bus->segments[next];
+}
+
+static bool slot_needs(const struct mr_bus *bus, uint64_t number)
+{
+    for (int i = 0; i < 2; i++) {
+        if (mr_position_segment(bus->checkpoint_slot_position[i]) <= number) {
+            return true; /* this slot's replay begins at or before it (or there is no slot) */
+        }
+    }
+    return false;
+}
+
+static uint64_t lowest_cursor_segment(const struct mr_bus *bus)
+{
+    uint64_t lowest = UINT64_MAX;
+    for (uint32_t i = 0; i < bus->sub_count; i++) {
+        const struct mr__sub *sub = bus->subs[i];
+        if (!sub->live && !sub->cursor_in_stage) {
+            uint64_t number = mr_position_segment(sub->cursor_position);
+            lowest = number < lowest ? number : lowest;
+        }
+    }
+    return lowest;
+}
+
+static uint64_t log_bytes(const struct mr_bus *bus)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < bus->segment_count; i++) {
+        bytes += bus->segments[i].size;
+    }
+    return bytes;
+}
+
+static bool retire(struct mr_bus *bus, struct mr__segment *segment)
+{
+    struct mr_log_request *request = mr__request(bus, MR_LOG_RETIRE);
+    uint64_t *grown = mr_realloc(bus->spares, (bus->spare_count + 1) * sizeof(*grown));
+    if (grown != NULL) {
+        bus->spares = grown;
+    }
+    if (request == NULL || grown == NULL) {
+        mr_free(request);
+        return false;
+    }
+    request->number = segment->number;
+    request->keep =
+        segment->size == bus->options.log.segment_size && bus->spare_count < SPARES_KEPT;
+    request->from = bus->next_spare_number++;
+    segment->retiring = true;
+    mr__send(bus, request);
+    return true;
+}
+
+/* A segment may go when nothing needs it: no live delivery or dead letter in it, no cursor at or
+ * before it, both checkpoint slots are true behind it, and the retention window is past it. */
+void mr__segments_maintain(struct mr_bus *bus)
+{
+    prepare_next(bus);
+    uint64_t bytes = log_bytes(bus);
+    uint64_t cursor = lowest_cursor_segment(bus);
+    const struct mr_log_options *log = &bus->options.log;
+    for (uint32_t i = 0; i < bus->segment_count && (int64_t)i < bus->current; i++) {
+        struct mr__segment *segment = &bus->segments[i];
+        bool old = bytes > log->retain_size || (log->retain_age_ns != 0 &&
+                                                bus->now.wall_ns > segment->wall_ns &&
+                                                bus->now.wall_ns - segment->wall_ns >
+                                                    log->retain_age_ns);
+        if (segment->retiring || !segment->sealed || segment->live > 0 || !old ||
+            segment->number >= cursor || slot_needs(bus, segment->number)) {
+            continue;
+        }
+        if (!retire(bus, segment)) {
+            return;
+        }
+        bytes -= segment->size;
+    }
+}
+
+static void segment_retired(struct mr_bus *bus, struct mr_log_request *request)
+{
+    if (request->result != MR_OK) {
+        mr__fail(bus, "a segment cannot be retired", request->result);
+        mr_free(request);
+        return;
+    }
+    if (request->keep) {
+        bus->spares[bus->spare_count++] = request->from;
+    }
+    for (uint32_t i = 0; i < bus->segment_count; i++) {
+        if (bus->segments[i].number == request->number) {
+            memmove(bus->segments + i, bus->segments + i + 1,
+                    (bus->segment_count - i - 1) * sizeof(*bus->segments));
+            bus->segment_count--;
+            bus->current--;
+            break;
+        }
+    }
+    mr_free(request);
+    mr__flow_update(bus);
+}
+
+/* --- writing --------------------------------------------------------------------------------------- */
+
+static void log_names(struct mr_bus *bus)
+{
+    for (uint32_t i = 0; i < bus->sub_count; i++) {
+        mr__name_log(bus, MR_NAME_SUBSCRIPTION, i, bus->subs[i]->name);
+    }
+    for (uint32_t i = 0; i < bus->source_count; i++) {
+        mr__name_log(bus, MR_NAME_SOURCE, i, bus->sources[i]->name);
+    }
+    for (uint32_t i = 0; i < bus->target_count; i++) {
+        mr__name_log(bus, MR_NAME_TARGET, i, bus->targets[i]->name);
+    }
+    bus->names_due = false;
+}
+
+/* A position whose segment is 0 is a byte in the stage: segments are numbered from 1. */
+static void settle_letter(struct mr_bus *bus, struct mr_dead_letter *l, uint64_t base)
+{
+    if (mr_position_segment(l->record_position) == 0) {
+        l->record_position += base;
+        mr__segment_live(bus, l->record_position, 1);
+    }
+    if (mr_position_segment(l->event_position) == 0) {
+        l->event_position += base;
+        mr__segment_live(bus, l->event_position, 1);
+    }
+}
+
+/* Positions become absolute now that the group has its place. */
+static void settle_positions(struct mr_bus *bus, struct mr__group *group)
+{
+    for (uint32_t i = 0; i < group->created_count; i++) {
+        struct mr__delivery *d = group->created[i];
+        if (d != NULL) {
+            d->position += group->position;
+            d->in_stage = false;
+            mr__segment_live(bus, d->position, 1);
+        }
+    }
+    group->created_count = 0;
+    for (uint32_t i = 0; i < group->dead_count; i++) {
+        struct mr__sub *sub = bus->subs[group->dead[i].sub];
+        int64_t at = mr__dead_find(sub, group->dead[i].offset);
+        if (at >= 0) {
+            settle_letter(bus, &sub->dead[at].letter, group->position);
+        }
+    }
+    group->dead_count = 0;
+    for (uint32_t i = 0; i < bus->sub_count && bus->cursors_in_stage > 0; i++) {
+        struct mr__sub *sub = bus->subs[i];
+        if (sub->cursor_in_stage) {
+            sub->cursor_in_stage = false;
+            sub->cursor_position = group->position;
+            bus->cursors_in_stage--;
+        }
+    }
+}
+
+static void encode_header(struct mr_bus *bus, struct mr__group *group, uint64_t salt)
+{
+    struct mr_group_header header = {
+        .salt = salt,
+        .sequence = group->sequence,
+        .durable = bus->options.log.sync == MR_SYNC_ALWAYS ? bus->durable_sequence
+                                                           : bus->synced_sequence,
+        .first_offset = group->first_offset,
+        .next_offset = bus->next_offset,
+        .wall_ns = bus->now.wall_ns,
+        .mono_ns = bus->now.mono_ns,
+        .boot_id = bus->now.boot_id,
+        .log_ns = bus->log_ns,
+        .size = (uint32_t)group->size,
+        .padded = group->padded,
+        .records = group->records,
+        .previous_crc = bus->previous_crc,
+        .records_crc = group->records_crc,
+        .flags = (uint32_t)bus->options.log.sync,
+        .checkpoint = bus->checkpoint_position,
+    };
+    mr_group_header_encode(&header, group->data);
+    bus->previous_crc = header.crc;
+}
+
+void mr__stage_submit(struct mr_bus *bus)
+{
+    if (bus->writing || bus->faulty || bus->stage.size == 0) {
+        return;
+    }
+    if (bus->names_due && mr__names_reserve(bus) == MR_OK) {
+        log_names(bus);
+    }
+    uint32_t padded = (uint32_t)mr_round_up(bus->stage.size, MR_LOG_BLOCK);
+    struct mr__segment *segment = segment_for(bus, padded);
+    if (segment == NULL) {
+        return;
+    }
+    struct mr__group done = bus->flight; /* its memory is the next stage's */
+    bus->flight = bus->stage;
+    bus->stage = (struct mr__group){.created = done.created,
+                                    .created_capacity = done.created_capacity,
+                                    .dead = done.dead,
+                                    .dead_capacity = done.dead_capacity};
+    struct mr__group *group = &bus->flight;
+    for (struct mr__delivery *d = group->armed.first; d != NULL; d = d->next) {
+        d->list = &group->armed; /* the list head moved */
+    }
+    group->padded = padded;
+    group->sequence = bus->next_sequence++;
+    group->position = mr_position(segment->number, segment->used);
+    memset(group->data + group->size, 0, padded - group->size);
+    encode_header(bus, group, segment->salt);
+    segment->used += padded;
+    segment->wall_ns = bus->now.wall_ns;
+    settle_positions(bus, group);
+    bus->bytes_since_checkpoint += padded;
+    if (bus->bytes_since_checkpoint >= bus->options.log.checkpoint_size) {
+        mr__checkpoint_build(bus, group->sequence,
+                             mr_position(segment->number, segment->used));
+    }
+    bus->writing = true;
+    bus->write_request = (struct mr_log_request){
+        .kind = MR_LOG_WRITE,
+        .file = segment->file,
+        .number = segment->number,
+        .at = mr_position_at(group->position),
+        .buf = group->data,
+        .size = padded,
+    };
+    mr__send(bus, &bus->write_request);
+}
+
+/* --- written ------------------------------------------------------------------------------------------ */
+
+static void answer_batches(struct mr_bus *bus, struct mr__group *group, enum mr_status result)
+{
+    static const enum mr_durability durable[] = {
+        [MR_SYNC_ALWAYS] = MR_DURABLE_DISK,
+        [MR_SYNC_INTERVAL] = MR_DURABLE_INTERVAL,
+        [MR_SYNC_NEVER] = MR_DURABLE_NEVER,
+    };
+    struct mr_batch *batch = group->batches;
+    group->batches = NULL;
+    group->batches_last = NULL;
+    while (batch != NULL) {
+        struct mr_batch *next = (struct mr_batch *)batch->op.next;
+        batch->op.next = NULL;
+        batch->result = result;
+        batch->durable = durable[bus->options.log.sync];
+        bus->ports.batch_done(bus->ports.context, batch);
+        batch = next;
+    }
+}
+
+void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request)
+{
+    struct mr__group *group = &bus->flight;
+    bus->writing = false;
+    if (request->result != MR_OK) {
+        mr__fail(bus, "a write failed", request->result);
+    }
+    if (bus->faulty) {
+        answer_batches(bus, group, MR_E_FAULTY);
+        return;
+    }
+    bus->durable_sequence = group->sequence;
+    bus->groups_written++;
+    bus->bytes_written += group->padded;
+    bus->last_write_mono_ns = bus->now.mono_ns;
+    bus->mark_wanted = group->records > 1 || group->data[MR_GROUP_HEADER_SIZE + 4] != MR_RECORD_MARK;
+    answer_batches(bus, group, MR_OK);
+    while (group->armed.first != NULL) {
+        struct mr__delivery *d = group->armed.first;
+        mr__list_remove(d);
+        MR_ASSERT(d->where == MR__ARMED);
+        d->where = MR__QUEUED;
+        mr__list_push(&d->sub->target->queue, d);
+    }
+    mr__cache_add(bus, group);
+    mr__checkpoint_group_durable(bus);
+}
+
+/* --- all requests -------------------------------------------------------------------------------------- */
+
+void mr_bus_io_done(struct mr_bus *bus, struct mr_now now, struct mr_log_request *request)
+{
+    mr__clock_advance(bus, now);
+    MR_ASSERT(bus->io_pending > 0);
+    bus->io_pending--;
+    switch (request->kind) {
+    case MR_LOG_WRITE:
+        mr__stage_written(bus, request);
+        break;
+    case MR_LOG_SYNC:
+        bus->syncing = false;
+        if (request->result != MR_OK) {
+            mr__fail(bus, "a sync failed", request->result);
+        } else {
+            bus->synced_sequence = request->at; /* the sequence it was sent for */
+        }
+        mr_free(request);
+        break;
+    case MR_LOG_PREPARE:
+        mr__segment_prepared(bus, request);
+        break;
+    case MR_LOG_READ:
+        mr__read_done(bus, request);
+        break;
+    case MR_LOG_CHECKPOINT:
+        mr__checkpoint_done(bus, request);
+        break;
+    case MR_LOG_SEAL:
+        if (request->result != MR_OK) {
+            mr__fail(bus, "a segment cannot be closed", request->result);
+        }
+        mr_free(request);
+        break;
+    case MR_LOG_RETIRE:
+        segment_retired(bus, request);
+        break;
+    }
+}
