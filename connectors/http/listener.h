@@ -29,6 +29,13 @@ struct mr_http_route {
     /* Called on the listener's thread once the body is complete; must not block. It answers now,
      * or keeps the request and answers later from any thread with mr_http_answer(). */
     void (*handle)(void *context, struct mr_http_request *request);
+    /* May be NULL. Called on the listener's thread when the header is there, before anything else
+     * is said about the request (method, size) and before its body is read. Answers and returns
+     * false, or returns true to go on. The body is not there yet. */
+    bool (*admit)(void *context, struct mr_http_request *request);
+    /* The handler looks at path, headers and arguments before it returns and never from another
+     * thread: they need not be copied for a request that it keeps. */
+    bool fields_borrowed;
     void *context; /* borrowed: outlives the route */
 };
 
