@@ -1,6 +1,7 @@
 #include "fixture.h"
 
 #include "core/rng.h"
+#include "router/internal.h"
 
 /* Random tables of filters against random events: the index must find exactly what evaluating
  * every filter by itself finds. Alphabets are small, so that hits and near misses are common. */
@@ -335,6 +336,76 @@ static void test_index_event_of_all_attributes_is_seen_whole(void **state)
     fixture_destroy(f);
 }
 
+/* --- the work it saves ---------------------------------------------------------------------------- */
+
+static enum mr_status count_candidates(void *context, const uint32_t *subscriptions, uint32_t count)
+{
+    (void)subscriptions;
+    *(uint32_t *)context += count;
+    return MR_OK;
+}
+
+static uint32_t candidates_of(const struct fixture *f, uint32_t source,
+                              const struct mr_event *event)
+{
+    struct mr__view view;
+    mr__view_init(&view, &f->router->names, mr_event_record(event));
+    uint32_t count = 0;
+    assert_int_equal(
+        mr__index_find(&f->router->index, &view, source, count_candidates, &count), MR_OK);
+    return count;
+}
+
+/* Tables of 200 subscriptions of which one can match: only that one is looked at. */
+static void test_index_candidates_are_few_for_each_form(void **state)
+{
+    (void)state;
+    static const char *const forms[] = {
+        "[{\"exact\":{\"type\":\"t\",\"subject\":\"s%u\"}}]",
+        "[{\"exact\":{\"type\":\"t\"}},{\"prefix\":{\"subject\":\"s%u\"}}]",
+        "[{\"suffix\":{\"subject\":\"/s%u/\"}}]",
+        "[{\"all\":[{\"not\":{\"exact\":{\"id\":\"9\"}}},{\"all\":[{\"exact\":{\"subject\":\"s%u\"}}]}]}]",
+        "[{\"any\":[{\"exact\":{\"subject\":\"s%u\"}},{\"exact\":{\"tenant\":\"never\"}}]}]",
+        "[{\"exact\":{\"a%u\":\"v\"}}]",
+    };
+    for (size_t i = 0; i < MR_ARRAY_COUNT(forms); i++) {
+        struct fixture *f = fixture_create(0);
+        for (unsigned k = 100; k < 300; k++) {
+            char json[200];
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* one of the literals above */
+            snprintf(json, sizeof(json), forms[i], k);
+#pragma GCC diagnostic pop
+            fixture_add(f, json);
+        }
+        fixture_start(f);
+        struct mr_event *event =
+            EVENT("type", "t", "subject", i == 2 ? "x/s150/" : "s150", "a150", "v");
+        assert_string_equal(fixture_result(f, 0, event), "50");
+        if (candidates_of(f, 0, event) != 1) {
+            fail_msg("%s: %u candidates", forms[i], candidates_of(f, 0, event));
+        }
+        mr_event_unref(event);
+        fixture_destroy(f);
+    }
+}
+
+static void test_index_sources_serve_as_key_when_nothing_else_does(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(8);
+    for (uint32_t i = 0; i < 200; i++) {
+        fixture_sources(fixture_add(f, "[{\"not\":{\"exact\":{\"type\":\"u\"}}}]"), 1,
+                        (const uint32_t[]){i % 8});
+    }
+    fixture_start(f);
+    struct mr_event *event = EVENT("type", "t");
+    assert_int_equal(candidates_of(f, 3, event), 25);
+    assert_int_equal(candidates_of(f, UINT32_MAX, event), 0);
+    mr_event_unref(event);
+    fixture_destroy(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -346,6 +417,8 @@ int main(void)
         cmocka_unit_test(test_index_unmentioned_attributes_match_nothing),
         cmocka_unit_test(test_index_specversion_alone_is_found),
         cmocka_unit_test(test_index_event_of_all_attributes_is_seen_whole),
+        cmocka_unit_test(test_index_candidates_are_few_for_each_form),
+        cmocka_unit_test(test_index_sources_serve_as_key_when_nothing_else_does),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
