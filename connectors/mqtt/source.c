@@ -1,0 +1,578 @@
+/* MQTT source: one thread, one connection, batches to the bus, PUBACKs when they are durable.
+ *
+ * 1. Read messages while fewer than `inflight` are un-acknowledged; each becomes an event in the
+ *    batch being filled (on_message).
+ * 2. Submit the batch when the socket is empty, or at BATCH_COUNT messages. Reading goes on while
+ *    it is under way.
+ * 3. When nothing is under way and nothing unsubmitted, all that was read is durable: flush. The
+ *    library cannot send single PUBACKs, so the watermark is all or nothing; not to put it off for
+ *    ever under a steady stream, reading pauses FLUSH_NS after the first un-acknowledged message.
+ *
+ * A batch the bus refuses (disk low, full) is kept and submitted again; until it is durable the
+ * socket is not read. When that lasts longer than the keepalive allows, the connection is dropped
+ * and the broker delivers those messages again, which makes duplicates and loses nothing. */
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "connectors/mqtt/link.h"
+#include "connectors/mqtt/message.h"
+#include "connectors/options.h"
+#include "core/alloc.h"
+#include "core/assert.h"
+#include "core/logger.h"
+
+#define BATCH_COUNT 500u
+#define BATCH_SIZE (2u * MR_MIB)
+#define UNACKED_SIZE_MAX MR_BATCH_SIZE_MAX /* bytes of events read and not acknowledged */
+#define FLUSH_NS (5 * MR_MS)
+#define RETRY_MIN_NS (100 * MR_MS)
+#define RETRY_MAX_NS MR_SECOND
+#define STEADY_NS (5 * MR_SECOND) /* a connection that lived so long ends the backoff */
+#define READS_MAX 2000u /* packets per pass, so that replies are not left lying */
+
+struct mr_source {
+    struct mr_host *host; /* borrowed: outlives us */
+    char *name;           /* owned */
+    _Atomic uint32_t index;
+    struct mr_mqtt_source_options options; /* owned copy */
+    char client_id[MR_MQTT_CLIENT_ID_SIZE_MAX];
+    pthread_t thread;
+    bool started;
+    atomic_bool paused;
+    atomic_bool stopping;
+    _Atomic uint64_t deadline_ns; /* of stop */
+    struct mr_opq replies;        /* batches come back, SLOW and GO */
+
+    /* The thread's own. */
+    struct mr_mqtt_link link;
+    struct mr_mqtt_backoff backoff;
+    uint64_t open_at_ns;
+    uint64_t connects;
+    struct mr_batch *filling; /* owned; NULL when empty */
+    struct mr_op *refused;    /* owned batches, oldest first: to be submitted again */
+    uint64_t refused_at_ns;   /* when */
+    uint64_t refused_wait_ns;
+    uint32_t submitted;     /* batches with the bus */
+    uint64_t unacked;       /* messages read since the last flush */
+    uint64_t unacked_size;
+    uint64_t unacked_since_ns;
+    uint64_t read_ns;       /* when reading was last allowed */
+    bool more;              /* reading stopped before the socket was empty */
+    bool slow;
+    bool flushing;          /* a flush met a full socket: nothing is read before it is through */
+    bool broken;            /* a message could not even be kept: drop the connection */
+    struct mr_mqtt_maker maker;
+
+    pthread_mutex_t mu; /* protects health */
+    struct mr_health health;
+    _Atomic uint64_t messages;
+    _Atomic uint64_t bytes_held;
+};
+
+/* --- health ------------------------------------------------------------------------------------ */
+
+static void set_health(struct mr_source *source, enum mr_health_state state, const char *error)
+{
+    pthread_mutex_lock(&source->mu);
+    source->health.state = state;
+    if (error != NULL && error[0] != '\0') {
+        (void)snprintf(source->health.last_error, sizeof(source->health.last_error), "%s", error);
+        source->health.last_error_wall_ns = mr_clock_now().wall_ns;
+        source->health.errors++;
+    }
+    const char *what = state == MR_HEALTH_OK || state == MR_HEALTH_DEGRADED ? "connected to"
+                                                                            : "not connected to";
+    (void)snprintf(source->health.detail, sizeof(source->health.detail), "%s %.50s:%u as %.40s",
+                   what, source->options.peer.url->host, mr__mqtt_port(&source->options.peer),
+                   source->client_id);
+    pthread_mutex_unlock(&source->mu);
+}
+
+static void read_health(struct mr_source *source, struct mr_health *ret_health)
+{
+    pthread_mutex_lock(&source->mu);
+    *ret_health = source->health;
+    pthread_mutex_unlock(&source->mu);
+    ret_health->messages = atomic_load_explicit(&source->messages, memory_order_relaxed);
+    ret_health->bytes_held = atomic_load_explicit(&source->bytes_held, memory_order_relaxed);
+}
+
+/* --- batches ----------------------------------------------------------------------------------- */
+
+static enum mr_status add_event(struct mr_source *source, struct mr_event *event,
+                                const char *rejected)
+{
+    if (source->filling == NULL) {
+        uint32_t index = atomic_load_explicit(&source->index, memory_order_relaxed);
+        source->filling = mr_batch_create(index, BATCH_COUNT);
+        if (source->filling == NULL) {
+            mr_event_unref(event);
+            return MR_E_NOMEM;
+        }
+        source->filling->reply = &source->replies;
+    }
+    return mr_batch_add(source->filling, event, rejected);
+}
+
+/* Called by the library within mr__mqtt_link_read(); the PUBACK is queued when this returns. */
+static void on_message(void *context, const struct mosquitto_message *message,
+                       const mosquitto_property *properties)
+{
+    struct mr_source *source = context;
+    struct mr_problem problem = {.text = ""};
+    struct mr_event *event = NULL;
+    bool rejected = false;
+    enum mr_status r = mr__mqtt_make_event(&source->maker, message, properties, &event, &rejected,
+                                           &problem);
+    uint64_t size = event == NULL ? 0 : event->size;
+    if (r == MR_OK) {
+        r = add_event(source, event, rejected ? problem.text : NULL);
+    }
+    if (r != MR_OK) {
+        source->broken = true; /* never acknowledged: the broker has it still */
+        return;
+    }
+    if (source->unacked++ == 0) {
+        source->unacked_since_ns = mr_clock_mono_ns();
+    }
+    source->unacked_size += size;
+    atomic_fetch_add_explicit(&source->messages, 1, memory_order_relaxed);
+}
+
+static void submit(struct mr_source *source, struct mr_batch *batch)
+{
+    source->submitted++;
+    source->host->ops->submit(source->host, batch);
+}
+
+static void submit_filling(struct mr_source *source)
+{
+    if (source->filling != NULL) {
+        submit(source, MR_TAKE(source->filling));
+    }
+}
+
+static void append_refused(struct mr_source *source, struct mr_batch *batch)
+{
+    struct mr_op **at = &source->refused;
+    while (*at != NULL) {
+        at = &(*at)->next;
+    }
+    batch->op.next = NULL;
+    *at = &batch->op;
+}
+
+static void take_batch(struct mr_source *source, struct mr_batch *batch, uint64_t now_ns)
+{
+    MR_ASSERT(source->submitted > 0);
+    source->submitted--;
+    if (batch->result == MR_OK) {
+        source->refused_wait_ns = 0;
+        mr_batch_destroy(batch);
+        return;
+    }
+    if (source->refused == NULL) {
+        uint64_t wait = source->refused_wait_ns * 2;
+        wait = wait < RETRY_MIN_NS ? RETRY_MIN_NS : wait > RETRY_MAX_NS ? RETRY_MAX_NS : wait;
+        source->refused_wait_ns = wait;
+        source->refused_at_ns = now_ns + wait;
+        set_health(source, MR_HEALTH_DEGRADED, mr_status_text(batch->result));
+    }
+    append_refused(source, batch);
+}
+
+static void take_replies(struct mr_source *source, uint64_t now_ns)
+{
+    struct mr_op *op;
+    while ((op = mr_opq_take(&source->replies)) != NULL) { /* until empty: only then it wakes us */
+        while (op != NULL) {
+            struct mr_op *next = op->next;
+            if (op->type == MR_SOURCE_OP_SLOW) {
+                source->slow = true;
+            } else if (op->type == MR_SOURCE_OP_GO) {
+                source->slow = false;
+            } else {
+                take_batch(source, (struct mr_batch *)(void *)op, now_ns);
+            }
+            op = next;
+        }
+    }
+}
+
+static void submit_refused(struct mr_source *source, uint64_t now_ns)
+{
+    if (source->refused == NULL || source->submitted > 0 || now_ns < source->refused_at_ns) {
+        return;
+    }
+    for (struct mr_op *op = MR_TAKE(source->refused); op != NULL;) {
+        struct mr_op *next = op->next;
+        struct mr_batch *batch = (struct mr_batch *)(void *)op;
+        batch->op.next = NULL;
+        batch->result = MR_OK;
+        batch->source = atomic_load_explicit(&source->index, memory_order_relaxed);
+        submit(source, batch);
+        op = next;
+    }
+}
+
+static void drop_refused(struct mr_source *source)
+{
+    for (struct mr_op *op = MR_TAKE(source->refused); op != NULL;) {
+        struct mr_op *next = op->next;
+        mr_batch_destroy((struct mr_batch *)(void *)op);
+        op = next;
+    }
+}
+
+/* --- the connection ---------------------------------------------------------------------------- */
+
+static bool is_durable(const struct mr_source *source)
+{
+    return source->submitted == 0 && source->refused == NULL && source->filling == NULL &&
+           !source->broken;
+}
+
+static bool wants_messages(const struct mr_source *source)
+{
+    return !source->slow && source->refused == NULL &&
+           !atomic_load_explicit(&source->paused, memory_order_acquire) &&
+           !atomic_load_explicit(&source->stopping, memory_order_acquire);
+}
+
+static bool may_read(const struct mr_source *source, uint64_t now_ns)
+{
+    return source->link.state == MR_MQTT_LINK_UP && !source->flushing && !source->broken &&
+           wants_messages(source) && source->unacked < (uint64_t)source->options.inflight &&
+           source->unacked_size < UNACKED_SIZE_MAX &&
+           (source->unacked == 0 || now_ns - source->unacked_since_ns < FLUSH_NS);
+}
+
+static void lose_link(struct mr_source *source, uint64_t now_ns)
+{
+    MR_ASSERT(source->link.state == MR_MQTT_LINK_DOWN);
+    uint64_t lived_ns = now_ns - source->link.opened_ns;
+    if (lived_ns > STEADY_NS) {
+        mr__mqtt_backoff_reset(&source->backoff);
+    }
+    source->flushing = false;
+    source->broken = false;
+    source->more = false;
+    /* Their PUBACKs are gone with the connection. The events go on to the bus all the same: those
+     * of quality 0 come only once. */
+    source->unacked = 0;
+    source->unacked_size = 0;
+    set_health(source, MR_HEALTH_DOWN, source->link.error);
+    if (source->link.error[0] == '\0') { /* we wanted it */
+        source->open_at_ns = now_ns;
+        return;
+    }
+    source->open_at_ns = now_ns + mr__mqtt_backoff_next(&source->backoff);
+    MR_WARN("mqtt", "source=%s err=\"%s\" retry_ms=%llu", source->name, source->link.error,
+            (unsigned long long)((source->open_at_ns - now_ns) / MR_MS));
+}
+
+/* Closes the link where it cannot or need not be kept. A paused connection cannot be kept alive
+ * without reading, so it is given up in time, politely if all is durable. */
+static void give_up_link(struct mr_source *source, uint64_t now_ns)
+{
+    if (source->broken) {
+        mr__mqtt_link_close(&source->link, false, "out of memory");
+        return;
+    }
+    if (source->link.state != MR_MQTT_LINK_UP) {
+        return;
+    }
+    if (now_ns - source->read_ns < source->options.peer.keepalive_ns / 2) {
+        return;
+    }
+    bool durable = is_durable(source);
+    source->link.error[0] = '\0';
+    mr__mqtt_link_close(&source->link, durable,
+                        durable ? NULL : "the log is slower than the keepalive allows");
+}
+
+static void read_messages(struct mr_source *source)
+{
+    uint64_t now_ns = mr_clock_mono_ns();
+    source->more = true;
+    for (uint32_t i = 0; i < READS_MAX && may_read(source, now_ns); i++) {
+        source->more = mr__mqtt_link_read(&source->link);
+        struct mr_batch *batch = source->filling;
+        if (batch != NULL && (batch->count >= BATCH_COUNT || batch->size >= BATCH_SIZE)) {
+            submit_filling(source);
+            now_ns = mr_clock_mono_ns();
+        }
+        if (!source->more || source->link.resubscribe) {
+            break; /* after CONNACK the SUBSCRIBE goes first */
+        }
+    }
+    submit_filling(source);
+}
+
+static void flush_if_durable(struct mr_source *source, uint64_t now_ns)
+{
+    if (!is_durable(source) || !mr__mqtt_link_wants_flush(&source->link)) {
+        return;
+    }
+    source->flushing = !mr__mqtt_link_flush(&source->link, now_ns);
+    if (!source->flushing) {
+        source->unacked = 0;
+        source->unacked_size = 0;
+    }
+}
+
+static void show_link(struct mr_source *source, enum mr_mqtt_link_state before)
+{
+    if (source->link.state != MR_MQTT_LINK_UP) {
+        return;
+    }
+    if (before != MR_MQTT_LINK_UP) {
+        source->more = true; /* what TLS has decrypted already, no poll tells */
+        if (source->connects++ > 0) {
+            pthread_mutex_lock(&source->mu);
+            source->health.reconnects++;
+            pthread_mutex_unlock(&source->mu);
+        }
+        MR_INFO("mqtt", "source=%s connected client=%s session=%s", source->name,
+                source->client_id, source->link.session_present ? "resumed" : "new");
+    }
+    bool bad = source->link.error[0] != '\0' || source->refused != NULL;
+    enum mr_health_state state = bad ? MR_HEALTH_DEGRADED : MR_HEALTH_OK;
+    if (state != source->health.state) { /* written by this thread only */
+        set_health(source, state, source->link.error);
+    }
+}
+
+static void step_link(struct mr_source *source, short revents)
+{
+    uint64_t now_ns = mr_clock_mono_ns();
+    enum mr_mqtt_link_state before = source->link.state;
+    if (before == MR_MQTT_LINK_DOWN) {
+        if (wants_messages(source) && now_ns >= source->open_at_ns &&
+            !mr__mqtt_link_open(&source->link, now_ns)) {
+            lose_link(source, now_ns);
+        }
+        return;
+    }
+    if (before == MR_MQTT_LINK_OPENING) {
+        mr__mqtt_link_handshake(&source->link, revents, now_ns);
+        source->read_ns = now_ns;
+    } else {
+        if ((revents & (POLLIN | POLLHUP | POLLERR)) != 0 || source->more) {
+            read_messages(source);
+        }
+        mr__mqtt_link_tick(&source->link, now_ns);
+    }
+    flush_if_durable(source, now_ns);
+    give_up_link(source, now_ns);
+    if (source->link.state == MR_MQTT_LINK_DOWN) {
+        lose_link(source, now_ns);
+    }
+    show_link(source, before);
+}
+
+/* --- the thread -------------------------------------------------------------------------------- */
+
+static int poll_timeout_ms(const struct mr_source *source, uint64_t now_ns)
+{
+    uint64_t until = now_ns + MR_SECOND; /* the keepalive's resolution */
+    if (source->refused != NULL && source->refused_at_ns < until) {
+        until = source->refused_at_ns;
+    }
+    if (source->link.state == MR_MQTT_LINK_DOWN && wants_messages(source) &&
+        source->open_at_ns < until) {
+        until = source->open_at_ns;
+    }
+    return until <= now_ns ? 0 : (int)((until - now_ns + MR_MS - 1) / MR_MS);
+}
+
+static bool is_finished(struct mr_source *source, uint64_t now_ns)
+{
+    if (!atomic_load_explicit(&source->stopping, memory_order_acquire)) {
+        return false;
+    }
+    submit_filling(source);
+    bool late = now_ns >= atomic_load_explicit(&source->deadline_ns, memory_order_relaxed);
+    return source->submitted == 0 || late;
+}
+
+static void finish(struct mr_source *source)
+{
+    bool durable = is_durable(source);
+    drop_refused(source);
+    if (source->link.state != MR_MQTT_LINK_DOWN) {
+        mr__mqtt_link_close(&source->link, durable, "stopped");
+    }
+    set_health(source, MR_HEALTH_DOWN, NULL);
+}
+
+static void *run(void *context)
+{
+    struct mr_source *source = context;
+    for (;;) {
+        uint64_t now_ns = mr_clock_mono_ns();
+        take_replies(source, now_ns);
+        if (is_finished(source, now_ns)) {
+            break;
+        }
+        submit_refused(source, now_ns);
+        flush_if_durable(source, now_ns);
+        atomic_store_explicit(&source->bytes_held, source->unacked_size, memory_order_relaxed);
+        bool read = source->link.state == MR_MQTT_LINK_OPENING || may_read(source, now_ns);
+        bool write = source->flushing || (source->link.state == MR_MQTT_LINK_OPENING &&
+                                          mosquitto_want_write(source->link.mosq));
+        struct pollfd fds[2] = {{.fd = mr_opq_fd(&source->replies), .events = POLLIN},
+                                mr__mqtt_link_poll(&source->link, read, write)};
+        if (read) {
+            source->read_ns = now_ns;
+        }
+        if (!read && !write) {
+            fds[1].fd = -1; /* a hang-up would wake us again and again */
+        }
+        int timeout_ms = read && source->more ? 0 : poll_timeout_ms(source, now_ns);
+        if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR) {
+            MR_ERROR("mqtt", "source=%s poll: %s", source->name, strerror(errno));
+        }
+        step_link(source, fds[1].revents);
+    }
+    finish(source);
+    return NULL;
+}
+
+/* --- the connector's calls --------------------------------------------------------------------- */
+
+static void destroy_source(struct mr_source *source)
+{
+    if (source == NULL) {
+        return;
+    }
+    if (source->submitted > 0) { /* the bus may still write into the queue */
+        MR_ERROR("mqtt", "source=%s %u batches did not come back, ignoring", source->name,
+                 source->submitted);
+        return;
+    }
+    mr__mqtt_link_release(&source->link);
+    mr_batch_destroy(source->filling);
+    drop_refused(source);
+    mr_opq_release(&source->replies);
+    pthread_mutex_destroy(&source->mu);
+    mr_options_release(mr_connector_mqtt.source_kind.options, &source->options);
+    mr_free(source->name);
+    mr_free(source);
+}
+
+static void set_client_id(struct mr_source *source, const struct mr_source_args *args)
+{
+    const char *given = source->options.peer.client_id;
+    if (given != NULL && given[0] != '\0') {
+        (void)snprintf(source->client_id, sizeof(source->client_id), "%s", given);
+        return;
+    }
+    char text[MR_MQTT_CLIENT_ID_SIZE];
+    mr__mqtt_client_id(args->name, args->folder, text);
+    (void)snprintf(source->client_id, sizeof(source->client_id), "%s", text);
+}
+
+static enum mr_status create_source(const struct mr_source_args *args,
+                                    struct mr_source **ret_source, struct mr_problem *problem)
+{
+    enum mr_status r = mr__mqtt_check_source(args->options, problem);
+    if (r != MR_OK) {
+        return r;
+    }
+    struct mr_source *source = mr_calloc(1, sizeof(*source));
+    if (source == NULL) {
+        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
+    }
+    r = mr_opq_init(&source->replies, UINT64_MAX);
+    if (r != MR_OK) {
+        mr_free(source);
+        return mr_problem_set(problem, r, "no queue for the source");
+    }
+    (void)pthread_mutex_init(&source->mu, NULL);
+    source->host = args->host;
+    atomic_init(&source->index, args->index);
+    mr__mqtt_backoff_init(&source->backoff);
+    source->name = mr_strdup(args->name);
+    r = source->name == NULL ? MR_E_NOMEM
+                             : mr__options_copy(mr_connector_mqtt.source_kind.options,
+                                                sizeof(source->options), args->options,
+                                                &source->options);
+    if (r != MR_OK) {
+        destroy_source(source);
+        return mr_problem_set(problem, r, "no memory for the source");
+    }
+    set_client_id(source, args);
+    source->maker = (struct mr_mqtt_maker){
+        .source_name = source->name,
+        .client_id = source->client_id,
+        .version = mr__mqtt_version(&source->options.peer),
+        .event_size_max =
+            args->config == NULL ? MR_EVENT_SIZE_DEFAULT : (size_t)args->config->event_size_max,
+        .boot = mr_rng_entropy(),
+    };
+    r = mr__mqtt_link_init(&source->link, &source->options, source->client_id, on_message, source,
+                           problem);
+    if (r != MR_OK) {
+        destroy_source(source);
+        return r;
+    }
+    *ret_source = source;
+    return MR_OK;
+}
+
+static enum mr_status start_source(struct mr_source *source, struct mr_problem *problem)
+{
+    MR_ASSERT(!source->started);
+    set_health(source, MR_HEALTH_STARTING, NULL);
+    if (pthread_create(&source->thread, NULL, run, source) != 0) {
+        return mr_problem_set(problem, MR_E_UNAVAILABLE, "no thread for source %s", source->name);
+    }
+    source->started = true;
+    return MR_OK;
+}
+
+/* release pairs with the acquire loads of the thread; the wake makes it look. */
+static void pause_source(struct mr_source *source)
+{
+    atomic_store_explicit(&source->paused, true, memory_order_release);
+    mr_opq_wake(&source->replies);
+}
+
+static void resume_source(struct mr_source *source)
+{
+    atomic_store_explicit(&source->paused, false, memory_order_release);
+    mr_opq_wake(&source->replies);
+}
+
+static void stop_source(struct mr_source *source, uint64_t deadline_mono_ns)
+{
+    if (!source->started) {
+        return;
+    }
+    atomic_store_explicit(&source->deadline_ns, deadline_mono_ns, memory_order_relaxed);
+    atomic_store_explicit(&source->stopping, true, memory_order_release);
+    mr_opq_wake(&source->replies);
+    (void)pthread_join(source->thread, NULL);
+    source->started = false;
+}
+
+static void reindex_source(struct mr_source *source, uint32_t index)
+{
+    atomic_store_explicit(&source->index, index, memory_order_relaxed);
+}
+
+const struct mr_source_ops mr__mqtt_source_ops = {
+    .create = create_source,
+    .start = start_source,
+    .pause = pause_source,
+    .resume = resume_source,
+    .stop = stop_source,
+    .destroy = destroy_source,
+    .health = read_health,
+    .reindex = reindex_source,
+};
