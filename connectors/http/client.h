@@ -20,6 +20,9 @@ struct mr_http_client_options {
 
 extern const struct mr_option mr_http_client_option_table[];
 
+/** The check of both kinds: the scheme and the headers that are ours to set. */
+enum mr_status mr_http_client_check(const void *options, struct mr_problem *problem);
+
 /** The target ops of both kinds (worker: `worker_kind` of mr_connector_http). Status table:
  * digest 15.1. A 200 that is a CloudEvent is emitted; a 200 whose JSON body is {"status":
  * "SUCCESS|RETRY|DROP"} is obeyed; Retry-After on 429 and 503. Requests carry traceparent when the
