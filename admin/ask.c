@@ -1,0 +1,265 @@
+/* Questions to the bus: each runs between two steps on its thread, copies what it wants and leaves.
+ * Lists are asked for some at a time, so that a scrape of many subscriptions never holds the bus
+ * for longer than a few of them take. */
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "admin/internal.h"
+#include "core/alloc.h"
+#include "core/logger.h"
+
+#define PAGE 32u
+
+bool mr__ask(struct mr_admin *admin, struct mr__call *call,
+             void (*fn)(void *argument, struct mr_bus *bus, struct mr_now now), void *argument)
+{
+    enum mr_status r = admin->host->ops->call(admin->host, fn, argument);
+    if (r != MR_OK) {
+        mr__answer_error(call, 503, "Millrace is stopping");
+    }
+    return r == MR_OK;
+}
+
+struct subscription_page {
+    uint32_t first;
+    uint32_t count; /* out */
+    struct mr__subscription items[PAGE];
+};
+
+static void copy_subscription(struct mr_bus *bus, struct mr_now now, uint32_t id,
+                              struct mr__subscription *to)
+{
+    mr_bus_subscription_info(bus, now, id, &to->info);
+    (void)snprintf(to->name, sizeof(to->name), "%s", to->info.name); /* names are bounded */
+    to->info.name = NULL;
+}
+
+static void copy_subscriptions(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    struct subscription_page *page = argument;
+    uint32_t end = mr_bus_subscription_count(bus);
+    page->count = 0;
+    for (uint32_t id = page->first; id < end && page->count < PAGE; id++) {
+        copy_subscription(bus, now, id, &page->items[page->count++]);
+    }
+}
+
+enum mr_status mr__each_subscription(struct mr_admin *admin,
+                                     void (*fn)(void *context,
+                                                const struct mr__subscription *subscription),
+                                     void *context)
+{
+    struct subscription_page *page = mr_calloc(1, sizeof(*page));
+    if (page == NULL) {
+        return MR_E_NOMEM;
+    }
+    enum mr_status r;
+    do {
+        r = admin->host->ops->call(admin->host, copy_subscriptions, page);
+        for (uint32_t i = 0; r == MR_OK && i < page->count; i++) {
+            page->items[i].info.name = page->items[i].name;
+            fn(context, &page->items[i]);
+        }
+        page->first += page->count;
+    } while (r == MR_OK && page->count == PAGE);
+    mr_free(page);
+    return r;
+}
+
+struct subscription_wanted {
+    const char *name; /* NULL: by id */
+    uint32_t id;
+    bool found;
+    struct mr__subscription *to;
+};
+
+static void find_subscription(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    struct subscription_wanted *wanted = argument;
+    if (wanted->name != NULL) {
+        wanted->id = mr_bus_subscription_id(bus, wanted->name);
+    }
+    wanted->found = wanted->id < mr_bus_subscription_count(bus);
+    if (wanted->found) {
+        copy_subscription(bus, now, wanted->id, wanted->to);
+    }
+}
+
+enum mr_status mr__find_subscription(struct mr_admin *admin, const char *name,
+                                     struct mr__subscription *ret_subscription)
+{
+    struct subscription_wanted wanted = {.name = name, .to = ret_subscription};
+    enum mr_status r = admin->host->ops->call(admin->host, find_subscription, &wanted);
+    if (r == MR_OK && !wanted.found) {
+        r = MR_E_NOT_FOUND;
+    }
+    if (r == MR_OK) {
+        ret_subscription->info.name = ret_subscription->name;
+    }
+    return r;
+}
+
+struct target_page {
+    uint32_t first;
+    uint32_t count;
+    struct mr__target items[PAGE];
+};
+
+static void copy_targets(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    (void)now;
+    struct target_page *page = argument;
+    uint32_t end = mr_bus_target_count(bus);
+    page->count = 0;
+    for (uint32_t id = page->first; id < end && page->count < PAGE; id++) {
+        struct mr__target *to = &page->items[page->count++];
+        mr_bus_target_info(bus, id, &to->info);
+        (void)snprintf(to->name, sizeof(to->name), "%s", to->info.name); /* names are bounded */
+        to->info.name = NULL;
+    }
+}
+
+enum mr_status mr__each_target(struct mr_admin *admin,
+                               void (*fn)(void *context, const struct mr__target *target),
+                               void *context)
+{
+    struct target_page *page = mr_calloc(1, sizeof(*page));
+    if (page == NULL) {
+        return MR_E_NOMEM;
+    }
+    enum mr_status r;
+    do {
+        r = admin->host->ops->call(admin->host, copy_targets, page);
+        for (uint32_t i = 0; r == MR_OK && i < page->count; i++) {
+            page->items[i].info.name = page->items[i].name;
+            fn(context, &page->items[i]);
+        }
+        page->first += page->count;
+    } while (r == MR_OK && page->count == PAGE);
+    mr_free(page);
+    return r;
+}
+
+static void copy_status(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    (void)now;
+    mr_bus_status(bus, argument);
+}
+
+enum mr_status mr__bus_status(struct mr_admin *admin, struct mr_bus_status *ret_status)
+{
+    return admin->host->ops->call(admin->host, copy_status, ret_status);
+}
+
+static const char *cached_name(struct mr_admin *admin, uint32_t id)
+{
+    (void)pthread_mutex_lock(&admin->names_mu);
+    const char *name = id < admin->name_count ? admin->names[id] : NULL;
+    (void)pthread_mutex_unlock(&admin->names_mu);
+    return name; /* an entry never changes and is freed with the admin alone */
+}
+
+static const char *cache_name(struct mr_admin *admin, uint32_t id, const char *name)
+{
+    const char *kept = NULL;
+    (void)pthread_mutex_lock(&admin->names_mu);
+    if (id >= admin->name_count) {
+        uint32_t count = id + 64;
+        char **grown = mr_realloc(admin->names, count * sizeof(*grown));
+        if (grown != NULL) {
+            memset(grown + admin->name_count, 0, (count - admin->name_count) * sizeof(*grown));
+            admin->names = grown;
+            admin->name_count = count;
+        }
+    }
+    if (id < admin->name_count) {
+        if (admin->names[id] == NULL) {
+            admin->names[id] = mr_strdup(name);
+        }
+        kept = admin->names[id];
+    }
+    (void)pthread_mutex_unlock(&admin->names_mu);
+    return kept;
+}
+
+const char *mr__subscription_name(struct mr_admin *admin, uint32_t id)
+{
+    const char *name = cached_name(admin, id);
+    if (name != NULL) {
+        return name;
+    }
+    struct mr__subscription subscription;
+    struct subscription_wanted wanted = {.id = id, .to = &subscription};
+    enum mr_status r = admin->host->ops->call(admin->host, find_subscription, &wanted);
+    return r == MR_OK && wanted.found ? cache_name(admin, id, subscription.name) : NULL;
+}
+
+struct source_wanted {
+    uint32_t id;
+    char *to;
+    size_t size;
+};
+
+static void copy_source_name(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    (void)now;
+    struct source_wanted *wanted = argument;
+    if (wanted->id < mr_bus_source_count(bus)) {
+        (void)snprintf(wanted->to, wanted->size, "%s", mr_bus_source_name(bus, wanted->id));
+    }
+}
+
+void mr__source_name(struct mr_admin *admin, uint32_t id, char *to, size_t size)
+{
+    (void)snprintf(to, size, "%s", id == MR_SOURCE_BUS ? "bus" : "?"); /* a literal */
+    if (id != MR_SOURCE_BUS) {
+        struct source_wanted wanted = {.id = id, .to = to, .size = size};
+        (void)admin->host->ops->call(admin->host, copy_source_name, &wanted); /* "?" stays */
+    }
+}
+
+struct action {
+    const char *json;
+    enum mr_status result;
+};
+
+static void log_action(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    (void)now;
+    struct action *action = argument;
+    action->result = mr_bus_log_action(bus, action->json);
+}
+
+enum mr_status mr__log_action(struct mr_admin *admin, const char *action, ...)
+{
+    struct mr_json_out out;
+    mr_json_out_init(&out, MR_MIB);
+    mr_json_out_object(&out, NULL);
+    mr_json_out_text(&out, "action", action);
+    mr_json_out_text(&out, "via", "socket");
+    va_list arguments;
+    va_start(arguments, action);
+    for (const char *key = va_arg(arguments, const char *); key != NULL;
+         key = va_arg(arguments, const char *)) {
+        const char *value = va_arg(arguments, const char *);
+        if (value != NULL) {
+            mr_json_out_text(&out, key, value);
+        }
+    }
+    va_end(arguments);
+    mr_json_out_end(&out);
+    enum mr_status r = out.status;
+    char *json = r == MR_OK ? mr_buf_take_text(&out.buf) : NULL;
+    mr_json_out_release(&out);
+    if (json == NULL) {
+        return MR_E_NOMEM;
+    }
+    struct action logged = {.json = json, .result = MR_OK};
+    r = admin->host->ops->call(admin->host, log_action, &logged);
+    if (r == MR_OK) {
+        r = logged.result;
+        MR_INFO("admin", "action=%s", json);
+    }
+    mr_free(json);
+    return r;
+}

@@ -1,0 +1,171 @@
+/* What the files of admin/ share. Not for other folders.
+ *
+ * Threads: the listeners' threads find the route and queue the request; two lanes execute them, so
+ * that a scan of the log files (slow lane) never delays a scrape (quick lane); the pulse thread
+ * asks the bus whether it lives; the tail thread writes the live streams. */
+#ifndef MR_ADMIN_INTERNAL_H
+#define MR_ADMIN_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "admin/admin.h"
+#include "admin/json_out.h"
+
+#define MR__ANSWER_SIZE_MAX (64u * MR_MIB) /* of one answer; lists are paged below it */
+#define MR__BODY_SIZE_MAX (MR_BATCH_SIZE_MAX + MR_MIB)
+#define MR__SUBSCRIPTION_NAME_SIZE (MR_NAME_SIZE_MAX * 3 + 16)
+#define MR__OP_REQUEST 100u
+
+enum mr__lane {
+    MR__LANE_QUICK = 0,
+    MR__LANE_SLOW,
+    MR__LANE_MAX,
+    MR__LANE_NOW, /* on the listener's thread: must answer at once */
+    MR__LANE_TAIL,
+};
+
+struct mr__call;
+
+struct mr__route {
+    enum mr_http_method method;
+    const char *path;   /* "/api/v1/trace/" + "*" matches any non-empty rest, also with a verb behind */
+    const char *verb;   /* last segment, for "…/NAME/pause"; NULL: none */
+    const char *scope;  /* read, operate, ingest: what a token will need */
+    enum mr__lane lane;
+    bool on_ingest;     /* served on the ingest listener too */
+    void (*run)(struct mr_admin *admin, struct mr__call *call);
+};
+
+/* One request on its way through a lane. */
+struct mr__call {
+    struct mr_op op;
+    struct mr_http_request *http;  /* owned until answered */
+    const struct mr__route *route; /* static */
+    char *name;                    /* owned: what stood for the star; "" when the path has none */
+};
+
+struct mr__lane_thread {
+    struct mr_admin *admin;
+    struct mr_opq queue;
+    pthread_t thread;
+    bool started;
+    uint32_t batches; /* submitted and not yet back; this lane's thread only */
+};
+
+/* Whether the bus answers, asked only when somebody asks us. */
+struct mr__pulse {
+    pthread_mutex_t mu; /* protects all below */
+    pthread_cond_t wanted_cond;
+    pthread_t thread;
+    bool started;
+    bool wanted;
+    bool stopping;
+    uint64_t asked_mono_ns; /* a question is out since; 0: none */
+};
+
+struct mr_admin {
+    struct mr_admin_host *host;              /* borrowed: outlives us */
+    struct mr_http_listener *socket;         /* borrowed */
+    struct mr_http_listener *ingest;         /* borrowed; may be NULL */
+    _Atomic bool stopping;                   /* relaxed: a wake-up of the queue follows each store */
+    struct mr__lane_thread lanes[MR__LANE_MAX];
+    struct mr__pulse pulse;
+    struct mr__tail *tail; /* owned */
+    pthread_mutex_t names_mu; /* protects names: the stable names of subscription ids, filled as met */
+    char **names;
+    uint32_t name_count;
+};
+
+/* routes.c */
+const struct mr__route *mr__route_find(enum mr_http_method method, const char *path,
+                                       bool on_ingest, struct mr_bytes *ret_name,
+                                       unsigned *ret_allowed);
+extern const struct mr__route mr__routes[]; /* ends with a NULL path */
+
+/* answer.c: each answers and ends the call */
+void mr__answer_text(struct mr__call *call, unsigned status, const char *content_type,
+                     struct mr_bytes body);
+/** The finished @p out, or 500 with its status; releases it. */
+void mr__answer_json(struct mr__call *call, unsigned status, struct mr_json_out *out);
+void mr__answer_error(struct mr__call *call, unsigned status, const char *format, ...)
+    MR_PRINTF(3, 4);
+/** The status code that says @p status, with @p problem or its text. */
+void mr__answer_status(struct mr__call *call, enum mr_status status,
+                       const struct mr_problem *problem);
+unsigned mr__http_status(enum mr_status status);
+void mr__call_destroy(struct mr__call *call);
+
+/* ask.c: questions to the bus thread */
+/** Runs @p fn on the bus thread; on failure the call was answered with 503.
+ * @return false: nothing was run */
+bool mr__ask(struct mr_admin *admin, struct mr__call *call,
+             void (*fn)(void *argument, struct mr_bus *bus, struct mr_now now), void *argument);
+struct mr__subscription {
+    struct mr_subscription_info info;
+    char name[MR__SUBSCRIPTION_NAME_SIZE];
+};
+/** Calls @p fn for every subscription, some at a time so that the bus is never held up. */
+enum mr_status mr__each_subscription(struct mr_admin *admin,
+                                     void (*fn)(void *context,
+                                                const struct mr__subscription *subscription),
+                                     void *context);
+enum mr_status mr__find_subscription(struct mr_admin *admin, const char *name,
+                                     struct mr__subscription *ret_subscription);
+struct mr__target {
+    struct mr_target_info info;
+    char name[MR__SUBSCRIPTION_NAME_SIZE];
+};
+enum mr_status mr__each_target(struct mr_admin *admin,
+                               void (*fn)(void *context, const struct mr__target *target),
+                               void *context);
+enum mr_status mr__bus_status(struct mr_admin *admin, struct mr_bus_status *ret_status);
+/** The name of a subscription id, for ever the same; NULL when it is not known. */
+const char *mr__subscription_name(struct mr_admin *admin, uint32_t id);
+/** Copies the name of a source id: "bus" for what the bus made itself. */
+void mr__source_name(struct mr_admin *admin, uint32_t id, char *to, size_t size);
+/** Logs an operator action as a record of the log: {"action":…, key: value, …}, keys and values
+ * in turn up to NULL; a NULL value leaves its key out. Before the effect, or there is none. */
+enum mr_status mr__log_action(struct mr_admin *admin, const char *action, ...)
+    __attribute__((sentinel));
+
+/* the API, one per route; see routes.c */
+void mr__get_status(struct mr_admin *admin, struct mr__call *call);
+void mr__get_log(struct mr_admin *admin, struct mr__call *call);
+void mr__post_clock_accept(struct mr_admin *admin, struct mr__call *call);
+void mr__post_reload(struct mr_admin *admin, struct mr__call *call);
+void mr__post_stop(struct mr_admin *admin, struct mr__call *call);
+void mr__get_sources(struct mr_admin *admin, struct mr__call *call);
+void mr__get_source(struct mr_admin *admin, struct mr__call *call);
+void mr__post_source_pause(struct mr_admin *admin, struct mr__call *call);
+void mr__post_source_resume(struct mr_admin *admin, struct mr__call *call);
+void mr__get_targets(struct mr_admin *admin, struct mr__call *call);
+void mr__get_target(struct mr_admin *admin, struct mr__call *call);
+void mr__get_subscriptions(struct mr_admin *admin, struct mr__call *call);
+void mr__get_subscription(struct mr_admin *admin, struct mr__call *call);
+void mr__post_subscription_pause(struct mr_admin *admin, struct mr__call *call);
+void mr__post_subscription_resume(struct mr_admin *admin, struct mr__call *call);
+void mr__get_explain(struct mr_admin *admin, struct mr__call *call);
+void mr__get_trace(struct mr_admin *admin, struct mr__call *call);
+void mr__get_why(struct mr_admin *admin, struct mr__call *call);
+void mr__get_dlq(struct mr_admin *admin, struct mr__call *call);
+void mr__post_dlq_redrive(struct mr_admin *admin, struct mr__call *call);
+void mr__post_dlq_purge(struct mr_admin *admin, struct mr__call *call);
+void mr__post_deliveries(struct mr_admin *admin, struct mr__call *call);
+void mr__post_events(struct mr_admin *admin, struct mr__call *call);
+/** A batch of mr__post_events() came back from the bus. */
+void mr__events_done(struct mr_admin *admin, struct mr_batch *batch);
+void mr__get_tail(struct mr_admin *admin, struct mr__call *call);
+void mr__get_metrics(struct mr_admin *admin, struct mr__call *call);
+void mr__get_livez(struct mr_admin *admin, struct mr__call *call);
+void mr__get_readyz(struct mr_admin *admin, struct mr__call *call);
+
+/* health.c */
+MR_MUST_USE enum mr_status mr__pulse_start(struct mr_admin *admin);
+void mr__pulse_stop(struct mr_admin *admin);
+
+/* tail.c */
+MR_MUST_USE enum mr_status mr__tail_create(struct mr_admin *admin, struct mr__tail **ret_tail);
+void mr__tail_destroy(struct mr__tail *tail);
+
+#endif

@@ -1,0 +1,375 @@
+/* /metrics: the OpenMetrics text exposition (Prometheus text 0.0.4 on request).
+ *
+ * A family is one buffer: what the walk over sources, subscriptions and targets finds goes to the
+ * buffers of its families, which are put together at the end, each family in one piece. The table
+ * below is the whole vocabulary; docs/reference/metrics.md lists it and a test compares them. */
+#include "admin/metrics.h"
+
+#include <inttypes.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "admin/internal.h"
+#include "core/alloc.h"
+#include "core/clock.h"
+#include "core/io.h"
+#include "core/logger.h"
+
+#define FAMILY_SIZE_MAX (64u * MR_MIB)
+
+#define F(name_, type_, unit_, help_)                                                              \
+    {                                                                                              \
+        .name = (name_), .type = (type_), .unit = (unit_), .help = (help_)                         \
+    }
+
+const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
+    [MR__M_EVENTS] = F("millrace_events", "counter", NULL, "Events accepted from a source since the start."),
+    [MR__M_REJECTED] = F("millrace_source_rejected", "counter", NULL,
+                         "Messages of a source that became ingest dead letters since the start."),
+    [MR__M_SOURCE_LAG] = F("millrace_source_lag", "gauge", NULL,
+                           "Messages waiting at the peer of a source, if it can tell."),
+    [MR__M_SOURCE_PAUSED] = F("millrace_source_paused", "gauge", NULL, "1 while a source is paused."),
+    [MR__M_SOURCE_ERRORS] = F("millrace_source_errors", "counter", NULL,
+                              "Errors a source met since the start."),
+    [MR__M_SOURCE_RECONNECTS] = F("millrace_source_reconnects", "counter", NULL,
+                                  "Connections a source made again since the start."),
+    [MR__M_MATCHED] = F("millrace_matched", "counter", NULL,
+                        "Deliveries a subscription has had since the log began."),
+    [MR__M_DELIVERIES] = F("millrace_deliveries", "counter", NULL,
+                           "Deliveries that ended, by final state, since the log began; a redriven "
+                           "dead letter leaves the state dead."),
+    [MR__M_ATTEMPTS] = F("millrace_attempts", "counter", NULL,
+                         "Answers of targets by verdict since the start; refused ones are no "
+                         "attempts of a delivery's budget."),
+    [MR__M_QUEUE] = F("millrace_queue_deliveries", "gauge", NULL,
+                      "Deliveries that have not ended, by state."),
+    [MR__M_QUEUE_AGE] = F("millrace_queue_age_seconds", "gauge", "seconds",
+                          "Age of the oldest delivery in memory that has not ended."),
+    [MR__M_QUEUE_BEHIND] = F("millrace_queue_behind_deliveries", "gauge", NULL,
+                             "Of the waiting deliveries: on disk, behind the window in memory."),
+    [MR__M_BLOCKED] = F("millrace_blocked_deliveries", "gauge", NULL,
+                        "Waiting deliveries by what they wait for."),
+    [MR__M_DEAD_LETTERS] = F("millrace_dead_letters", "gauge", NULL,
+                             "Dead letters in the queue of a subscription now."),
+    [MR__M_PAUSED] = F("millrace_subscription_paused", "gauge", NULL,
+                       "1 while a subscription is paused."),
+    [MR__M_TARGET_SLOTS] = F("millrace_target_slots", "gauge", NULL,
+                             "Deliveries a target can take at once now."),
+    [MR__M_TARGET_IN_FLIGHT] = F("millrace_target_in_flight", "gauge", NULL,
+                                 "Deliveries with a target now."),
+    [MR__M_TARGET_QUEUED] = F("millrace_target_queued", "gauge", NULL,
+                              "Deliveries that wait for a target."),
+    [MR__M_BREAKER] = F("millrace_target_breaker_open", "gauge", NULL,
+                        "1 while the breaker of a target is open."),
+    [MR__M_INSTANCES] = F("millrace_worker_instances", "gauge", NULL,
+                          "Instances of a worker by state."),
+    [MR__M_WORKER_STARTS] = F("millrace_worker_starts", "counter", NULL,
+                              "Instances of a worker started since the start."),
+    [MR__M_WORKER_CRASHES] = F("millrace_worker_crashes", "counter", NULL,
+                               "Instances of a worker that crashed since the start."),
+    [MR__M_WORKER_START_SECONDS] = F("millrace_worker_last_start_seconds", "gauge", "seconds",
+                                     "How long the last instance took to become ready."),
+    [MR__M_UNMATCHED] = F("millrace_unmatched_events", "counter", NULL,
+                          "Events that no subscription matched since the start."),
+    [MR__M_LATE] = F("millrace_late_answers", "counter", NULL,
+                     "Answers that came when they no longer counted, since the start."),
+    [MR__M_LOST] = F("millrace_lost_events", "counter", NULL,
+                     "Events the disk gave back as rubbish since the log began."),
+    [MR__M_CONSERVATION] = F("millrace_conservation_ok", "gauge", NULL,
+                             "1 while matched = done + dead + dropped + expired + lost + held + "
+                             "waiting + in flight holds for every subscription."),
+    [MR__M_LOG_BYTES] = F("millrace_log_bytes", "gauge", "bytes", "Size of all segments."),
+    [MR__M_LOG_SEGMENTS] = F("millrace_log_segments", "gauge", NULL, "Segments of the log."),
+    [MR__M_LOG_GROUPS] = F("millrace_log_groups", "counter", NULL,
+                           "Groups written since the start."),
+    [MR__M_LOG_WRITTEN] = F("millrace_log_written_bytes", "counter", "bytes",
+                            "Bytes written to the log since the start."),
+    [MR__M_CHECKPOINTS] = F("millrace_log_checkpoints", "counter", NULL,
+                            "Checkpoints completed since the start."),
+    [MR__M_LOG_FAULTY] = F("millrace_log_faulty", "gauge", NULL,
+                           "1 after a failed write: nothing is accepted any more."),
+    [MR__M_LOG_SLOW] = F("millrace_log_slow", "gauge", NULL,
+                         "1 while sources are held back because log or disk is short."),
+    [MR__M_CLOCK_FROZEN] = F("millrace_clock_frozen", "gauge", NULL,
+                             "1 while expiry is frozen after a jump of the wall clock."),
+    [MR__M_STATE_BYTES] = F("millrace_state_bytes", "gauge", "bytes",
+                            "Memory of all delivery state."),
+    [MR__M_CACHE_BYTES] = F("millrace_cache_bytes", "gauge", "bytes",
+                            "Memory of recent groups of the log."),
+    [MR__M_READY] = F("millrace_ready", "gauge", NULL, "1 when /readyz says so."),
+    [MR__M_BUILD] = F("millrace_build_info", "gauge", NULL, "The version that runs."),
+    [MR__M_START_TIME] = F("millrace_start_time_seconds", "gauge", "seconds",
+                           "When the process started, in seconds since 1970."),
+    [MR__M_CPU] = F("process_cpu_seconds", "counter", "seconds", "CPU time of the process."),
+    [MR__M_RSS] = F("process_resident_memory_bytes", "gauge", "bytes",
+                    "Resident memory of the process."),
+};
+#undef F
+
+struct scrape {
+    struct mr_buf families[MR__FAMILY_MAX];
+    enum mr_status status;
+};
+
+/* --- one sample ------------------------------------------------------------------------------- */
+
+static bool is_counter(enum mr__family_id id)
+{
+    return mr__families[id].type[0] == 'c';
+}
+
+static void keep(struct scrape *scrape, enum mr_status r)
+{
+    if (scrape->status == MR_OK) {
+        scrape->status = r;
+    }
+}
+
+/* Labels are escaped as the format asks: backslash, quote and line feed. */
+static void put_label(struct scrape *scrape, struct mr_buf *buf, const char *name, const char *value,
+                      char before)
+{
+    keep(scrape, mr_buf_printf(buf, "%c%s=\"", before, name));
+    for (const char *c = value; *c != '\0'; c++) {
+        if (*c == '\\' || *c == '"') {
+            keep(scrape, mr_buf_append_byte(buf, '\\'));
+        }
+        keep(scrape, *c == '\n' ? mr_buf_append_text(buf, "\\n")
+                                : mr_buf_append_byte(buf, (uint8_t)*c));
+    }
+    keep(scrape, mr_buf_append_byte(buf, '"'));
+}
+
+static struct mr_buf *begin_sample(struct scrape *scrape, enum mr__family_id id, const char *label,
+                                   const char *value, const char *label2, const char *value2)
+{
+    struct mr_buf *buf = &scrape->families[id];
+    keep(scrape, mr_buf_append_text(buf, mr__families[id].name));
+    keep(scrape, mr_buf_append_text(buf, is_counter(id) ? "_total" : ""));
+    if (label != NULL) {
+        put_label(scrape, buf, label, value, '{');
+        if (label2 != NULL) {
+            put_label(scrape, buf, label2, value2, ',');
+        }
+        keep(scrape, mr_buf_append_byte(buf, '}'));
+    }
+    return buf;
+}
+
+static void put(struct scrape *scrape, enum mr__family_id id, const char *label, const char *value,
+                const char *label2, const char *value2, uint64_t number)
+{
+    struct mr_buf *buf = begin_sample(scrape, id, label, value, label2, value2);
+    keep(scrape, mr_buf_printf(buf, " %" PRIu64 "\n", number));
+}
+
+static void put_seconds(struct scrape *scrape, enum mr__family_id id, const char *label,
+                        const char *value, uint64_t ns)
+{
+    struct mr_buf *buf = begin_sample(scrape, id, label, value, NULL, NULL);
+    keep(scrape, mr_buf_printf(buf, " %" PRIu64 ".%09" PRIu64 "\n",
+                               (uint64_t)(ns / MR_SECOND), (uint64_t)(ns % MR_SECOND)));
+}
+
+/* --- the walks -------------------------------------------------------------------------------- */
+
+static void see_instance(void *context, const struct mr_admin_instance *instance)
+{
+    struct scrape *scrape = context;
+    const char *name = instance->name;
+    const struct mr_health *health = &instance->health;
+    if (instance->is_source) {
+        put(scrape, MR__M_EVENTS, "source", name, NULL, NULL, instance->events);
+        put(scrape, MR__M_REJECTED, "source", name, NULL, NULL, instance->rejected);
+        put(scrape, MR__M_SOURCE_LAG, "source", name, NULL, NULL, health->lag);
+        put(scrape, MR__M_SOURCE_PAUSED, "source", name, NULL, NULL, instance->paused);
+        put(scrape, MR__M_SOURCE_ERRORS, "source", name, NULL, NULL, health->errors);
+        put(scrape, MR__M_SOURCE_RECONNECTS, "source", name, NULL, NULL, health->reconnects);
+    } else if (instance->is_worker) {
+        uint32_t idle = health->instances_ready > health->instances_busy
+                            ? health->instances_ready - health->instances_busy
+                            : 0;
+        put(scrape, MR__M_INSTANCES, "worker", name, "state", "idle", idle);
+        put(scrape, MR__M_INSTANCES, "worker", name, "state", "busy", health->instances_busy);
+        put(scrape, MR__M_INSTANCES, "worker", name, "state", "starting",
+            health->instances_starting);
+        put(scrape, MR__M_WORKER_STARTS, "worker", name, NULL, NULL, health->starts);
+        put(scrape, MR__M_WORKER_CRASHES, "worker", name, NULL, NULL, health->crashes);
+        put_seconds(scrape, MR__M_WORKER_START_SECONDS, "worker", name, health->start_ns_last);
+    }
+}
+
+static void see_subscription(void *context, const struct mr__subscription *subscription)
+{
+    struct scrape *scrape = context;
+    const struct mr_subscription_info *info = &subscription->info;
+    const struct mr_counts *counts = &info->counts;
+    const char *name = subscription->name;
+    const struct {
+        enum mr_state state;
+        uint64_t count;
+    } ended[] = {{MR_STATE_DONE, counts->done},       {MR_STATE_DEAD, counts->dead},
+                 {MR_STATE_DROPPED, counts->dropped}, {MR_STATE_EXPIRED, counts->expired},
+                 {MR_STATE_LOST, counts->lost}},
+      open[] = {{MR_STATE_HELD, counts->held},
+                {MR_STATE_WAITING, counts->waiting},
+                {MR_STATE_IN_FLIGHT, counts->in_flight}};
+    put(scrape, MR__M_MATCHED, "subscription", name, NULL, NULL, counts->matched);
+    for (size_t i = 0; i < MR_ARRAY_COUNT(ended); i++) {
+        put(scrape, MR__M_DELIVERIES, "subscription", name, "state", mr_state_text(ended[i].state),
+            ended[i].count);
+    }
+    for (size_t i = 0; i < MR_ARRAY_COUNT(open); i++) {
+        put(scrape, MR__M_QUEUE, "subscription", name, "state", mr_state_text(open[i].state),
+            open[i].count);
+    }
+    for (int verdict = MR_VERDICT_OK; verdict < MR_VERDICT_MAX; verdict++) {
+        put(scrape, MR__M_ATTEMPTS, "subscription", name, "verdict",
+            mr_verdict_text((enum mr_verdict)verdict), info->attempts[verdict]);
+    }
+    for (int reason = MR_BLOCKED_NOTHING + 1; reason < MR_BLOCKED_MAX; reason++) {
+        if (info->blocked[reason] > 0) {
+            put(scrape, MR__M_BLOCKED, "subscription", name, "blocked_on",
+                mr_blocked_text((enum mr_blocked_on)reason), info->blocked[reason]);
+        }
+    }
+    put_seconds(scrape, MR__M_QUEUE_AGE, "subscription", name, info->oldest_age_ns);
+    put(scrape, MR__M_QUEUE_BEHIND, "subscription", name, NULL, NULL, info->behind);
+    put(scrape, MR__M_DEAD_LETTERS, "subscription", name, NULL, NULL, info->dead_letters);
+    put(scrape, MR__M_PAUSED, "subscription", name, NULL, NULL, info->paused);
+}
+
+static void see_target(void *context, const struct mr__target *target)
+{
+    struct scrape *scrape = context;
+    const struct mr_target_info *info = &target->info;
+    put(scrape, MR__M_TARGET_SLOTS, "target", target->name, NULL, NULL, info->slots);
+    put(scrape, MR__M_TARGET_IN_FLIGHT, "target", target->name, NULL, NULL, info->in_flight);
+    put(scrape, MR__M_TARGET_QUEUED, "target", target->name, NULL, NULL, info->queued);
+    put(scrape, MR__M_BREAKER, "target", target->name, NULL, NULL, info->breaker_open);
+}
+
+struct whole {
+    struct mr_bus_status status;
+    bool conserves;
+    uint32_t broken;
+};
+
+static void ask_whole(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    (void)now;
+    struct whole *whole = argument;
+    mr_bus_status(bus, &whole->status);
+    whole->conserves = mr_bus_conserves(bus, &whole->broken);
+}
+
+static void put_whole(struct mr_admin *admin, struct scrape *scrape, const struct whole *whole)
+{
+    const struct mr_bus_status *status = &whole->status;
+    const struct {
+        enum mr__family_id id;
+        uint64_t value;
+    } samples[] = {
+        {MR__M_UNMATCHED, status->unmatched},     {MR__M_LATE, status->late_answers},
+        {MR__M_LOST, status->lost_events},        {MR__M_CONSERVATION, whole->conserves},
+        {MR__M_LOG_BYTES, status->log_bytes},     {MR__M_LOG_SEGMENTS, status->segments},
+        {MR__M_LOG_GROUPS, status->groups_written}, {MR__M_LOG_WRITTEN, status->bytes_written},
+        {MR__M_CHECKPOINTS, status->checkpoints}, {MR__M_LOG_FAULTY, status->faulty},
+        {MR__M_LOG_SLOW, status->slow},           {MR__M_CLOCK_FROZEN, status->clock_frozen},
+        {MR__M_STATE_BYTES, status->state_bytes}, {MR__M_CACHE_BYTES, status->cache_bytes},
+    };
+    for (size_t i = 0; i < MR_ARRAY_COUNT(samples); i++) {
+        put(scrape, samples[i].id, NULL, NULL, NULL, NULL, samples[i].value);
+    }
+    if (!whole->conserves) {
+        const char *name = mr__subscription_name(admin, whole->broken);
+        MR_ERROR("admin", "subscription=%s msg=\"its counts do not add up\"",
+                 name == NULL ? "?" : name);
+    }
+}
+
+static void put_process(struct mr_admin *admin, struct scrape *scrape)
+{
+    char why_not[MR_ERROR_TEXT_MAX];
+    put(scrape, MR__M_READY, NULL, NULL, NULL, NULL,
+        admin->host->ops->is_ready(admin->host, why_not, sizeof(why_not)));
+    put(scrape, MR__M_BUILD, "version", MR_VERSION, NULL, NULL, 1);
+    put_seconds(scrape, MR__M_START_TIME, NULL, NULL, admin->host->started_wall_ns);
+    struct rusage usage;
+    if (getrusage(RUSAGE_SELF, &usage) == 0) {
+        uint64_t us = (uint64_t)usage.ru_utime.tv_usec + (uint64_t)usage.ru_stime.tv_usec;
+        uint64_t s = (uint64_t)usage.ru_utime.tv_sec + (uint64_t)usage.ru_stime.tv_sec;
+        put_seconds(scrape, MR__M_CPU, NULL, NULL, s * MR_SECOND + us * MR_US);
+    }
+    char *text = NULL;
+    if (mr_file_read("/proc/self/statm", MR_KIB, &text, NULL) == MR_OK) {
+        const char *second = strchr(text, ' ');
+        uint64_t pages = 0;
+        if (second != NULL &&
+            mr_parse_u64(mr_bytes(second + 1, strcspn(second + 1, " ")), &pages)) {
+            put(scrape, MR__M_RSS, NULL, NULL, NULL, NULL, pages * (uint64_t)sysconf(_SC_PAGESIZE));
+        }
+    }
+    mr_free(text);
+}
+
+/* --- the exposition --------------------------------------------------------------------------- */
+
+static void put_family(struct scrape *scrape, enum mr__family_id id, bool plain, struct mr_buf *out)
+{
+    const struct mr__family *family = &mr__families[id];
+    /* The older format names a counter's family by its sample. */
+    const char *suffix = plain && is_counter(id) ? "_total" : "";
+    keep(scrape, mr_buf_printf(out, "# TYPE %s%s %s\n", family->name, suffix, family->type));
+    if (family->unit != NULL && !plain) {
+        keep(scrape, mr_buf_printf(out, "# UNIT %s %s\n", family->name, family->unit));
+    }
+    keep(scrape, mr_buf_printf(out, "# HELP %s%s %s\n", family->name, suffix, family->help));
+    keep(scrape, mr_buf_append_bytes(out, mr_buf_bytes(&scrape->families[id])));
+    mr_buf_release(&scrape->families[id]);
+}
+
+static bool contains(struct mr_bytes text, struct mr_bytes part)
+{
+    for (size_t at = 0; at + part.size <= text.size; at++) {
+        if (mr_bytes_equal_nocase(mr_bytes(text.data + at, part.size), part)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void mr__get_metrics(struct mr_admin *admin, struct mr__call *call)
+{
+    struct whole whole = {.conserves = true};
+    if (!mr__ask(admin, call, ask_whole, &whole)) {
+        return;
+    }
+    struct mr_bytes accept = mr_http_request_header(call->http, "accept");
+    bool plain = contains(accept, MR_BYTES_LITERAL("text/plain")) &&
+                 !contains(accept, MR_BYTES_LITERAL("openmetrics"));
+    struct scrape scrape = {.status = MR_OK};
+    for (int id = 0; id < MR__FAMILY_MAX; id++) {
+        mr_buf_init(&scrape.families[id], FAMILY_SIZE_MAX);
+    }
+    admin->host->ops->instances(admin->host, see_instance, &scrape);
+    keep(&scrape, mr__each_subscription(admin, see_subscription, &scrape));
+    keep(&scrape, mr__each_target(admin, see_target, &scrape));
+    put_whole(admin, &scrape, &whole);
+    put_process(admin, &scrape);
+    struct mr_buf out;
+    mr_buf_init(&out, MR__ANSWER_SIZE_MAX * 4);
+    for (int id = 0; id < MR__FAMILY_MAX; id++) {
+        put_family(&scrape, (enum mr__family_id)id, plain, &out);
+    }
+    keep(&scrape, mr_buf_append_text(&out, "# EOF\n"));
+    if (scrape.status != MR_OK) {
+        mr__answer_status(call, scrape.status, NULL);
+    } else {
+        mr__answer_text(call, 200,
+                        plain ? "text/plain; version=0.0.4; charset=utf-8"
+                              : "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                        mr_buf_bytes(&out));
+    }
+    mr_buf_release(&out);
+}

@@ -1,0 +1,61 @@
+/* The families of /metrics. Not for other folders. */
+#ifndef MR_ADMIN_METRICS_H
+#define MR_ADMIN_METRICS_H
+
+enum mr__family_id {
+    MR__M_EVENTS = 0,
+    MR__M_REJECTED,
+    MR__M_SOURCE_LAG,
+    MR__M_SOURCE_PAUSED,
+    MR__M_SOURCE_ERRORS,
+    MR__M_SOURCE_RECONNECTS,
+    MR__M_MATCHED,
+    MR__M_DELIVERIES,
+    MR__M_ATTEMPTS,
+    MR__M_QUEUE,
+    MR__M_QUEUE_AGE,
+    MR__M_QUEUE_BEHIND,
+    MR__M_BLOCKED,
+    MR__M_DEAD_LETTERS,
+    MR__M_PAUSED,
+    MR__M_TARGET_SLOTS,
+    MR__M_TARGET_IN_FLIGHT,
+    MR__M_TARGET_QUEUED,
+    MR__M_BREAKER,
+    MR__M_INSTANCES,
+    MR__M_WORKER_STARTS,
+    MR__M_WORKER_CRASHES,
+    MR__M_WORKER_START_SECONDS,
+    MR__M_UNMATCHED,
+    MR__M_LATE,
+    MR__M_LOST,
+    MR__M_CONSERVATION,
+    MR__M_LOG_BYTES,
+    MR__M_LOG_SEGMENTS,
+    MR__M_LOG_GROUPS,
+    MR__M_LOG_WRITTEN,
+    MR__M_CHECKPOINTS,
+    MR__M_LOG_FAULTY,
+    MR__M_LOG_SLOW,
+    MR__M_CLOCK_FROZEN,
+    MR__M_STATE_BYTES,
+    MR__M_CACHE_BYTES,
+    MR__M_READY,
+    MR__M_BUILD,
+    MR__M_START_TIME,
+    MR__M_CPU,
+    MR__M_RSS,
+    MR__FAMILY_MAX,
+};
+
+struct mr__family {
+    const char *name; /* of the family; a counter's sample has "_total" behind it */
+    const char *type; /* "counter" or "gauge" */
+    const char *unit; /* NULL: none */
+    const char *help;
+};
+
+/* Ends with a row whose name is NULL. */
+extern const struct mr__family mr__families[MR__FAMILY_MAX + 1];
+
+#endif

@@ -1,0 +1,337 @@
+#include "admin/timeline.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "core/alloc.h"
+
+#define CHILDREN_SIZE_MAX (1u * MR_MIB)
+
+void mr_timeline_init(struct mr_timeline *timeline, uint64_t offset)
+{
+    *timeline = (struct mr_timeline){.offset = offset, .status = MR_OK};
+}
+
+void mr_timeline_release(struct mr_timeline *timeline)
+{
+    for (uint32_t i = 0; i < timeline->delivery_count; i++) {
+        struct mr_timeline_delivery *delivery = &timeline->deliveries[i];
+        for (uint32_t j = 0; j < delivery->attempt_count; j++) {
+            mr_free(delivery->attempts[j].body);
+        }
+        mr_free(delivery->attempts);
+        mr_buf_release(&delivery->children);
+    }
+    mr_free(timeline->deliveries);
+    *timeline = (struct mr_timeline){.offset = timeline->offset};
+}
+
+static struct mr_timeline_delivery *find_delivery(struct mr_timeline *timeline, uint32_t id)
+{
+    for (uint32_t i = 0; i < timeline->delivery_count; i++) {
+        if (timeline->deliveries[i].subscription == id) {
+            return &timeline->deliveries[i];
+        }
+    }
+    return NULL;
+}
+
+/* The delivery, made when it is met for the first time. NULL: memory is short. */
+static struct mr_timeline_delivery *take_delivery(struct mr_timeline *timeline, uint32_t id)
+{
+    struct mr_timeline_delivery *found = find_delivery(timeline, id);
+    if (found != NULL) {
+        return found;
+    }
+    struct mr_timeline_delivery *grown = mr_realloc(
+        timeline->deliveries, (timeline->delivery_count + 1) * sizeof(*timeline->deliveries));
+    if (grown == NULL) {
+        timeline->status = MR_E_NOMEM;
+        return NULL;
+    }
+    timeline->deliveries = grown;
+    struct mr_timeline_delivery *added = &grown[timeline->delivery_count++];
+    *added = (struct mr_timeline_delivery){.subscription = id};
+    mr_buf_init(&added->children, CHILDREN_SIZE_MAX);
+    return added;
+}
+
+static struct mr_timeline_attempt *take_attempt(struct mr_timeline *timeline,
+                                                struct mr_timeline_delivery *delivery,
+                                                uint32_t fence)
+{
+    for (uint32_t i = delivery->attempt_count; i-- > 0;) {
+        if (delivery->attempts[i].fence == fence) {
+            return &delivery->attempts[i];
+        }
+    }
+    if (timeline->attempt_count >= MR_TIMELINE_ATTEMPTS_MAX) {
+        timeline->truncated = true;
+        return NULL;
+    }
+    struct mr_timeline_attempt *grown = mr_realloc(
+        delivery->attempts, (delivery->attempt_count + 1) * sizeof(*delivery->attempts));
+    if (grown == NULL) {
+        timeline->status = MR_E_NOMEM;
+        return NULL;
+    }
+    delivery->attempts = grown;
+    timeline->attempt_count++;
+    struct mr_timeline_attempt *added = &grown[delivery->attempt_count++];
+    *added = (struct mr_timeline_attempt){.fence = fence};
+    return added;
+}
+
+static void begin_attempt(struct mr_timeline *timeline, uint32_t subscription, uint32_t fence,
+                          uint32_t n, uint64_t logged_wall_ns)
+{
+    struct mr_timeline_delivery *delivery = take_delivery(timeline, subscription);
+    struct mr_timeline_attempt *attempt =
+        delivery == NULL ? NULL : take_attempt(timeline, delivery, fence);
+    if (attempt != NULL && !attempt->answered) {
+        attempt->n = n;
+        attempt->started_wall_ns = logged_wall_ns;
+    }
+}
+
+static void take_match(struct mr_timeline *timeline, const struct mr_history_record *seen)
+{
+    timeline->matched = true;
+    struct mr_bytes body = seen->record.body;
+    for (size_t at = 0; at + MR_MATCH_ENTRY_SIZE <= body.size; at += MR_MATCH_ENTRY_SIZE) {
+        uint32_t id = mr_get_u32(body.data + at);
+        if ((mr_get_u32(body.data + at + 4) & MR_MATCH_BEGUN) != 0) {
+            begin_attempt(timeline, id, 1, 1, seen->wall_ns);
+        } else {
+            (void)take_delivery(timeline, id); /* its failure sticks */
+        }
+    }
+}
+
+static void take_answer(struct mr_timeline *timeline, const struct mr_record *record)
+{
+    struct mr_timeline_delivery *delivery = take_delivery(timeline, record->a);
+    struct mr_result result;
+    size_t size;
+    if (delivery == NULL || mr_result_decode(record->body, &result, &size) != MR_OK) {
+        return;
+    }
+    bool late = record->kind == MR_RECORD_LATE;
+    if (!late) {
+        delivery->state = record->kind == MR_RECORD_RETRY
+                              ? (record->extra == MR_STATE_HELD ? MR_STATE_HELD : MR_STATE_NONE)
+                              : (enum mr_state)record->extra;
+        delivery->due_log_ns = result.due_ns;
+    }
+    /* Ends without a hand-out (expired, removed) have no attempt of their own. */
+    if (record->b == 0 || result.verdict == MR_VERDICT_NONE) {
+        return;
+    }
+    struct mr_timeline_attempt *attempt = take_attempt(timeline, delivery, record->b);
+    if (attempt == NULL || (late && attempt->answered)) {
+        return;
+    }
+    uint8_t *body = mr_alloc(size);
+    if (body == NULL) {
+        timeline->status = MR_E_NOMEM;
+        return;
+    }
+    memcpy(body, record->body.data, size);
+    mr_free(attempt->body);
+    attempt->body = body;
+    attempt->body_size = size;
+    attempt->answered = true;
+    attempt->late = late;
+    attempt->counted = !late && result.attempts > delivery->attempts_counted;
+    if (!late) {
+        delivery->attempts_counted = result.attempts;
+        delivery->refusals = result.refusals;
+        delivery->interruptions = result.interruptions;
+    }
+    if (attempt->counted) {
+        attempt->n = result.attempts;
+    }
+    if (record->c != 0) {
+        attempt->started_wall_ns = record->c;
+    }
+    attempt->ended_wall_ns = record->d;
+}
+
+static void take_redrive(struct mr_timeline *timeline, uint32_t subscription)
+{
+    struct mr_timeline_delivery *delivery = take_delivery(timeline, subscription);
+    if (delivery != NULL) {
+        delivery->state = MR_STATE_NONE;
+        delivery->attempts_counted = 0;
+        delivery->redrives++;
+    }
+}
+
+static void take_child(struct mr_timeline *timeline, const struct mr_record *record)
+{
+    struct mr_timeline_delivery *parent = find_delivery(timeline, record->b);
+    struct mr_bytes id = mr_event_id(record->body);
+    if (parent == NULL) {
+        return;
+    }
+    size_t before = parent->children.size;
+    if (mr_buf_append_bytes(&parent->children, id) != MR_OK ||
+        mr_buf_append_byte(&parent->children, 0) != MR_OK) {
+        parent->children.size = before; /* more than fit are not listed */
+    }
+}
+
+/* A process began: whatever was under way before will never be answered. */
+static void interrupt_all(struct mr_timeline *timeline)
+{
+    for (uint32_t i = 0; i < timeline->delivery_count; i++) {
+        const struct mr_timeline_delivery *delivery = &timeline->deliveries[i];
+        if (delivery->attempt_count > 0 && delivery->state == MR_STATE_NONE) {
+            delivery->attempts[delivery->attempt_count - 1].interrupted = true;
+        }
+    }
+}
+
+bool mr_timeline_visit(void *context, const struct mr_history_record *seen)
+{
+    struct mr_timeline *timeline = context;
+    const struct mr_record *record = &seen->record;
+    if (record->kind == MR_RECORD_EVENT && record->d == timeline->offset && record->d != 0) {
+        take_child(timeline, record);
+    }
+    if (record->kind == MR_RECORD_START) {
+        interrupt_all(timeline);
+    }
+    if (record->offset != timeline->offset) {
+        return true;
+    }
+    switch (record->kind) {
+    case MR_RECORD_MATCH:
+        take_match(timeline, seen);
+        break;
+    case MR_RECORD_ATTEMPT:
+        begin_attempt(timeline, record->a, record->b, record->extra, seen->wall_ns);
+        break;
+    case MR_RECORD_SETTLE:
+    case MR_RECORD_RETRY:
+    case MR_RECORD_DEAD:
+    case MR_RECORD_LATE:
+        take_answer(timeline, record);
+        break;
+    case MR_RECORD_REDRIVE:
+        take_redrive(timeline, record->a);
+        break;
+    case MR_RECORD_PURGE: {
+        struct mr_timeline_delivery *delivery = take_delivery(timeline, record->a);
+        if (delivery != NULL) {
+            delivery->purged = true;
+        }
+        break;
+    }
+    default:
+        break;
+    }
+    return timeline->status == MR_OK;
+}
+
+/* --- writing ---------------------------------------------------------------------------------- */
+
+void mr_timeline_write_attempt(struct mr_json_out *out, uint32_t n, uint64_t started_wall_ns,
+                               uint64_t ended_wall_ns, const struct mr_result *result)
+{
+    mr_json_out_object(out, NULL);
+    mr_json_out_u64(out, "n", n);
+    mr_json_out_time(out, "started", started_wall_ns);
+    mr_json_out_time(out, "ended", ended_wall_ns);
+    if (result == NULL) {
+        static const char *const unknown[] = {"instance", "version", "policy", "verdict",
+                                              "error",    "exit",    "signal", "stderr"};
+        for (size_t i = 0; i < MR_ARRAY_COUNT(unknown); i++) {
+            mr_json_out_null(out, unknown[i]);
+        }
+        mr_json_out_end(out);
+        return;
+    }
+    mr_json_out_bytes_or_null(out, "instance", result->instance);
+    mr_json_out_bytes_or_null(out, "version", result->version);
+    char policy[20];
+    (void)snprintf(policy, sizeof(policy), "%016" PRIx64, result->policy); /* 16 digits */
+    mr_json_out_text(out, "policy", policy);
+    mr_json_out_text(out, "verdict", mr_verdict_text((enum mr_verdict)result->verdict));
+    mr_json_out_bytes_or_null(out, "error", result->error);
+    if (result->exit_code >= 0 && result->exit_signal == 0) {
+        mr_json_out_i64(out, "exit", result->exit_code);
+    } else {
+        mr_json_out_null(out, "exit");
+    }
+    if (result->exit_signal != 0) {
+        mr_json_out_i64(out, "signal", result->exit_signal);
+    } else {
+        mr_json_out_null(out, "signal");
+    }
+    mr_json_out_bytes_or_null(out, "stderr", result->stderr_tail);
+    mr_json_out_end(out);
+}
+
+static void write_answered(struct mr_json_out *out, const struct mr_timeline_attempt *attempt)
+{
+    struct mr_result result;
+    size_t size;
+    if (mr_result_decode(mr_bytes(attempt->body, attempt->body_size), &result, &size) == MR_OK) {
+        mr_timeline_write_attempt(out, attempt->n, attempt->started_wall_ns,
+                                  attempt->ended_wall_ns, &result);
+    }
+}
+
+void mr_timeline_write_attempts(struct mr_json_out *out,
+                                const struct mr_timeline_delivery *delivery,
+                                const struct mr_delivery_info *live)
+{
+    mr_json_out_array(out, "attempts");
+    for (uint32_t i = 0; i < delivery->attempt_count; i++) {
+        const struct mr_timeline_attempt *attempt = &delivery->attempts[i];
+        if (attempt->answered && attempt->counted) {
+            write_answered(out, attempt);
+        }
+        bool under_way = live != NULL && live->state == MR_STATE_IN_FLIGHT && !attempt->answered &&
+                         live->fence == attempt->fence;
+        if (under_way) {
+            mr_timeline_write_attempt(out, attempt->n,
+                                      live->started_wall_ns != 0 ? live->started_wall_ns
+                                                                 : attempt->started_wall_ns,
+                                      0, NULL);
+        }
+    }
+    mr_json_out_end(out);
+    /* What cost no attempt, and answers that came too late to count. */
+    mr_json_out_array(out, "uncounted");
+    for (uint32_t i = 0; i < delivery->attempt_count; i++) {
+        const struct mr_timeline_attempt *attempt = &delivery->attempts[i];
+        if (attempt->answered && !attempt->counted) {
+            write_answered(out, attempt);
+        } else if (!attempt->answered && attempt->interrupted) {
+            struct mr_result result = {.verdict = MR_VERDICT_INTERRUPTED, .exit_code = -1};
+            mr_timeline_write_attempt(out, attempt->n, attempt->started_wall_ns, 0, &result);
+        }
+    }
+    mr_json_out_end(out);
+    mr_json_out_u64(out, "refusals", live != NULL ? live->refusals : delivery->refusals);
+    mr_json_out_u64(out, "interruptions",
+                    live != NULL ? live->interruptions : delivery->interruptions);
+    mr_json_out_u64(out, "redrives", delivery->redrives);
+}
+
+bool mr_timeline_last_result(const struct mr_timeline_delivery *delivery,
+                             struct mr_result *ret_result)
+{
+    for (uint32_t i = delivery->attempt_count; i-- > 0;) {
+        const struct mr_timeline_attempt *attempt = &delivery->attempts[i];
+        size_t size;
+        if (attempt->answered && !attempt->late &&
+            mr_result_decode(mr_bytes(attempt->body, attempt->body_size), ret_result, &size) ==
+                MR_OK) {
+            return true;
+        }
+    }
+    return false;
+}

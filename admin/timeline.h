@@ -1,0 +1,67 @@
+/* The story of one event, folded from the records of the log that carry its offset: which
+ * subscriptions matched, every attempt of every delivery, and how each ended. What has not ended
+ * is for the bus to say; the log alone cannot tell a waiting delivery from one under way. */
+#ifndef MR_ADMIN_TIMELINE_H
+#define MR_ADMIN_TIMELINE_H
+
+#include "admin/history.h"
+#include "admin/json_out.h"
+#include "bus/bus.h"
+
+#define MR_TIMELINE_ATTEMPTS_MAX 10000u /* of one event, all deliveries together */
+
+struct mr_timeline_attempt {
+    uint32_t fence;
+    uint32_t n;
+    uint64_t started_wall_ns;
+    uint64_t ended_wall_ns; /* 0: not answered */
+    bool answered;
+    bool counted; /* not a refusal, an interruption, or one of several suspects */
+    bool late;
+    bool interrupted; /* Millrace ended while it was under way */
+    uint8_t *body; /* owned: the encoded result, NULL when not answered */
+    size_t body_size;
+};
+
+struct mr_timeline_delivery {
+    uint32_t subscription; /* id */
+    enum mr_state state;   /* how it ended; NONE: it has not */
+    bool purged;
+    uint32_t attempts_counted; /* of the present budget */
+    uint32_t refusals;
+    uint32_t interruptions;
+    uint32_t redrives;
+    uint64_t due_log_ns;
+    struct mr_timeline_attempt *attempts; /* owned */
+    uint32_t attempt_count;
+    struct mr_buf children; /* ids, a NUL behind each */
+};
+
+struct mr_timeline {
+    uint64_t offset;
+    struct mr_timeline_delivery *deliveries; /* owned */
+    uint32_t delivery_count;
+    uint32_t attempt_count;
+    bool truncated; /* more attempts than MR_TIMELINE_ATTEMPTS_MAX */
+    bool matched;   /* its MATCH record was seen */
+    enum mr_status status; /* sticks */
+};
+
+void mr_timeline_init(struct mr_timeline *timeline, uint64_t offset);
+void mr_timeline_release(struct mr_timeline *timeline);
+/** A visitor for mr_history_scan(); @p context is the timeline. */
+bool mr_timeline_visit(void *context, const struct mr_history_record *seen);
+
+/** Writes one attempt as an object of an array. @p result NULL: it is under way. */
+void mr_timeline_write_attempt(struct mr_json_out *out, uint32_t n, uint64_t started_wall_ns,
+                               uint64_t ended_wall_ns, const struct mr_result *result);
+/** Writes attempts, other hand-outs and counters of @p delivery into the present object.
+ * @param live what the bus says, NULL when it does not know the delivery */
+void mr_timeline_write_attempts(struct mr_json_out *out,
+                                const struct mr_timeline_delivery *delivery,
+                                const struct mr_delivery_info *live);
+/** The result of the last attempt that was answered. @return false: there is none */
+bool mr_timeline_last_result(const struct mr_timeline_delivery *delivery,
+                             struct mr_result *ret_result);
+
+#endif
