@@ -255,7 +255,8 @@ static struct mr__segment *segment_for(struct mr_bus *bus, uint32_t padded)
 {
     if (bus->current >= 0) {
         struct mr__segment *segment = &bus->segments[bus->current];
-        if (segment->used + padded <= segment->size) {
+        bool open = segment->file >= 0; /* not one of an earlier process */
+        if (open && segment->used + padded <= segment->size) {
             return segment;
         }
     }
