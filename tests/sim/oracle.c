@@ -1,0 +1,548 @@
+#include "oracle_internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/assert.h"
+#include "core/hash.h"
+
+void *oracle_grow(void *array, size_t item, uint32_t need, uint32_t *capacity)
+{
+    if (need <= *capacity) {
+        return array;
+    }
+    uint32_t wanted = *capacity == 0 ? 64 : *capacity;
+    while (wanted < need) {
+        wanted *= 2;
+    }
+    void *grown = realloc(array, wanted * item);
+    MR_ASSERT(grown != NULL);
+    *capacity = wanted;
+    return grown;
+}
+
+struct oracle *oracle_create(const struct sim_world *world, bool always)
+{
+    struct oracle *o = calloc(1, sizeof(*o));
+    MR_ASSERT(o != NULL);
+    o->world = world;
+    o->always = always;
+    o->answer_capacity = 1024;
+    o->answers = calloc(o->answer_capacity, sizeof(*o->answers));
+    MR_ASSERT(o->answers != NULL);
+    return o;
+}
+
+void oracle_destroy(struct oracle *o)
+{
+    if (o == NULL) {
+        return;
+    }
+    for (uint32_t s = 0; s < SIM_SOURCES; s++) {
+        free(o->messages[s]);
+    }
+    free(o->events);
+    free(o->deliveries);
+    free(o->journal);
+    free(o->groups);
+    free(o->emitted);
+    free(o->answers);
+    free(o);
+}
+
+/* --- attempts: (subscription, offset, fence) --------------------------------------------------- */
+
+struct oracle_answer *oracle_answer_of(struct oracle *o, uint32_t sub, uint64_t offset,
+                                       uint32_t fence)
+{
+    if (o->answer_count * 2 > o->answer_capacity) {
+        struct oracle_answer *old = o->answers;
+        uint32_t old_capacity = o->answer_capacity;
+        o->answer_capacity *= 2;
+        o->answers = calloc(o->answer_capacity, sizeof(*o->answers));
+        MR_ASSERT(o->answers != NULL);
+        o->answer_count = 0;
+        for (uint32_t i = 0; i < old_capacity; i++) {
+            if (old[i].fence != 0) {
+                *oracle_answer_of(o, old[i].sub, old[i].offset, old[i].fence) = old[i];
+            }
+        }
+        free(old);
+    }
+    uint64_t at = mr_hash_u64(offset * 1000003 + sub * 4099u + fence);
+    for (;; at++) {
+        struct oracle_answer *a = &o->answers[at & (o->answer_capacity - 1)];
+        if (a->fence == 0) {
+            *a = (struct oracle_answer){.sub = sub, .offset = offset, .fence = fence};
+            o->answer_count++;
+            return a;
+        }
+        if (a->sub == sub && a->offset == offset && a->fence == fence) {
+            return a;
+        }
+    }
+}
+
+/* --- events and deliveries ---------------------------------------------------------------------- */
+
+struct oracle_event *oracle_event_of(struct oracle *o, uint64_t offset)
+{
+    /* Offsets are handed out without gaps, from 1. */
+    return offset >= 1 && offset <= o->event_count ? &o->events[offset - 1] : NULL;
+}
+
+struct oracle_delivery *oracle_delivery_of(struct oracle *o, uint32_t sub, uint64_t offset)
+{
+    const struct oracle_event *event = oracle_event_of(o, offset);
+    for (uint32_t i = 0; event != NULL && i < event->count; i++) {
+        if (o->deliveries[event->first + i].sub == sub) {
+            return &o->deliveries[event->first + i];
+        }
+    }
+    return NULL;
+}
+
+/* --- what the world does -------------------------------------------------------------------------- */
+
+void oracle_sends(struct oracle *o, uint32_t source, uint32_t n, uint32_t crc)
+{
+    MR_ASSERT(source < SIM_SOURCES);
+    uint32_t before = o->message_capacity[source];
+    o->messages[source] = oracle_grow(o->messages[source], sizeof(*o->messages[source]), n + 1,
+                                      &o->message_capacity[source]);
+    for (uint32_t i = before; i < o->message_capacity[source]; i++) {
+        o->messages[source][i] = (struct oracle_message){0};
+    }
+    o->messages[source][n].crc = crc;
+    o->messages[source][n].sent++;
+    if (n + 1 > o->message_count[source]) {
+        o->message_count[source] = n + 1;
+    }
+}
+
+void oracle_answers(struct oracle *o, const struct mr_handout *handout)
+{
+    struct oracle_answer *a =
+        oracle_answer_of(o, handout->subscription, handout->offset, handout->fence);
+    a->answered = true;
+    a->verdict = handout->answer.verdict;
+    a->suspects = handout->answer.suspects;
+    a->emitted = handout->answer.emitted_count;
+    struct oracle_delivery *d = oracle_delivery_of(o, handout->subscription, handout->offset);
+    if (d != NULL && d->fence == handout->fence) {
+        d->outside = false;
+    }
+}
+
+void oracle_emits(struct oracle *o, const struct mr_handout *handout, uint64_t number,
+                  uint32_t crc)
+{
+    MR_ASSERT(number == o->emitted_count);
+    o->emitted = oracle_grow(o->emitted, sizeof(*o->emitted), o->emitted_count + 1,
+                             &o->emitted_capacity);
+    o->emitted[o->emitted_count++] = (struct oracle_emitted){
+        .sub = handout->subscription,
+        .fence = handout->fence,
+        .offset = handout->offset,
+        .crc = crc,
+    };
+}
+
+void oracle_configured(struct oracle *o)
+{
+    o->specs[o->spec_count % ORACLE_SPECS] = o->world->spec;
+    o->spec_count++;
+}
+
+void oracle_started(struct oracle *o)
+{
+    o->write_failed = false;
+}
+
+void oracle_rotten(struct oracle *o)
+{
+    o->rotten = true;
+}
+
+/* --- what the bus does ------------------------------------------------------------------------------ */
+
+void oracle_write_done(struct oracle *o, enum mr_status result)
+{
+    if (result != MR_OK) {
+        o->write_failed = true;
+        return;
+    }
+    o->written = o->submitted;
+    if (o->always) {
+        oracle_synced(o, o->written);
+    }
+}
+
+/* Groups up to @p sequence can no longer be lost: their journal is not needed. */
+void oracle_synced(struct oracle *o, uint64_t sequence)
+{
+    uint32_t done = 0;
+    while (done < o->group_count && o->groups[done].sequence <= sequence) {
+        done++;
+    }
+    if (done == 0) {
+        return;
+    }
+    uint32_t journal = done < o->group_count ? o->groups[done].journal_at : o->journal_count;
+    memmove(o->journal, o->journal + journal,
+            (o->journal_count - journal) * sizeof(*o->journal));
+    o->journal_count -= journal;
+    memmove(o->groups, o->groups + done, (o->group_count - done) * sizeof(*o->groups));
+    o->group_count -= done;
+    for (uint32_t i = 0; i < o->group_count; i++) {
+        o->groups[i].journal_at -= journal;
+    }
+    if (sequence > o->floor) {
+        o->floor = sequence;
+    }
+}
+
+void oracle_retire(struct oracle *o, uint64_t segment)
+{
+    if (o->rotten) {
+        return;
+    }
+    for (uint32_t i = 0; i < o->delivery_count; i++) {
+        const struct oracle_delivery *d = &o->deliveries[i];
+        const struct oracle_event *event = &o->events[d->offset - 1];
+        bool needed = d->letter || d->state == MR_STATE_WAITING ||
+                      d->state == MR_STATE_IN_FLIGHT || d->state == MR_STATE_HELD;
+        if (needed && event->segment == segment) {
+            sim_fail(o->world,
+                     "segment %llu is retired, but delivery %u:%llu (%s%s) lies in it",
+                     (unsigned long long)segment, d->sub, (unsigned long long)d->offset,
+                     mr_state_text(d->state), d->letter ? ", dead letter" : "");
+        }
+    }
+}
+
+void oracle_checkpoint(struct oracle *o, const struct mr_log_request *request)
+{
+    (void)request; /* its content is judged by the recoveries that use it */
+    if (o->write_failed) {
+        sim_fail(o->world, "a checkpoint is written after a failed write");
+    }
+}
+
+void oracle_acknowledged(struct oracle *o, const struct mr_batch *batch)
+{
+    if (batch->result != MR_OK) {
+        return;
+    }
+    if (o->write_failed) {
+        sim_fail(o->world, "a batch is acknowledged after a failed write");
+    }
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct mr_batch_item *item = &batch->items[i];
+        if (item->offset > o->acknowledged) {
+            o->acknowledged = item->offset;
+        }
+        if (o->rotten) {
+            continue;
+        }
+        const struct oracle_event *event = oracle_event_of(o, item->offset);
+        if (event == NULL || event->sequence > o->written) {
+            sim_fail(o->world, "event %llu is acknowledged before it is written",
+                     (unsigned long long)item->offset);
+        }
+        if (event->crc != item->event->crc) {
+            sim_fail(o->world, "event %llu is acknowledged, another one is in the log",
+                     (unsigned long long)item->offset);
+        }
+    }
+}
+
+static void check_lane_alone(struct oracle *o, const struct oracle_delivery *d)
+{
+    for (uint32_t i = 0; i < o->delivery_count && d->lane != 0; i++) {
+        const struct oracle_delivery *other = &o->deliveries[i];
+        if (other != d && other->sub == d->sub && other->lane == d->lane && other->outside) {
+            sim_fail(o->world, "%u:%llu is handed out beside %llu of its lane", d->sub,
+                     (unsigned long long)d->offset, (unsigned long long)other->offset);
+        }
+    }
+}
+
+void oracle_handed_out(struct oracle *o, const struct mr_handout *h)
+{
+    struct oracle_answer *a = oracle_answer_of(o, h->subscription, h->offset, h->fence);
+    if (o->write_failed) {
+        sim_fail(o->world, "%s is handed out after a failed write", h->delivery);
+    }
+    if (h->event == NULL || mr_crc32c(0, h->event->data, h->event->size) != h->event->crc) {
+        sim_fail(o->world, "%s is handed out with a damaged event", h->delivery);
+    }
+    if (o->rotten) {
+        a->handed = true;
+        return;
+    }
+    if (a->handed) {
+        sim_fail(o->world, "%s attempt with fence %u is handed out twice", h->delivery, h->fence);
+    }
+    a->handed = true;
+    struct oracle_delivery *d = oracle_delivery_of(o, h->subscription, h->offset);
+    if (d == NULL || d->fence != h->fence || d->fence_sequence > o->written ||
+        d->state != MR_STATE_IN_FLIGHT) {
+        sim_fail(o->world, "%s is handed out (fence %u) before its attempt is written",
+                 h->delivery, h->fence);
+    }
+    if (o->events[h->offset - 1].crc != h->event->crc) {
+        sim_fail(o->world, "%s is handed out with the bytes of another event", h->delivery);
+    }
+    if (h->attempt != d->attempts + 1u) {
+        sim_fail(o->world, "%s says attempt %u, %u were counted", h->delivery, h->attempt,
+                 d->attempts);
+    }
+    if (d->interruptions >= 3 && !h->alone) {
+        sim_fail(o->world, "%s was interrupted %u times and is not alone", h->delivery,
+                 d->interruptions);
+    }
+    check_lane_alone(o, d);
+    d->outside = true;
+    d->handed++;
+    if (o->world->swarm.calm && d->handed > 1) {
+        sim_fail(o->world, "%s is handed out twice in a run without faults", h->delivery);
+    }
+}
+
+/* --- taking back -------------------------------------------------------------------------------------- */
+
+static void undo_delivery(struct oracle *o, const struct oracle_undo *undo)
+{
+    struct oracle_delivery *d = &o->deliveries[undo->index];
+    if (d->fence != undo->before.fence) {
+        struct oracle_answer *a = oracle_answer_of(o, d->sub, d->offset, d->fence);
+        if (o->always && a->handed) {
+            sim_fail(o->world, "the attempt %u:%llu fence %u was handed out and is gone", d->sub,
+                     (unsigned long long)d->offset, d->fence);
+        }
+        *a = (struct oracle_answer){.sub = d->sub, .offset = d->offset, .fence = d->fence};
+    }
+    *d = undo->before;
+}
+
+static void undo_events(struct oracle *o, uint32_t count)
+{
+    for (uint32_t i = count; i < o->event_count; i++) {
+        const struct oracle_event *event = &o->events[i];
+        if (event->kind == ORACLE_FROM_SOURCE) {
+            o->messages[event->source][event->n].logged--;
+        } else if (event->kind == ORACLE_EMITTED) {
+            o->emitted[event->n].logged--;
+        }
+        for (uint32_t k = 0; k < event->count; k++) {
+            const struct oracle_delivery *d = &o->deliveries[event->first + k];
+            if (d->fence != 0) {
+                struct oracle_answer *a = oracle_answer_of(o, d->sub, d->offset, d->fence);
+                if (o->always && a->handed) {
+                    sim_fail(o->world, "event %llu was handed out and is gone",
+                             (unsigned long long)event->offset);
+                }
+                *a = (struct oracle_answer){.sub = d->sub, .offset = d->offset,
+                                            .fence = d->fence};
+            }
+        }
+    }
+    o->event_count = count;
+}
+
+void oracle_undo(struct oracle *o, uint64_t sequence)
+{
+    if (o->rotten) {
+        return;
+    }
+    while (o->group_count > 0 && o->groups[o->group_count - 1].sequence > sequence) {
+        const struct oracle_group *group = &o->groups[--o->group_count];
+        undo_events(o, group->event_count);
+        while (o->journal_count > group->journal_at) {
+            const struct oracle_undo *undo = &o->journal[--o->journal_count];
+            if (undo->index < group->delivery_count) {
+                undo_delivery(o, undo);
+            }
+        }
+        o->delivery_count = group->delivery_count;
+        memcpy(o->counts, group->counts, sizeof(o->counts));
+        o->cursor = group->cursor;
+        o->submitted = group->sequence - 1;
+    }
+    if (o->submitted != sequence) {
+        sim_fail(o->world, "the log goes back to group %llu, behind what was durable (%llu)",
+                 (unsigned long long)sequence, (unsigned long long)o->submitted);
+    }
+    o->written = sequence;
+    oracle_synced(o, sequence); /* it is on the disk now, whatever it was before */
+    o->floor = sequence;
+    for (uint32_t i = 0; i < o->delivery_count; i++) {
+        o->deliveries[i].outside = false;
+    }
+}
+
+/* --- checks ---------------------------------------------------------------------------------------------- */
+
+uint64_t oracle_floor(const struct oracle *o, bool power_cut)
+{
+    return power_cut ? o->floor : o->written;
+}
+
+uint64_t oracle_sequence(const struct oracle *o)
+{
+    return o->submitted;
+}
+
+uint32_t oracle_cursor(const struct oracle *o)
+{
+    return o->cursor;
+}
+
+bool oracle_message_logged(const struct oracle *o, uint32_t source, uint32_t n)
+{
+    return n < o->message_count[source] && o->messages[source][n].logged > 0;
+}
+
+uint64_t oracle_unsettled(const struct oracle *o)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < ORACLE_SUBS; i++) {
+        sum += o->counts[i].waiting + o->counts[i].in_flight + o->counts[i].held;
+    }
+    return sum;
+}
+
+static void check_count(const struct oracle *o, uint32_t sub, const char *where, const char *what,
+                        uint64_t want, uint64_t have)
+{
+    if (want != have) {
+        sim_fail(o->world, "%s: subscription %u (%s): %s should be %llu, is %llu", where, sub,
+                 o->names[sub], what, (unsigned long long)want, (unsigned long long)have);
+    }
+}
+
+static void check_counts(const struct oracle *o, const struct mr_bus *bus,
+                         const struct mr_counts *want, const char *where)
+{
+    uint32_t count = mr_bus_subscription_count(bus);
+    for (uint32_t i = 0; i < ORACLE_SUBS; i++) {
+        if (i >= count) {
+            check_count(o, i, where, "matched", want[i].matched, 0);
+            continue;
+        }
+        struct mr_subscription_info info;
+        mr_bus_subscription_info(bus, sim_now(o->world), i, &info);
+        check_count(o, i, where, "matched", want[i].matched, info.counts.matched);
+        check_count(o, i, where, "done", want[i].done, info.counts.done);
+        check_count(o, i, where, "dead", want[i].dead, info.counts.dead);
+        check_count(o, i, where, "dropped", want[i].dropped, info.counts.dropped);
+        check_count(o, i, where, "expired", want[i].expired, info.counts.expired);
+        check_count(o, i, where, "lost", want[i].lost, info.counts.lost);
+        check_count(o, i, where, "held", want[i].held, info.counts.held);
+        check_count(o, i, where, "waiting and in flight", want[i].waiting + want[i].in_flight,
+                    info.counts.waiting + info.counts.in_flight);
+    }
+}
+
+uint64_t oracle_check_recovered(struct oracle *o, const struct mr_bus *bus, uint64_t floor,
+                                const char *where)
+{
+    struct mr_bus_status status;
+    mr_bus_status(bus, &status);
+    uint64_t sequence = status.next_sequence - 1;
+    if (status.next_offset - 1 < o->acknowledged && o->always) {
+        sim_fail(o->world, "%s: event %llu was acknowledged, the log ends at %llu", where,
+                 (unsigned long long)o->acknowledged,
+                 (unsigned long long)status.next_offset - 1);
+    }
+    uint32_t sub;
+    if (!mr_bus_conserves(bus, &sub)) {
+        sim_fail(o->world, "%s: subscription %u does not conserve", where, sub);
+    }
+    mr_bus_check(bus);
+    if (o->rotten) {
+        return sequence;
+    }
+    if (sequence < floor || sequence > o->submitted) {
+        sim_fail(o->world, "%s: recovered up to group %llu, should be %llu to %llu", where,
+                 (unsigned long long)sequence, (unsigned long long)floor,
+                 (unsigned long long)o->submitted);
+    }
+    const struct mr_counts *counts = o->counts;
+    uint64_t events = o->event_count;
+    uint32_t cursor = o->cursor;
+    for (uint32_t i = o->group_count; i-- > 0 && o->groups[i].sequence > sequence;) {
+        counts = o->groups[i].counts;
+        events = o->groups[i].event_count;
+        cursor = o->groups[i].cursor;
+    }
+    if (status.next_offset - 1 != events) {
+        sim_fail(o->world, "%s: %llu events, should be %llu", where,
+                 (unsigned long long)status.next_offset - 1, (unsigned long long)events);
+    }
+    if (status.lost_events != 0) {
+        sim_fail(o->world, "%s: %llu events named lost, the disk kept its word", where,
+                 (unsigned long long)status.lost_events);
+    }
+    check_counts(o, bus, counts, where);
+    uint32_t id = mr_bus_source_id(bus, o->world->sources[SIM_CURSOR_SOURCE].name);
+    const char *text = id == UINT32_MAX ? NULL : mr_bus_source_cursor(bus, id);
+    unsigned have = 0;
+    if (text != NULL && sscanf(text, "{\"n\":%u}", &have) != 1) {
+        sim_fail(o->world, "%s: the cursor is garbage", where);
+    }
+    if (have != cursor) {
+        sim_fail(o->world, "%s: the cursor says %u, its events are there up to %u", where, have,
+                 cursor);
+    }
+    return sequence;
+}
+
+void oracle_check_deliveries(const struct oracle *o, const struct mr_bus *bus, const char *where)
+{
+    for (uint32_t i = 0; i < o->delivery_count && !o->rotten; i++) {
+        const struct oracle_delivery *d = &o->deliveries[i];
+        struct mr_delivery_info info;
+        enum mr_status r =
+            mr_bus_delivery_info(bus, sim_now(o->world), d->sub, d->offset, &info);
+        bool open = d->state == MR_STATE_WAITING || d->state == MR_STATE_IN_FLIGHT ||
+                    d->state == MR_STATE_HELD;
+        if (r != MR_OK) {
+            continue; /* settled, or behind: the counts tell which */
+        }
+        uint32_t interruptions = d->interruptions + (d->state == MR_STATE_IN_FLIGHT ? 1u : 0u);
+        if (!open || info.attempts != d->attempts || info.fence != d->fence ||
+            info.interruptions != interruptions || info.lane != d->lane) {
+            sim_fail(o->world,
+                     "%s: %u:%llu is %s with %u attempts, %u interruptions, fence %u; should be "
+                     "%s, %u, %u, %u",
+                     where, d->sub, (unsigned long long)d->offset, mr_state_text(info.state),
+                     info.attempts, info.interruptions, info.fence, mr_state_text(d->state),
+                     d->attempts, interruptions, d->fence);
+        }
+    }
+}
+
+void oracle_check_end(struct oracle *o, const struct mr_bus *bus)
+{
+    if (o->rotten) {
+        return;
+    }
+    check_counts(o, bus, o->counts, "at the end");
+    for (uint32_t i = 0; i < o->delivery_count; i++) {
+        const struct oracle_delivery *d = &o->deliveries[i];
+        if (d->state == MR_STATE_WAITING || d->state == MR_STATE_IN_FLIGHT ||
+            d->state == MR_STATE_HELD) {
+            sim_fail(o->world, "%u:%llu is %s for ever", d->sub, (unsigned long long)d->offset,
+                     mr_state_text(d->state));
+        }
+    }
+    for (uint32_t s = 0; s < SIM_SOURCES; s++) {
+        for (uint32_t n = 0; n < o->message_count[s]; n++) {
+            if (o->messages[s][n].logged == 0) {
+                sim_fail(o->world, "message %u of source %u never came in", n, s);
+            }
+        }
+    }
+}

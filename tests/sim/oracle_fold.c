@@ -1,0 +1,710 @@
+/* The oracle's own fold: every record of every group, with the rules it must keep. */
+#include "oracle_internal.h"
+
+#include <stdio.h>
+
+#include "core/assert.h"
+
+/* One group while it is folded. */
+struct fold {
+    struct oracle *o;
+    uint64_t sequence;
+    uint64_t position;
+    uint32_t emitted_first; /* events of this group begin here */
+    uint32_t settled;       /* SETTLE and DEAD records in it */
+    uint32_t children;      /* emitted events their results speak of */
+    uint32_t emitted;       /* emitted events found */
+    uint32_t outcomes;
+};
+
+#define FAIL(f, ...) sim_fail((f)->o->world, __VA_ARGS__)
+#define LLU(x) ((unsigned long long)(x))
+
+static uint64_t *counter(struct mr_counts *counts, uint8_t state)
+{
+    switch ((enum mr_state)state) {
+    case MR_STATE_WAITING:
+        return &counts->waiting;
+    case MR_STATE_IN_FLIGHT:
+        return &counts->in_flight;
+    case MR_STATE_HELD:
+        return &counts->held;
+    case MR_STATE_DONE:
+        return &counts->done;
+    case MR_STATE_DEAD:
+        return &counts->dead;
+    case MR_STATE_DROPPED:
+        return &counts->dropped;
+    case MR_STATE_EXPIRED:
+        return &counts->expired;
+    case MR_STATE_LOST:
+        return &counts->lost;
+    case MR_STATE_NONE:
+    case MR_STATE_MAX:
+        break;
+    }
+    MR_ASSERT(!"a state that is counted");
+    return NULL;
+}
+
+static void note_before(struct oracle *o, const struct oracle_delivery *d)
+{
+    o->journal = oracle_grow(o->journal, sizeof(*o->journal), o->journal_count + 1,
+                             &o->journal_capacity);
+    o->journal[o->journal_count++] =
+        (struct oracle_undo){.index = (uint32_t)(d - o->deliveries), .before = *d};
+}
+
+static void set_state(struct oracle *o, struct oracle_delivery *d, enum mr_state state)
+{
+    uint64_t *from = counter(&o->counts[d->sub], d->state);
+    MR_ASSERT(*from > 0);
+    (*from)--;
+    d->state = (uint8_t)state;
+    (*counter(&o->counts[d->sub], d->state))++;
+}
+
+static struct oracle_delivery *delivery_add(struct oracle *o, struct oracle_event *event,
+                                            uint32_t sub, uint64_t lane, enum mr_state state)
+{
+    MR_ASSERT(sub < ORACLE_SUBS);
+    o->deliveries = oracle_grow(o->deliveries, sizeof(*o->deliveries), o->delivery_count + 1,
+                                &o->delivery_capacity);
+    struct oracle_delivery *d = &o->deliveries[o->delivery_count++];
+    *d = (struct oracle_delivery){
+        .offset = event->offset, .lane = lane, .sub = sub, .state = (uint8_t)state};
+    event->count++;
+    o->counts[sub].matched++;
+    (*counter(&o->counts[sub], d->state))++;
+    return d;
+}
+
+/* --- EVENT --------------------------------------------------------------------------------------- */
+
+static uint8_t type_index(struct mr_bytes type)
+{
+    if (type.size == 3 && type.data[0] == 't') {
+        return (uint8_t)(type.data[2] - '0');
+    }
+    if (type.size == 3 && type.data[0] == 'e') {
+        return (uint8_t)(4 + type.data[2] - '0');
+    }
+    return UINT8_MAX;
+}
+
+static bool id_number(struct mr_bytes id, const char *prefix, uint32_t *ret_number)
+{
+    uint64_t number;
+    size_t n = strlen(prefix);
+    if (!mr_bytes_starts(id, mr_bytes_of(prefix)) ||
+        !mr_parse_u64(mr_bytes(id.data + n, id.size - n), &number)) {
+        return false;
+    }
+    *ret_number = (uint32_t)number;
+    return true;
+}
+
+static void know_message(struct fold *f, struct oracle_event *event, uint32_t s)
+{
+    struct oracle *o = f->o;
+    event->source = s;
+    if (event->n >= o->message_count[s] || o->messages[s][event->n].crc != event->crc) {
+        FAIL(f, "event %llu was never sent like this (source %u, message %u)",
+             LLU(event->offset), s, event->n);
+    }
+    struct oracle_message *message = &o->messages[s][event->n];
+    message->logged++;
+    if (message->logged > message->sent || (s == SIM_CURSOR_SOURCE && message->logged > 1)) {
+        FAIL(f, "message %u of source %u is in the log %u times, sent %u times", event->n, s,
+             message->logged, message->sent);
+    }
+}
+
+static void fold_event(struct fold *f, const struct mr_record *r)
+{
+    struct oracle *o = f->o;
+    if (r->offset != o->event_count + 1u) {
+        FAIL(f, "event %llu follows %u", LLU(r->offset), o->event_count);
+    }
+    o->events = oracle_grow(o->events, sizeof(*o->events), o->event_count + 1,
+                            &o->event_capacity);
+    struct oracle_event *event = &o->events[o->event_count++];
+    struct mr_bytes id = mr_event_id(r->body);
+    *event = (struct oracle_event){
+        .offset = r->offset,
+        .sequence = f->sequence,
+        .segment = mr_position_segment(f->position),
+        .crc = r->body_crc,
+        .first = o->delivery_count,
+        .type = type_index(mr_event_type(r->body)),
+        .kind = ORACLE_OUTCOME,
+        .cause_sub = r->b,
+        .cause_offset = r->d,
+    };
+    if (r->a == MR_SOURCE_BUS) {
+        if (!id_number(id, "w-", &event->n)) {
+            f->outcomes++;
+            sim_fired[SIM_OUTCOME]++;
+            return;
+        }
+        event->kind = ORACLE_EMITTED;
+        if (event->n >= o->emitted_count) {
+            FAIL(f, "event %llu was never emitted", LLU(event->offset));
+        }
+        struct oracle_emitted *emitted = &o->emitted[event->n];
+        if (emitted->crc != event->crc || emitted->sub != r->b || emitted->offset != r->d) {
+            FAIL(f, "event %llu was emitted otherwise", LLU(event->offset));
+        }
+        if (emitted->logged++ > 0) {
+            FAIL(f, "event %llu was emitted once and is in the log twice", LLU(event->offset));
+        }
+        f->emitted++;
+        return;
+    }
+    for (uint32_t s = 0; s < SIM_SOURCES; s++) {
+        char prefix[8] = {'s', (char)('0' + s), '-', '\0'};
+        if (r->a == o->world->sources[s].id && id_number(id, prefix, &event->n)) {
+            event->kind = ORACLE_FROM_SOURCE;
+            know_message(f, event, s);
+            return;
+        }
+    }
+    FAIL(f, "event %llu comes from nowhere", LLU(event->offset));
+}
+
+/* --- MATCH --------------------------------------------------------------------------------------- */
+
+static bool matches_spec(const struct sim_spec *spec, uint32_t sub, const struct oracle_event *e)
+{
+    const struct sim_sub_spec *s = &spec->subs[sub];
+    bool from = s->sources == 0 ||
+                (e->kind == ORACLE_FROM_SOURCE && (s->sources >> e->source & 1u) != 0);
+    return s->present && e->type < 8 && (s->types >> e->type & 1u) != 0 && from;
+}
+
+/* Whether the visible subscriptions in @p bits are what @p spec asks for. */
+static bool fits_spec(const struct sim_spec *spec, const struct oracle_event *e, uint32_t bits)
+{
+    for (uint32_t i = 0; i < SIM_SUBS_MAX; i++) {
+        bool want = i < spec->sub_count && matches_spec(spec, i, e);
+        if (want != ((bits >> i & 1u) != 0)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void check_matches(struct fold *f, const struct oracle_event *event, uint32_t bits)
+{
+    const struct oracle *o = f->o;
+    if (event->kind == ORACLE_OUTCOME) {
+        return;
+    }
+    for (uint64_t i = 0; i < ORACLE_SPECS && i < o->spec_count; i++) {
+        if (fits_spec(&o->specs[(o->spec_count - 1 - i) % ORACLE_SPECS], event, bits)) {
+            return;
+        }
+    }
+    FAIL(f, "event %llu (type %u, source %u) matched subscriptions %#x", LLU(event->offset),
+         event->type, event->source, bits);
+}
+
+/* Subscriptions are called "sub0" … "sub7"; hidden ones have a suffix. */
+static bool visible_index(const struct oracle *o, uint32_t id, uint32_t *ret_index)
+{
+    const char *name = o->names[id];
+    if (strncmp(name, "sub", 3) != 0 || name[3] < '0' || name[3] > '7' || name[4] != '\0') {
+        return false;
+    }
+    *ret_index = (uint32_t)(name[3] - '0');
+    return true;
+}
+
+static void check_lane_head(struct fold *f, const struct oracle_delivery *d)
+{
+    const struct oracle *o = f->o;
+    for (uint32_t i = 0; i < o->delivery_count && d->lane != 0; i++) {
+        const struct oracle_delivery *other = &o->deliveries[i];
+        if (other == d || other->sub != d->sub || other->lane != d->lane) {
+            continue;
+        }
+        bool open = other->state == MR_STATE_WAITING || other->state == MR_STATE_HELD;
+        if (other->state == MR_STATE_IN_FLIGHT ||
+            (open && other->offset < d->offset && !other->redriven)) {
+            FAIL(f, "%u:%llu begins, %llu of its lane is %s", d->sub, LLU(d->offset),
+                 LLU(other->offset), mr_state_text(other->state));
+        }
+    }
+}
+
+static void begin(struct fold *f, struct oracle_delivery *d, uint32_t fence)
+{
+    if (fence <= d->fence) {
+        FAIL(f, "%u:%llu begins with fence %u after %u", d->sub, LLU(d->offset), fence, d->fence);
+    }
+    check_lane_head(f, d);
+    d->fence = fence;
+    d->fence_sequence = f->sequence;
+    d->timed_out = false;
+    set_state(f->o, d, MR_STATE_IN_FLIGHT);
+}
+
+static void fold_match(struct fold *f, const struct mr_record *r)
+{
+    struct oracle *o = f->o;
+    struct oracle_event *event = oracle_event_of(o, r->offset);
+    if (event == NULL || event->count > 0 || r->body.size != r->a * MR_MATCH_ENTRY_SIZE) {
+        FAIL(f, "a match of event %llu is out of place", LLU(r->offset));
+    }
+    uint32_t bits = 0;
+    for (uint32_t i = 0; i < r->a; i++) {
+        const uint8_t *entry = r->body.data + i * MR_MATCH_ENTRY_SIZE;
+        uint32_t sub = mr_get_u32(entry);
+        uint32_t index;
+        if (sub >= ORACLE_SUBS || oracle_delivery_of(o, sub, r->offset) != NULL) {
+            FAIL(f, "event %llu matches subscription %u twice", LLU(r->offset), sub);
+        }
+        if (visible_index(o, sub, &index)) {
+            bits |= 1u << index;
+        }
+        struct oracle_delivery *d =
+            delivery_add(o, event, sub, mr_get_u64(entry + 8), MR_STATE_WAITING);
+        if ((mr_get_u32(entry + 4) & MR_MATCH_BEGUN) != 0) {
+            begin(f, d, 1);
+        }
+    }
+    check_matches(f, event, bits);
+}
+
+/* --- ATTEMPT, SETTLE, RETRY, DEAD ------------------------------------------------------------------ */
+
+static struct oracle_delivery *find(struct fold *f, const struct mr_record *r)
+{
+    struct oracle_delivery *d = oracle_delivery_of(f->o, r->a, r->offset);
+    if (d == NULL) {
+        FAIL(f, "a record %s of delivery %u:%llu that never was", mr_record_kind_text(r->kind),
+             r->a, LLU(r->offset));
+    }
+    note_before(f->o, d);
+    return d;
+}
+
+static void fold_attempt(struct fold *f, const struct mr_record *r)
+{
+    struct oracle_delivery *d = find(f, r);
+    if (d->state != MR_STATE_WAITING) {
+        FAIL(f, "%u:%llu begins while %s", d->sub, LLU(d->offset), mr_state_text(d->state));
+    }
+    if (r->c != d->lane || r->extra != d->attempts + 1) {
+        FAIL(f, "%u:%llu begins as attempt %u after %u", d->sub, LLU(d->offset), r->extra,
+             d->attempts);
+    }
+    begin(f, d, r->b);
+}
+
+static void check_open(struct fold *f, const struct mr_record *r, const struct oracle_delivery *d,
+                       bool by_itself)
+{
+    bool late = d->timed_out && (d->state == MR_STATE_WAITING || d->state == MR_STATE_HELD);
+    bool open = d->state == MR_STATE_IN_FLIGHT || late ||
+                (by_itself && (d->state == MR_STATE_WAITING || d->state == MR_STATE_HELD));
+    if (!open || r->b != d->fence) {
+        FAIL(f, "a %s of %u:%llu with fence %u, which is %s with fence %u",
+             mr_record_kind_text(r->kind), d->sub, LLU(d->offset), r->b, mr_state_text(d->state),
+             d->fence);
+    }
+}
+
+static struct mr_result read_result(struct fold *f, const struct mr_record *r)
+{
+    struct mr_result result;
+    if (mr_result_decode(r->body, &result, NULL) != MR_OK) {
+        FAIL(f, "the result of %u:%llu cannot be read", r->a, LLU(r->offset));
+    }
+    return result;
+}
+
+/* What a counted answer adds, from what the worker truly said. */
+static void check_counters(struct fold *f, const struct oracle_delivery *d,
+                           const struct mr_result *result)
+{
+    struct oracle_answer *a = oracle_answer_of(f->o, d->sub, d->offset, d->fence);
+    uint32_t attempts = d->attempts;
+    uint32_t refusals = d->refusals;
+    switch ((enum mr_verdict)result->verdict) {
+    case MR_VERDICT_OK:
+    case MR_VERDICT_RETRY:
+    case MR_VERDICT_DROP:
+    case MR_VERDICT_DEAD:
+        attempts++;
+        break;
+    case MR_VERDICT_TIMEOUT:
+        attempts++;
+        sim_fired[SIM_TIMEOUT]++;
+        break;
+    case MR_VERDICT_CRASH:
+        attempts += a->suspects == 1;
+        break;
+    case MR_VERDICT_REFUSED:
+        refusals++;
+        break;
+    case MR_VERDICT_NONE:
+    case MR_VERDICT_INTERRUPTED:
+    case MR_VERDICT_MAX:
+        break;
+    }
+    if (result->verdict != MR_VERDICT_NONE && result->verdict != MR_VERDICT_TIMEOUT &&
+        (!a->answered || a->verdict != result->verdict)) {
+        FAIL(f, "%u:%llu fence %u is logged as %s, the worker said %s", d->sub, LLU(d->offset),
+             d->fence, mr_verdict_text(result->verdict), mr_verdict_text(a->verdict));
+    }
+    if (result->attempts != attempts || result->refusals != refusals ||
+        result->interruptions != d->interruptions) {
+        FAIL(f,
+             "%u:%llu after %s counts %u attempts, %u refusals, %u interruptions; should be %u, "
+             "%u, %u",
+             d->sub, LLU(d->offset), mr_verdict_text(result->verdict), result->attempts,
+             result->refusals, result->interruptions, attempts, refusals, d->interruptions);
+    }
+}
+
+/* Attempts the schedule allows, when it never changed; 0: it did. */
+static uint32_t budget_of(const struct oracle *o, uint32_t sub)
+{
+    uint32_t index;
+    if (o->spec_count != 1 || !visible_index(o, sub, &index)) {
+        return 0;
+    }
+    return o->specs[0].subs[index].steps + 1;
+}
+
+static void check_budget(struct fold *f, const struct oracle_delivery *d,
+                         const struct mr_result *result, bool ends)
+{
+    uint32_t budget = budget_of(f->o, d->sub);
+    bool counted = result->verdict == MR_VERDICT_RETRY || result->verdict == MR_VERDICT_TIMEOUT;
+    if (budget != 0 && counted && (result->attempts >= budget) != ends) {
+        FAIL(f, "%u:%llu %s after %u of %u attempts", d->sub, LLU(d->offset),
+             ends ? "ends" : "goes on", result->attempts, budget);
+    }
+}
+
+static void check_end_state(struct fold *f, const struct oracle_delivery *d,
+                            const struct mr_result *result, uint16_t state)
+{
+    bool fits = false;
+    switch ((enum mr_state)state) {
+    case MR_STATE_DONE:
+        fits = result->verdict == MR_VERDICT_OK;
+        break;
+    case MR_STATE_DROPPED:
+        fits = result->verdict == MR_VERDICT_DROP;
+        break;
+    case MR_STATE_DEAD:
+        fits = result->verdict != MR_VERDICT_OK && result->verdict != MR_VERDICT_DROP &&
+               result->verdict != MR_VERDICT_REFUSED;
+        break;
+    case MR_STATE_EXPIRED:
+        fits = !f->o->world->swarm.calm;
+        sim_fired[SIM_EXPIRED]++;
+        break;
+    case MR_STATE_LOST:
+        fits = f->o->rotten;
+        break;
+    case MR_STATE_NONE:
+    case MR_STATE_WAITING:
+    case MR_STATE_IN_FLIGHT:
+    case MR_STATE_HELD:
+    case MR_STATE_MAX:
+        break;
+    }
+    if (!fits) {
+        FAIL(f, "%u:%llu ends %s after %s", d->sub, LLU(d->offset),
+             mr_state_text((enum mr_state)state), mr_verdict_text(result->verdict));
+    }
+}
+
+/* Something a source sent that nobody could read: no match, dead at once. */
+static bool fold_rejected(struct fold *f, const struct mr_record *r)
+{
+    struct oracle *o = f->o;
+    struct oracle_event *event = oracle_event_of(o, r->offset);
+    if (r->kind != MR_RECORD_DEAD || r->a >= ORACLE_SUBS || event == NULL || event->count > 0 ||
+        strncmp(o->names[r->a], "ingest:", 7) != 0) {
+        return false;
+    }
+    delivery_add(o, event, r->a, 0, MR_STATE_DEAD)->letter = true;
+    sim_fired[SIM_REJECTED]++;
+    return true;
+}
+
+static void fold_end(struct fold *f, const struct mr_record *r)
+{
+    struct oracle *o = f->o;
+    if (fold_rejected(f, r)) {
+        return;
+    }
+    struct oracle_delivery *d = find(f, r);
+    bool by_itself = r->extra == MR_STATE_EXPIRED || r->extra == MR_STATE_LOST;
+    check_open(f, r, d, by_itself);
+    struct mr_result result = read_result(f, r);
+    if ((r->kind == MR_RECORD_DEAD) != (r->extra == MR_STATE_DEAD)) {
+        FAIL(f, "a %s record ends %s", mr_record_kind_text(r->kind),
+             mr_state_text((enum mr_state)r->extra));
+    }
+    check_end_state(f, d, &result, r->extra);
+    check_counters(f, d, &result);
+    if (r->extra == MR_STATE_DEAD && result.verdict != MR_VERDICT_DEAD) {
+        check_budget(f, d, &result, true);
+        sim_fired[SIM_EXHAUSTED]++;
+    }
+    if (d->timed_out) {
+        sim_fired[SIM_LATE_OK]++;
+    }
+    const struct oracle_answer *a = oracle_answer_of(o, d->sub, d->offset, d->fence);
+    if (result.verdict == MR_VERDICT_OK && result.children != a->emitted) {
+        FAIL(f, "%u:%llu emitted %u events, its settle says %u", d->sub, LLU(d->offset),
+             a->emitted, result.children);
+    }
+    f->children += result.verdict == MR_VERDICT_NONE ? 0 : result.children;
+    f->settled++;
+    d->letter = r->extra == MR_STATE_DEAD;
+    d->attempts = (uint16_t)result.attempts;
+    d->refusals = (uint16_t)result.refusals;
+    d->outside = false;
+    set_state(o, d, (enum mr_state)r->extra);
+}
+
+static void fold_retry(struct fold *f, const struct mr_record *r)
+{
+    struct oracle_delivery *d = find(f, r);
+    check_open(f, r, d, false);
+    struct mr_result result = read_result(f, r);
+    check_counters(f, d, &result);
+    check_budget(f, d, &result, r->extra == MR_STATE_HELD);
+    d->attempts = (uint16_t)result.attempts;
+    d->refusals = (uint16_t)result.refusals;
+    d->timed_out = result.verdict == MR_VERDICT_TIMEOUT;
+    d->outside = false;
+    if (r->extra == MR_STATE_HELD) {
+        sim_fired[SIM_HELD]++;
+    }
+    set_state(f->o, d, (enum mr_state)r->extra);
+}
+
+/* --- the others ---------------------------------------------------------------------------------------- */
+
+static void fold_redrive(struct fold *f, const struct mr_record *r)
+{
+    struct oracle_delivery *d = find(f, r);
+    if (!d->letter && d->state != MR_STATE_HELD) {
+        FAIL(f, "%u:%llu is redriven while %s", d->sub, LLU(d->offset), mr_state_text(d->state));
+    }
+    d->redriven = d->redriven || d->letter;
+    d->letter = false;
+    d->attempts = 0;
+    d->timed_out = false;
+    set_state(f->o, d, MR_STATE_WAITING);
+}
+
+static void fold_purge(struct fold *f, const struct mr_record *r)
+{
+    struct oracle_delivery *d = find(f, r);
+    if (!d->letter) {
+        FAIL(f, "%u:%llu is purged and is no dead letter", d->sub, LLU(d->offset));
+    }
+    d->letter = false;
+}
+
+static void fold_start(struct fold *f)
+{
+    struct oracle *o = f->o;
+    for (uint32_t i = 0; i < o->delivery_count; i++) {
+        struct oracle_delivery *d = &o->deliveries[i];
+        if (d->state == MR_STATE_IN_FLIGHT) {
+            note_before(o, d);
+            d->interruptions++;
+            set_state(o, d, MR_STATE_WAITING);
+            sim_fired[SIM_INTERRUPTED]++;
+        }
+    }
+}
+
+static void fold_cursor(struct fold *f, const struct mr_record *r)
+{
+    struct oracle *o = f->o;
+    char text[64];
+    unsigned n;
+    if (r->body.size >= sizeof(text)) {
+        FAIL(f, "a cursor of %zu bytes", r->body.size);
+    }
+    memcpy(text, r->body.data, r->body.size);
+    text[r->body.size] = '\0';
+    if (r->a != o->world->sources[SIM_CURSOR_SOURCE].id || sscanf(text, "{\"n\":%u}", &n) != 1) {
+        FAIL(f, "the cursor %s of source %u", text, r->a);
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        if (!oracle_message_logged(o, SIM_CURSOR_SOURCE, i)) {
+            FAIL(f, "the cursor says %u, message %u is not in the log", n, i);
+        }
+    }
+    o->cursor = n;
+}
+
+static void fold_name(struct fold *f, const struct mr_record *r)
+{
+    struct oracle *o = f->o;
+    if (r->b != MR_NAME_SUBSCRIPTION) {
+        return;
+    }
+    if (r->a >= ORACLE_SUBS || r->body.size >= sizeof(o->names[0])) {
+        FAIL(f, "the name of subscription %u", r->a);
+    }
+    memcpy(o->names[r->a], r->body.data, r->body.size);
+    o->names[r->a][r->body.size] = '\0';
+}
+
+static void fold_record(struct fold *f, const struct mr_record *r)
+{
+    switch ((enum mr_record_kind)r->kind) {
+    case MR_RECORD_EVENT:
+        fold_event(f, r);
+        break;
+    case MR_RECORD_MATCH:
+        fold_match(f, r);
+        break;
+    case MR_RECORD_ATTEMPT:
+        fold_attempt(f, r);
+        break;
+    case MR_RECORD_SETTLE:
+    case MR_RECORD_DEAD:
+        fold_end(f, r);
+        break;
+    case MR_RECORD_RETRY:
+        fold_retry(f, r);
+        break;
+    case MR_RECORD_REDRIVE:
+        fold_redrive(f, r);
+        break;
+    case MR_RECORD_PURGE:
+        fold_purge(f, r);
+        break;
+    case MR_RECORD_START:
+        fold_start(f);
+        break;
+    case MR_RECORD_CURSOR:
+        fold_cursor(f, r);
+        break;
+    case MR_RECORD_NAME:
+        fold_name(f, r);
+        break;
+    case MR_RECORD_LATE:
+        sim_fired[SIM_STALE]++;
+        break;
+    case MR_RECORD_LOST:
+        FAIL(f, "events %llu to %llu are named lost", LLU(r->c), LLU(r->d));
+    case MR_RECORD_CONFIG:
+    case MR_RECORD_OPERATOR:
+    case MR_RECORD_PAUSE:
+    case MR_RECORD_MARK:
+    case MR_RECORD_CLOCK:
+    case MR_RECORD_REMOVED:
+        break;
+    case MR_RECORD_MAX:
+        FAIL(f, "a record of no kind");
+    }
+}
+
+/* --- groups --------------------------------------------------------------------------------------------- */
+
+static void open_group(struct oracle *o, uint64_t sequence)
+{
+    o->groups =
+        oracle_grow(o->groups, sizeof(*o->groups), o->group_count + 1, &o->group_capacity);
+    struct oracle_group *group = &o->groups[o->group_count++];
+    *group = (struct oracle_group){
+        .sequence = sequence,
+        .event_count = o->event_count,
+        .delivery_count = o->delivery_count,
+        .journal_at = o->journal_count,
+        .cursor = o->cursor,
+    };
+    memcpy(group->counts, o->counts, sizeof(group->counts));
+    o->submitted = sequence;
+}
+
+/* Events emitted stand in a group with the settle they belong to, and nowhere else. */
+static void check_emitted(struct fold *f)
+{
+    if (f->children != f->emitted) {
+        FAIL(f, "group %llu settles deliveries with %u emitted events and holds %u",
+             LLU(f->sequence), f->children, f->emitted);
+    }
+    for (uint32_t i = f->emitted_first; i < f->o->event_count; i++) {
+        const struct oracle_event *event = &f->o->events[i];
+        if (event->kind != ORACLE_EMITTED) {
+            continue;
+        }
+        const struct oracle_emitted *emitted = &f->o->emitted[event->n];
+        const struct oracle_delivery *d =
+            oracle_delivery_of(f->o, emitted->sub, emitted->offset);
+        if (d == NULL || d->state != MR_STATE_DONE || d->fence != emitted->fence) {
+            FAIL(f, "event %llu was emitted by %u:%llu, which is not settled with it",
+                 LLU(event->offset), emitted->sub, LLU(emitted->offset));
+        }
+    }
+}
+
+void oracle_write(struct oracle *o, const struct mr_log_request *request)
+{
+    if (o->write_failed) {
+        sim_fail(o->world, "a group is written after a failed write");
+    }
+    struct mr_group_header header;
+    uint64_t salt = mr_get_u64(request->buf + 8);
+    if (mr_group_header_decode(request->buf, salt, &header) != MR_OK ||
+        header.padded != request->size || request->at % MR_LOG_BLOCK != 0) {
+        sim_fail(o->world, "a write of something that is no group");
+    }
+    if (o->rotten) {
+        o->submitted = header.sequence;
+        return;
+    }
+    if (header.sequence != o->submitted + 1 || header.durable > o->written ||
+        header.first_offset != o->event_count + 1u) {
+        sim_fail(o->world, "group %llu (durable %llu) follows %llu (written %llu)",
+                 LLU(header.sequence), LLU(header.durable), LLU(o->submitted), LLU(o->written));
+    }
+    if (o->always && o->written != o->submitted) {
+        sim_fail(o->world, "a second write is begun before the first returned");
+    }
+    open_group(o, header.sequence);
+    struct fold fold = {
+        .o = o,
+        .sequence = header.sequence,
+        .position = mr_position(request->number, request->at),
+        .emitted_first = o->event_count,
+    };
+    uint32_t at = MR_GROUP_HEADER_SIZE;
+    uint32_t records = 0;
+    while (at < header.size) {
+        struct mr_record record;
+        if (mr_record_decode(request->buf + at, header.size - at, &record, NULL) != MR_OK) {
+            sim_fail(o->world, "group %llu holds a damaged record at %u", LLU(header.sequence),
+                     at);
+        }
+        if (sim_verbose) {
+            sim_say(o->world, "  group %llu: %s offset %llu a %u b %u extra %u",
+                    LLU(header.sequence), mr_record_kind_text(record.kind), LLU(record.offset),
+                    record.a, record.b, record.extra);
+        }
+        fold_record(&fold, &record);
+        at += (uint32_t)mr_record_size(record.body.size);
+        records++;
+    }
+    if (records != header.records || header.next_offset < o->event_count + 1u) {
+        sim_fail(o->world, "group %llu says %u records up to event %llu", LLU(header.sequence),
+                 header.records, LLU(header.next_offset));
+    }
+    check_emitted(&fold);
+}

@@ -1,0 +1,132 @@
+/* What oracle.c (promises, checks) and oracle_fold.c (records) share. */
+#ifndef MR_TESTS_SIM_ORACLE_INTERNAL_H
+#define MR_TESTS_SIM_ORACLE_INTERNAL_H
+
+#include <string.h>
+
+#include "sim.h"
+
+#define ORACLE_SUBS 64u
+#define ORACLE_SPECS 8u
+
+enum oracle_kind {
+    ORACLE_FROM_SOURCE = 0,
+    ORACLE_EMITTED,
+    ORACLE_OUTCOME,
+};
+
+struct oracle_event {
+    uint64_t offset;
+    uint64_t sequence; /* of its group */
+    uint64_t segment;
+    enum oracle_kind kind;
+    uint32_t crc;
+    uint32_t source;
+    uint32_t n;     /* message or emitted number */
+    uint32_t first; /* its deliveries */
+    uint32_t count;
+    uint8_t type;    /* index of its type, for the expected matches */
+    uint32_t cause_sub;
+    uint64_t cause_offset;
+};
+
+struct oracle_delivery {
+    uint64_t offset;
+    uint64_t lane;
+    uint64_t fence_sequence; /* group that logged the present attempt */
+    uint32_t sub;
+    uint32_t fence;
+    uint16_t attempts;
+    uint16_t refusals;
+    uint16_t interruptions;
+    uint8_t state; /* enum mr_state */
+    bool timed_out;
+    bool redriven;
+    bool letter;  /* in the dead-letter queue */
+    bool outside; /* handed out, not answered */
+    uint16_t handed;
+};
+
+struct oracle_undo {
+    uint32_t index;
+    struct oracle_delivery before;
+};
+
+struct oracle_group {
+    uint64_t sequence;
+    uint32_t event_count; /* all: before the group */
+    uint32_t delivery_count;
+    uint32_t journal_at;
+    uint32_t cursor;
+    struct mr_counts counts[ORACLE_SUBS];
+};
+
+struct oracle_answer {
+    uint64_t offset;
+    uint32_t sub;
+    uint32_t fence; /* 0: free slot */
+    bool handed;
+    bool answered;
+    enum mr_verdict verdict;
+    uint32_t suspects;
+    uint32_t emitted;
+};
+
+struct oracle_message {
+    uint32_t crc;
+    uint32_t sent;
+    uint32_t logged;
+};
+
+struct oracle_emitted {
+    uint64_t offset;
+    uint32_t sub;
+    uint32_t fence;
+    uint32_t crc;
+    uint32_t logged;
+};
+
+struct oracle {
+    const struct sim_world *world; /* borrowed */
+    bool always;
+    bool rotten;
+    bool write_failed;
+    uint64_t submitted; /* sequences: handed to the disk, */
+    uint64_t written;   /* written, */
+    uint64_t floor;     /* safe from a power cut */
+    uint64_t acknowledged; /* highest offset */
+    uint32_t cursor;
+    char names[ORACLE_SUBS][64];
+    struct mr_counts counts[ORACLE_SUBS];
+    struct sim_spec specs[ORACLE_SPECS]; /* the last ones */
+    uint64_t spec_count;
+    struct oracle_event *events; /* by offset - 1 */
+    uint32_t event_count;
+    uint32_t event_capacity;
+    struct oracle_delivery *deliveries; /* by event */
+    uint32_t delivery_count;
+    uint32_t delivery_capacity;
+    struct oracle_undo *journal;
+    uint32_t journal_count;
+    uint32_t journal_capacity;
+    struct oracle_group *groups; /* not safe yet, ascending */
+    uint32_t group_count;
+    uint32_t group_capacity;
+    struct oracle_message *messages[SIM_SOURCES];
+    uint32_t message_count[SIM_SOURCES];
+    uint32_t message_capacity[SIM_SOURCES];
+    struct oracle_emitted *emitted;
+    uint32_t emitted_count;
+    uint32_t emitted_capacity;
+    struct oracle_answer *answers; /* hash table */
+    uint32_t answer_count;
+    uint32_t answer_capacity;
+};
+
+void *oracle_grow(void *array, size_t item, uint32_t need, uint32_t *capacity);
+struct oracle_answer *oracle_answer_of(struct oracle *oracle, uint32_t sub, uint64_t offset,
+                                       uint32_t fence);
+struct oracle_event *oracle_event_of(struct oracle *oracle, uint64_t offset);
+struct oracle_delivery *oracle_delivery_of(struct oracle *oracle, uint32_t sub, uint64_t offset);
+
+#endif

@@ -1,0 +1,271 @@
+/* sim --seeds A..B [--seconds N] [--crash-points N] [--all-faults]
+ * sim --seed N [--verbose]
+ *
+ * Runs every seed twice, compares the traces, and prints what was counted. */
+#include <inttypes.h>
+#include <malloc.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/assert.h"
+#include "core/logger.h"
+#include "sim.h"
+
+uint64_t sim_fired[SIM_FAULT_MAX];
+uint64_t sim_points_made;
+bool sim_verbose;
+
+static const char *program = "sim";
+static volatile uint64_t running_seed;
+
+void sim_fail(const struct sim_world *world, const char *format, ...)
+{
+    printf("sim: FAILED seed %" PRIu64 " at %.6f s, step %" PRIu64 ", crash point %" PRIu64 ": ",
+           world->seed, (double)world->time_ns / 1e9, world->steps, world->points);
+    va_list args;
+    va_start(args, format);
+    (void)vprintf(format, args);
+    va_end(args);
+    printf("\nsim: replay: %s --seed %" PRIu64 " --verbose\n", program, world->seed);
+    (void)fflush(stdout);
+    _exit(1);
+}
+
+/* An assertion of the bus itself: say which seed it was. */
+static void on_abort(int number)
+{
+    (void)number;
+    char text[256];
+    int n = snprintf(text, sizeof(text),
+                     "\nsim: FAILED seed %" PRIu64 ": the bus stopped itself\nsim: replay: %s "
+                     "--seed %" PRIu64 " --verbose\n",
+                     running_seed, program, running_seed);
+    if (n > 0) {
+        (void)!write(STDOUT_FILENO, text, (size_t)n);
+    }
+    _exit(1);
+}
+
+/* --- what a seed turns on --------------------------------------------------------------------- */
+
+static uint32_t some(struct mr_rng *rng, uint32_t max)
+{
+    return mr_rng_chance(rng, 1, 2) ? (uint32_t)mr_rng_below(rng, max + 1) : 0;
+}
+
+static void choose_swarm(struct mr_rng *rng, struct sim_swarm *w)
+{
+    static const uint64_t io[] = {MR_MS, 5 * MR_MS, 20 * MR_MS, 100 * MR_MS};
+    static const uint64_t work[] = {MR_MS, 20 * MR_MS, 500 * MR_MS};
+    *w = (struct sim_swarm){
+        .steps_max = 200 + (uint32_t)mr_rng_below(rng, 800),
+        .messages = 4 + (uint32_t)mr_rng_below(rng, 60),
+        .batch_max = 1 + (uint32_t)mr_rng_below(rng, 6),
+        .crash_point_chance = 1024,
+        .crash_points_each = 4,
+        .io_ns = io[mr_rng_below(rng, MR_ARRAY_COUNT(io))],
+        .work_ns = work[mr_rng_below(rng, MR_ARRAY_COUNT(work))],
+        .operator_every_ms = 20 + (uint32_t)mr_rng_below(rng, 2000),
+        .calm = mr_rng_chance(rng, 1, 16),
+    };
+    if (w->calm) {
+        return;
+    }
+    w->crash_chance = some(rng, 60);
+    w->kill_share = (uint32_t)mr_rng_below(rng, 1025);
+    w->loop_chance = some(rng, 700);
+    w->v_retry = some(rng, 400);
+    w->v_after = some(rng, 512);
+    w->v_drop = some(rng, 200);
+    w->v_dead = some(rng, 300);
+    w->v_refused = some(rng, 300);
+    w->v_crash = some(rng, 300);
+    w->v_suspects = some(rng, 700);
+    w->v_slow = some(rng, 200);
+    w->v_emit = some(rng, 400);
+    w->reload_chance = some(rng, 600);
+    w->clock_chance = some(rng, 100);
+    w->write_error_chance = mr_rng_chance(rng, 1, 4) ? some(rng, 20) : 0;
+    w->sync_error_chance = mr_rng_chance(rng, 1, 4) ? some(rng, 20) : 0;
+    w->full_chance = mr_rng_chance(rng, 1, 4) ? some(rng, 100) : 0;
+    w->low_chance = mr_rng_chance(rng, 1, 4) ? some(rng, 300) : 0;
+    w->reject_chance = mr_rng_chance(rng, 1, 4) ? some(rng, 200) : 0;
+    w->capacity_chance = some(rng, 300);
+    w->rubbish = mr_rng_chance(rng, 1, 2);
+}
+
+static void choose_options(struct mr_rng *rng, struct mr_bus_options *o)
+{
+    static const uint64_t segments[] = {64, 64, 96, 128, 256};
+    static const uint64_t checkpoints[] = {4, 16, 64, 256, 100000};
+    static const uint64_t caches[] = {4, 32, 256, 4096};
+    uint64_t segment = segments[mr_rng_below(rng, MR_ARRAY_COUNT(segments))] * MR_KIB;
+    *o = (struct mr_bus_options){
+        .log = {.sync = MR_SYNC_ALWAYS,
+                .sync_interval_ns = 100 * MR_MS,
+                .segment_size = segment,
+                .max_size = mr_rng_chance(rng, 1, 8) ? 8 * segment : 64 * MR_MIB,
+                .retain_size = mr_rng_below(rng, 4) * segment,
+                .retain_age_ns = mr_rng_chance(rng, 1, 4) ? MR_SECOND : MR_DAY,
+                .disk_low = 64 * MR_KIB,
+                .cache_size = caches[mr_rng_below(rng, MR_ARRAY_COUNT(caches))] * MR_KIB,
+                .checkpoint_size =
+                    checkpoints[mr_rng_below(rng, MR_ARRAY_COUNT(checkpoints))] * MR_KIB},
+        .memory_state = 64 * MR_MIB,
+        .first_segment_size = mr_rng_chance(rng, 1, 2) ? 64 * MR_KIB : 0,
+        .group_size_soft = mr_rng_chance(rng, 1, 2) ? 4096 : 32 * MR_KIB,
+        .ahead = 1 + (uint32_t)mr_rng_below(rng, 8),
+    };
+    if (mr_rng_chance(rng, 1, 8)) {
+        o->log.sync = mr_rng_chance(rng, 1, 2) ? MR_SYNC_INTERVAL : MR_SYNC_NEVER;
+    }
+}
+
+struct sim_world *sim_world_create(uint64_t seed)
+{
+    struct sim_world *world = calloc(1, sizeof(*world));
+    MR_ASSERT(world != NULL);
+    world->seed = seed;
+    mr_rng_init(&world->rng, seed);
+    choose_swarm(&world->rng, &world->swarm);
+    choose_options(&world->rng, &world->options);
+    sim_spec_random(&world->rng, world->swarm.calm, &world->spec);
+    world->disk = sim_disk_create(mr_rng_next(&world->rng), 1u << 16);
+    world->disk->rubbish = world->swarm.rubbish;
+    world->oracle = oracle_create(world, world->options.log.sync == MR_SYNC_ALWAYS);
+    world->wall_base_ns = 1760000000ull * MR_SECOND;
+    world->time_ns = MR_HOUR;
+    world->boot_id = 1;
+    for (uint32_t t = 0; t < SIM_TARGETS; t++) {
+        world->capacity[t] = 1 + (uint32_t)mr_rng_below(&world->rng, 6);
+    }
+    return world;
+}
+
+/* --- runs ------------------------------------------------------------------------------------------ */
+
+static uint64_t run_once(uint64_t seed, bool points)
+{
+    running_seed = seed;
+    struct sim_world *world = sim_world_create(seed);
+    if (!points) {
+        world->swarm.crash_points_each = 0; /* they leave the run as it is */
+    }
+    sim_world_run(world);
+    uint64_t trace = world->trace;
+    sim_fired[SIM_WRITE_ERROR] += world->disk->fired_write;
+    sim_fired[SIM_SYNC_ERROR] += world->disk->fired_sync;
+    sim_fired[SIM_READ_ERROR] += world->disk->fired_read;
+    sim_fired[SIM_DISK_FULL] += world->disk->fired_full;
+    sim_world_destroy(world);
+    return trace;
+}
+
+static void run_seed(uint64_t seed)
+{
+    uint64_t first = run_once(seed, true);
+    uint64_t second = run_once(seed, false);
+    if (first != second) {
+        printf("sim: FAILED seed %" PRIu64 ": two runs of it differ\n", seed);
+        exit(1);
+    }
+}
+
+static const char *const fault_texts[] = {
+#define TEXT(name, text) text,
+    SIM_FAULT_LIST(TEXT)
+#undef TEXT
+};
+
+static bool report(uint64_t seeds, bool all_faults)
+{
+    uint64_t sum = 0;
+    bool all = true;
+    for (unsigned i = 0; i < SIM_FAULT_MAX; i++) {
+        sum += sim_fired[i];
+        printf("  %-36s %12" PRIu64 "\n", fault_texts[i], sim_fired[i]);
+        if (sim_fired[i] == 0 && all_faults) {
+            printf("sim: FAILED: \"%s\" never happened\n", fault_texts[i]);
+            all = false;
+        }
+    }
+    printf("sim: %" PRIu64 " seeds, %" PRIu64 " crash points, %" PRIu64 " faults fired\n", seeds,
+           sim_points_made, sum);
+    return all;
+}
+
+static uint64_t number_of(const char *text)
+{
+    uint64_t value = 0;
+    if (text == NULL || !mr_parse_u64(mr_bytes_of(text), &value)) {
+        (void)fprintf(stderr, "sim: a number is wanted, not %s\n", text == NULL ? "" : text);
+        exit(2);
+    }
+    return value;
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t from = 1;
+    uint64_t to = 100;
+    uint64_t seconds = 0;
+    uint64_t points = 0;
+    bool all_faults = false;
+    program = argv[0];
+    for (int i = 1; i < argc; i++) {
+        const char *value = i + 1 < argc ? argv[i + 1] : NULL;
+        if (strcmp(argv[i], "--seeds") == 0 && value != NULL) {
+            const char *dots = strstr(value, "..");
+            char first[32] = "";
+            if (dots != NULL && (size_t)(dots - value) < sizeof(first)) {
+                memcpy(first, value, (size_t)(dots - value));
+                from = number_of(first);
+                to = number_of(dots + 2);
+            }
+            i++;
+        } else if (strcmp(argv[i], "--seed") == 0) {
+            from = to = number_of(value);
+            i++;
+        } else if (strcmp(argv[i], "--seconds") == 0) {
+            seconds = number_of(value);
+            i++;
+        } else if (strcmp(argv[i], "--crash-points") == 0) {
+            points = number_of(value);
+            i++;
+        } else if (strcmp(argv[i], "--all-faults") == 0) {
+            all_faults = true;
+        } else if (strcmp(argv[i], "--verbose") == 0) {
+            sim_verbose = true;
+        } else {
+            (void)fprintf(stderr, "usage: sim [--seeds A..B | --seed N] [--seconds N] "
+                                  "[--crash-points N] [--all-faults] [--verbose]\n");
+            return 2;
+        }
+    }
+    (void)mallopt(M_MMAP_THRESHOLD, 1 << 30);
+    (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
+    (void)signal(SIGABRT, on_abort);
+    mr_logger_set_level(MR_LEVEL_ERROR);
+    struct timespec start;
+    (void)clock_gettime(CLOCK_MONOTONIC, &start);
+    uint64_t seeds = 0;
+    for (uint64_t seed = from; seed <= to; seed++) {
+        struct timespec now;
+        (void)clock_gettime(CLOCK_MONOTONIC, &now);
+        bool late = seconds != 0 && (uint64_t)(now.tv_sec - start.tv_sec) >= seconds;
+        if (late || (points != 0 && sim_points_made >= points)) {
+            break;
+        }
+        run_seed(seed);
+        seeds++;
+    }
+    bool ok = report(seeds, all_faults);
+    sim_disk_release_pool();
+    return ok ? 0 : 1;
+}

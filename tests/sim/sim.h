@@ -1,0 +1,261 @@
+/* The simulation: one bus over a disk, a clock, workers, sources and an operator that a seed
+ * makes up. Every run is a pure function of its seed.
+ *
+ *   sim_disk.c    the disk
+ *   sim_spec.c    configurations, made by hand
+ *   sim_world.c   the loop, the ports, the clock
+ *   sim_actors.c  sources, workers, the operator
+ *   sim_crash.c   crash points and restarts
+ *   oracle.c      the model: its own fold over every group written, and the promises
+ *   sim.c         seeds, counting, the command line
+ *
+ * A failed check prints the seed and how to replay it, and exits with 1. */
+#ifndef MR_TESTS_SIM_H
+#define MR_TESTS_SIM_H
+
+#include "bus/bus.h"
+#include "oracle.h"
+#include "sim_disk.h"
+
+/* What was made to happen; each must have happened in a run of enough seeds. */
+#define SIM_FAULT_LIST(X)                                                                          \
+    X(TORN_WRITE, "torn write")                                                                    \
+    X(UNSYNCED_LOST, "unsynced sectors lost")                                                      \
+    X(NAME_LOST, "name change lost")                                                               \
+    X(POWER_CUT, "power cut")                                                                      \
+    X(KILLED, "process killed")                                                                    \
+    X(CRASH_IN_RECOVERY, "crash during recovery")                                                  \
+    X(CRASH_LOOP, "crash loop of the bus")                                                         \
+    X(WRITE_ERROR, "write error, part of it written")                                              \
+    X(SYNC_ERROR, "sync error, pages called clean")                                                \
+    X(READ_ERROR, "read error")                                                                    \
+    X(DISK_FULL, "no space")                                                                       \
+    X(DISK_LOW, "disk low")                                                                        \
+    X(ROT, "bit rot")                                                                              \
+    X(GHOST, "recycled segment")                                                                   \
+    X(CLOCK_FORWARD, "wall clock forward by years")                                                \
+    X(CLOCK_BACK, "wall clock back by years")                                                      \
+    X(REBOOT, "new boot")                                                                          \
+    X(RELOAD, "reload")                                                                            \
+    X(SUB_REMOVED, "subscription removed")                                                         \
+    X(SUB_BACK, "subscription back")                                                               \
+    X(PAUSE, "pause")                                                                              \
+    X(REDRIVE, "redrive")                                                                          \
+    X(PURGE, "purge")                                                                              \
+    X(RETRY, "retry")                                                                              \
+    X(RETRY_AFTER, "retry after")                                                                  \
+    X(DROP, "drop")                                                                                \
+    X(DEAD, "dead")                                                                                \
+    X(REFUSED, "refused")                                                                          \
+    X(CRASH_ALONE, "worker crash, alone")                                                          \
+    X(SUSPECTS, "worker crash, suspects")                                                          \
+    X(TIMEOUT, "timeout")                                                                          \
+    X(LATE_OK, "ok after the timeout")                                                             \
+    X(STALE, "answer of an old attempt")                                                           \
+    X(HEARTBEAT, "heartbeat")                                                                      \
+    X(EMITTED, "events emitted")                                                                   \
+    X(OUTCOME, "outcome to a destination")                                                         \
+    X(EXPIRED, "expired")                                                                          \
+    X(HELD, "held")                                                                                \
+    X(EXHAUSTED, "attempts used up")                                                               \
+    X(INTERRUPTED, "interrupted by a crash")                                                       \
+    X(BEHIND, "cursor stopped, caught up")                                                         \
+    X(CHECKPOINT, "checkpoint")                                                                    \
+    X(FROM_CHECKPOINT, "recovered from a checkpoint")                                              \
+    X(RETIRED, "segment retired")                                                                  \
+    X(RESENT, "resent by its source")                                                              \
+    X(REJECTED, "rejected at the door")
+
+#define SIM_FAULT_ENUM(name, text) SIM_##name,
+enum sim_fault { SIM_FAULT_LIST(SIM_FAULT_ENUM) SIM_FAULT_MAX };
+#undef SIM_FAULT_ENUM
+
+extern uint64_t sim_fired[SIM_FAULT_MAX];
+extern bool sim_verbose;
+extern uint64_t sim_points_made;
+
+/* --- configurations --------------------------------------------------------------------------- */
+
+#define SIM_SUBS_MAX 8u /* visible ones */
+#define SIM_ALL_SUBS_MAX (SIM_SUBS_MAX * 3u)
+#define SIM_SOURCES 3u /* 0 and 1 resend what was not acknowledged; 2 keeps a cursor */
+#define SIM_CURSOR_SOURCE 2u
+#define SIM_WORKERS 2u
+#define SIM_TARGETS 4u /* then two sinks */
+#define SIM_TYPES 6u   /* t.0 … t.3 from sources, e.0 and e.1 emitted */
+
+struct sim_sub_spec {
+    bool present;
+    uint8_t types;   /* bits */
+    uint8_t sources; /* bits; 0 = all */
+    uint32_t target;
+    bool ordered;
+    uint32_t steps;
+    uint64_t step_ns;
+    int jitter;
+    bool hold;
+    uint64_t max_age_ns;
+    uint32_t concurrency;
+    uint64_t window_size;
+    uint64_t timeout_ns;
+    int success_to; /* sink 2 or 3, or -1 */
+    int failure_to; /* likewise; -2: the bus */
+};
+
+struct sim_spec {
+    struct sim_sub_spec subs[SIM_SUBS_MAX];
+    uint32_t sub_count;
+    uint32_t breaker_percent;
+    uint64_t hash;
+};
+
+void sim_spec_random(struct mr_rng *rng, bool calm, struct sim_spec *ret_spec);
+/* Changes policies, filters and which subscriptions there are. */
+void sim_spec_mutate(struct mr_rng *rng, struct sim_spec *spec);
+/* All subscriptions there, nothing that waits long. */
+void sim_spec_calm(struct sim_spec *spec);
+struct mr_config *sim_config_create(const struct sim_spec *spec,
+                                    const struct mr_log_options *log);
+void sim_config_destroy(struct mr_config *config);
+
+/* --- the world -------------------------------------------------------------------------------- */
+
+enum sim_event_kind {
+    SIM_IO_DONE = 0,
+    SIM_ANSWER,
+    SIM_HEARTBEAT_DUE,
+    SIM_SOURCE_SENDS,
+    SIM_OPERATOR,
+    SIM_CAPACITY,
+    SIM_CLOCK,
+    SIM_DISK_TOLD,
+    SIM_CRASH,
+    SIM_TICK,
+};
+
+struct sim_event {
+    uint64_t at_ns; /* simulated progress, never reset */
+    uint64_t order;
+    enum sim_event_kind kind;
+    uint64_t number; /* source, target, … */
+    void *object;    /* request or hand-out */
+    uint32_t fence;
+};
+
+struct sim_source {
+    char name[8];
+    uint32_t id;
+    uint32_t total;    /* messages it will send */
+    uint32_t sent_max; /* first never sent */
+    uint8_t *state;    /* by message: 0 unsent, 1 outside, 2 acknowledged */
+    uint32_t *crc;
+    bool busy; /* the cursor source has one batch out at a time */
+};
+
+/* What one seed turns on. Chances are per 1024. */
+struct sim_swarm {
+    uint32_t steps_max;
+    uint32_t messages;
+    uint32_t batch_max;
+    uint32_t crash_point_chance; /* per request */
+    uint32_t crash_points_each;
+    uint32_t crash_chance; /* per request: the run itself crashes */
+    uint32_t kill_share;   /* of them killed, not cut, per 1024 */
+    uint32_t loop_chance;
+    uint64_t io_ns;
+    uint64_t work_ns;
+    uint32_t v_retry, v_after, v_drop, v_dead, v_refused, v_crash, v_suspects, v_slow, v_emit;
+    uint32_t operator_every_ms;
+    uint32_t reload_chance;
+    uint32_t clock_chance;
+    uint32_t write_error_chance, sync_error_chance, read_error_chance, full_chance;
+    uint32_t low_chance;
+    uint32_t reject_chance;
+    uint32_t capacity_chance;
+    bool rubbish;
+    bool rot;
+    bool calm; /* no fault at all: every delivery runs exactly once */
+};
+
+struct sim_world {
+    uint64_t seed;
+    struct mr_rng rng;
+    struct sim_swarm swarm;
+    struct sim_disk *disk;
+    struct mr_bus *bus;
+    struct mr_bus_options options;
+    struct sim_spec spec;
+    struct mr_config *config;
+    struct mr_router *router;
+    uint64_t generation;
+    struct oracle *oracle;
+    struct sim_source sources[SIM_SOURCES];
+    uint32_t capacity[SIM_TARGETS];
+
+    uint64_t time_ns; /* simulated progress */
+    uint64_t boot_at_ns;
+    uint64_t boot_id;
+    uint64_t wall_base_ns;
+
+    struct sim_event *heap;
+    uint32_t heap_count;
+    uint32_t heap_capacity;
+    uint64_t order;
+    uint64_t file_free_ns[SIM_HANDLES_MAX]; /* requests of one file keep their order */
+
+    struct mr_log_request *requests[64]; /* outside */
+    uint32_t request_count;
+    struct mr_handout *handouts[4096];
+    uint32_t handout_count;
+    struct mr_batch *batches[256];
+    uint32_t batch_count;
+
+    bool dying;   /* the process is gone; ports swallow */
+    bool in_fork; /* a recovery beside the run */
+    bool healing; /* liveness: no more faults */
+    bool failed;  /* the log is faulty: a restart is due */
+    bool slow;
+    uint64_t steps;
+    uint64_t trace;
+    uint64_t emitted; /* ids handed out so far */
+    uint64_t points;
+};
+
+void sim_fail(const struct sim_world *world, const char *format, ...) MR_PRINTF(2, 3) MR_NORETURN;
+void sim_trace(struct sim_world *world, uint64_t value);
+void sim_say(const struct sim_world *world, const char *format, ...) MR_PRINTF(2, 3);
+
+struct mr_now sim_now(const struct sim_world *world);
+void sim_schedule(struct sim_world *world, uint64_t after_ns, enum sim_event_kind kind,
+                  uint64_t number, void *object, uint32_t fence);
+struct mr_bus_ports sim_ports(struct sim_world *world);
+bool sim_chance(struct sim_world *world, uint32_t per_1024);
+
+void sim_world_run(struct sim_world *world); /* safety, then liveness */
+struct sim_world *sim_world_create(uint64_t seed);
+void sim_world_destroy(struct sim_world *world);
+void sim_configure(struct sim_world *world);
+
+/* actors */
+void sim_source_init(struct sim_world *world);
+void sim_source_send(struct sim_world *world, uint64_t source);
+void sim_source_batch_done(struct sim_world *world, struct mr_batch *batch);
+void sim_source_restart(struct sim_world *world);
+bool sim_sources_finished(const struct sim_world *world);
+void sim_worker_take(struct sim_world *world, struct mr_handout *handout);
+void sim_worker_answer(struct sim_world *world, struct mr_handout *handout);
+void sim_worker_heartbeat(struct sim_world *world, uint64_t number, struct mr_handout *handout,
+                          uint32_t fence);
+void sim_worker_cancel(struct sim_world *world, uint32_t subscription, uint64_t offset,
+                       uint32_t fence);
+void sim_operator_act(struct sim_world *world);
+void sim_operator_release(struct sim_world *world); /* redrive what is held, resume all */
+
+/* crash */
+void sim_crash_points(struct sim_world *world, const struct mr_log_request *request);
+void sim_crash(struct sim_world *world, struct mr_log_request *running);
+/* Opens the bus on the disk; the first start of a run. */
+void sim_start(struct sim_world *world);
+void sim_process_gone(struct sim_world *world);
+
+#endif

@@ -1,0 +1,296 @@
+/* Configurations, made by hand: the simulation does not depend on the YAML loader. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/assert.h"
+#include "core/hash.h"
+#include "sim.h"
+
+static uint64_t pick(struct mr_rng *rng, const uint64_t *values, size_t count)
+{
+    return values[mr_rng_below(rng, count)];
+}
+
+static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
+{
+    static const uint64_t steps[] = {10 * MR_MS, 200 * MR_MS, MR_SECOND, 30 * MR_SECOND};
+    static const uint64_t windows[] = {1024, 1536, 2048, 4096, 65536};
+    static const uint64_t ages[] = {0, 0, 0, 2 * MR_SECOND, MR_MINUTE, MR_HOUR};
+    *s = (struct sim_sub_spec){
+        .present = true,
+        .types = (uint8_t)(1u + mr_rng_below(rng, (1u << SIM_TYPES) - 1)),
+        .sources = mr_rng_chance(rng, 1, 3) ? (uint8_t)(1 + mr_rng_below(rng, 7)) : 0,
+        .target = (uint32_t)mr_rng_below(rng, SIM_WORKERS),
+        .ordered = mr_rng_chance(rng, 1, 2),
+        .steps = (uint32_t)mr_rng_below(rng, 5),
+        .step_ns = pick(rng, steps, MR_ARRAY_COUNT(steps)),
+        .jitter = (int)mr_rng_below(rng, 3),
+        .hold = mr_rng_chance(rng, 1, 4),
+        .max_age_ns = calm ? 0 : pick(rng, ages, MR_ARRAY_COUNT(ages)),
+        .concurrency = mr_rng_chance(rng, 1, 3) ? (uint32_t)mr_rng_below(rng, 4) : 0,
+        .window_size = pick(rng, windows, MR_ARRAY_COUNT(windows)),
+        .timeout_ns = mr_rng_chance(rng, 1, 4) ? 2 * MR_SECOND : 0,
+        .success_to = mr_rng_chance(rng, 1, 6) ? (int)(2 + mr_rng_below(rng, 2)) : -1,
+        .failure_to = -1,
+    };
+    if (mr_rng_chance(rng, 1, 4)) {
+        s->failure_to = mr_rng_chance(rng, 1, 4) ? -2 : (int)(2 + mr_rng_below(rng, 2));
+    }
+    if (mr_rng_chance(rng, 1, 8)) {
+        s->target = (uint32_t)(SIM_WORKERS + mr_rng_below(rng, SIM_TARGETS - SIM_WORKERS));
+    }
+}
+
+void sim_spec_random(struct mr_rng *rng, bool calm, struct sim_spec *ret_spec)
+{
+    *ret_spec = (struct sim_spec){
+        .sub_count = (uint32_t)(1 + mr_rng_below(rng, SIM_SUBS_MAX / 2)),
+        .breaker_percent = mr_rng_chance(rng, 1, 3) ? 70 : 0,
+        .hash = mr_rng_next(rng) | 1,
+    };
+    for (uint32_t i = 0; i < SIM_SUBS_MAX; i++) {
+        random_sub(rng, calm, &ret_spec->subs[i]);
+        ret_spec->subs[i].present = i < ret_spec->sub_count;
+    }
+}
+
+void sim_spec_mutate(struct mr_rng *rng, struct sim_spec *spec)
+{
+    uint64_t changes = 1 + mr_rng_below(rng, 3);
+    while (changes-- > 0) {
+        uint32_t i = (uint32_t)mr_rng_below(rng, SIM_SUBS_MAX);
+        struct sim_sub_spec *s = &spec->subs[i];
+        if (i >= spec->sub_count) {
+            if (spec->sub_count < SIM_SUBS_MAX && mr_rng_chance(rng, 1, 2)) {
+                spec->subs[spec->sub_count++].present = true;
+            }
+        } else if (mr_rng_chance(rng, 1, 3)) {
+            s->present = !s->present;
+            sim_fired[s->present ? SIM_SUB_BACK : SIM_SUB_REMOVED]++;
+        } else {
+            bool present = s->present;
+            bool ordered = s->ordered;
+            random_sub(rng, false, s);
+            s->present = present;
+            s->ordered = ordered; /* changing it is a barrier of its own */
+        }
+    }
+    spec->hash = mr_rng_next(rng) | 1;
+}
+
+void sim_spec_calm(struct sim_spec *spec)
+{
+    for (uint32_t i = 0; i < spec->sub_count; i++) {
+        spec->subs[i].present = true;
+        spec->subs[i].concurrency = 0;
+    }
+    spec->breaker_percent = 0;
+    spec->hash = mr_hash_u64(spec->hash) | 1;
+}
+
+static char *copy_of(const char *text)
+{
+    char *copy = strdup(text);
+    MR_ASSERT(copy != NULL);
+    return copy;
+}
+
+static char *numbered(const char *prefix, unsigned n)
+{
+    char text[64];
+    (void)snprintf(text, sizeof(text), "%s%u", prefix, n); /* short prefixes */
+    return copy_of(text);
+}
+
+static char *filter_of(uint8_t types)
+{
+    static const char *const names[SIM_TYPES] = {"t.0", "t.1", "t.2", "t.3", "e.0", "e.1"};
+    char text[512] = "[{\"any\":[";
+    size_t n = strlen(text);
+    bool first = true;
+    for (unsigned i = 0; i < SIM_TYPES; i++) {
+        if ((types >> i & 1u) != 0) {
+            int more = snprintf(text + n, sizeof(text) - n, "%s{\"exact\":{\"type\":\"%s\"}}",
+                                first ? "" : ",", names[i]);
+            MR_ASSERT(more > 0);
+            n += (size_t)more;
+            first = false;
+        }
+    }
+    (void)snprintf(text + n, sizeof(text) - n, "]}]"); /* fits: six short names */
+    return copy_of(text);
+}
+
+static void *cleared(size_t count, size_t size)
+{
+    void *p = calloc(count, size);
+    MR_ASSERT(p != NULL);
+    return p;
+}
+
+static const char *const target_names[SIM_TARGETS] = {"fast", "slow", "mail", "archive"};
+
+static void fill_targets(struct mr_config *config, const struct sim_spec *spec)
+{
+    config->target_count = SIM_TARGETS;
+    config->worker_count = SIM_WORKERS;
+    config->targets = cleared(SIM_TARGETS, sizeof(*config->targets));
+    for (uint32_t i = 0; i < SIM_TARGETS; i++) {
+        config->targets[i] = (struct mr_target_config){
+            .name = copy_of(target_names[i]),
+            .is_worker = i < SIM_WORKERS,
+            .concurrency = 4,
+            .timeout_ns = 30 * MR_SECOND,
+            .max_run_ns = 5 * MR_MINUTE,
+            .grace_ns = 5 * MR_SECOND,
+            .scale_max = 1,
+            .breaker_percent = spec->breaker_percent,
+            .breaker_calls = 10,
+            .breaker_window_ns = 5 * MR_MINUTE,
+            .breaker_open_ns = 30 * MR_SECOND,
+        };
+    }
+}
+
+static void fill_sub(struct mr_subscription_config *c, const struct sim_sub_spec *s)
+{
+    c->target = s->target;
+    c->order = s->ordered ? MR_ORDER_ATTRIBUTE : MR_ORDER_NONE;
+    c->order_key = s->ordered ? copy_of("lane") : NULL;
+    c->retry.step_count = s->steps;
+    for (uint32_t k = 0; k < s->steps; k++) {
+        c->retry.step_ns[k] = s->step_ns << k;
+    }
+    c->retry.jitter = s->jitter;
+    c->retry.jitter_percent = 20;
+    c->on_exhausted = s->hold ? MR_EXHAUSTED_HOLD : MR_EXHAUSTED_DEAD;
+    c->retry_after_max_ns = MR_HOUR;
+    c->timeout_ns = s->timeout_ns;
+    c->max_age_ns = s->max_age_ns;
+    c->concurrency = s->concurrency;
+    c->window_size = s->window_size;
+    c->start = MR_START_NOW;
+    c->hash = mr_hash(s, sizeof(*s));
+    if (s->sources != 0) {
+        c->sources = cleared(SIM_SOURCES, sizeof(*c->sources));
+        for (uint32_t k = 0; k < SIM_SOURCES; k++) {
+            if ((s->sources >> k & 1u) != 0) {
+                c->sources[c->source_count++] = k;
+            }
+        }
+    }
+}
+
+/* A destination of @p parent that is a sink: a hidden subscription of its own. */
+static uint32_t add_hidden(struct mr_config *config, const struct mr_subscription_config *parent,
+                           const char *kind, uint32_t sink)
+{
+    char name[128];
+    (void)snprintf(name, sizeof(name), "%s/%s/%s", parent->name, kind,
+                   target_names[sink]); /* short names */
+    uint32_t index = config->subscription_count++;
+    struct mr_subscription_config *c = &config->subscriptions[index];
+    *c = (struct mr_subscription_config){
+        .name = copy_of(name),
+        .hidden = true,
+        .filter_json = copy_of("[]"),
+        .target = sink,
+        .retry = {.step_ns = {MR_SECOND, MR_SECOND}, .step_count = 2},
+        .retry_after_max_ns = MR_HOUR,
+        .window_size = 4096,
+        .hash = 7,
+    };
+    return index;
+}
+
+static void add_destinations(struct mr_config *config, uint32_t index,
+                             const struct sim_sub_spec *s)
+{
+    struct mr_subscription_config *c = &config->subscriptions[index];
+    if (s->success_to >= 0) {
+        c->on_success_count = 1;
+        c->on_success = cleared(1, sizeof(*c->on_success));
+        c->on_success_hidden = cleared(1, sizeof(uint32_t));
+        c->on_success[0].target = (uint32_t)s->success_to;
+        c->on_success_hidden[0] =
+            add_hidden(config, c, "on_success", (uint32_t)s->success_to);
+    }
+    if (s->failure_to != -1) {
+        c->on_failure_count = 1;
+        c->on_failure = cleared(1, sizeof(*c->on_failure));
+        c->on_failure_hidden = cleared(1, sizeof(uint32_t));
+        c->on_failure[0].is_bus = s->failure_to == -2;
+        c->on_failure_hidden[0] = UINT32_MAX;
+        if (s->failure_to >= 0) {
+            c->on_failure[0].target = (uint32_t)s->failure_to;
+            c->on_failure_hidden[0] =
+                add_hidden(config, c, "on_failure", (uint32_t)s->failure_to);
+        }
+    }
+}
+
+struct mr_config *sim_config_create(const struct sim_spec *spec, const struct mr_log_options *log)
+{
+    struct mr_config *config = cleared(1, sizeof(*config));
+    config->log = *log;
+    config->memory_state = 64 * MR_MIB;
+    config->event_size_max = 64 * MR_KIB;
+    config->hops_max = MR_HOPS_MAX_DEFAULT;
+    config->hash = spec->hash;
+    config->canonical_json = numbered("", (unsigned)(spec->hash & 0xffff));
+    config->source_count = SIM_SOURCES;
+    config->sources = cleared(SIM_SOURCES, sizeof(*config->sources));
+    for (uint32_t i = 0; i < SIM_SOURCES; i++) {
+        config->sources[i].name = numbered("src", i);
+        config->sources[i].event_size_max = 64 * MR_KIB;
+        config->sources[i].hops_max = MR_HOPS_MAX_DEFAULT;
+    }
+    fill_targets(config, spec);
+    config->subscriptions = cleared(SIM_ALL_SUBS_MAX, sizeof(*config->subscriptions));
+    uint32_t visible[SIM_SUBS_MAX];
+    for (uint32_t i = 0; i < spec->sub_count; i++) {
+        if (spec->subs[i].present) {
+            uint32_t index = config->subscription_count++;
+            visible[index] = i;
+            struct mr_subscription_config *c = &config->subscriptions[index];
+            c->name = numbered("sub", i);
+            c->filter_json = filter_of(spec->subs[i].types);
+            fill_sub(c, &spec->subs[i]);
+        }
+    }
+    uint32_t count = config->subscription_count;
+    for (uint32_t i = 0; i < count; i++) {
+        add_destinations(config, i, &spec->subs[visible[i]]);
+    }
+    return config;
+}
+
+void sim_config_destroy(struct mr_config *config)
+{
+    if (config == NULL) {
+        return;
+    }
+    for (uint32_t i = 0; i < config->source_count; i++) {
+        free(config->sources[i].name);
+    }
+    for (uint32_t i = 0; i < config->target_count; i++) {
+        free(config->targets[i].name);
+    }
+    for (uint32_t i = 0; i < config->subscription_count; i++) {
+        struct mr_subscription_config *c = &config->subscriptions[i];
+        free(c->name);
+        free(c->filter_json);
+        free(c->sources);
+        free(c->order_key);
+        free(c->on_success);
+        free(c->on_failure);
+        free(c->on_success_hidden);
+        free(c->on_failure_hidden);
+    }
+    free(config->sources);
+    free(config->targets);
+    free(config->subscriptions);
+    free(config->canonical_json);
+    free(config);
+}

@@ -1,0 +1,543 @@
+/* The loop, the ports, the clock. */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/assert.h"
+#include "core/hash.h"
+#include "sim.h"
+
+#define HEAL_TICKS_MAX 4000u
+
+void sim_trace(struct sim_world *world, uint64_t value)
+{
+    world->trace = mr_hash_u64(world->trace ^ value);
+}
+
+void sim_say(const struct sim_world *world, const char *format, ...)
+{
+    if (!sim_verbose || world->in_fork) {
+        return;
+    }
+    printf("%12.6f ", (double)world->time_ns / 1e9);
+    va_list args;
+    va_start(args, format);
+    (void)vprintf(format, args);
+    va_end(args);
+    printf("\n");
+}
+
+bool sim_chance(struct sim_world *world, uint32_t per_1024)
+{
+    return per_1024 > 0 && !world->healing && mr_rng_below(&world->rng, 1024) < per_1024;
+}
+
+struct mr_now sim_now(const struct sim_world *world)
+{
+    return (struct mr_now){
+        .mono_ns = world->time_ns - world->boot_at_ns + MR_SECOND,
+        .wall_ns = world->wall_base_ns + world->time_ns,
+        .boot_id = world->boot_id,
+    };
+}
+
+/* --- what is to happen: a heap by (time, order) -------------------------------------------------- */
+
+static bool before(const struct sim_event *a, const struct sim_event *b)
+{
+    return a->at_ns != b->at_ns ? a->at_ns < b->at_ns : a->order < b->order;
+}
+
+void sim_schedule(struct sim_world *world, uint64_t after_ns, enum sim_event_kind kind,
+                  uint64_t number, void *object, uint32_t fence)
+{
+    if (world->heap_count == world->heap_capacity) {
+        world->heap_capacity = world->heap_capacity * 2 + 64;
+        world->heap = realloc(world->heap, world->heap_capacity * sizeof(*world->heap));
+        MR_ASSERT(world->heap != NULL);
+    }
+    struct sim_event event = {
+        .at_ns = world->time_ns + after_ns,
+        .order = world->order++,
+        .kind = kind,
+        .number = number,
+        .object = object,
+        .fence = fence,
+    };
+    uint32_t at = world->heap_count++;
+    while (at > 0 && before(&event, &world->heap[(at - 1) / 2])) {
+        world->heap[at] = world->heap[(at - 1) / 2];
+        at = (at - 1) / 2;
+    }
+    world->heap[at] = event;
+}
+
+static struct sim_event heap_take(struct sim_world *world)
+{
+    struct sim_event first = world->heap[0];
+    struct sim_event last = world->heap[--world->heap_count];
+    uint32_t at = 0;
+    for (;;) {
+        uint32_t child = at * 2 + 1;
+        if (child >= world->heap_count) {
+            break;
+        }
+        if (child + 1 < world->heap_count &&
+            before(&world->heap[child + 1], &world->heap[child])) {
+            child++;
+        }
+        if (!before(&world->heap[child], &last)) {
+            break;
+        }
+        world->heap[at] = world->heap[child];
+        at = child;
+    }
+    if (world->heap_count > 0) {
+        world->heap[at] = last;
+    }
+    return first;
+}
+
+/* --- ports ----------------------------------------------------------------------------------------- */
+
+static void port_io(void *context, struct mr_log_request *request)
+{
+    struct sim_world *world = context;
+    MR_ASSERT(world->request_count < MR_ARRAY_COUNT(world->requests));
+    world->requests[world->request_count++] = request;
+    if (world->dying) {
+        return;
+    }
+    uint64_t wait = mr_rng_below(&world->rng, world->swarm.io_ns + 1);
+    bool ordered = false;
+    switch (request->kind) {
+    case MR_LOG_WRITE:
+        oracle_write(world->oracle, request);
+        sim_trace(world, mr_crc32c(0, request->buf, request->size));
+        ordered = true;
+        break;
+    case MR_LOG_SYNC:
+    case MR_LOG_SEAL:
+        ordered = true;
+        break;
+    case MR_LOG_CHECKPOINT:
+        oracle_checkpoint(world->oracle, request);
+        sim_trace(world, mr_crc32c(0, request->buf, request->size));
+        break;
+    case MR_LOG_RETIRE:
+        oracle_retire(world->oracle, request->number);
+        sim_fired[SIM_RETIRED]++;
+        break;
+    case MR_LOG_PREPARE:
+        sim_fired[SIM_GHOST] += request->has_from;
+        break;
+    case MR_LOG_READ:
+        break;
+    }
+    if (ordered && request->file >= 0) {
+        uint64_t *free_ns = &world->file_free_ns[request->file];
+        if (*free_ns > world->time_ns + wait) {
+            wait = *free_ns - world->time_ns;
+        }
+        *free_ns = world->time_ns + wait;
+    }
+    sim_trace(world, (uint64_t)request->kind << 56 | request->number << 32 | request->at);
+    sim_schedule(world, wait, SIM_IO_DONE, 0, request, 0);
+}
+
+static void port_handout(void *context, struct mr_handout *h)
+{
+    struct sim_world *world = context;
+    if (world->dying) {
+        mr_handout_destroy(h);
+        return;
+    }
+    sim_say(world, "hand out %s fence %u attempt %u", h->delivery, h->fence, h->attempt);
+    sim_trace(world, h->offset << 24 | (uint64_t)h->subscription << 16 | h->fence);
+    oracle_handed_out(world->oracle, h);
+    MR_ASSERT(world->handout_count < MR_ARRAY_COUNT(world->handouts));
+    world->handouts[world->handout_count++] = h;
+    sim_worker_take(world, h);
+}
+
+static void port_cancel(void *context, uint32_t target, uint32_t subscription, uint64_t offset,
+                        uint32_t fence)
+{
+    struct sim_world *world = context;
+    sim_trace(world, offset << 8 | target);
+    if (!world->dying) {
+        sim_worker_cancel(world, subscription, offset, fence);
+    }
+}
+
+static void port_batch_done(void *context, struct mr_batch *batch)
+{
+    struct sim_world *world = context;
+    if (world->dying) {
+        mr_batch_destroy(batch);
+        return;
+    }
+    sim_say(world, "batch of %u back: %s", batch->count, mr_status_text(batch->result));
+    sim_source_batch_done(world, batch);
+}
+
+static void port_demand(void *context, uint32_t target, uint64_t queued, uint64_t oldest_age_ns)
+{
+    struct sim_world *world = context;
+    (void)oldest_age_ns;
+    sim_trace(world, queued << 8 | target);
+}
+
+static void port_slow(void *context, bool slow)
+{
+    struct sim_world *world = context;
+    world->slow = slow;
+    sim_trace(world, slow);
+}
+
+static void port_alarm(void *context, const char *text)
+{
+    struct sim_world *world = context;
+    if (!world->dying) {
+        sim_say(world, "alarm: %s", text);
+    }
+}
+
+struct mr_bus_ports sim_ports(struct sim_world *world)
+{
+    return (struct mr_bus_ports){
+        .context = world,
+        .io = port_io,
+        .handout = port_handout,
+        .cancel = port_cancel,
+        .batch_done = port_batch_done,
+        .demand = port_demand,
+        .slow = port_slow,
+        .alarm = port_alarm,
+    };
+}
+
+/* --- inputs ----------------------------------------------------------------------------------------- */
+
+void sim_configure(struct sim_world *world)
+{
+    struct mr_config *config = sim_config_create(&world->spec, &world->options.log);
+    struct mr_router *router = NULL;
+    struct mr_problem problem = {{0}};
+    uint32_t refused;
+    enum mr_status r = mr_router_create(config, &router, &refused, &problem);
+    if (r != MR_OK) {
+        sim_fail(world, "the router refuses the configuration: %s", problem.text);
+    }
+    world->generation++;
+    oracle_configured(world->oracle);
+    r = mr_bus_configure(world->bus, sim_now(world), config, router, world->generation);
+    if (r != MR_OK && r != MR_E_FULL) {
+        sim_fail(world, "the bus refuses the configuration: %s", mr_status_text(r));
+    }
+    if (r == MR_E_FULL) { /* the group being gathered is full: the old one stays */
+        mr_router_destroy(router);
+        sim_config_destroy(config);
+        world->generation--;
+        return;
+    }
+    mr_router_destroy(world->router);
+    sim_config_destroy(world->config);
+    world->router = router;
+    world->config = config;
+    for (uint32_t s = 0; s < SIM_SOURCES; s++) {
+        world->sources[s].id = mr_bus_source_id(world->bus, config->sources[s].name);
+    }
+    for (uint32_t t = 0; t < SIM_TARGETS; t++) {
+        uint32_t id = mr_bus_target_id(world->bus, config->targets[t].name);
+        mr_bus_capacity(world->bus, sim_now(world), id, world->capacity[t]);
+    }
+}
+
+/* One fault for the request that is about to be performed. */
+static void arm_fault(struct sim_world *world, const struct mr_log_request *request)
+{
+    const struct sim_swarm *w = &world->swarm;
+    struct sim_disk *disk = world->disk;
+    disk->fail_write_in = disk->fail_sync_in = disk->fail_read_in = disk->full_in = 0;
+    if (request->kind == MR_LOG_READ) {
+        disk->fail_read_in = sim_chance(world, w->read_error_chance) ? 1 : 0;
+        return;
+    }
+    disk->fail_write_in =
+        sim_chance(world, w->write_error_chance) ? 1 + mr_rng_below(&world->rng, 2) : 0;
+    disk->fail_sync_in =
+        sim_chance(world, w->sync_error_chance) ? 1 + mr_rng_below(&world->rng, 2) : 0;
+    if (request->kind != MR_LOG_WRITE && sim_chance(world, w->full_chance)) {
+        disk->full_in = 1 + mr_rng_below(&world->rng, 2);
+    }
+}
+
+static void take_request(struct sim_world *world, const struct mr_log_request *request)
+{
+    uint32_t i = 0;
+    while (world->requests[i] != request) {
+        i++;
+        MR_ASSERT(i < world->request_count);
+    }
+    memmove(world->requests + i, world->requests + i + 1,
+            (world->request_count - i - 1) * sizeof(world->requests[0]));
+    world->request_count--;
+}
+
+static void io_done(struct sim_world *world, struct mr_log_request *request)
+{
+    sim_crash_points(world, request);
+    if (sim_chance(world, world->swarm.crash_chance)) {
+        sim_crash(world, request);
+        return;
+    }
+    take_request(world, request);
+    arm_fault(world, request);
+    mr_log_perform(&world->disk->io, request);
+    world->disk->fail_write_in = world->disk->fail_sync_in = 0;
+    world->disk->full_in = world->disk->fail_read_in = 0;
+    if (request->kind == MR_LOG_WRITE) {
+        oracle_write_done(world->oracle, request->result);
+    } else if (request->kind == MR_LOG_SYNC && request->result == MR_OK) {
+        oracle_synced(world->oracle, request->at);
+    } else if (request->kind == MR_LOG_CHECKPOINT && request->result == MR_OK) {
+        sim_fired[SIM_CHECKPOINT]++;
+    }
+    sim_say(world, "io kind %d number %llu: %s", (int)request->kind,
+            (unsigned long long)request->number, mr_status_text(request->result));
+    sim_trace(world, (uint64_t)request->result);
+    mr_bus_io_done(world->bus, sim_now(world), request);
+}
+
+static void change_clock(struct sim_world *world)
+{
+    if (sim_chance(world, world->swarm.clock_chance)) {
+        uint64_t jump = (1 + mr_rng_below(&world->rng, 5 * 365)) * MR_DAY;
+        bool back = mr_rng_chance(&world->rng, 1, 2);
+        if (back && world->wall_base_ns > jump + MR_DAY) {
+            world->wall_base_ns -= jump;
+            sim_fired[SIM_CLOCK_BACK]++;
+        } else {
+            world->wall_base_ns += jump;
+            sim_fired[SIM_CLOCK_FORWARD]++;
+        }
+    }
+    sim_schedule(world, MR_SECOND, SIM_CLOCK, 0, NULL, 0);
+}
+
+static void change_capacity(struct sim_world *world)
+{
+    uint32_t t = (uint32_t)mr_rng_below(&world->rng, SIM_TARGETS);
+    if (world->healing) {
+        world->capacity[t] = 8;
+    } else if (sim_chance(world, world->swarm.capacity_chance)) {
+        world->capacity[t] = (uint32_t)mr_rng_below(&world->rng, 7);
+    }
+    uint32_t id = mr_bus_target_id(world->bus, world->config->targets[t].name);
+    mr_bus_capacity(world->bus, sim_now(world), id, world->capacity[t]);
+    sim_schedule(world, 100 * MR_MS, SIM_CAPACITY, 0, NULL, 0);
+}
+
+static void tell_disk(struct sim_world *world)
+{
+    uint64_t free_bytes = 1ull << 40;
+    if (sim_chance(world, world->swarm.low_chance)) {
+        free_bytes = 4096;
+        sim_fired[SIM_DISK_LOW]++;
+    }
+    mr_bus_disk(world->bus, sim_now(world), free_bytes, 1ull << 41);
+    sim_schedule(world, 500 * MR_MS, SIM_DISK_TOLD, 0, NULL, 0);
+}
+
+static void happen(struct sim_world *world, const struct sim_event *event)
+{
+    switch (event->kind) {
+    case SIM_IO_DONE:
+        io_done(world, event->object);
+        break;
+    case SIM_ANSWER:
+        sim_worker_answer(world, event->object);
+        break;
+    case SIM_HEARTBEAT_DUE:
+        sim_worker_heartbeat(world, event->number, event->object, event->fence);
+        break;
+    case SIM_SOURCE_SENDS:
+        sim_source_send(world, event->number);
+        break;
+    case SIM_OPERATOR:
+        if (!world->healing && !world->failed) {
+            sim_operator_act(world);
+            sim_schedule(world, world->swarm.operator_every_ms * MR_MS, SIM_OPERATOR, 0, NULL, 0);
+        }
+        break;
+    case SIM_CAPACITY:
+        change_capacity(world);
+        break;
+    case SIM_CLOCK:
+        change_clock(world);
+        break;
+    case SIM_DISK_TOLD:
+        tell_disk(world);
+        break;
+    case SIM_CRASH:
+        sim_crash(world, NULL);
+        break;
+    case SIM_TICK:
+        break;
+    }
+}
+
+/* --- the loop ---------------------------------------------------------------------------------------- */
+
+static void check_step(struct sim_world *world)
+{
+    uint32_t sub;
+    if (!mr_bus_conserves(world->bus, &sub)) {
+        sim_fail(world, "subscription %u does not conserve", sub);
+    }
+    mr_bus_check(world->bus);
+    struct mr_bus_status status;
+    mr_bus_status(world->bus, &status);
+    if (status.faulty && !world->failed) {
+        world->failed = true;
+        sim_schedule(world, mr_rng_below(&world->rng, 2 * MR_SECOND), SIM_CRASH, 0, NULL, 0);
+    }
+}
+
+static void note_behind(struct sim_world *world)
+{
+    for (uint32_t i = 0; i < mr_bus_subscription_count(world->bus); i++) {
+        struct mr_subscription_info info;
+        mr_bus_subscription_info(world->bus, sim_now(world), i, &info);
+        sim_fired[SIM_BEHIND] += info.behind > 0;
+    }
+}
+
+/* One moment: everything due at it, then a step. */
+static void turn(struct sim_world *world)
+{
+    uint64_t timer = mr_bus_next_timer(world->bus);
+    uint64_t due = UINT64_MAX;
+    if (timer != UINT64_MAX) {
+        due = timer - MR_SECOND + world->boot_at_ns;
+        due = due < world->time_ns ? world->time_ns : due;
+    }
+    MR_ASSERT(world->heap_count > 0);
+    uint64_t next = world->heap[0].at_ns;
+    world->time_ns = next < due ? (next > world->time_ns ? next : world->time_ns) : due;
+    while (world->heap_count > 0 && world->heap[0].at_ns <= world->time_ns) {
+        struct sim_event event = heap_take(world);
+        sim_trace(world, event.at_ns ^ (uint64_t)event.kind << 60);
+        happen(world, &event);
+        if (mr_rng_chance(&world->rng, 1, 4)) {
+            break; /* a step between two inputs of one moment, now and then */
+        }
+    }
+    mr_bus_step(world->bus, sim_now(world));
+    if (timer != UINT64_MAX && mr_bus_next_timer(world->bus) == timer && due <= world->time_ns &&
+        next > world->time_ns) {
+        world->time_ns += MR_MS; /* a timer that wants room first */
+    }
+    check_step(world);
+    world->steps++;
+}
+
+static void heal(struct sim_world *world)
+{
+    world->healing = true;
+    sim_spec_calm(&world->spec);
+    world->options.log.max_size = 1ull << 40;
+    if (world->failed) {
+        sim_crash(world, NULL);
+    }
+    sim_configure(world);
+    for (uint32_t s = 0; s < SIM_SOURCES; s++) {
+        sim_schedule(world, 0, SIM_SOURCE_SENDS, s, NULL, 0);
+    }
+}
+
+static bool at_rest(const struct sim_world *world)
+{
+    if (!sim_sources_finished(world) || oracle_unsettled(world->oracle) > 0 ||
+        world->request_count > 0 || world->handout_count > 0 || !mr_bus_is_quiet(world->bus)) {
+        return false;
+    }
+    for (uint32_t i = 0; i < mr_bus_subscription_count(world->bus); i++) {
+        struct mr_subscription_info info;
+        mr_bus_subscription_info(world->bus, sim_now(world), i, &info);
+        if (info.counts.waiting + info.counts.in_flight + info.counts.held > 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void tell_stuck(const struct sim_world *world)
+{
+    for (uint32_t i = 0; i < mr_bus_subscription_count(world->bus); i++) {
+        struct mr_subscription_info info;
+        mr_bus_subscription_info(world->bus, sim_now(world), i, &info);
+        if (info.counts.waiting + info.counts.in_flight + info.counts.held == 0) {
+            continue;
+        }
+        printf("  %s: %llu waiting (%llu behind), %llu in flight, %llu held, live %d, blocked on:",
+               info.name, (unsigned long long)info.counts.waiting,
+               (unsigned long long)info.behind, (unsigned long long)info.counts.in_flight,
+               (unsigned long long)info.counts.held, info.live);
+        for (unsigned b = 0; b < MR_BLOCKED_MAX; b++) {
+            if (info.blocked[b] > 0) {
+                printf(" %s %llu", mr_blocked_text((enum mr_blocked_on)b),
+                       (unsigned long long)info.blocked[b]);
+            }
+        }
+        printf("\n");
+    }
+    printf("  requests %u, hand-outs %u, batches %u, quiet %d, sources %d, slow %d\n",
+           world->request_count, world->handout_count, world->batch_count,
+           mr_bus_is_quiet(world->bus), sim_sources_finished(world), world->slow);
+}
+
+void sim_world_run(struct sim_world *world)
+{
+    sim_start(world);
+    while (world->steps < world->swarm.steps_max) {
+        turn(world);
+        if (world->steps % 64 == 0) {
+            note_behind(world);
+        }
+    }
+    heal(world);
+    uint64_t tick_ns = world->time_ns;
+    uint32_t ticks = 0;
+    while (!at_rest(world)) {
+        if (world->time_ns >= tick_ns) {
+            sim_operator_release(world);
+            tick_ns = world->time_ns + 2 * MR_SECOND + ticks * 10 * MR_MS;
+            sim_schedule(world, tick_ns - world->time_ns, SIM_TICK, 0, NULL, 0);
+            if (++ticks > HEAL_TICKS_MAX) {
+                tell_stuck(world);
+                sim_fail(world, "it does not come to rest without faults");
+            }
+        }
+        turn(world);
+    }
+    oracle_check_end(world->oracle, world->bus);
+    sim_trace(world, mr_bus_state_hash(world->bus));
+    sim_trace(world, sim_disk_hash(world->disk));
+}
+
+void sim_world_destroy(struct sim_world *world)
+{
+    sim_process_gone(world);
+    mr_router_destroy(world->router);
+    sim_config_destroy(world->config);
+    oracle_destroy(world->oracle);
+    sim_disk_destroy(world->disk);
+    for (uint32_t s = 0; s < SIM_SOURCES; s++) {
+        free(world->sources[s].state);
+    }
+    free(world->heap);
+    free(world);
+}
