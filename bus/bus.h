@@ -87,6 +87,9 @@ MR_MUST_USE enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now no
                                             const struct mr_config *config,
                                             const struct mr_router *router, uint64_t generation);
 
+/* The source that is always there: what `millrace send` uses when the file names none. */
+#define MR_SOURCE_SEND_NAME "send"
+
 /* Stable ids, given by name, for ever the same in one log. UINT32_MAX: not known. */
 uint32_t mr_bus_source_id(const struct mr_bus *bus, const char *name);
 uint32_t mr_bus_target_id(const struct mr_bus *bus, const char *name);
@@ -245,6 +248,8 @@ struct mr_bus_status {
     uint64_t log_ns;
 };
 
+/** Whether a write or sync failed: nothing is acknowledged any more. */
+bool mr_bus_is_faulty(const struct mr_bus *bus);
 uint32_t mr_bus_subscription_count(const struct mr_bus *bus);
 /** @param id 0..count-1 */
 void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint32_t id,

@@ -17,6 +17,11 @@ static void fill_counts(const struct mr__sub *sub, struct mr_counts *ret_counts)
     ret_counts->waiting = waiting_in_window(sub) + sub->behind;
 }
 
+bool mr_bus_is_faulty(const struct mr_bus *bus)
+{
+    return bus->faulty;
+}
+
 uint32_t mr_bus_subscription_count(const struct mr_bus *bus)
 {
     return bus->sub_count;

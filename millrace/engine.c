@@ -1,0 +1,728 @@
+/* The core loop, its ports, and the threads that perform the log's requests. */
+#include "millrace/engine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <sys/eventfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/alloc.h"
+#include "core/logger.h"
+#include "millrace/engine_internal.h"
+
+#define FIRST_SEGMENT_SIZE (4u * MR_MIB) /* quick to zero: the start must not wait for it */
+#define CONTROL_PERIOD_MS 500
+#define STOP_TARGETS_NS (10 * MR_SECOND)
+
+/* --- to the core ------------------------------------------------------------------------------------ */
+
+void engine_post(struct mr_engine *engine, struct mr_op *first)
+{
+    enum mr_status r = mr_opq_push(&engine->inbox, first);
+    MR_ASSERT(r == MR_OK); /* unbounded, and closed only after everybody has stopped */
+}
+
+enum mr_status engine_call(struct mr_engine *engine,
+                           void (*fn)(void *argument, struct mr_bus *bus, struct mr_now now),
+                           void *argument)
+{
+    struct engine_call call = {.op.type = ENGINE_CALL, .fn = fn, .argument = argument};
+    if (!atomic_load(&engine->running)) {
+        return MR_E_CLOSED;
+    }
+    (void)pthread_mutex_init(&call.mu, NULL); /* default attributes: cannot fail here */
+    (void)pthread_cond_init(&call.cond, NULL);
+    enum mr_status r = mr_opq_push(&engine->inbox, &call.op);
+    if (r == MR_OK) {
+        pthread_mutex_lock(&call.mu);
+        while (!call.done) {
+            pthread_cond_wait(&call.cond, &call.mu);
+        }
+        pthread_mutex_unlock(&call.mu);
+        r = call.ran ? MR_OK : MR_E_CLOSED;
+    }
+    (void)pthread_cond_destroy(&call.cond);
+    (void)pthread_mutex_destroy(&call.mu);
+    return r;
+}
+
+static void finish_call(struct engine_call *call, bool ran)
+{
+    pthread_mutex_lock(&call->mu);
+    call->done = true;
+    call->ran = ran;
+    pthread_cond_signal(&call->cond);
+    pthread_mutex_unlock(&call->mu);
+}
+
+static void wake_control(struct mr_engine *engine)
+{
+    uint64_t one = 1;
+    ssize_t n = write(engine->control_fd, &one, sizeof(one));
+    (void)n; /* EAGAIN: it is awake already */
+}
+
+/* --- ports ------------------------------------------------------------------------------------------- */
+
+static void port_io(void *context, struct mr_log_request *request)
+{
+    struct mr_engine *engine = context;
+    struct engine_io_thread *to = &engine->background;
+    if (request->kind == MR_LOG_WRITE || request->kind == MR_LOG_SYNC) {
+        to = &engine->writer;
+    } else if (request->kind == MR_LOG_READ) {
+        to = &engine->reader;
+    }
+    request->op.next = NULL;
+    enum mr_status r = mr_opq_push(&to->queue, &request->op);
+    MR_ASSERT(r == MR_OK); /* unbounded; the core bounds what it asks */
+}
+
+static void port_handout(void *context, struct mr_handout *handout)
+{
+    struct mr_engine *engine = context;
+    struct instance *instance = handout->target < engine->targets_by_id_count
+                                    ? engine->targets_by_id[handout->target]
+                                    : NULL;
+    MR_ASSERT(instance != NULL); /* a target without an instance has no capacity */
+    handout->op.next = NULL;
+    if (instance->chain == NULL) {
+        instance->chain = handout;
+        instance->next_chained = engine->chained;
+        engine->chained = instance;
+    } else {
+        instance->chain_last->op.next = &handout->op;
+    }
+    instance->chain_last = handout;
+}
+
+static void port_cancel(void *context, uint32_t target, uint32_t subscription, uint64_t offset,
+                        uint32_t fence)
+{
+    struct mr_engine *engine = context;
+    struct instance *instance =
+        target < engine->targets_by_id_count ? engine->targets_by_id[target] : NULL;
+    if (instance != NULL) {
+        instance->target_ops->cancel(instance->target, subscription, offset, fence);
+    }
+}
+
+static void tell_tails(struct mr_engine *engine, const struct mr_batch *batch)
+{
+    pthread_mutex_lock(&engine->tails_mu);
+    for (uint32_t t = 0; t < engine->tail_count; t++) {
+        for (uint32_t i = 0; i < batch->count; i++) {
+            engine->tails[t].fn(engine->tails[t].context, batch->items[i].offset, batch->source,
+                                mr_event_record(batch->items[i].event));
+        }
+    }
+    pthread_mutex_unlock(&engine->tails_mu);
+}
+
+static void flush_reply(struct engine_reply *reply)
+{
+    if (mr_opq_push(reply->queue, reply->first) != MR_OK) {
+        while (reply->first != NULL) { /* its source is gone */
+            struct mr_op *next = reply->first->next;
+            mr_batch_destroy((struct mr_batch *)reply->first);
+            reply->first = next;
+        }
+    }
+}
+
+static void port_batch_done(void *context, struct mr_batch *batch)
+{
+    struct mr_engine *engine = context;
+    atomic_fetch_sub_explicit(&engine->pending_bytes, batch->size, memory_order_relaxed);
+    if (batch->result == MR_OK &&
+        atomic_load_explicit(&engine->tail_any, memory_order_relaxed) > 0) {
+        tell_tails(engine, batch);
+    }
+    if (batch->reply == NULL) {
+        mr_batch_destroy(batch);
+        return;
+    }
+    batch->op.type = MR_SOURCE_OP_BATCH_DONE;
+    batch->op.next = NULL;
+    for (uint32_t i = 0; i < engine->reply_count; i++) {
+        if (engine->replies[i].queue == batch->reply) {
+            engine->replies[i].last->next = &batch->op;
+            engine->replies[i].last = &batch->op;
+            return;
+        }
+    }
+    if (engine->reply_count == ENGINE_REPLIES_MAX) {
+        flush_reply(&engine->replies[--engine->reply_count]);
+    }
+    engine->replies[engine->reply_count++] =
+        (struct engine_reply){.queue = batch->reply, .first = &batch->op, .last = &batch->op};
+}
+
+static void port_demand(void *context, uint32_t target, uint64_t queued, uint64_t oldest_age_ns)
+{
+    struct mr_engine *engine = context;
+    struct instance *instance =
+        target < engine->targets_by_id_count ? engine->targets_by_id[target] : NULL;
+    if (instance != NULL && instance->target_ops->demand != NULL) {
+        instance->target_ops->demand(instance->target, queued, oldest_age_ns);
+    }
+}
+
+static void port_slow(void *context, bool slow)
+{
+    struct mr_engine *engine = context;
+    atomic_store(&engine->slow, slow);
+    wake_control(engine);
+}
+
+static void port_alarm(void *context, const char *text)
+{
+    (void)context;
+    MR_ERROR("bus", "%s", text);
+}
+
+/* What a step gathered goes out in groups: one wake-up for each target and source. */
+static void flush_outputs(struct mr_engine *engine)
+{
+    while (engine->chained != NULL) {
+        struct instance *instance = engine->chained;
+        engine->chained = instance->next_chained;
+        struct mr_handout *first = instance->chain;
+        instance->chain = NULL;
+        instance->chain_last = NULL;
+        instance->target_ops->submit(instance->target, first);
+    }
+    for (uint32_t i = 0; i < engine->reply_count; i++) {
+        flush_reply(&engine->replies[i]);
+    }
+    engine->reply_count = 0;
+}
+
+/* --- the threads of the log ---------------------------------------------------------------------------- */
+
+static void *io_thread(void *argument)
+{
+    struct engine_io_thread *self = argument;
+    struct mr_engine *engine = self->engine;
+    (void)pthread_setname_np(pthread_self(), self->name); /* for a person's top only */
+    for (;;) {
+        struct mr_op *op = mr_opq_take(&self->queue);
+        if (op == NULL) {
+            if (atomic_load(&engine->finish)) {
+                return NULL;
+            }
+            struct pollfd fd = {.fd = mr_opq_fd(&self->queue), .events = POLLIN};
+            (void)poll(&fd, 1, -1); /* EINTR: looked at again */
+            continue;
+        }
+        while (op != NULL) {
+            struct mr_op *next = op->next;
+            op->next = NULL;
+            op->type = ENGINE_IO;
+            mr_log_perform(engine->io, (struct mr_log_request *)op);
+            engine_post(engine, op);
+            op = next;
+        }
+    }
+}
+
+static enum mr_status start_io_thread(struct mr_engine *engine, struct engine_io_thread *t,
+                                      const char *name)
+{
+    t->engine = engine;
+    t->name = name;
+    if (pthread_create(&t->thread, NULL, io_thread, t) != 0) {
+        return MR_E_UNAVAILABLE;
+    }
+    t->started = true;
+    return MR_OK;
+}
+
+static void stop_io_thread(struct engine_io_thread *t)
+{
+    if (t->started) {
+        mr_opq_wake(&t->queue);
+        (void)pthread_join(t->thread, NULL); /* it was created by us */
+        t->started = false;
+    }
+}
+
+/* --- the core loop --------------------------------------------------------------------------------------- */
+
+static void take_op(struct mr_engine *engine, struct mr_op *op, struct mr_now now)
+{
+    struct mr_bus *bus = engine->bus;
+    struct engine_note *note = (struct engine_note *)op;
+    switch ((enum engine_op)op->type) {
+    case ENGINE_BATCH:
+        mr_bus_ingest(bus, now, (struct mr_batch *)op);
+        return;
+    case ENGINE_ANSWER:
+        mr_bus_answer(bus, now, (struct mr_handout *)op);
+        return;
+    case ENGINE_IO:
+        mr_bus_io_done(bus, now, (struct mr_log_request *)op);
+        return;
+    case ENGINE_CALL: {
+        struct engine_call *call = (struct engine_call *)op;
+        call->fn(call->argument, bus, now);
+        finish_call(call, true);
+        return;
+    }
+    case ENGINE_CAPACITY:
+        mr_bus_capacity(bus, now, note->target, (uint32_t)note->a);
+        break;
+    case ENGINE_HEARTBEAT:
+        mr_bus_heartbeat(bus, now, note->subscription, note->a, note->fence);
+        break;
+    case ENGINE_DISK:
+        mr_bus_disk(bus, now, note->a, note->b);
+        break;
+    }
+    mr_free(note);
+}
+
+static int wait_ms(const struct mr_bus *bus)
+{
+    uint64_t next = mr_bus_next_timer(bus);
+    uint64_t now = mr_clock_mono_ns();
+    if (next <= now) {
+        return 0;
+    }
+    uint64_t ms = (next - now + MR_MS - 1) / MR_MS;
+    return ms > 1000 ? 1000 : (int)ms;
+}
+
+static void core_loop(struct mr_engine *engine)
+{
+    struct mr_bus *bus = engine->bus;
+    while (!atomic_load(&engine->finish)) {
+        struct mr_op *op = mr_opq_take(&engine->inbox);
+        struct mr_now now = mr_clock_now();
+        bool idle = op == NULL;
+        while (op != NULL) {
+            struct mr_op *next = op->next;
+            op->next = NULL;
+            take_op(engine, op, now);
+            op = next;
+        }
+        mr_bus_step(bus, now);
+        flush_outputs(engine);
+        if (mr_bus_is_faulty(bus) && !atomic_exchange(&engine->faulty, true)) {
+            mr_engine_request_stop(engine); /* the supervisor's restart recovers from the disk */
+        }
+        if (idle) {
+            struct pollfd fd = {.fd = mr_opq_fd(&engine->inbox), .events = POLLIN};
+            (void)poll(&fd, 1, wait_ms(bus)); /* EINTR: a turn for nothing */
+        }
+    }
+}
+
+/* --- control ------------------------------------------------------------------------------------------------ */
+
+static void tell_disk(struct mr_engine *engine)
+{
+    uint64_t free_bytes = 0;
+    uint64_t total = 0;
+    struct engine_note *note = mr_calloc(1, sizeof(*note));
+    if (note == NULL) {
+        return; /* with the next period */
+    }
+    if (engine->io->ops->space(engine->io, &free_bytes, &total) != MR_OK) {
+        mr_free(note);
+        return;
+    }
+    note->op.type = ENGINE_DISK;
+    note->a = free_bytes;
+    note->b = total;
+    engine_post(engine, &note->op);
+}
+
+struct quiet_question {
+    bool drain;
+    bool quiet;
+    bool faulty;
+};
+
+static void ask_quiet(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    (void)now;
+    struct quiet_question *q = argument;
+    struct mr_bus_status status;
+    mr_bus_drain(bus, q->drain);
+    mr_bus_status(bus, &status);
+    q->quiet = mr_bus_is_quiet(bus);
+    q->faulty = status.faulty;
+}
+
+/* Waits until nothing is in flight and everything is durable, or a second stop, or the deadline. */
+static void wait_quiet(struct mr_engine *engine, uint64_t deadline_mono_ns)
+{
+    struct quiet_question q = {.drain = true};
+    while (engine_call(engine, ask_quiet, &q) == MR_OK && !q.quiet && !q.faulty &&
+           mr_clock_mono_ns() < deadline_mono_ns && atomic_load(&engine->stop_requests) < 2) {
+        struct pollfd fd = {.fd = engine->control_fd, .events = POLLIN};
+        (void)poll(&fd, 1, 5); /* a second stop request wakes it */
+        uint64_t drained;
+        ssize_t n = read(engine->control_fd, &drained, sizeof(drained));
+        (void)n; /* EAGAIN: the time was up */
+    }
+}
+
+/* Replaced targets that still drain use the core: they must be gone before it. */
+static void wait_retired(struct mr_engine *engine)
+{
+    while (atomic_load(&engine->retiring) > 0) {
+        struct pollfd fd = {.fd = -1};
+        (void)poll(&fd, 1, 5); /* a pause */
+    }
+}
+
+static void stop_everything(struct mr_engine *engine)
+{
+    struct snapshot *snapshot = snapshot_get(engine);
+    uint64_t drain_ns = snapshot->config->drain_ns;
+    snapshot_unref(snapshot);
+    MR_INFO("engine", "stopping: sources first, then what is in flight (at most %llu ms)",
+            (unsigned long long)(drain_ns / MR_MS));
+    uint64_t deadline = mr_clock_mono_ns() + drain_ns;
+    instances_stop_sources(engine, deadline);
+    wait_quiet(engine, deadline);
+    bool at_once = atomic_load(&engine->stop_requests) >= 2;
+    instances_stop_targets(engine, mr_clock_mono_ns() + (at_once ? 0 : STOP_TARGETS_NS / 10));
+    wait_quiet(engine, mr_clock_mono_ns() + STOP_TARGETS_NS);
+    wait_retired(engine);
+    mr_admin_destroy(engine->admin);
+    engine->admin = NULL;
+    atomic_store(&engine->finish, true);
+    mr_opq_wake(&engine->inbox);
+}
+
+static void reload_on_signal(struct mr_engine *engine)
+{
+    struct mr_buf out;
+    struct mr_buf problem;
+    mr_buf_init(&out, MR_CONFIG_SIZE_MAX);
+    mr_buf_init(&problem, MR_MIB);
+    enum mr_status r = engine_reload(engine, false, &out, &problem);
+    if (r == MR_OK) {
+        MR_INFO("engine", "reloaded: %.*s", (int)out.size, (const char *)out.data);
+    } else {
+        MR_ERROR("engine", "reload refused, the old configuration goes on: %.*s",
+                 (int)problem.size, (const char *)problem.data);
+    }
+    mr_buf_release(&out);
+    mr_buf_release(&problem);
+}
+
+static void *control_thread(void *argument)
+{
+    struct mr_engine *engine = argument;
+    (void)pthread_setname_np(pthread_self(), "control");
+    while (atomic_load(&engine->stop_requests) == 0) {
+        tell_disk(engine);
+        bool slow = atomic_load(&engine->slow);
+        if (slow != engine->slow_applied) {
+            engine->slow_applied = slow;
+            MR_WARN("engine", slow ? "the log or its disk is short: sources are slowed"
+                                   : "sources go on");
+            instances_pause_sources(engine, slow);
+        }
+        if (atomic_exchange(&engine->reload_requested, false)) {
+            reload_on_signal(engine);
+        }
+        struct pollfd fd = {.fd = engine->control_fd, .events = POLLIN};
+        (void)poll(&fd, 1, CONTROL_PERIOD_MS); /* EINTR: a round for nothing */
+        uint64_t drained;
+        ssize_t n = read(engine->control_fd, &drained, sizeof(drained));
+        (void)n; /* EAGAIN: the period was up */
+    }
+    stop_everything(engine);
+    return NULL;
+}
+
+void mr_engine_request_stop(struct mr_engine *engine)
+{
+    atomic_fetch_add(&engine->stop_requests, 1);
+    wake_control(engine);
+}
+
+void mr_engine_request_reload(struct mr_engine *engine)
+{
+    atomic_store(&engine->reload_requested, true);
+    wake_control(engine);
+}
+
+/* --- life ----------------------------------------------------------------------------------------------------- */
+
+static char *join_path(const char *folder, const char *name)
+{
+    struct mr_buf path;
+    mr_buf_init(&path, 64 * MR_KIB);
+    char *text = NULL;
+    if (mr_buf_printf(&path, "%s/%s", folder, name) == MR_OK) {
+        text = mr_buf_take_text(&path);
+    }
+    mr_buf_release(&path);
+    return text;
+}
+
+static enum mr_status make_folders(struct mr_engine *engine, const struct mr_config *config,
+                                   struct mr_problem *problem)
+{
+    if (mkdir(config->data_dir, 0700) != 0 && errno != EEXIST) {
+        return mr_problem_set(problem, mr_status_from_errno(errno), "cannot make data_dir %s: %s",
+                              config->data_dir, mr_status_text(mr_status_from_errno(errno)));
+    }
+    engine->log_dir = join_path(config->data_dir, "log");
+    engine->socket_path = join_path(config->data_dir, "millrace.sock");
+    if (engine->log_dir == NULL || engine->socket_path == NULL) {
+        return mr_problem_set(problem, MR_E_NOMEM, "no memory");
+    }
+    enum mr_status r = mr_io_create(engine->log_dir, true, true, &engine->io);
+    if (r == MR_E_LOCKED) {
+        return mr_problem_set(problem, r, "another Millrace runs on %s", config->data_dir);
+    }
+    if (r != MR_OK) {
+        return mr_problem_set(problem, r, "cannot open the log in %s: %s", engine->log_dir,
+                              mr_status_text(r));
+    }
+    return MR_OK;
+}
+
+static enum mr_status open_bus(struct mr_engine *engine, const struct mr_config *config,
+                               struct mr_problem *problem)
+{
+    struct mr_bus_options options = {
+        .log = config->log,
+        .memory_state = config->memory_state,
+        .seed = mr_rng_entropy(),
+        .first_segment_size = FIRST_SEGMENT_SIZE,
+    };
+    struct mr_bus_ports ports = {
+        .context = engine,
+        .io = port_io,
+        .handout = port_handout,
+        .cancel = port_cancel,
+        .batch_done = port_batch_done,
+        .demand = port_demand,
+        .slow = port_slow,
+        .alarm = port_alarm,
+    };
+    struct mr_now now = mr_clock_now();
+    enum mr_status r = mr_bus_open(engine->io, &options, &ports, now, &engine->bus,
+                                   &engine->admin_host.opened, problem);
+    if (r != MR_OK) {
+        return r;
+    }
+    const struct mr_bus_opened *opened = &engine->admin_host.opened;
+    engine->admin_host.opened_at = now;
+    if (opened->lost_events > 0) {
+        MR_ERROR("bus", "%llu events were rotten in the log and are lost; see `millrace log verify`",
+                 (unsigned long long)opened->lost_events);
+    }
+    MR_INFO("bus", "log open: %llu events, %llu groups read%s, %llu deliveries were interrupted",
+            (unsigned long long)opened->events, (unsigned long long)opened->groups_folded,
+            opened->torn ? ", a torn tail was cut" : "", (unsigned long long)opened->interrupted);
+    return MR_OK;
+}
+
+static enum mr_status init_queue(struct engine_io_thread *t)
+{
+    enum mr_status r = mr_opq_init(&t->queue, UINT64_MAX);
+    t->made = r == MR_OK;
+    return r;
+}
+
+static enum mr_status init_queues(struct mr_engine *engine)
+{
+    engine->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    enum mr_status r = engine->control_fd < 0 ? MR_E_UNAVAILABLE : MR_OK;
+    r = r == MR_OK ? mr_opq_init(&engine->inbox, UINT64_MAX) : r;
+    r = r == MR_OK ? init_queue(&engine->writer) : r;
+    r = r == MR_OK ? init_queue(&engine->reader) : r;
+    return r == MR_OK ? init_queue(&engine->background) : r;
+}
+
+enum mr_status mr_engine_create(struct mr_config *config, const char *config_path,
+                                struct mr_engine **ret_engine, struct mr_problem *problem)
+{
+    struct mr_engine *engine = mr_calloc(1, sizeof(*engine));
+    if (engine == NULL) {
+        mr_config_destroy(config);
+        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the engine");
+    }
+    engine->control_fd = -1;
+    engine->inbox.fd = -1;
+    engine->admin_host.ops = &engine_admin_ops;
+    engine->admin_host.started_wall_ns = mr_clock_now().wall_ns;
+    (void)pthread_mutex_init(&engine->snapshot_mu, NULL); /* default attributes cannot fail */
+    (void)pthread_mutex_init(&engine->instances_mu, NULL);
+    (void)pthread_mutex_init(&engine->reload_mu, NULL);
+    (void)pthread_mutex_init(&engine->tails_mu, NULL);
+    engine->config_path = mr_strdup(config_path);
+    enum mr_status r = init_queues(engine);
+    engine->snapshot = r == MR_OK ? snapshot_create(engine, config, 1, problem) : NULL;
+    if (engine->snapshot == NULL) {
+        mr_config_destroy(config);
+        mr_engine_destroy(engine);
+        return r == MR_OK ? MR_E_INVALID : mr_problem_set(problem, r, "no queues: %s",
+                                                          mr_status_text(r));
+    }
+    r = make_folders(engine, config, problem);
+    r = r == MR_OK ? open_bus(engine, config, problem) : r;
+    if (r == MR_OK) {
+        r = mr_bus_configure(engine->bus, mr_clock_now(), config, engine->snapshot->router, 1);
+        if (r == MR_OK) {
+            snapshot_bind(engine->snapshot, engine->bus);
+        } else {
+            (void)mr_problem_set(problem, r, "cannot take the configuration: %s",
+                                 mr_status_text(r));
+        }
+    }
+    if (r != MR_OK) {
+        mr_engine_destroy(engine);
+        return r;
+    }
+    engine->bus_snapshot = snapshot_get(engine);
+    engine->admin_host.log_dir = engine->log_dir;
+    engine->admin_host.data_dir = config->data_dir;
+    *ret_engine = engine;
+    return MR_OK;
+}
+
+static enum mr_status start_listeners(struct mr_engine *engine, struct mr_problem *problem)
+{
+    const struct mr_config *config = engine->snapshot->config;
+    enum mr_status r = MR_OK;
+    if (!config->listen_off) {
+        struct mr_http_listener_options options = {
+            .host = config->listen_host,
+            .port = config->listen_port,
+            .connections_max = MR_HTTP_CONNECTIONS_MAX,
+            .idle_timeout_ns = MR_MINUTE,
+        };
+        r = mr_http_listener_create(&options, &engine->listener, problem);
+    }
+    struct mr_http_listener_options socket = {
+        .socket_path = engine->socket_path,
+        .connections_max = 64,
+        .idle_timeout_ns = 10 * MR_MINUTE,
+    };
+    r = r == MR_OK ? mr_http_listener_create(&socket, &engine->socket, problem) : r;
+    r = r == MR_OK ? mr_admin_create(&engine->admin_host, engine->socket, engine->listener,
+                                     &engine->admin, problem)
+                   : r;
+    return r;
+}
+
+enum mr_status mr_engine_start(struct mr_engine *engine, struct mr_problem *problem)
+{
+    enum mr_status r = start_io_thread(engine, &engine->writer, "log-writer");
+    r = r == MR_OK ? start_io_thread(engine, &engine->reader, "log-reader") : r;
+    r = r == MR_OK ? start_io_thread(engine, &engine->background, "log-background") : r;
+    if (r != MR_OK) {
+        return mr_problem_set(problem, r, "cannot start the log's threads");
+    }
+    r = start_listeners(engine, problem);
+    r = r == MR_OK ? instances_start_targets(engine, problem) : r;
+    r = r == MR_OK ? instances_start_sources(engine, problem) : r;
+    r = r == MR_OK ? mr_http_listener_start(engine->socket, problem) : r;
+    if (r == MR_OK && engine->listener != NULL) {
+        r = mr_http_listener_start(engine->listener, problem);
+    }
+    if (r == MR_OK && pthread_create(&engine->control, NULL, control_thread, engine) != 0) {
+        r = mr_problem_set(problem, MR_E_UNAVAILABLE, "cannot start the control thread");
+    } else if (r == MR_OK) {
+        engine->control_started = true;
+    }
+    atomic_store(&engine->running, r == MR_OK);
+    return r;
+}
+
+uint16_t mr_engine_port(const struct mr_engine *engine)
+{
+    return engine->listener == NULL ? 0 : mr_http_listener_port(engine->listener);
+}
+
+int mr_engine_run(struct mr_engine *engine)
+{
+    (void)pthread_setname_np(pthread_self(), "millrace");
+    core_loop(engine);
+    (void)pthread_join(engine->control, NULL); /* it ended the loop */
+    engine->control_started = false;
+    atomic_store(&engine->running, false);
+    struct mr_bus_status status;
+    mr_bus_status(engine->bus, &status);
+    return status.faulty ? 1 : 0;
+}
+
+static void drain_inbox(struct mr_engine *engine)
+{
+    struct mr_op *op = mr_opq_take(&engine->inbox);
+    while (op != NULL) {
+        struct mr_op *next = op->next;
+        op->next = NULL;
+        if (op->type == ENGINE_CALL) {
+            finish_call((struct engine_call *)op, false);
+        } else if (op->type == ENGINE_BATCH) {
+            mr_batch_destroy((struct mr_batch *)op);
+        } else if (op->type == ENGINE_ANSWER) {
+            mr_handout_destroy((struct mr_handout *)op);
+        } else if (op->type == ENGINE_IO && engine->bus != NULL) {
+            mr_bus_io_done(engine->bus, mr_clock_now(), (struct mr_log_request *)op);
+        } else if (op->type != ENGINE_IO) {
+            mr_free(op);
+        }
+        op = next;
+    }
+}
+
+void mr_engine_destroy(struct mr_engine *engine)
+{
+    if (engine == NULL) {
+        return;
+    }
+    uint64_t deadline = mr_clock_mono_ns();
+    instances_stop_sources(engine, deadline);
+    instances_stop_targets(engine, deadline);
+    mr_admin_destroy(engine->admin);
+    mr_http_listener_stop(engine->listener, deadline);
+    mr_http_listener_destroy(engine->listener);
+    mr_http_listener_stop(engine->socket, deadline);
+    mr_http_listener_destroy(engine->socket);
+    atomic_store(&engine->finish, true);
+    stop_io_thread(&engine->writer);
+    stop_io_thread(&engine->reader);
+    stop_io_thread(&engine->background);
+    if (engine->inbox.fd >= 0) {
+        drain_inbox(engine);
+    }
+    mr_bus_destroy(engine->bus);
+    struct engine_io_thread *threads[] = {&engine->writer, &engine->reader, &engine->background};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(threads); i++) {
+        if (threads[i]->made) {
+            mr_opq_release(&threads[i]->queue);
+        }
+    }
+    mr_opq_release(&engine->inbox);
+    if (engine->control_fd >= 0) {
+        close(engine->control_fd);
+    }
+    snapshot_unref(engine->bus_snapshot);
+    snapshot_unref(engine->snapshot);
+    if (engine->io != NULL) {
+        engine->io->ops->destroy(engine->io);
+    }
+    if (engine->socket_path != NULL) {
+        (void)unlink(engine->socket_path); /* it may not have been made */
+    }
+    mr_free(engine->targets_by_id);
+    mr_free(engine->config_path);
+    mr_free(engine->log_dir);
+    mr_free(engine->socket_path);
+    mr_free(engine);
+}

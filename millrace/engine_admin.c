@@ -1,0 +1,190 @@
+/* What the administrative interface asks of the engine. */
+#include <stdio.h>
+
+#include "core/alloc.h"
+#include "millrace/engine_internal.h"
+
+static struct mr_engine *engine_of(struct mr_admin_host *host)
+{
+    return (struct mr_engine *)host;
+}
+
+static enum mr_status admin_call(struct mr_admin_host *host,
+                                 void (*fn)(void *argument, struct mr_bus *bus, struct mr_now now),
+                                 void *argument)
+{
+    return engine_call(engine_of(host), fn, argument);
+}
+
+static const struct mr_config *admin_config(struct mr_admin_host *host,
+                                            const struct mr_router **ret_router)
+{
+    struct snapshot *snapshot = snapshot_get(engine_of(host));
+    *ret_router = snapshot->router;
+    return snapshot->config;
+}
+
+static void admin_config_release(struct mr_admin_host *host, const struct mr_config *config)
+{
+    struct snapshot *snapshot = snapshot_of(engine_of(host), config);
+    MR_ASSERT(snapshot != NULL); /* what was handed out and is not released is in use */
+    snapshot_unref(snapshot);
+}
+
+static void admin_instances(struct mr_admin_host *host,
+                            void (*fn)(void *context, const struct mr_admin_instance *instance),
+                            void *context)
+{
+    struct mr_engine *engine = engine_of(host);
+    pthread_mutex_lock(&engine->instances_mu);
+    uint32_t count = engine->source_count + engine->target_count;
+    for (uint32_t i = 0; i < count; i++) {
+        struct instance *instance = i < engine->source_count
+                                        ? engine->sources[i]
+                                        : engine->targets[i - engine->source_count];
+        struct mr_admin_instance shown = {
+            .name = instance->name,
+            .kind = instance->kind,
+            .is_source = instance->source != NULL,
+            .is_worker = instance->is_worker,
+            .paused = instance->paused,
+            .id = instance->id,
+            .events = atomic_load_explicit(&instance->events, memory_order_relaxed),
+            .rejected = atomic_load_explicit(&instance->rejected, memory_order_relaxed),
+        };
+        if (instance->source != NULL) {
+            instance->source_ops->health(instance->source, &shown.health);
+        } else {
+            instance->target_ops->health(instance->target, &shown.health);
+        }
+        fn(context, &shown);
+    }
+    pthread_mutex_unlock(&engine->instances_mu);
+}
+
+static enum mr_status admin_pause_source(struct mr_admin_host *host, const char *name, bool paused)
+{
+    struct mr_engine *engine = engine_of(host);
+    enum mr_status r = MR_E_NOT_FOUND;
+    pthread_mutex_lock(&engine->instances_mu);
+    for (uint32_t i = 0; i < engine->source_count; i++) {
+        struct instance *instance = engine->sources[i];
+        if (strcmp(instance->name, name) != 0) {
+            continue;
+        }
+        instance->paused = paused;
+        if (paused) {
+            instance->source_ops->pause(instance->source);
+        } else if (!atomic_load(&engine->slow)) {
+            instance->source_ops->resume(instance->source);
+        }
+        r = MR_OK;
+    }
+    pthread_mutex_unlock(&engine->instances_mu);
+    return r;
+}
+
+static enum mr_status admin_reload(struct mr_admin_host *host, bool dry_run, struct mr_buf *out,
+                                   struct mr_buf *problem)
+{
+    return engine_reload(engine_of(host), dry_run, out, problem);
+}
+
+/* Matched here as a source would; the built-in source has no index, so only subscriptions that do
+ * not name their sources match it. */
+static enum mr_status admin_submit(struct mr_admin_host *host, const char *source,
+                                   struct mr_batch *batch, struct mr_problem *problem)
+{
+    struct mr_engine *engine = engine_of(host);
+    struct snapshot *snapshot = snapshot_get(engine);
+    const struct mr_config *config = snapshot->config;
+    int64_t index = source == NULL ? (config->source_count > 0 ? 0 : -1)
+                                   : mr_config_find_source(config, source);
+    enum mr_status r = MR_OK;
+    if (source != NULL && index < 0 && strcmp(source, MR_SOURCE_SEND_NAME) != 0) {
+        r = mr_problem_set(problem, MR_E_NOT_FOUND, "there is no source %s", source);
+    }
+    batch->source = index < 0 ? snapshot->send_id : snapshot->source_ids[index];
+    for (uint32_t i = 0; i < batch->count && r == MR_OK; i++) {
+        struct mr_batch_item *item = &batch->items[i];
+        r = mr_router_match(snapshot->router, index < 0 ? UINT32_MAX : (uint32_t)index,
+                            mr_event_record(item->event), &item->matches);
+    }
+    batch->generation = snapshot->generation;
+    snapshot_unref(snapshot);
+    if (r == MR_OK) {
+        atomic_fetch_add_explicit(&engine->pending_bytes, batch->size, memory_order_relaxed);
+        batch->op.type = ENGINE_BATCH;
+        batch->op.next = NULL;
+        engine_post(engine, &batch->op);
+    }
+    return r;
+}
+
+static uint64_t admin_tail_add(struct mr_admin_host *host,
+                               void (*fn)(void *context, uint64_t offset, uint32_t source,
+                                          struct mr_bytes record),
+                               void *context)
+{
+    struct mr_engine *engine = engine_of(host);
+    uint64_t handle = 0;
+    pthread_mutex_lock(&engine->tails_mu);
+    if (engine->tail_count < ENGINE_TAILS_MAX) {
+        handle = ++engine->next_tail;
+        engine->tails[engine->tail_count++] =
+            (struct engine_tail){.handle = handle, .fn = fn, .context = context};
+        atomic_store_explicit(&engine->tail_any, engine->tail_count, memory_order_relaxed);
+    }
+    pthread_mutex_unlock(&engine->tails_mu);
+    return handle;
+}
+
+static void admin_tail_remove(struct mr_admin_host *host, uint64_t handle)
+{
+    struct mr_engine *engine = engine_of(host);
+    pthread_mutex_lock(&engine->tails_mu);
+    for (uint32_t i = 0; i < engine->tail_count; i++) {
+        if (engine->tails[i].handle == handle) {
+            engine->tails[i] = engine->tails[--engine->tail_count];
+            break;
+        }
+    }
+    atomic_store_explicit(&engine->tail_any, engine->tail_count, memory_order_relaxed);
+    pthread_mutex_unlock(&engine->tails_mu);
+}
+
+static bool admin_is_ready(struct mr_admin_host *host, char *why_not, size_t size)
+{
+    struct mr_engine *engine = engine_of(host);
+    const char *why = NULL;
+    if (!atomic_load(&engine->running)) {
+        why = "starting";
+    } else if (atomic_load(&engine->stop_requests) > 0) {
+        why = "stopping";
+    } else if (atomic_load(&engine->faulty)) {
+        why = "the log is faulty";
+    } else if (atomic_load(&engine->slow)) {
+        why = "the log or its disk is short of space";
+    }
+    (void)snprintf(why_not, size, "%s", why == NULL ? "" : why); /* cut at worst */
+    return why == NULL;
+}
+
+static void admin_request_stop(struct mr_admin_host *host)
+{
+    mr_engine_request_stop(engine_of(host));
+}
+
+const struct mr_admin_host_ops engine_admin_ops = {
+    .call = admin_call,
+    .config = admin_config,
+    .config_release = admin_config_release,
+    .instances = admin_instances,
+    .pause_source = admin_pause_source,
+    .reload = admin_reload,
+    .submit = admin_submit,
+    .tail_add = admin_tail_add,
+    .tail_remove = admin_tail_remove,
+    .is_ready = admin_is_ready,
+    .request_stop = admin_request_stop,
+};

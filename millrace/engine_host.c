@@ -1,0 +1,149 @@
+/* What sources and targets call: matching on their own thread, then one queue to the core. */
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "core/alloc.h"
+#include "millrace/engine_internal.h"
+#include "schemas/adapter.h"
+
+#define PENDING_BYTES_MAX (256u * MR_MIB) /* of batches on their way to the log, all sources */
+
+static struct instance *instance_of(struct mr_host *host)
+{
+    return (struct instance *)host;
+}
+
+static void give_back(struct mr_batch *batch, enum mr_status why)
+{
+    batch->result = why;
+    batch->op.type = MR_SOURCE_OP_BATCH_DONE;
+    batch->op.next = NULL;
+    if (batch->reply == NULL || mr_opq_push(batch->reply, &batch->op) != MR_OK) {
+        mr_batch_destroy(batch); /* nobody waits for it any more */
+    }
+}
+
+static uint32_t config_index(const struct snapshot *snapshot, uint32_t source_id)
+{
+    for (uint32_t i = 0; i < snapshot->config->source_count; i++) {
+        if (snapshot->source_ids[i] == source_id) {
+            return i;
+        }
+    }
+    return UINT32_MAX;
+}
+
+static enum mr_status match_batch(struct snapshot *snapshot, struct mr_batch *batch)
+{
+    uint32_t index = config_index(snapshot, batch->source);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        struct mr_batch_item *item = &batch->items[i];
+        enum mr_status r = item->rejected != NULL
+                               ? MR_OK
+                               : mr_router_match(snapshot->router, index,
+                                                 mr_event_record(item->event), &item->matches);
+        if (r != MR_OK) {
+            return r;
+        }
+    }
+    batch->generation = snapshot->generation;
+    return MR_OK;
+}
+
+static void host_submit(struct mr_host *host, struct mr_batch *batch)
+{
+    struct instance *instance = instance_of(host);
+    struct mr_engine *engine = instance->engine;
+    uint64_t pending = atomic_fetch_add_explicit(&engine->pending_bytes, batch->size,
+                                                 memory_order_relaxed);
+    enum mr_status r = pending > PENDING_BYTES_MAX ? MR_E_FULL : MR_OK;
+    if (r == MR_OK) {
+        struct snapshot *snapshot = snapshot_get(engine);
+        r = match_batch(snapshot, batch);
+        snapshot_unref(snapshot);
+    }
+    for (uint32_t i = 0; i < batch->count && r == MR_OK; i++) {
+        bool rejected = batch->items[i].rejected != NULL;
+        atomic_fetch_add_explicit(rejected ? &instance->rejected : &instance->events, 1,
+                                  memory_order_relaxed);
+    }
+    if (r == MR_OK) {
+        batch->op.type = ENGINE_BATCH;
+        batch->op.next = NULL;
+        r = mr_opq_push(&engine->inbox, &batch->op);
+    }
+    if (r != MR_OK) {
+        atomic_fetch_sub_explicit(&engine->pending_bytes, batch->size, memory_order_relaxed);
+        give_back(batch, r);
+    }
+}
+
+/* What a handler emits is one hop further and remembers what caused it. */
+static void trace_emitted(struct mr_handout *handout)
+{
+    struct mr_bytes parent = mr_event_record(handout->event);
+    for (uint32_t i = 0; i < handout->answer.emitted_count; i++) {
+        struct mr_batch_item *item = &handout->answer.emitted[i];
+        char hops[16];
+        int n = snprintf(hops, sizeof(hops), "%" PRIu32, mr_event_hops(parent) + 1);
+        struct mr_event *marked = NULL;
+        if (n > 0 && mr_event_with_attr(mr_event_record(item->event),
+                                        MR_BYTES_LITERAL("mrhops"), mr_bytes(hops, (size_t)n),
+                                        &marked, NULL) == MR_OK) {
+            mr_event_unref(item->event);
+            item->event = marked;
+        }
+        if (mr_event_value(mr_event_record(item->event), "causationid").size == 0 &&
+            mr_event_with_attr(mr_event_record(item->event), MR_BYTES_LITERAL("causationid"),
+                               mr_event_id(parent), &marked, NULL) == MR_OK) {
+            mr_event_unref(item->event);
+            item->event = marked;
+        }
+    }
+}
+
+static void host_answer(struct mr_host *host, struct mr_handout *first)
+{
+    struct mr_engine *engine = instance_of(host)->engine;
+    for (struct mr_op *op = &first->op; op != NULL; op = op->next) {
+        op->type = ENGINE_ANSWER;
+        trace_emitted((struct mr_handout *)op);
+    }
+    engine_post(engine, &first->op);
+}
+
+static void host_heartbeat(struct mr_host *host, const struct mr_handout *handout)
+{
+    struct engine_note *note = mr_calloc(1, sizeof(*note));
+    if (note == NULL) {
+        return; /* the next heartbeat will do */
+    }
+    note->op.type = ENGINE_HEARTBEAT;
+    note->subscription = handout->subscription;
+    note->fence = handout->fence;
+    note->a = handout->offset;
+    engine_post(instance_of(host)->engine, &note->op);
+}
+
+static void host_capacity(struct mr_host *host, uint32_t target, uint32_t slots)
+{
+    struct instance *instance = instance_of(host);
+    if (atomic_load_explicit(&instance->retired, memory_order_acquire)) {
+        return;
+    }
+    struct engine_note *note = mr_calloc(1, sizeof(*note));
+    while (note == NULL) {
+        note = mr_calloc(1, sizeof(*note)); /* a lost capacity would stop the target for good */
+    }
+    note->op.type = ENGINE_CAPACITY;
+    note->target = target;
+    note->a = slots;
+    engine_post(instance->engine, &note->op);
+}
+
+const struct mr_host_ops engine_host_ops = {
+    .submit = host_submit,
+    .answer = host_answer,
+    .heartbeat = host_heartbeat,
+    .capacity = host_capacity,
+};

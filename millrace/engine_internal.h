@@ -1,0 +1,207 @@
+/* What the files of the engine share.
+ *
+ * Threads: the core (whoever calls mr_engine_run), the writer (log writes), the reader (log reads),
+ * the background one (segments, checkpoints), the control one (reload, disk space, pausing sources,
+ * the stop), and those of the instances. Work reaches the core through `inbox` alone.
+ *
+ * Locks: instances_mu (the table of instances), snapshot_mu (the pointer to the present snapshot),
+ * tails_mu. None is held while calling into an instance's stop, and never two at once. */
+#ifndef MR_MILLRACE_ENGINE_INTERNAL_H
+#define MR_MILLRACE_ENGINE_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/assert.h"
+#include "millrace/engine.h"
+
+enum engine_op {
+    ENGINE_BATCH = 100, /* struct mr_batch, from a source */
+    ENGINE_ANSWER,      /* struct mr_handout, from a target */
+    ENGINE_IO,          /* struct mr_log_request, performed */
+    ENGINE_CALL,        /* struct engine_call: run on the core thread */
+    ENGINE_CAPACITY,    /* struct engine_note */
+    ENGINE_HEARTBEAT,   /* struct engine_note */
+    ENGINE_DISK,        /* struct engine_note */
+};
+
+struct engine_call {
+    struct mr_op op;
+    void (*fn)(void *argument, struct mr_bus *bus, struct mr_now now);
+    void *argument;
+    pthread_mutex_t mu; /* protects done */
+    pthread_cond_t cond;
+    bool done;
+    bool ran;
+};
+
+struct engine_note { /* owned by the queue, freed by the core */
+    struct mr_op op;
+    uint32_t target;
+    uint32_t subscription;
+    uint32_t fence;
+    uint64_t a;
+    uint64_t b;
+};
+
+/* A configuration in force: kept by whoever matches with it. */
+struct snapshot {
+    _Atomic uint32_t refs; /* acq_rel on the last drop */
+    struct mr_config *config; /* owned */
+    struct mr_router *router; /* owned */
+    uint64_t generation;
+    uint32_t *source_ids; /* owned; configuration index -> source id of the bus */
+    uint32_t *target_ids; /* owned */
+    uint32_t send_id;     /* the built-in source */
+    struct mr_engine *engine; /* borrowed */
+    struct snapshot *next;    /* of all in use */
+};
+
+struct instance {
+    struct mr_host host; /* what the instance calls; first, so that it can be cast back */
+    struct mr_engine *engine; /* borrowed */
+    char *name;               /* owned */
+    const char *kind;         /* static */
+    const struct mr_source_ops *source_ops; /* one of the two */
+    const struct mr_target_ops *target_ops;
+    struct mr_source *source;
+    struct mr_target *target;
+    uint32_t id; /* source or target id of the bus */
+    bool is_worker;
+    bool paused;          /* by an operator or the file */
+    _Atomic bool retired; /* an older generation that drains: its capacity no longer counts */
+    _Atomic uint64_t events;   /* relaxed counters */
+    _Atomic uint64_t rejected;
+    /* chain of hand-outs gathered during one step; core thread only */
+    struct mr_handout *chain;
+    struct mr_handout *chain_last;
+    struct instance *next_chained;
+};
+
+struct engine_tail {
+    uint64_t handle;
+    void (*fn)(void *context, uint64_t offset, uint32_t source, struct mr_bytes record);
+    void *context;
+};
+
+#define ENGINE_TAILS_MAX 64u
+#define ENGINE_REPLIES_MAX 64u
+
+struct engine_reply { /* batches that go back to one queue, gathered during one step */
+    struct mr_opq *queue;
+    struct mr_op *first;
+    struct mr_op *last;
+};
+
+struct engine_io_thread {
+    struct mr_engine *engine;
+    const char *name;
+    struct mr_opq queue;
+    pthread_t thread;
+    bool started;
+    bool made;
+};
+
+struct mr_engine {
+    struct mr_admin_host admin_host; /* first: cast back in the admin's calls */
+    char *config_path;               /* owned; NULL: embedded defaults */
+    char *log_dir;                   /* owned */
+    char *socket_path;               /* owned */
+    struct mr_io *io;                /* owned */
+    struct mr_bus *bus;              /* core thread once it runs */
+    struct mr_opq inbox;
+    _Atomic uint64_t pending_bytes; /* of batches between submit and done; relaxed */
+
+    pthread_mutex_t snapshot_mu; /* protects the pointer `snapshot` and the list `snapshots` */
+    struct snapshot *snapshots;  /* all in use */
+    struct snapshot *snapshot;   /* one reference */
+    struct snapshot *bus_snapshot; /* one reference: what the bus borrows; core thread */
+
+    pthread_mutex_t instances_mu; /* protects the two tables; the core thread reads targets_by_id
+                                     without it, and alone changes that */
+    struct instance **sources; /* owned */
+    uint32_t source_count;
+    struct instance **targets; /* owned */
+    uint32_t target_count;
+    struct instance **targets_by_id; /* owned array; core thread; NULL: none now */
+    uint32_t targets_by_id_count;
+
+    struct mr_http_listener *listener; /* owned; NULL when off */
+    struct mr_http_listener *socket;   /* owned */
+    struct mr_admin *admin;            /* owned */
+
+    struct engine_io_thread writer;
+    struct engine_io_thread reader;
+    struct engine_io_thread background;
+
+    pthread_t control;
+    bool control_started;
+    int control_fd;                /* eventfd, owned: something for the control thread */
+    _Atomic int stop_requests;     /* seq_cst: set in signal handlers */
+    _Atomic bool reload_requested;
+    _Atomic bool slow;             /* what the bus last said */
+    bool slow_applied;             /* control thread */
+    pthread_mutex_t reload_mu;     /* one reload at a time */
+
+    _Atomic uint32_t retiring; /* replaced targets that still drain */
+    _Atomic bool running; /* the core loop turns */
+    _Atomic bool finish;  /* leave the core loop */
+    _Atomic bool faulty;
+
+    pthread_mutex_t tails_mu; /* protects tails */
+    struct engine_tail tails[ENGINE_TAILS_MAX];
+    uint32_t tail_count;
+    uint64_t next_tail;
+    _Atomic uint32_t tail_any; /* relaxed: a late look is harmless */
+
+    /* gathered during one step; core thread */
+    struct engine_reply replies[ENGINE_REPLIES_MAX];
+    uint32_t reply_count;
+    struct instance *chained;
+};
+
+/* engine.c */
+enum mr_status engine_call(struct mr_engine *engine,
+                           void (*fn)(void *argument, struct mr_bus *bus, struct mr_now now),
+                           void *argument);
+void engine_post(struct mr_engine *engine, struct mr_op *first);
+
+/* engine_snapshot.c */
+/* @p config: ownership moves on success only. */
+struct snapshot *snapshot_create(struct mr_engine *engine, struct mr_config *config,
+                                 uint64_t generation, struct mr_problem *problem);
+/* The one that holds @p config, which the caller keeps a reference of. */
+struct snapshot *snapshot_of(struct mr_engine *engine, const struct mr_config *config);
+struct snapshot *snapshot_get(struct mr_engine *engine);
+void snapshot_unref(struct snapshot *snapshot);
+/* Ids of the bus for everything configured; on the core thread, after mr_bus_configure. */
+void snapshot_bind(struct snapshot *snapshot, const struct mr_bus *bus);
+void snapshot_publish(struct mr_engine *engine, struct snapshot *snapshot);
+
+/* engine_host.c */
+extern const struct mr_host_ops engine_host_ops;
+
+/* engine_instances.c */
+const struct mr_connector *engine_connector_of(const struct mr_config_kind *kind);
+enum mr_status instances_start_targets(struct mr_engine *engine, struct mr_problem *problem);
+enum mr_status instances_start_sources(struct mr_engine *engine, struct mr_problem *problem);
+void instances_stop_sources(struct mr_engine *engine, uint64_t deadline_mono_ns);
+void instances_stop_targets(struct mr_engine *engine, uint64_t deadline_mono_ns);
+void instances_pause_sources(struct mr_engine *engine, bool slow);
+void instance_destroy(struct instance *instance);
+
+/* engine_reload.c */
+enum mr_status engine_reload(struct mr_engine *engine, bool dry_run, struct mr_buf *out,
+                             struct mr_buf *problem);
+enum mr_status instance_create_target(struct mr_engine *engine, struct snapshot *snapshot,
+                                      uint32_t index, struct instance **ret_instance,
+                                      struct mr_problem *problem);
+enum mr_status instance_create_source(struct mr_engine *engine, struct snapshot *snapshot,
+                                      uint32_t index, struct instance **ret_instance,
+                                      struct mr_problem *problem);
+enum mr_status instances_push(struct instance ***array, uint32_t *count, struct instance *instance);
+
+/* engine_admin.c */
+extern const struct mr_admin_host_ops engine_admin_ops;
+
+#endif

@@ -1,0 +1,461 @@
+/* Reload: all or nothing. The new file is loaded and checked in full, its new instances are made,
+ * then the core takes it between two steps; instances whose settings did not change stay as they
+ * are, changed ones are replaced (the old one drains while the new one serves). */
+#include <cjson/cJSON.h>
+#include <inttypes.h>
+
+#include "config/print.h"
+#include "core/alloc.h"
+#include "core/logger.h"
+#include "millrace/engine_internal.h"
+
+#define RETIRE_STOP_NS (30 * MR_SECOND)
+
+/* --- the difference ------------------------------------------------------------------------------------ */
+
+static const cJSON *section(const cJSON *root, const char *name)
+{
+    return cJSON_GetObjectItemCaseSensitive(root, name);
+}
+
+static bool same_item(const cJSON *old_section, const cJSON *new_section, const char *name)
+{
+    const cJSON *a = cJSON_GetObjectItemCaseSensitive(old_section, name);
+    const cJSON *b = cJSON_GetObjectItemCaseSensitive(new_section, name);
+    return a != NULL && b != NULL && cJSON_Compare(a, b, true);
+}
+
+struct waiting_question {
+    const char *name;
+    uint64_t waiting;
+};
+
+static void ask_waiting(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    struct waiting_question *q = argument;
+    uint32_t id = mr_bus_subscription_id(bus, q->name);
+    if (id != UINT32_MAX) {
+        struct mr_subscription_info info;
+        mr_bus_subscription_info(bus, now, id, &info);
+        q->waiting = info.counts.waiting + info.counts.in_flight + info.counts.held;
+    }
+}
+
+/* Appends {"name":…} or, for subscriptions, {"name":…,"waiting":N}. */
+static enum mr_status put_name(struct mr_engine *engine, struct mr_buf *out, const char *name,
+                               bool subscription, bool *first)
+{
+    enum mr_status r = *first ? MR_OK : mr_buf_append_byte(out, ',');
+    *first = false;
+    if (!subscription) {
+        return r == MR_OK ? mr_buf_append_json(out, mr_bytes_of(name)) : r;
+    }
+    struct waiting_question q = {.name = name};
+    (void)engine_call(engine, ask_waiting, &q); /* closed: shown as 0 */
+    r = r == MR_OK ? mr_buf_append_text(out, "{\"name\":") : r;
+    r = r == MR_OK ? mr_buf_append_json(out, mr_bytes_of(name)) : r;
+    return r == MR_OK ? mr_buf_printf(out, ",\"waiting\":%" PRIu64 "}", q.waiting) : r;
+}
+
+static enum mr_status put_list(struct mr_engine *engine, struct mr_buf *out, const char *label,
+                               const cJSON *here, const cJSON *there, int want, bool subscription,
+                               bool *changed)
+{
+    bool first = true;
+    enum mr_status r = mr_buf_printf(out, "\"%s\":[", label);
+    for (const cJSON *item = here == NULL ? NULL : here->child; item != NULL && r == MR_OK;
+         item = item->next) {
+        bool known = there != NULL &&
+                     cJSON_GetObjectItemCaseSensitive(there, item->string) != NULL;
+        bool same = known && same_item(here, there, item->string);
+        int kind = !known ? 1 : same ? 0 : 2;
+        if (kind == want) {
+            r = put_name(engine, out, item->string, subscription, &first);
+            *changed = true;
+        }
+    }
+    return r == MR_OK ? mr_buf_append_byte(out, ']') : r;
+}
+
+static enum mr_status put_section(struct mr_engine *engine, struct mr_buf *out, const char *name,
+                                  const cJSON *old_root, const cJSON *new_root, bool *changed)
+{
+    const cJSON *a = section(old_root, name);
+    const cJSON *b = section(new_root, name);
+    bool subscription = name[1] == 'u';
+    enum mr_status r = mr_buf_printf(out, ",\"%s\":{", name);
+    r = r == MR_OK ? put_list(engine, out, "added", b, a, 1, subscription, changed) : r;
+    r = r == MR_OK ? mr_buf_append_byte(out, ',') : r;
+    r = r == MR_OK ? put_list(engine, out, "removed", a, b, 1, subscription, changed) : r;
+    r = r == MR_OK ? mr_buf_append_byte(out, ',') : r;
+    r = r == MR_OK ? put_list(engine, out, "changed", b, a, 2, subscription, changed) : r;
+    return r == MR_OK ? mr_buf_append_byte(out, '}') : r;
+}
+
+static enum mr_status put_difference(struct mr_engine *engine, const struct mr_config *old_config,
+                                     const struct mr_config *new_config, bool dry_run,
+                                     struct mr_buf *out)
+{
+    cJSON *a = cJSON_Parse(old_config->canonical_json);
+    cJSON *b = cJSON_Parse(new_config->canonical_json);
+    static const char *const names[] = {"sources", "workers", "sinks", "subscriptions"};
+    struct mr_buf body;
+    mr_buf_init(&body, MR_CONFIG_SIZE_MAX);
+    bool changed = old_config->hash != new_config->hash;
+    enum mr_status r = a == NULL || b == NULL ? MR_E_NOMEM : MR_OK;
+    for (size_t i = 0; i < MR_ARRAY_COUNT(names) && r == MR_OK; i++) {
+        r = put_section(engine, &body, names[i], a, b, &changed);
+    }
+    if (r == MR_OK) {
+        r = mr_buf_printf(out, "{\"changed\":%s,\"applied\":%s", changed ? "true" : "false",
+                          dry_run ? "false" : "true");
+    }
+    r = r == MR_OK ? mr_buf_append_bytes(out, mr_buf_bytes(&body)) : r;
+    r = r == MR_OK ? mr_buf_append_byte(out, '}') : r;
+    mr_buf_release(&body);
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    return r;
+}
+
+/* --- the new instances ----------------------------------------------------------------------------------- */
+
+struct change {
+    struct mr_engine *engine;
+    struct snapshot *snapshot;
+    struct instance **targets; /* all of the new configuration, kept or new */
+    uint32_t target_count;
+    struct instance **sources;
+    uint32_t source_count;
+    struct instance **retired; /* replaced or removed targets */
+    uint32_t retired_count;
+    enum mr_status status;
+};
+
+static bool kept(const struct instance *instance, const cJSON *a, const cJSON *b)
+{
+    const char *name = instance->source != NULL ? "sources"
+                       : instance->is_worker    ? "workers"
+                                                : "sinks";
+    return same_item(section(a, name), section(b, name), instance->name);
+}
+
+static struct instance *find(struct instance **table, uint32_t count, const char *name)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (strcmp(table[i]->name, name) == 0) {
+            return table[i];
+        }
+    }
+    return NULL;
+}
+
+/* On the core thread, between two steps: from here on the new configuration holds. */
+static void apply(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    struct change *change = argument;
+    struct mr_engine *engine = change->engine;
+    struct snapshot *snapshot = change->snapshot;
+    change->status = mr_bus_configure(bus, now, snapshot->config, snapshot->router,
+                                      snapshot->generation);
+    if (change->status != MR_OK) {
+        return;
+    }
+    snapshot_bind(snapshot, bus);
+    struct snapshot *old = engine->bus_snapshot;
+    atomic_fetch_add_explicit(&snapshot->refs, 1, memory_order_relaxed);
+    engine->bus_snapshot = snapshot;
+    snapshot_unref(old);
+}
+
+static void swap_targets(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    struct change *change = argument;
+    struct mr_engine *engine = change->engine;
+    for (uint32_t i = 0; i < engine->targets_by_id_count; i++) {
+        struct instance *old = engine->targets_by_id[i];
+        bool stays = false;
+        for (uint32_t k = 0; k < change->target_count && old != NULL; k++) {
+            stays = stays || change->targets[k] == old;
+        }
+        if (old != NULL && !stays) {
+            atomic_store_explicit(&old->retired, true, memory_order_release);
+            mr_bus_capacity(bus, now, i, 0);
+            engine->targets_by_id[i] = NULL;
+        }
+    }
+    uint32_t most = 0;
+    for (uint32_t k = 0; k < change->target_count; k++) {
+        most = change->targets[k]->id >= most ? change->targets[k]->id + 1 : most;
+    }
+    if (most > engine->targets_by_id_count) {
+        struct instance **grown = mr_realloc(engine->targets_by_id, most * sizeof(*grown));
+        if (grown == NULL) {
+            change->status = MR_E_NOMEM;
+            return;
+        }
+        for (uint32_t i = engine->targets_by_id_count; i < most; i++) {
+            grown[i] = NULL;
+        }
+        engine->targets_by_id = grown;
+        engine->targets_by_id_count = most;
+    }
+    for (uint32_t k = 0; k < change->target_count; k++) {
+        engine->targets_by_id[change->targets[k]->id] = change->targets[k];
+    }
+}
+
+/* Fills change->targets with kept and new instances; new ones are not started yet. */
+static enum mr_status make_targets(struct change *change, const cJSON *a, const cJSON *b,
+                                   struct mr_problem *problem)
+{
+    struct mr_engine *engine = change->engine;
+    const struct mr_config *config = change->snapshot->config;
+    for (uint32_t i = 0; i < config->target_count; i++) {
+        struct instance *instance =
+            find(engine->targets, engine->target_count, config->targets[i].name);
+        enum mr_status r = MR_OK;
+        if (instance == NULL || !kept(instance, a, b)) {
+            r = instance_create_target(engine, change->snapshot, i, &instance, problem);
+        }
+        r = r == MR_OK ? instances_push(&change->targets, &change->target_count, instance) : r;
+        if (r != MR_OK) {
+            return r;
+        }
+    }
+    return MR_OK;
+}
+
+static bool is_old(struct instance **table, uint32_t count, const struct instance *instance)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (table[i] == instance) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void log_problem(const char *what, const char *name, const struct mr_problem *problem)
+{
+    MR_ERROR("engine", "%s %s: %s", what, name, problem->text);
+}
+
+/* Sources that go or change stop first (their batches come back), then the new ones start. */
+static enum mr_status change_sources(struct change *change, const cJSON *a, const cJSON *b)
+{
+    struct mr_engine *engine = change->engine;
+    const struct mr_config *config = change->snapshot->config;
+    pthread_mutex_lock(&engine->instances_mu);
+    struct instance **old = engine->sources;
+    uint32_t old_count = engine->source_count;
+    engine->sources = NULL;
+    engine->source_count = 0;
+    pthread_mutex_unlock(&engine->instances_mu);
+    struct instance **fresh = NULL;
+    uint32_t fresh_count = 0;
+    for (uint32_t i = 0; i < old_count; i++) {
+        bool stays = kept(old[i], a, b);
+        if (stays && instances_push(&fresh, &fresh_count, old[i]) == MR_OK) {
+            continue;
+        }
+        old[i]->source_ops->stop(old[i]->source, mr_clock_mono_ns() + RETIRE_STOP_NS);
+        instance_destroy(old[i]);
+    }
+    mr_free(old);
+    for (uint32_t i = 0; i < config->source_count; i++) {
+        if (find(fresh, fresh_count, config->sources[i].name) != NULL) {
+            continue;
+        }
+        struct instance *instance = NULL;
+        struct mr_problem problem = {{0}};
+        enum mr_status r =
+            instance_create_source(engine, change->snapshot, i, &instance, &problem);
+        if (r == MR_OK && (instance->paused || engine->slow_applied)) {
+            instance->source_ops->pause(instance->source);
+        }
+        r = r == MR_OK ? instance->source_ops->start(instance->source, &problem) : r;
+        r = r == MR_OK ? instances_push(&fresh, &fresh_count, instance) : r;
+        if (r != MR_OK) {
+            log_problem("source", config->sources[i].name, &problem);
+            instance_destroy(instance);
+        }
+    }
+    pthread_mutex_lock(&engine->instances_mu);
+    engine->sources = fresh;
+    engine->source_count = fresh_count;
+    pthread_mutex_unlock(&engine->instances_mu);
+    return MR_OK;
+}
+
+/* The old generation drains on its own thread, so that a slow handler does not hold the reload. */
+static void *retire_thread(void *argument)
+{
+    struct instance *instance = argument;
+    instance->target_ops->stop(instance->target, mr_clock_mono_ns() + RETIRE_STOP_NS);
+    atomic_fetch_sub(&instance->engine->retiring, 1);
+    instance_destroy(instance);
+    return NULL;
+}
+
+static void retire_target(struct mr_engine *engine, struct instance *instance)
+{
+    pthread_t thread;
+    atomic_fetch_add(&engine->retiring, 1);
+    if (pthread_create(&thread, NULL, retire_thread, instance) != 0) {
+        (void)retire_thread(instance); /* no thread to be had: here and now */
+        return;
+    }
+    (void)pthread_detach(thread); /* it was just made; the engine waits on `retiring` */
+}
+
+static enum mr_status swap_in(struct change *change, const cJSON *a, const cJSON *b,
+                              struct mr_problem *problem)
+{
+    struct mr_engine *engine = change->engine;
+    for (uint32_t i = 0; i < change->target_count; i++) {
+        struct instance *instance = change->targets[i];
+        if (is_old(engine->targets, engine->target_count, instance)) {
+            continue;
+        }
+        struct mr_problem why = {{0}};
+        enum mr_status r = instance->target_ops->start(instance->target, &why);
+        if (r != MR_OK) {
+            log_problem("target", instance->name, &why);
+        }
+    }
+    enum mr_status r = engine_call(engine, swap_targets, change);
+    r = r == MR_OK ? change->status : r;
+    if (r != MR_OK) {
+        return mr_problem_set(problem, r, "the core could not take the new targets");
+    }
+    pthread_mutex_lock(&engine->instances_mu);
+    struct instance **old = engine->targets;
+    uint32_t old_count = engine->target_count;
+    engine->targets = change->targets;
+    engine->target_count = change->target_count;
+    pthread_mutex_unlock(&engine->instances_mu);
+    for (uint32_t i = 0; i < old_count; i++) {
+        if (!is_old(engine->targets, engine->target_count, old[i])) {
+            retire_target(engine, old[i]);
+        }
+    }
+    mr_free(old);
+    change->targets = NULL;
+    change->target_count = 0;
+    return change_sources(change, a, b);
+}
+
+static enum mr_status apply_change(struct mr_engine *engine, struct snapshot *snapshot,
+                                   struct mr_problem *problem)
+{
+    struct change change = {.engine = engine, .snapshot = snapshot};
+    cJSON *a = cJSON_Parse(engine->snapshot->config->canonical_json);
+    cJSON *b = cJSON_Parse(snapshot->config->canonical_json);
+    enum mr_status r = a == NULL || b == NULL ? MR_E_NOMEM : engine_call(engine, apply, &change);
+    r = r == MR_OK ? change.status : r;
+    if (r != MR_OK) {
+        (void)mr_problem_set(problem, r, "the core could not take the configuration: %s",
+                             mr_status_text(r));
+    }
+    if (r == MR_OK) {
+        atomic_fetch_add_explicit(&snapshot->refs, 1, memory_order_relaxed);
+        snapshot_publish(engine, snapshot);
+        r = make_targets(&change, a, b, problem);
+        r = r == MR_OK ? swap_in(&change, a, b, problem) : r;
+    }
+    for (uint32_t i = 0; i < change.target_count; i++) {
+        if (!is_old(engine->targets, engine->target_count, change.targets[i])) {
+            instance_destroy(change.targets[i]);
+        }
+    }
+    mr_free(change.targets);
+    cJSON_Delete(a);
+    cJSON_Delete(b);
+    return r;
+}
+
+/* --- the whole -------------------------------------------------------------------------------------------------- */
+
+/* What only a restart can change. */
+static const char *startup_change(const struct mr_config *a, const struct mr_config *b)
+{
+    if (strcmp(a->data_dir, b->data_dir) != 0) {
+        return "data_dir";
+    }
+    if (a->listen_off != b->listen_off || a->listen_port != b->listen_port ||
+        strcmp(a->listen_host == NULL ? "" : a->listen_host,
+               b->listen_host == NULL ? "" : b->listen_host) != 0) {
+        return "listen";
+    }
+    if (a->log.sync != b->log.sync || a->log.segment_size != b->log.segment_size) {
+        return "log";
+    }
+    return NULL;
+}
+
+/* For a person to read: what does not fit is left out. */
+static void say(struct mr_buf *to, const char *text)
+{
+    enum mr_status r = mr_buf_append_text(to, text);
+    if (r != MR_OK) {
+        MR_WARN("engine", "no memory to say: %s", text);
+    }
+}
+
+static enum mr_status load(struct mr_engine *engine, struct mr_config **ret_config,
+                           struct mr_buf *problem)
+{
+    if (engine->config_path == NULL) {
+        say(problem, "there is no configuration file to load again");
+        return MR_E_INVALID;
+    }
+    struct mr_config_errors errors = {0};
+    enum mr_status r = mr_config_load(engine->config_path, mr_engine_kinds(), ret_config, &errors);
+    if (r != MR_OK && errors.count > 0) {
+        if (mr_config_errors_print(&errors, problem, false) != MR_OK) {
+            say(problem, "the configuration has errors; see `millrace check`");
+        }
+    } else if (r != MR_OK) {
+        say(problem, engine->config_path);
+        say(problem, ": ");
+        say(problem, mr_status_text(r));
+    }
+    mr_config_errors_release(&errors);
+    return r;
+}
+
+enum mr_status engine_reload(struct mr_engine *engine, bool dry_run, struct mr_buf *out,
+                             struct mr_buf *problem)
+{
+    pthread_mutex_lock(&engine->reload_mu);
+    struct mr_config *config = NULL;
+    struct snapshot *snapshot = NULL;
+    struct snapshot *old = snapshot_get(engine);
+    struct mr_problem why = {{0}};
+    enum mr_status r = load(engine, &config, problem);
+    if (r == MR_OK) {
+        const char *fixed = startup_change(old->config, config);
+        if (fixed != NULL) {
+            r = mr_problem_set(&why, MR_E_CONFLICT, "`%s` changed: that takes a restart", fixed);
+        }
+    }
+    if (r == MR_OK) {
+        snapshot = snapshot_create(engine, config, old->generation + 1, &why);
+        r = snapshot == NULL ? MR_E_INVALID : MR_OK;
+    }
+    if (snapshot == NULL) {
+        mr_config_destroy(config);
+    }
+    r = r == MR_OK ? put_difference(engine, old->config, config, dry_run, out) : r;
+    if (r == MR_OK && !dry_run && old->config->hash != config->hash) {
+        r = apply_change(engine, snapshot, &why);
+    }
+    if (r != MR_OK && why.text[0] != '\0') {
+        say(problem, why.text);
+    }
+    snapshot_unref(snapshot);
+    snapshot_unref(old);
+    pthread_mutex_unlock(&engine->reload_mu);
+    return r;
+}

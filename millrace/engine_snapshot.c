@@ -1,0 +1,110 @@
+/* The configuration in force, with its router and the bus's ids: immutable, counted. */
+#include "core/alloc.h"
+#include "millrace/engine_internal.h"
+
+struct snapshot *snapshot_create(struct mr_engine *engine, struct mr_config *config,
+                                 uint64_t generation, struct mr_problem *problem)
+{
+    struct snapshot *snapshot = mr_calloc(1, sizeof(*snapshot));
+    if (snapshot == NULL) {
+        (void)mr_problem_set(problem, MR_E_NOMEM, "no memory for the configuration");
+        return NULL;
+    }
+    uint32_t refused = 0;
+    struct mr_problem why = {{0}};
+    enum mr_status r = mr_router_create(config, &snapshot->router, &refused, &why);
+    if (r != MR_OK) {
+        const char *name = refused < config->subscription_count
+                               ? config->subscriptions[refused].name
+                               : "?";
+        (void)mr_problem_set(problem, r, "subscription %s: %s", name, why.text);
+        mr_free(snapshot);
+        return NULL;
+    }
+    snapshot->source_ids = mr_calloc(config->source_count + 1u, sizeof(uint32_t));
+    snapshot->target_ids = mr_calloc(config->target_count + 1u, sizeof(uint32_t));
+    if (snapshot->source_ids == NULL || snapshot->target_ids == NULL) {
+        (void)mr_problem_set(problem, MR_E_NOMEM, "no memory for the configuration");
+        mr_router_destroy(snapshot->router);
+        mr_free(snapshot->source_ids);
+        mr_free(snapshot->target_ids);
+        mr_free(snapshot);
+        return NULL;
+    }
+    atomic_init(&snapshot->refs, 1);
+    snapshot->config = config;
+    snapshot->generation = generation;
+    snapshot->engine = engine;
+    pthread_mutex_lock(&engine->snapshot_mu);
+    snapshot->next = engine->snapshots;
+    engine->snapshots = snapshot;
+    pthread_mutex_unlock(&engine->snapshot_mu);
+    return snapshot;
+}
+
+void snapshot_bind(struct snapshot *snapshot, const struct mr_bus *bus)
+{
+    const struct mr_config *config = snapshot->config;
+    for (uint32_t i = 0; i < config->source_count; i++) {
+        snapshot->source_ids[i] = mr_bus_source_id(bus, config->sources[i].name);
+    }
+    for (uint32_t i = 0; i < config->target_count; i++) {
+        snapshot->target_ids[i] = mr_bus_target_id(bus, config->targets[i].name);
+    }
+    snapshot->send_id = mr_bus_source_id(bus, MR_SOURCE_SEND_NAME);
+}
+
+/* Out of the list of those in use. */
+static void forget(struct snapshot *snapshot)
+{
+    struct mr_engine *engine = snapshot->engine;
+    pthread_mutex_lock(&engine->snapshot_mu);
+    struct snapshot **at = &engine->snapshots;
+    while (*at != snapshot) {
+        at = &(*at)->next;
+    }
+    *at = snapshot->next;
+    pthread_mutex_unlock(&engine->snapshot_mu);
+}
+
+struct snapshot *snapshot_of(struct mr_engine *engine, const struct mr_config *config)
+{
+    pthread_mutex_lock(&engine->snapshot_mu);
+    struct snapshot *snapshot = engine->snapshots;
+    while (snapshot != NULL && snapshot->config != config) {
+        snapshot = snapshot->next;
+    }
+    pthread_mutex_unlock(&engine->snapshot_mu);
+    return snapshot;
+}
+
+void snapshot_unref(struct snapshot *snapshot)
+{
+    if (snapshot != NULL &&
+        atomic_fetch_sub_explicit(&snapshot->refs, 1, memory_order_acq_rel) == 1) {
+        forget(snapshot);
+        mr_router_destroy(snapshot->router);
+        mr_config_destroy(snapshot->config);
+        mr_free(snapshot->source_ids);
+        mr_free(snapshot->target_ids);
+        mr_free(snapshot);
+    }
+}
+
+struct snapshot *snapshot_get(struct mr_engine *engine)
+{
+    pthread_mutex_lock(&engine->snapshot_mu);
+    struct snapshot *snapshot = engine->snapshot;
+    atomic_fetch_add_explicit(&snapshot->refs, 1, memory_order_relaxed);
+    pthread_mutex_unlock(&engine->snapshot_mu);
+    return snapshot;
+}
+
+void snapshot_publish(struct mr_engine *engine, struct snapshot *snapshot)
+{
+    pthread_mutex_lock(&engine->snapshot_mu);
+    struct snapshot *old = engine->snapshot;
+    engine->snapshot = snapshot;
+    pthread_mutex_unlock(&engine->snapshot_mu);
+    snapshot_unref(old);
+}
