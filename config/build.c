@@ -139,11 +139,11 @@ static enum mr_status take_top(struct mr_builder *builder, const struct mr_node 
     enum mr_status r = check_log(loader, root, &config->log);
     if (r == MR_OK && top->listen != NULL) {
         struct mr_problem problem;
-        r = mr__parse_listen(top->listen, &config->listen_host, &config->listen_port,
-                             &config->listen_off, &problem);
+        const struct mr_node *node = root == NULL ? NULL : mr__node_child(root, "listen");
+        r = mr__parse_listen(top->listen, mr__shown(node, top->listen), &config->listen_host,
+                             &config->listen_port, &config->listen_off, &problem);
         if (r == MR_E_INVALID) {
-            r = mr__report(loader, root == NULL ? NULL : mr__node_child(root, "listen"), "%s",
-                           problem.text);
+            r = mr__report(loader, node, "%s", problem.text);
         }
     }
     return r;

@@ -40,9 +40,12 @@ MR_MUST_USE enum mr_status mr__build_retry(struct mr_loader *loader, const struc
                                            const struct mr_retry_options *options,
                                            struct mr_retry *ret_retry);
 
-/** Takes `listen` apart; only loopback addresses pass. @return MR_E_INVALID with the problem */
-MR_MUST_USE enum mr_status mr__parse_listen(const char *text, char **ret_host, uint16_t *ret_port,
-                                            bool *ret_off, struct mr_problem *problem);
+/** Takes `listen` apart; only loopback addresses pass.
+ * @param shown what the problem may repeat of @p text
+ * @return MR_E_INVALID with the problem, MR_E_NOMEM */
+MR_MUST_USE enum mr_status mr__parse_listen(const char *text, const char *shown, char **ret_host,
+                                            uint16_t *ret_port, bool *ret_off,
+                                            struct mr_problem *problem);
 
 /** The policy version of @p subscription. */
 MR_MUST_USE enum mr_status mr__subscription_hash(const struct mr_config *config,

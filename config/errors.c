@@ -57,6 +57,13 @@ enum mr_status mr__report(struct mr_loader *loader, const struct mr_node *node, 
     return mr__report_at(loader, loader->tree.files[node->file], node->line, node->column, text);
 }
 
+const char *mr__shown(const struct mr_node *place, const char *text)
+{
+    bool is_reference = place != NULL && place->kind == MR_NODE_SCALAR &&
+                        (place->flags & MR_NODE_REFERENCE) != 0;
+    return is_reference ? place->text : text;
+}
+
 static int compare_errors(const void *a, const void *b)
 {
     const struct mr_config_error *left = a;

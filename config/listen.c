@@ -49,8 +49,8 @@ static bool split(const char *text, char host[HOST_SIZE_MAX], uint16_t *ret_port
     return true;
 }
 
-enum mr_status mr__parse_listen(const char *text, char **ret_host, uint16_t *ret_port,
-                                bool *ret_off, struct mr_problem *problem)
+enum mr_status mr__parse_listen(const char *text, const char *shown, char **ret_host,
+                                uint16_t *ret_port, bool *ret_off, struct mr_problem *problem)
 {
     if (strcmp(text, "off") == 0) {
         *ret_off = true;
@@ -62,7 +62,7 @@ enum mr_status mr__parse_listen(const char *text, char **ret_host, uint16_t *ret
         return mr_problem_set(problem, MR_E_INVALID,
                               "listen: `%.64s` is no address: write 127.0.0.1:8080, [::1]:8080 or "
                               "off",
-                              text);
+                              shown);
     }
     if (!is_loopback(host)) {
         return mr_problem_set(problem, MR_E_INVALID,
@@ -70,7 +70,7 @@ enum mr_status mr__parse_listen(const char *text, char **ret_host, uint16_t *ret
                               "authentication, which this release does not have, anybody on the "
                               "network could send events; listen on 127.0.0.1, ::1 or localhost "
                               "and put a proxy in front",
-                              text);
+                              shown);
     }
     char *copy = mr_strdup(host);
     if (copy == NULL) {

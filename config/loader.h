@@ -29,6 +29,9 @@ MR_MUST_USE enum mr_status mr__report(struct mr_loader *loader, const struct mr_
 /** The same at a place of its own; @p file as it shall be printed. */
 MR_MUST_USE enum mr_status mr__report_at(struct mr_loader *loader, const char *file, uint32_t line,
                                          uint32_t column, const char *text);
+/** What a message may repeat of @p text, the value at @p place: the text as it was written when it
+ * holds a reference. */
+const char *mr__shown(const struct mr_node *place, const char *text);
 /** By file, line and column. */
 void mr__errors_sort(struct mr_config_errors *errors);
 

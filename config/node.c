@@ -97,6 +97,16 @@ struct mr_node *mr__node_child(const struct mr_node *mapping, const char *key)
     return NULL;
 }
 
+const struct mr_node *mr__node_item(const struct mr_node *node, uint32_t i)
+{
+    const struct mr_node *item = node->kind == MR_NODE_SEQUENCE ? node->first : NULL;
+    while (item != NULL && i > 0) {
+        item = item->next;
+        i--;
+    }
+    return item == NULL ? node : item;
+}
+
 bool mr__node_is_null(const struct mr_node *node)
 {
     return node->kind == MR_NODE_SCALAR && (node->flags & MR_NODE_PLAIN) != 0 &&

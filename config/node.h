@@ -82,6 +82,9 @@ MR_MUST_USE enum mr_status mr__tree_read(struct mr_tree *tree, uint16_t file, st
 
 /** The child under @p key that is not to be skipped, or NULL. */
 struct mr_node *mr__node_child(const struct mr_node *mapping, const char *key);
+/** Item @p i of a setting that is one value or a list: @p node itself unless it is a list that
+ * has it. Walks the list. */
+const struct mr_node *mr__node_item(const struct mr_node *node, uint32_t i);
 /** Whether nothing stands there: ``, `~` or `null` without quotes. */
 bool mr__node_is_null(const struct mr_node *node);
 

@@ -15,10 +15,11 @@ static enum mr_status build_schedule(struct mr_loader *loader, const struct mr_n
     }
     enum mr_status r = MR_OK;
     for (uint32_t i = 0; i < schedule->count && r == MR_OK; i++) {
+        const struct mr_node *item = node == NULL ? NULL : mr__node_item(node, i);
         if (!mr_parse_duration(schedule->items[i], &retry->step_ns[i])) {
-            r = mr__report(loader, node,
+            r = mr__report(loader, item,
                            "schedule: `%.64s` is no duration: write waits as 1s, 30s, 5m",
-                           schedule->items[i]);
+                           mr__shown(item, schedule->items[i]));
         }
     }
     retry->step_count = schedule->count;
@@ -113,9 +114,10 @@ enum mr_status mr__build_retry(struct mr_loader *loader, const struct mr_node *n
         build_steps(options, &retry);
     }
     if (r == MR_OK && options->jitter != NULL && !parse_jitter(options->jitter, &retry)) {
-        r = mr__report(loader, given(node, "jitter"),
+        const struct mr_node *place = given(node, "jitter");
+        r = mr__report(loader, place,
                        "jitter: `%.64s` is neither none, full nor a percentage from 0%% to 100%%",
-                       options->jitter);
+                       mr__shown(place, options->jitter));
     }
     if (r == MR_OK) {
         *ret_retry = retry;

@@ -8,6 +8,7 @@
 #include "core/assert.h"
 #include "core/hash.h"
 
+#define DESTINATIONS_MAX 64u /* each is a delivery for every outcome */
 #define HASH_TEXT_MAX (4u * MR_CONFIG_SIZE_MAX)
 
 void mr__subscription_release(struct mr_subscription_config *subscription)
@@ -27,15 +28,7 @@ void mr__subscription_release(struct mr_subscription_config *subscription)
 static const struct mr_node *item_place(const struct mr_node *entry, const char *key, uint32_t i)
 {
     const struct mr_node *node = mr__node_child(entry, key);
-    if (node == NULL || node->kind != MR_NODE_SEQUENCE) {
-        return node == NULL ? entry : node;
-    }
-    const struct mr_node *item = node->first;
-    while (item != NULL && i > 0) {
-        item = item->next;
-        i--;
-    }
-    return item == NULL ? node : item;
+    return node == NULL ? entry : mr__node_item(node, i);
 }
 
 static enum mr_status report_no_such(struct mr_loader *loader, const struct mr_node *place,
@@ -48,13 +41,13 @@ static enum mr_status report_no_such(struct mr_loader *loader, const struct mr_n
     }
     const char *nearest = mr_nearest_word(name, names->words, names->count);
     if (nearest != NULL) {
-        return mr__report(loader, place, "there is no %s `%.64s`, did you mean `%s`?", what, name,
-                          nearest);
+        return mr__report(loader, place, "there is no %s `%.64s`, did you mean `%s`?", what,
+                          mr__shown(place, name), nearest);
     }
     char list[256];
     mr__words_join(names->words, names->count, list, sizeof(list));
-    return mr__report(loader, place, "there is no %s `%.64s`; there %s%s", what, name,
-                      names->count == 0 ? "is none at all" : "is: ", list);
+    return mr__report(loader, place, "there is no %s `%.64s`; there %s%s", what,
+                      mr__shown(place, name), names->count == 0 ? "is none at all" : "is: ", list);
 }
 
 static enum mr_status take_sources(struct mr_builder *builder, const struct mr_node *entry,
@@ -67,6 +60,11 @@ static enum mr_status take_sources(struct mr_builder *builder, const struct mr_n
         return is_empty ? mr__report(builder->loader, node,
                                      "source: the list is empty; leave it out for every source")
                         : MR_OK;
+    }
+    if (names->count > MR_SOURCES_MAX) {
+        return mr__report(builder->loader, mr__node_child(entry, "source"),
+                          "source: %u names are too many: at most %u", names->count,
+                          MR_SOURCES_MAX);
     }
     subscription->sources = mr_calloc(names->count, sizeof(*subscription->sources));
     if (subscription->sources == NULL) {
@@ -150,10 +148,11 @@ static enum mr_status take_order(struct mr_loader *loader, const struct mr_node 
                strcmp(order_by, "data") != 0) {
         subscription->order = MR_ORDER_ATTRIBUTE;
     } else {
-        return mr__report(loader, mr__node_child(entry, "order_by"),
+        const struct mr_node *place = mr__node_child(entry, "order_by");
+        return mr__report(loader, place,
                           "order_by: `%.64s` is neither none, nor an attribute (lower case letters "
                           "and digits), nor data.PATH",
-                          order_by);
+                          mr__shown(place, order_by));
     }
     subscription->order_key = mr_strdup(key);
     return subscription->order_key == NULL ? MR_E_NOMEM : MR_OK;
@@ -184,6 +183,11 @@ static enum mr_status take_destinations(struct mr_builder *builder, const struct
 {
     if (names->count == 0) {
         return MR_OK;
+    }
+    if (names->count > DESTINATIONS_MAX) {
+        return mr__report(builder->loader, mr__node_child(entry, key),
+                          "%s: %u destinations are too many: at most %u", key, names->count,
+                          DESTINATIONS_MAX);
     }
     *to = mr_calloc(names->count, sizeof(**to));
     if (*to == NULL) {

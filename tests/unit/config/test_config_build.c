@@ -89,11 +89,626 @@ static void test_load_complete_makes_hidden_subscriptions(void **state)
     mr_config_destroy(config);
 }
 
+/* --- the top level ---------------------------------------------------------------------------- */
+
+static void test_load_defaults_are_those_of_the_header(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_right("");
+    assert_string_equal(config->listen_host, "127.0.0.1");
+    assert_int_equal(config->listen_port, 8080);
+    assert_false(config->listen_off);
+    assert_int_equal(config->log.sync, MR_SYNC_ALWAYS);
+    assert_int_equal(config->log.sync_interval_ns, S / 10);
+    assert_int_equal(config->log.segment_size, 64 * MIB);
+    assert_int_equal(config->log.max_size, 65536 * MIB);
+    assert_int_equal(config->log.retain_size, 1024 * MIB);
+    assert_int_equal(config->log.retain_age_ns, 86400 * S);
+    assert_int_equal(config->log.disk_low, 512 * MIB);
+    assert_int_equal(config->log.cache_size, 64 * MIB);
+    assert_int_equal(config->log.checkpoint_size, 64 * MIB);
+    assert_int_equal(config->memory_state, 256 * MIB);
+    assert_int_equal(config->event_size_max, MIB);
+    assert_int_equal(config->hops_max, 16);
+    assert_int_equal(config->drain_ns, 10 * S);
+    mr_config_destroy(config);
+}
+
+static void test_load_top_level_values_are_taken(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_right(
+        "data_dir: /var/lib/mr\nlisten: '[::1]:0'\nevent_size_max: 2MiB\nhops_max: 3\ndrain: 0\n"
+        "memory: {state: 1GiB}\n"
+        "log: {sync: interval, sync_interval: 5ms, segment_size: 8MiB, max_size: 1GiB, "
+        "retain_size: 0, retain_age: 0, disk_low: 1kB, cache_size: 2MiB, checkpoint_size: 4MiB}\n");
+    assert_string_equal(config->data_dir, "/var/lib/mr");
+    assert_string_equal(config->listen_host, "::1");
+    assert_int_equal(config->listen_port, 0);
+    assert_int_equal(config->event_size_max, 2 * MIB);
+    assert_int_equal(config->hops_max, 3);
+    assert_int_equal(config->drain_ns, 0);
+    assert_int_equal(config->memory_state, 1024 * MIB);
+    assert_int_equal(config->log.sync, MR_SYNC_INTERVAL);
+    assert_int_equal(config->log.sync_interval_ns, S / 200);
+    assert_int_equal(config->log.segment_size, 8 * MIB);
+    assert_int_equal(config->log.retain_size, 0);
+    assert_int_equal(config->log.disk_low, 1000);
+    mr_config_destroy(config);
+}
+
+static void test_load_empty_blocks_are_defaults(void **state)
+{
+    (void)state;
+    struct mr_config *config =
+        load_right("log:\nmemory: ~\nsources:\nworkers: {}\nsinks: null\nsubscriptions:\n");
+    assert_int_equal(config->log.segment_size, 64 * MIB);
+    assert_string_equal(config->canonical_json,
+                        "{\"log\":{},\"memory\":{},\"sources\":{},\"workers\":{},\"sinks\":{},"
+                        "\"subscriptions\":{}}");
+    mr_config_destroy(config);
+}
+
+/* --- sources ---------------------------------------------------------------------------------- */
+
+static void test_load_source_takes_limits_of_the_file(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_right(
+        "event_size_max: 64KiB\nhops_max: 4\n"
+        "sources:\n  a: {http: {}}\n  b: {http: {}, event_size_max: 2kB, hops_max: 9, paused: true}\n");
+    assert_int_equal(config->sources[0].event_size_max, 65536);
+    assert_int_equal(config->sources[0].hops_max, 4);
+    assert_false(config->sources[0].paused);
+    assert_int_equal(config->sources[1].event_size_max, 2000);
+    assert_int_equal(config->sources[1].hops_max, 9);
+    assert_true(config->sources[1].paused);
+    assert_int_equal(mr_config_find_source(config, "b"), 1);
+    assert_int_equal(mr_config_find_source(config, "c"), -1);
+    mr_config_destroy(config);
+}
+
+static void test_load_source_options_have_defaults(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_right(
+        "sources: {a: {http: {}}, b: {mqtt: {url: 'mqtt://h'}}, c: {bare: }, d: {http: }}\n");
+    const struct fake_http_source *http = config->sources[0].options;
+    assert_string_equal(http->path, "/events");
+    assert_null(http->type);
+    assert_null(http->verify.secret);
+    const struct fake_mqtt_source *mqtt = config->sources[1].options;
+    assert_int_equal(mqtt->topics.count, 1);
+    assert_string_equal(mqtt->topics.items[0], "#");
+    assert_int_equal(mqtt->qos, 1);
+    assert_string_equal(config->sources[2].kind->name, "bare");
+    assert_string_equal(config->sources[3].kind->name, "http");
+    mr_config_destroy(config);
+}
+
+static void test_load_source_without_kind_names_the_kinds(void **state)
+{
+    (void)state;
+    check_one_error("sources: {a: {paused: true}}\n",
+                    "test.yaml:1:11: the source `a` does not say of what kind it is: one of http, "
+                    "mqtt, file, bare");
+    check_one_error("sources: {a: {}}\n", "does not say of what kind it is");
+    check_one_error("sources: {a: http}\n", "the source `a` wants a mapping: {KIND: {…}}");
+    check_one_error("sources: {a: }\n", "the source `a` wants a mapping");
+}
+
+static void test_load_source_of_two_kinds_is_refused(void **state)
+{
+    (void)state;
+    check_one_error("sources: {a: {http: {}, bare: {}}}\n",
+                    "test.yaml:1:25: the source `a` is of two kinds, http and bare");
+}
+
+static void test_load_source_of_unknown_kind_is_refused(void **state)
+{
+    (void)state;
+    check_one_error("sources: {a: {htp: {}}}\n", "unknown key `htp`, did you mean `http`?");
+    check_one_error("sources: {a: {carrier_pigeon: {}}}\n",
+                    "unknown key `carrier_pigeon`; here can stand: http, mqtt, file, bare, "
+                    "event_size_max");
+}
+
+static void test_load_kind_check_is_reported_at_the_kind(void **state)
+{
+    (void)state;
+    check_one_error("sources: {a: {mqtt: {url: 'http://h'}}}\n",
+                    "test.yaml:1:15: mqtt: url: the scheme must be mqtt");
+}
+
+static void test_load_kind_check_is_left_out_after_an_error(void **state)
+{
+    (void)state;
+    check_one_error("sources: {a: {mqtt: {url: nonsense}}}\n", "test.yaml:1:22: url: is no URL");
+    check_one_error("sources: {a: {mqtt: {}}}\n", "test.yaml:1:15: `url` is missing: The broker.");
+}
+
+static void test_load_required_setting_of_a_given_block_is_asked_for(void **state)
+{
+    (void)state;
+    check_one_error("sources: {a: {http: {verify: {scheme: hmac}}}}\n", "`secret` is missing");
+}
+
+static void test_load_sections_of_wrong_shape_are_refused(void **state)
+{
+    (void)state;
+    check_one_error("sources: [a]\n", "`sources` wants a mapping of names");
+    check_one_error("subscriptions: x\n", "`subscriptions` wants a mapping of names");
+    check_one_error("log: 5\n", "`log` wants a mapping, not a single value");
+    check_one_error("log: [a]\n", "`log` wants a mapping, not a list");
+    check_one_error("sources: {a: {http: [x]}}\n", "`http` wants a mapping, not a list");
+}
+
+/* --- names ------------------------------------------------------------------------------------ */
+
+static void test_load_bad_names_are_refused(void **state)
+{
+    (void)state;
+    check_one_error("sources: {a/b: {http: {}}}\n", "`a/b` is no name");
+    check_one_error("sources: {'a b': {http: {}}}\n", "is no name");
+    check_one_error("sources: {é: {http: {}}}\n", "is no name");
+    check_one_error("sources: {aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa: "
+                    "{http: {}}}\n",
+                    "is no name: 1 to 64");
+    check_one_error("sinks: {bus: {file: {path: x}}}\n", "`bus` is a name Millrace keeps");
+    check_one_error("subscriptions: {ingest: {to: x}}\n", "`ingest` is a name Millrace keeps");
+}
+
+static void test_load_name_of_64_bytes_is_taken(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_right(
+        "sources: {aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.-: {http: {}}, "
+        "A_1: {http: {}}}\n");
+    assert_int_equal(strlen(config->sources[0].name), 64);
+    mr_config_destroy(config);
+}
+
+static void test_load_worker_and_sink_of_one_name_show_both_places(void **state)
+{
+    (void)state;
+    check_one_error("sinks:\n  x: {file: {path: y}}\nworkers:\n  x: {exec: {command: z}}\n",
+                    "test.yaml:2:3: `x` is a worker's name already (test.yaml:4:3)");
+}
+
+/* --- targets ---------------------------------------------------------------------------------- */
+
+static void test_load_target_defaults_follow_the_kind(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_right(
+        "workers: {p: {process: {command: x}}, e: {exec: {command: x}}, h: {http: {url: 'http://h'}}}\n"
+        "sinks: {s: {http: {url: 'http://h'}}}\n");
+    static const struct {
+        uint32_t concurrency, min, max, target;
+    } wanted[] = {{1, 1, 1, 1}, {1, 0, 4, 1}, {32, 0, 0, 0}, {64, 0, 0, 0}};
+    for (uint32_t i = 0; i < 4; i++) {
+        const struct mr_target_config *target = &config->targets[i];
+        assert_int_equal(target->concurrency, wanted[i].concurrency);
+        assert_int_equal(target->scale_min, wanted[i].min);
+        assert_int_equal(target->scale_max, wanted[i].max);
+        assert_int_equal(target->scale_target, wanted[i].target);
+        assert_int_equal(target->timeout_ns, 30 * S);
+        assert_int_equal(target->max_run_ns, 3600 * S);
+        assert_int_equal(target->grace_ns, 5 * S);
+        assert_int_equal(target->breaker_percent, 70);
+        assert_int_equal(target->breaker_calls, 10);
+        assert_int_equal(target->breaker_window_ns, 300 * S);
+        assert_int_equal(target->breaker_open_ns, 30 * S);
+    }
+    assert_int_equal(config->targets[0].scale_idle_ns, 60 * S);
+    mr_config_destroy(config);
+}
+
+static void test_load_target_values_are_taken(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_right(
+        "workers: {p: {process: {command: [a, b]}, concurrency: 7, timeout: 2m, max_run: 2h, "
+        "grace: 0, scale: {min: 2, max: 5, target: 3, idle: 10s}, "
+        "breaker: {percent: 0, calls: 3, window: 1m, open: 1s}}}\n");
+    const struct mr_target_config *target = &config->targets[0];
+    assert_true(target->is_worker);
+    assert_int_equal(target->concurrency, 7);
+    assert_int_equal(target->timeout_ns, 120 * S);
+    assert_int_equal(target->max_run_ns, 7200 * S);
+    assert_int_equal(target->grace_ns, 0);
+    assert_int_equal(target->scale_min, 2);
+    assert_int_equal(target->scale_max, 5);
+    assert_int_equal(target->scale_target, 3);
+    assert_int_equal(target->scale_idle_ns, 10 * S);
+    assert_int_equal(target->breaker_percent, 0);
+    assert_int_equal(target->breaker_calls, 3);
+    const struct fake_process *options = target->options;
+    assert_int_equal(options->command.count, 2);
+    assert_string_equal(options->command.items[1], "b");
+    mr_config_destroy(config);
+}
+
+static void test_load_scale_max_defaults_to_a_larger_min(void **state)
+{
+    (void)state;
+    struct mr_config *config =
+        load_right("workers: {p: {process: {command: x}, concurrency: 4, scale: {min: 3}}, "
+                   "e: {exec: {command: x}, scale: {max: 9}}}\n");
+    assert_int_equal(config->targets[0].scale_max, 3);
+    assert_int_equal(config->targets[0].scale_target, 4);
+    assert_int_equal(config->targets[1].scale_min, 0);
+    assert_int_equal(config->targets[1].scale_max, 9);
+    mr_config_destroy(config);
+}
+
+static void test_load_scale_min_above_max_is_refused(void **state)
+{
+    (void)state;
+    check_one_error("workers: {p: {process: {command: x}, scale: {min: 3, max: 2}}}\n",
+                    "scale: max 2 is less than min 3");
+    check_one_error("workers: {p: {process: {command: x}, scale: {max: 0}}}\n",
+                    "max: `0` is out of range: from 1 to 1024");
+}
+
+static void test_load_scale_of_http_worker_is_refused(void **state)
+{
+    (void)state;
+    check_one_error("workers: {h: {http: {url: 'http://h'}, scale: {max: 2}}}\n",
+                    "`scale` is for process and exec workers");
+    check_one_error("sinks: {h: {http: {url: 'http://h'}, scale: {max: 2}}}\n",
+                    "unknown key `scale`");
+}
+
+static void test_load_timeout_beyond_max_run_is_refused(void **state)
+{
+    (void)state;
+    check_one_error("workers: {h: {http: {url: 'http://h'}, timeout: 2h}}\n",
+                    "timeout is longer than max_run, the end of every attempt (1h");
+    check_one_error("workers: {h: {http: {url: 'http://h'}, max_run: 10s}}\n",
+                    "test.yaml:1:40: timeout is longer than max_run");
+}
+
+/* --- subscriptions ---------------------------------------------------------------------------- */
+
+static void test_load_subscription_defaults(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_right(FAKE_BASE "subscriptions: {one: {to: mail}}\n");
+    const struct mr_subscription_config *one = &config->subscriptions[0];
+    assert_false(one->hidden);
+    assert_string_equal(one->filter_json, "[]");
+    assert_null(one->sources);
+    assert_int_equal(one->target, 3);
+    assert_int_equal(one->order, MR_ORDER_NONE);
+    assert_null(one->order_key);
+    assert_int_equal(one->on_exhausted, MR_EXHAUSTED_DEAD);
+    assert_int_equal(one->retry_after_max_ns, 3600 * S);
+    assert_int_equal(one->timeout_ns, 0);
+    assert_int_equal(one->max_age_ns, 0);
+    assert_false(one->max_age_from_time);
+    assert_int_equal(one->concurrency, 0);
+    assert_int_equal(one->window_size, 16 * MIB);
+    assert_int_equal(one->start, MR_START_NOW);
+    assert_null(one->on_success);
+    assert_null(one->on_failure_hidden);
+    mr_config_destroy(config);
+}
+
+static void test_load_subscription_values_are_taken(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_subscription(
+        "source: shop, on_exhausted: hold, retry_after_max: 5m, timeout: 10s, max_age: 1d, "
+        "max_age_from: time, concurrency: 8, window: 1MiB, start: earliest, "
+        "order_by: data.order.id, filter: [{exact: {type: a}}, {prefix: {subject: b}}]");
+    const struct mr_subscription_config *one = &config->subscriptions[0];
+    assert_int_equal(one->source_count, 1);
+    assert_int_equal(one->sources[0], 0);
+    assert_int_equal(one->on_exhausted, MR_EXHAUSTED_HOLD);
+    assert_int_equal(one->retry_after_max_ns, 300 * S);
+    assert_int_equal(one->timeout_ns, 10 * S);
+    assert_int_equal(one->max_age_ns, 86400 * S);
+    assert_true(one->max_age_from_time);
+    assert_int_equal(one->concurrency, 8);
+    assert_int_equal(one->window_size, MIB);
+    assert_int_equal(one->start, MR_START_EARLIEST);
+    assert_int_equal(one->order, MR_ORDER_DATA);
+    assert_string_equal(one->order_key, "order.id");
+    assert_string_equal(one->filter_json,
+                        "[{\"exact\":{\"type\":\"a\"}},{\"prefix\":{\"subject\":\"b\"}}]");
+    mr_config_destroy(config);
+}
+
+static void test_load_subscription_without_target_is_refused(void **state)
+{
+    (void)state;
+    check_one_error(FAKE_BASE "subscriptions: {one: {}}\n", "`to` is missing");
+    check_one_error(FAKE_BASE "subscriptions: {one: }\n", "wants a mapping");
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: }}\n", "`to` has no value");
+}
+
+static void test_load_unknown_target_names_the_nearest(void **state)
+{
+    (void)state;
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: thumb}}\n",
+                    "test.yaml:4:23: there is no worker or sink `thumb`, did you mean `thumbs`?");
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: elsewhere}}\n",
+                    "there is no worker or sink `elsewhere`; there is: mail, pager, results, thumbs");
+    check_one_error("subscriptions: {one: {to: x}}\n", "there is none at all");
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: bus}}\n", "would send every event round");
+}
+
+static void test_load_weighted_targets_are_later(void **state)
+{
+    (void)state;
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: [thumbs, pager]}}\n",
+                    "`to` with several or weighted targets is not available in this release");
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: [{worker: thumbs, weight: 90}]}}\n",
+                    "not available in this release");
+}
+
+static void test_load_unknown_source_names_the_nearest(void **state)
+{
+    (void)state;
+    check_subscription_error("source: shp", "there is no source `shp`, did you mean `shop`?");
+    check_subscription_error("source: [shop, plants]", "did you mean `plant`?");
+    check_subscription_error("source: [shop, shop]", "`shop` is named twice");
+    check_subscription_error("source: []", "the list is empty");
+}
+
+static void test_load_filter_of_wrong_shape_is_refused(void **state)
+{
+    (void)state;
+    check_subscription_error("filter: 'type = x'", "filter wants a mapping");
+    check_subscription_error("filter: ", "filter wants a mapping");
+    check_subscription_error("filter: [x]", "an item of the list is no mapping");
+}
+
+static void test_load_order_by_wrong_key_is_refused(void **state)
+{
+    (void)state;
+    check_subscription_error("order_by: Subject", "`Subject` is neither none, nor an attribute");
+    check_subscription_error("order_by: data", "neither none");
+    check_subscription_error("order_by: data.", "neither none");
+    check_subscription_error("order_by: data..a", "neither none");
+    check_subscription_error("order_by: data.a.", "neither none");
+    check_subscription_error("order_by: ''", "neither none");
+}
+
+static void test_load_order_by_attribute_is_taken(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_subscription("order_by: partitionkey");
+    assert_int_equal(config->subscriptions[0].order, MR_ORDER_ATTRIBUTE);
+    assert_string_equal(config->subscriptions[0].order_key, "partitionkey");
+    mr_config_destroy(config);
+    config = load_subscription("order_by: none");
+    assert_int_equal(config->subscriptions[0].order, MR_ORDER_NONE);
+    mr_config_destroy(config);
+}
+
+static void test_load_max_age_below_timeout_is_refused(void **state)
+{
+    (void)state;
+    check_subscription_error("max_age: 10s", "max_age is shorter than the timeout of one attempt "
+                                             "(the target's)");
+    check_subscription_error("max_age: 10s, timeout: 11s", "max_age is shorter than the timeout");
+    struct mr_config *config = load_subscription("max_age: 10s, timeout: 10s");
+    mr_config_destroy(config);
+}
+
+static void test_load_timeout_beyond_the_workers_max_run_is_refused(void **state)
+{
+    (void)state;
+    check_subscription_error("timeout: 2h", "timeout is longer than the max_run of `thumbs`");
+}
+
+static void test_load_max_age_from_without_max_age_is_refused(void **state)
+{
+    (void)state;
+    check_subscription_error("max_age_from: time", "only with max_age");
+}
+
+static void test_load_destination_that_is_a_worker_is_refused(void **state)
+{
+    (void)state;
+    check_subscription_error("on_success: pager", "on_success: `pager` is a worker");
+    check_subscription_error("on_failure: [mail, thumbs]", "on_failure: `thumbs` is a worker");
+}
+
+static void test_load_destination_unknown_or_twice_is_refused(void **state)
+{
+    (void)state;
+    check_subscription_error("on_success: result", "there is no sink `result`, did you mean "
+                                                   "`results`?");
+    check_subscription_error("on_failure: [bus, mail, bus]", "on_failure: `bus` is named twice");
+    check_subscription_error("on_failure: [mail, mail]", "on_failure: `mail` is named twice");
+}
+
+static void test_load_same_sink_for_both_outcomes_makes_two(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_subscription("on_success: [bus, mail], on_failure: mail");
+    assert_int_equal(config->subscription_count, 3);
+    assert_string_equal(config->subscriptions[1].name, "one/on_success/mail");
+    assert_string_equal(config->subscriptions[2].name, "one/on_failure/mail");
+    assert_int_equal(config->subscriptions[0].on_success_hidden[0], UINT32_MAX);
+    assert_int_equal(config->subscriptions[0].on_success_hidden[1], 1);
+    mr_config_destroy(config);
+}
+
+static void test_load_hidden_subscriptions_come_after_all_visible(void **state)
+{
+    (void)state;
+    struct mr_config *config =
+        load_right(FAKE_BASE "subscriptions: {a: {to: thumbs, on_success: mail}, b: {to: pager, "
+                             "on_failure: [results, mail]}, c: {to: mail}}\n");
+    assert_int_equal(config->subscription_count, 6);
+    for (uint32_t i = 0; i < 6; i++) {
+        assert_int_equal(config->subscriptions[i].hidden, i >= 3);
+    }
+    assert_int_equal(config->subscriptions[1].on_failure_hidden[1], 5);
+    assert_string_equal(config->subscriptions[5].name, "b/on_failure/mail");
+    mr_config_destroy(config);
+}
+
+/* --- settings of later releases --------------------------------------------------------------- */
+
+static void test_load_later_settings_are_refused_by_name(void **state)
+{
+    (void)state;
+    static const char *const top[] = {"limits", "admin", "redact", "tenants"};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(top); i++) {
+        char text[64];
+        char part[96];
+        (void)snprintf(text, sizeof(text), "%s: {}\n", top[i]);
+        (void)snprintf(part, sizeof(part), "test.yaml:1:1: `%s` is not available in this release",
+                       top[i]);
+        check_one_error(text, part);
+    }
+    check_one_error("log: {mirror: /x}\n", "`mirror` is not available in this release");
+    check_one_error("sources: {a: {kafka: {}}}\n", "`kafka` is not available in this release");
+    check_one_error("sources: {a: {http: {}, dedupe: {window: 10m}}}\n",
+                    "`dedupe` is not available in this release");
+    check_one_error("workers: {a: {native: {}}}\n", "`native` is not available in this release");
+    check_one_error("workers: {a: {exec: {command: x}, sandbox: strict}}\n",
+                    "`sandbox` is not available in this release");
+    check_one_error("sinks: {a: {smtp: {}}}\n", "`smtp` is not available in this release");
+}
+
+static void test_load_later_subscription_settings_are_refused_by_name(void **state)
+{
+    (void)state;
+    static const char *const names[] = {"batch",     "rate",     "lane_concurrency", "transform",
+                                        "validate",  "shadow",   "limits",           "dedupe",
+                                        "retry_on",  "dead_on",  "tenant",           "default",
+                                        "rename"};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
+        char text[64];
+        char part[96];
+        (void)snprintf(text, sizeof(text), "%s: {}", names[i]);
+        (void)snprintf(part, sizeof(part), ": `%s` is not available in this release", names[i]);
+        check_subscription_error(text, part);
+    }
+}
+
+/* --- wrong values ----------------------------------------------------------------------------- */
+
+static void test_load_wrong_values_say_what_is_right(void **state)
+{
+    (void)state;
+    check_one_error("drain: 5\n", "drain: `5` has no unit; write 5s");
+    check_one_error("drain: soon\n", "drain: `soon` is no duration: write 200ms, 30s");
+    check_one_error("drain: 2h\n", "drain: `2h` is out of range: from 0 to 1h");
+    check_one_error("event_size_max: 1M\n", "event_size_max: `1M` is no size: write 512, 64KiB");
+    check_one_error("event_size_max: 1GiB\n", "`1GiB` is out of range: from 1KiB to 3MiB");
+    check_one_error("memory: {state: 5}\n", "state: `5` is too small: at least 1MiB");
+    check_one_error("hops_max: many\n", "hops_max: `many` is no whole number");
+    check_one_error("hops_max: 010\n", "hops_max: `010` is no whole number");
+    check_one_error("hops_max: 1.5\n", "no whole number");
+    check_one_error("hops_max: 0\n", "hops_max: `0` is out of range: from 1 to 255");
+    check_one_error("hops_max: -1\n", "out of range");
+    check_one_error("hops_max: 18446744073709551615\n", "out of range");
+    check_one_error("log: {sync: sometimes}\n",
+                    "sync: `sometimes` is not one of always, interval, never");
+    check_one_error("sources: {a: {http: {}, paused: yes}}\n",
+                    "paused: `yes` is neither true nor false");
+    check_one_error("data_dir: [a]\n", "`data_dir` wants a single value, not a list");
+    check_one_error("data_dir: {a: b}\n", "`data_dir` wants a single value, not a mapping");
+    check_one_error("data_dir: \n", "`data_dir` has no value");
+    check_one_error("data_dir: ''\n", "a path is empty");
+}
+
+static void test_load_wrong_lists_and_pairs_are_refused(void **state)
+{
+    (void)state;
+    check_one_error("workers: {a: {exec: {command: {x: y}}}}\n",
+                    "`command` wants text or a list of texts, not a mapping");
+    check_one_error("workers: {a: {exec: {command: [[x]]}}}\n", "wants text here, not a list");
+    check_one_error("workers: {a: {exec: {command: [x, ]}}}\n"
+                    "sinks: {b: {http: {url: 'http://h', headers: [x]}}}\n",
+                    "`headers` wants a mapping of names to texts, not a list");
+    check_one_error("sinks: {b: {http: {url: 'http://h', headers: {x: [y]}}}}\n",
+                    "wants text here, not a list");
+    check_one_error("sinks: {b: {http: {url: 'http://h', headers: {x: }}}}\n",
+                    "wants text here, not nothing");
+    check_one_error("sinks: {b: {http: {url: 'http://h', pace: 5}}}\n",
+                    "pace: `5` is no rate: write 100/s");
+}
+
+static void test_load_pairs_keep_keys_beside_values(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_right(
+        "sinks: {b: {http: {url: 'http://h', headers: {A: one, B: 2}, pace: 10/m}}}\n");
+    const struct fake_http *options = config->targets[0].options;
+    assert_int_equal(options->headers.keys.count, 2);
+    assert_int_equal(options->headers.values.count, 2);
+    assert_string_equal(options->headers.keys.items[1], "B");
+    assert_string_equal(options->headers.values.items[1], "2");
+    assert_int_equal(options->rate.count, 10);
+    mr_config_destroy(config);
+}
+
+static void test_load_log_contradictions_are_refused(void **state)
+{
+    (void)state;
+    check_one_error("log: {sync_interval: 5ms}\n", "only with `sync: interval`");
+    check_one_error("log: {segment_size: 1500kB}\n", "segment_size is no multiple of 1MiB");
+    check_one_error("log: {max_size: 65MiB}\n", "max_size holds less than two segments");
+    check_one_error("log: {max_size: 1GiB, retain_size: 2GiB}\n",
+                    "retain_size is larger than max_size");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_load_complete_fills_everything),
         cmocka_unit_test(test_load_complete_makes_hidden_subscriptions),
+        cmocka_unit_test(test_load_defaults_are_those_of_the_header),
+        cmocka_unit_test(test_load_top_level_values_are_taken),
+        cmocka_unit_test(test_load_empty_blocks_are_defaults),
+        cmocka_unit_test(test_load_source_takes_limits_of_the_file),
+        cmocka_unit_test(test_load_source_options_have_defaults),
+        cmocka_unit_test(test_load_source_without_kind_names_the_kinds),
+        cmocka_unit_test(test_load_source_of_two_kinds_is_refused),
+        cmocka_unit_test(test_load_source_of_unknown_kind_is_refused),
+        cmocka_unit_test(test_load_kind_check_is_reported_at_the_kind),
+        cmocka_unit_test(test_load_kind_check_is_left_out_after_an_error),
+        cmocka_unit_test(test_load_required_setting_of_a_given_block_is_asked_for),
+        cmocka_unit_test(test_load_sections_of_wrong_shape_are_refused),
+        cmocka_unit_test(test_load_bad_names_are_refused),
+        cmocka_unit_test(test_load_name_of_64_bytes_is_taken),
+        cmocka_unit_test(test_load_worker_and_sink_of_one_name_show_both_places),
+        cmocka_unit_test(test_load_target_defaults_follow_the_kind),
+        cmocka_unit_test(test_load_target_values_are_taken),
+        cmocka_unit_test(test_load_scale_max_defaults_to_a_larger_min),
+        cmocka_unit_test(test_load_scale_min_above_max_is_refused),
+        cmocka_unit_test(test_load_scale_of_http_worker_is_refused),
+        cmocka_unit_test(test_load_timeout_beyond_max_run_is_refused),
+        cmocka_unit_test(test_load_subscription_defaults),
+        cmocka_unit_test(test_load_subscription_values_are_taken),
+        cmocka_unit_test(test_load_subscription_without_target_is_refused),
+        cmocka_unit_test(test_load_unknown_target_names_the_nearest),
+        cmocka_unit_test(test_load_weighted_targets_are_later),
+        cmocka_unit_test(test_load_unknown_source_names_the_nearest),
+        cmocka_unit_test(test_load_filter_of_wrong_shape_is_refused),
+        cmocka_unit_test(test_load_order_by_wrong_key_is_refused),
+        cmocka_unit_test(test_load_order_by_attribute_is_taken),
+        cmocka_unit_test(test_load_max_age_below_timeout_is_refused),
+        cmocka_unit_test(test_load_timeout_beyond_the_workers_max_run_is_refused),
+        cmocka_unit_test(test_load_max_age_from_without_max_age_is_refused),
+        cmocka_unit_test(test_load_destination_that_is_a_worker_is_refused),
+        cmocka_unit_test(test_load_destination_unknown_or_twice_is_refused),
+        cmocka_unit_test(test_load_same_sink_for_both_outcomes_makes_two),
+        cmocka_unit_test(test_load_hidden_subscriptions_come_after_all_visible),
+        cmocka_unit_test(test_load_later_settings_are_refused_by_name),
+        cmocka_unit_test(test_load_later_subscription_settings_are_refused_by_name),
+        cmocka_unit_test(test_load_wrong_values_say_what_is_right),
+        cmocka_unit_test(test_load_wrong_lists_and_pairs_are_refused),
+        cmocka_unit_test(test_load_pairs_keep_keys_beside_values),
+        cmocka_unit_test(test_load_log_contradictions_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
