@@ -92,8 +92,19 @@ static enum mr_status append_member(struct mr_buf *out, const struct mr_attr *at
     return append_value(out, attr);
 }
 
+/* Blanks in the place of every @p c from @p at on: inside the strings of JSON there are none. */
+static void blank_all(struct mr_buf *out, size_t at, char c)
+{
+    uint8_t *next = memchr(out->data + at, c, out->size - at);
+    while (next != NULL) {
+        *next = ' ';
+        at = (size_t)(next - out->data);
+        next = memchr(next, c, out->size - at);
+    }
+}
+
 /* The builder has settled how the data can go out; see settle_flags() there. */
-static enum mr_status append_data(struct mr_buf *out, struct mr_bytes record)
+static enum mr_status append_data(struct mr_buf *out, struct mr_bytes record, bool one_line)
 {
     struct mr_bytes data = mr_event_data(record);
     unsigned flags = mr_get_u16(record.data + 6);
@@ -108,11 +119,19 @@ static enum mr_status append_data(struct mr_buf *out, struct mr_bytes record)
     if (r != MR_OK) {
         return r;
     }
-    return (flags & MR_EVENT_DATA_JSON) != 0 ? mr_buf_append_bytes(out, data)
-                                             : append_string(out, data);
+    if ((flags & MR_EVENT_DATA_JSON) == 0) {
+        return append_string(out, data);
+    }
+    size_t at = out->size;
+    r = mr_buf_append_bytes(out, data);
+    if (r == MR_OK && one_line) {
+        blank_all(out, at, '\n');
+        blank_all(out, at, '\r');
+    }
+    return r;
 }
 
-enum mr_status mr_json_encode_event(struct mr_bytes record, struct mr_buf *out)
+static enum mr_status encode_event(struct mr_bytes record, bool one_line, struct mr_buf *out)
 {
     static const char head[] = "{\"specversion\":\"1.0\"";
     MR_ASSERT(record.size >= MR_EVENT_HEADER_SIZE);
@@ -131,7 +150,7 @@ enum mr_status mr_json_encode_event(struct mr_bytes record, struct mr_buf *out)
         r = append_member(out, &attr);
     }
     if (r == MR_OK && mr_event_has_data(record)) {
-        r = append_data(out, record);
+        r = append_data(out, record, one_line);
     }
     if (r == MR_OK) {
         r = mr_buf_append_byte(out, '}');
@@ -140,4 +159,14 @@ enum mr_status mr_json_encode_event(struct mr_bytes record, struct mr_buf *out)
         out->size = before;
     }
     return r;
+}
+
+enum mr_status mr_json_encode_event(struct mr_bytes record, struct mr_buf *out)
+{
+    return encode_event(record, true, out);
+}
+
+enum mr_status mr_json_encode_exact(struct mr_bytes record, struct mr_buf *out)
+{
+    return encode_event(record, false, out);
 }

@@ -21,11 +21,15 @@ MR_MUST_USE enum mr_status mr_json_decode_batch(struct mr_bytes text, size_t siz
                                                 uint32_t count_max, struct mr_event ***ret_events,
                                                 uint32_t *ret_count, struct mr_problem *problem);
 
-/** Appends the event as one JSON object without white space between members: specversion, id,
- * source, type, the others in stored order, then data or data_base64 (digest 2.3). Data under a
- * JSON type that is not one JSON value goes out as data_base64.
- * @return MR_E_TOO_BIG or MR_E_NOMEM of the buffer */
+/** Appends the event as one JSON object on one line, without white space between members:
+ * specversion, id, source, type, the others in stored order, then data or data_base64 (digest 2.3).
+ * Data under a JSON type that is not one JSON value goes out as data_base64. JSON data goes out as
+ * it came, but for line breaks between its tokens, which become blanks: good for JSON lines.
+ * @return MR_E_TOO_BIG or MR_E_NOMEM of the buffer, which is as before then */
 MR_MUST_USE enum mr_status mr_json_encode_event(struct mr_bytes record, struct mr_buf *out);
+
+/** The same with JSON data byte for byte, line breaks included: for structured messages. */
+MR_MUST_USE enum mr_status mr_json_encode_exact(struct mr_bytes record, struct mr_buf *out);
 
 /** Whether @p text is exactly one JSON value (RFC 8259, UTF-8, depth bounded). */
 bool mr_json_is_value(struct mr_bytes text);

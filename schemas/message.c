@@ -174,7 +174,7 @@ enum mr_status mr__message_structured(struct mr_message *message, struct mr_byte
         r = mr_buf_append_byte(&message->body, '[');
     }
     if (r == MR_OK) {
-        r = mr_json_encode_event(record, &message->body);
+        r = mr_json_encode_exact(record, &message->body);
     }
     if (r == MR_OK && batch) {
         r = mr_buf_append_byte(&message->body, ']');

@@ -277,6 +277,9 @@ enum mr_status mr_normalise_in(const struct mr_normalise_options *options, struc
     if (r == MR_OK) {
         r = adapter->run(&run);
     }
+    if (r == MR_OK && problem != NULL) {
+        problem->text[0] = '\0'; /* left by an attempt that another adapter made good */
+    }
     mr__recorded_release(&run.recorded);
     return r;
 }
@@ -368,7 +371,7 @@ static enum mr_status encode_batch(const struct mr_events *events, struct mr_mes
             r = mr_buf_append_byte(&message->body, ',');
         }
         if (r == MR_OK) {
-            r = mr_json_encode_event(mr_event_record(events->events[i]), &message->body);
+            r = mr_json_encode_exact(mr_event_record(events->events[i]), &message->body);
         }
     }
     return r == MR_OK ? mr_buf_append_byte(&message->body, ']') : r;
