@@ -106,7 +106,8 @@ static enum mr_status check_log(struct mr_loader *loader, const struct mr_node *
     enum mr_status r = MR_OK;
     const struct mr_node *interval = mr__node_child(node, "sync_interval");
     if (interval != NULL && log->sync != MR_SYNC_INTERVAL) {
-        r = mr__report(loader, interval, "`sync_interval` has a meaning only with `sync: interval`");
+        r = mr__report(loader, interval,
+                       "`sync_interval` has a meaning only with `sync: interval`");
     }
     const struct mr_node *segment = mr__node_child(node, "segment_size");
     if (r == MR_OK && log->segment_size % MR_MIB != 0) {
@@ -322,9 +323,9 @@ static enum mr_status take_scale(struct mr_loader *loader, const struct mr_node 
     target->scale_idle_ns = scale->idle_ns;
     /* A max of 0 was out of range and is reported. */
     if (target->scale_min > target->scale_max && target->scale_max > 0) {
-        return mr__report(loader, max,
-                          "scale: max %u is less than min %u%s", target->scale_max,
-                          target->scale_min, min == NULL ? ", which is 1 when it is not given" : "");
+        return mr__report(loader, max, "scale: max %u is less than min %u%s", target->scale_max,
+                          target->scale_min,
+                          min == NULL ? ", which is 1 when it is not given" : "");
     }
     return MR_OK;
 }

@@ -84,7 +84,8 @@ static enum mr_status take_text(struct load *load, const char *name, struct mr_b
         return mr__report(&load->loader, document,
                           "a configuration is a mapping of settings, such as `data_dir: ./data`");
     }
-    return mr__merge(&load->loader, load->root, document);
+    mr__merge(load->root, document);
+    return MR_OK;
 }
 
 static enum mr_status build(struct load *load, struct mr_config **ret_config)

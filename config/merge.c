@@ -102,9 +102,8 @@ static void move_children(struct mr_node *from, struct mr_node *to)
     }
 }
 
-enum mr_status mr__merge(struct mr_loader *loader, struct mr_node *root, struct mr_node *document)
+void mr__merge(struct mr_node *root, struct mr_node *document)
 {
-    (void)loader;
     struct mr_node *node = document->first;
     while (node != NULL) {
         struct mr_node *next = node->next;
@@ -128,7 +127,6 @@ enum mr_status mr__merge(struct mr_loader *loader, struct mr_node *root, struct 
     document->first = NULL;
     document->last = NULL;
     document->count = 0;
-    return MR_OK;
 }
 
 enum mr_status mr__check_merged(struct mr_loader *loader, struct mr_node *root)

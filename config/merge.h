@@ -9,9 +9,8 @@
 MR_MUST_USE enum mr_status mr__check_twice(struct mr_loader *loader);
 
 /** Moves what is in @p document (a mapping) into @p root. A named section that another file has,
- * too, gets the names of both; all else that stands twice is reported. */
-MR_MUST_USE enum mr_status mr__merge(struct mr_loader *loader, struct mr_node *root,
-                                     struct mr_node *document);
+ * too, gets the names of both. */
+void mr__merge(struct mr_node *root, struct mr_node *document);
 
 /** After the last mr__merge(): reports what the files define twice between them. */
 MR_MUST_USE enum mr_status mr__check_merged(struct mr_loader *loader, struct mr_node *root);

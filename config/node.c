@@ -110,7 +110,8 @@ const struct mr_node *mr__node_item(const struct mr_node *node, uint32_t i)
 bool mr__node_is_null(const struct mr_node *node)
 {
     return node->kind == MR_NODE_SCALAR && (node->flags & MR_NODE_PLAIN) != 0 &&
-           (node->text_size == 0 || strcmp(node->text, "~") == 0 || strcmp(node->text, "null") == 0);
+           (node->text_size == 0 || strcmp(node->text, "~") == 0 ||
+            strcmp(node->text, "null") == 0);
 }
 
 /* Whether @p p is a number as RFC 8259 writes it. */

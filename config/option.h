@@ -17,7 +17,7 @@ enum mr_option_type {
     MR_OPTION_STRING = 0, /* char *                    owned, NULL when not set and no default */
     MR_OPTION_SECRET,     /* struct mr_secret *        owned; never printed */
     MR_OPTION_URL,        /* struct mr_url *           owned */
-    MR_OPTION_PATH,       /* char *                    owned; made absolute from the file's folder */
+    MR_OPTION_PATH,       /* char *                    owned; absolute, from the file's folder */
     MR_OPTION_BOOL,       /* bool */
     MR_OPTION_INT,        /* int64_t                   min..max */
     MR_OPTION_SIZE,       /* uint64_t bytes            512, 64KiB, 1MiB, 2GiB; kB MB GB decimal */

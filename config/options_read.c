@@ -179,10 +179,8 @@ static enum mr_status read_pairs(struct mr_loader *loader, const struct mr_optio
     return r;
 }
 
-static enum mr_status read_json(struct mr_loader *loader, const struct mr_option *row,
-                                struct mr_node *node, char **to)
+static enum mr_status read_json(const struct mr_option *row, struct mr_node *node, char **to)
 {
-    (void)loader;
     struct mr_buf buf;
     mr_buf_init(&buf, MR_CONFIG_SIZE_MAX * 8u);
     enum mr_status r = mr__node_write(
@@ -204,7 +202,7 @@ static enum mr_status read_value(struct mr_loader *loader, const struct mr_optio
         return mr__options_read(loader, row->block, node, &beside, field);
     }
     if (row->type == MR_OPTION_JSON) {
-        return read_json(loader, row, node, field);
+        return read_json(row, node, field);
     }
     if (mr__node_is_null(node)) {
         return mr__report(loader, node, "`%s` has no value", row->name);

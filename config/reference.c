@@ -107,8 +107,8 @@ static enum mr_status write_table(const struct mr_option *table, struct mr_buf *
     if (table->name == NULL) {
         return mr_buf_append_text(out, "No settings.\n\n");
     }
-    enum mr_status r =
-        mr_buf_append_text(out, "| setting | value | default | meaning |\n| --- | --- | --- | --- |\n");
+    enum mr_status r = mr_buf_append_text(out, "| setting | value | default | meaning |\n"
+                                               "| --- | --- | --- | --- |\n");
     if (r == MR_OK) {
         r = write_rows(table, "", out);
     }

@@ -156,7 +156,8 @@ static void test_load_source_takes_limits_of_the_file(void **state)
     (void)state;
     struct mr_config *config = load_right(
         "event_size_max: 64KiB\nhops_max: 4\n"
-        "sources:\n  a: {http: {}}\n  b: {http: {}, event_size_max: 2kB, hops_max: 9, paused: true}\n");
+        "sources:\n  a: {http: {}}\n  b: {http: {}, event_size_max: 2kB, hops_max: 9, "
+        "paused: true}\n");
     assert_int_equal(config->sources[0].event_size_max, 65536);
     assert_int_equal(config->sources[0].hops_max, 4);
     assert_false(config->sources[0].paused);
@@ -281,7 +282,8 @@ static void test_load_target_defaults_follow_the_kind(void **state)
 {
     (void)state;
     struct mr_config *config = load_right(
-        "workers: {p: {process: {command: x}}, e: {exec: {command: x}}, h: {http: {url: 'http://h'}}}\n"
+        "workers: {p: {process: {command: x}}, e: {exec: {command: x}}, "
+        "h: {http: {url: 'http://h'}}}\n"
         "sinks: {s: {http: {url: 'http://h'}}}\n");
     static const struct {
         uint32_t concurrency, min, max, target;
@@ -434,7 +436,8 @@ static void test_load_unknown_target_names_the_nearest(void **state)
     check_one_error(FAKE_BASE "subscriptions: {one: {to: thumb}}\n",
                     "test.yaml:4:23: there is no worker or sink `thumb`, did you mean `thumbs`?");
     check_one_error(FAKE_BASE "subscriptions: {one: {to: elsewhere}}\n",
-                    "there is no worker or sink `elsewhere`; there is: mail, pager, results, thumbs");
+                    "there is no worker or sink `elsewhere`; there is: mail, pager, "
+                    "results, thumbs");
     check_one_error("subscriptions: {one: {to: x}}\n", "there is none at all");
     check_one_error(FAKE_BASE "subscriptions: {one: {to: bus}}\n", "would send every event round");
 }

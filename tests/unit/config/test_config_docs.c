@@ -142,8 +142,8 @@ static void test_reference_holds_every_table(void **state)
     (void)state;
     char *text = written(mr_config_reference);
     check_has(text, "# Configuration reference\n");
-    check_has(text, "| `data_dir` | path | `./data` | The folder of the log and of the admin socket. "
-                    "Takes effect at a start. |\n");
+    check_has(text, "| `data_dir` | path | `./data` | The folder of the log and of the admin "
+                    "socket. Takes effect at a start. |\n");
     check_has(text, "| `log.sync` | `always`, `interval`, `never` | `always` |");
     check_has(text, "| `log.segment_size` | size, 1MiB to 64MiB | `64MiB` |");
     check_has(text, "| `memory.state` | size, at least 1MiB | `256MiB` |");
@@ -219,9 +219,8 @@ static void test_schema_is_json_with_every_table(void **state)
         WALK(schema, "properties", "subscriptions", "additionalProperties");
     assert_null(cJSON_GetObjectItemCaseSensitive(subscription, "oneOf"));
     assert_int_equal(cJSON_GetArraySize(WALK(subscription, "required")), 1);
-    assert_int_equal(
-        cJSON_GetArraySize(WALK(subscription, "properties", "retry", "properties", "backoff", "enum")),
-        2);
+    const cJSON *retry = WALK(subscription, "properties", "retry");
+    assert_int_equal(cJSON_GetArraySize(WALK(retry, "properties", "backoff", "enum")), 2);
     cJSON_Delete(schema);
     mr_free(text);
 }
@@ -268,15 +267,24 @@ static void test_options_defaults_of_every_type(void **state)
         bool yes;
     } all = {0};
     const struct mr_option table[] = {
-        {.name = "path", .type = MR_OPTION_PATH, .at = offsetof(struct all, path), .default_text = "./x"},
-        {.name = "url", .type = MR_OPTION_URL, .at = offsetof(struct all, url), .default_text = "http://h:1/p"},
-        {.name = "secret", .type = MR_OPTION_SECRET, .at = offsetof(struct all, secret), .default_text = "s"},
-        {.name = "rate", .type = MR_OPTION_RATE, .at = offsetof(struct all, rate), .default_text = "3/m"},
-        {.name = "size", .type = MR_OPTION_SIZE, .at = offsetof(struct all, size), .default_text = "3kB"},
-        {.name = "duration", .type = MR_OPTION_DURATION, .at = offsetof(struct all, duration), .default_text = "3us"},
-        {.name = "json", .type = MR_OPTION_JSON, .at = offsetof(struct all, json), .default_text = "{}"},
-        {.name = "none", .type = MR_OPTION_STRINGS, .at = offsetof(struct all, none), .default_text = "[]"},
-        {.name = "yes", .type = MR_OPTION_BOOL, .at = offsetof(struct all, yes), .default_text = "true"},
+        {.name = "path", .type = MR_OPTION_PATH, .at = offsetof(struct all, path),
+         .default_text = "./x"},
+        {.name = "url", .type = MR_OPTION_URL, .at = offsetof(struct all, url),
+         .default_text = "http://h:1/p"},
+        {.name = "secret", .type = MR_OPTION_SECRET, .at = offsetof(struct all, secret),
+         .default_text = "s"},
+        {.name = "rate", .type = MR_OPTION_RATE, .at = offsetof(struct all, rate),
+         .default_text = "3/m"},
+        {.name = "size", .type = MR_OPTION_SIZE, .at = offsetof(struct all, size),
+         .default_text = "3kB"},
+        {.name = "duration", .type = MR_OPTION_DURATION, .at = offsetof(struct all, duration),
+         .default_text = "3us"},
+        {.name = "json", .type = MR_OPTION_JSON, .at = offsetof(struct all, json),
+         .default_text = "{}"},
+        {.name = "none", .type = MR_OPTION_STRINGS, .at = offsetof(struct all, none),
+         .default_text = "[]"},
+        {.name = "yes", .type = MR_OPTION_BOOL, .at = offsetof(struct all, yes),
+         .default_text = "true"},
         MR_OPTION_END,
     };
     assert_int_equal(mr_options_defaults(table, &all), MR_OK);

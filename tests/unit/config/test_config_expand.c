@@ -220,7 +220,8 @@ static void test_canonical_shows_no_secret(void **state)
     check_has(json, "\"url\":\"mqtt://user:${env:MR_TEST_SECRET}@h\",\"password\":\"***\"");
     check_has(json, "\"path\":\"/${env:MR_TEST_SECRET}\"");
     check_has(json, "\"command\":[\"run\",\"${env:MR_TEST_SECRET}\"]");
-    check_has(json, "\"env\":{\"DB_PASSWORD\":\"***\",\"MODE\":\"fast\",\"T\":\"${env:MR_TEST_SECRET}\"}");
+    check_has(json, "\"env\":{\"DB_PASSWORD\":\"***\",\"MODE\":\"fast\","
+                    "\"T\":\"${env:MR_TEST_SECRET}\"}");
     check_has(json, "\"url\":\"https://user:***@h/\",\"headers\":{\"Authorization\":\"***\"}");
     mr_config_destroy(config);
 }
@@ -234,7 +235,8 @@ static void test_errors_show_no_secret(void **state)
         "sources: {a: {mqtt: {url: 'http://user:l1teral@h'}}}\n",
         "sources: {a: {mqtt: {url: '${env:MR_TEST_SECRET}'}}}\n",
         "sources: {a: {mqtt: {url: 'mqtt://h', password: [l1teral]}}}\n",
-        "data_dir: x\nlisten: '127.0.0.1:80 '\nsources: {a: {mqtt: {url: 'mqtt://u:l1teral%@h'}}}\n",
+        "data_dir: x\nlisten: '127.0.0.1:80 '\n"
+        "sources: {a: {mqtt: {url: 'mqtt://u:l1teral%@h'}}}\n",
     };
     for (size_t i = 0; i < MR_ARRAY_COUNT(texts); i++) {
         struct mr_config *config = NULL;

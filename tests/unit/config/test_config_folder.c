@@ -148,8 +148,10 @@ static void test_load_folder_merges_fragments_by_name(void **state)
 {
     struct place *place = *state;
     (void)put(place, "10-base.yaml", "listen: off\nsources:\n  shop: {http: {}}\n");
-    (void)put(place, "20-team.yml", "sources:\n  lake: {http: {}}\nworkers:\n  w: {exec: {command: x}}\n");
-    (void)put(place, "30-subs.json", "{\"subscriptions\":{\"one\":{\"to\":\"w\",\"source\":\"lake\"}}}");
+    (void)put(place, "20-team.yml", "sources:\n  lake: {http: {}}\n"
+                                     "workers:\n  w: {exec: {command: x}}\n");
+    (void)put(place, "30-subs.json",
+              "{\"subscriptions\":{\"one\":{\"to\":\"w\",\"source\":\"lake\"}}}");
     (void)put(place, "40-empty.yaml", "# nothing yet\nsources:\n");
     struct mr_config *config = load(place->folder);
     assert_true(config->listen_off);
@@ -159,9 +161,9 @@ static void test_load_folder_merges_fragments_by_name(void **state)
     assert_string_equal(config->path, place->folder);
     assert_string_equal(config->folder, place->folder);
     assert_string_equal(config->canonical_json,
-                        "{\"listen\":\"off\",\"sources\":{\"shop\":{\"http\":{}},\"lake\":{\"http\":"
-                        "{}}},\"workers\":{\"w\":{\"exec\":{\"command\":\"x\"}}},\"subscriptions\":"
-                        "{\"one\":{\"to\":\"w\",\"source\":\"lake\"}}}");
+                        "{\"listen\":\"off\",\"sources\":{\"shop\":{\"http\":{}},\"lake\":{"
+                        "\"http\":{}}},\"workers\":{\"w\":{\"exec\":{\"command\":\"x\"}}},"
+                        "\"subscriptions\":{\"one\":{\"to\":\"w\",\"source\":\"lake\"}}}");
     mr_config_destroy(config);
 }
 

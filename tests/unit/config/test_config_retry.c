@@ -23,8 +23,10 @@ static void check_steps(const struct mr_retry *retry, const uint64_t *steps, uin
 static void test_retry_default_is_nine_attempts_over_four_hours(void **state)
 {
     (void)state;
-    static const uint64_t steps[] = {S, 5 * S, 30 * S, 120 * S, 600 * S, 1800 * S, 3600 * S, 7200 * S};
-    static const char *const forms[] = {"concurrency: 1", "retry: {}", "retry: ", "retry: {jitter: 20%}"};
+    static const uint64_t steps[] = {S,       5 * S,    30 * S,   120 * S,
+                                     600 * S, 1800 * S, 3600 * S, 7200 * S};
+    static const char *const forms[] = {"concurrency: 1", "retry: {}", "retry: ",
+                                        "retry: {jitter: 20%}"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(forms); i++) {
         struct mr_retry retry = retry_of(forms[i]);
         check_steps(&retry, steps, 8);
@@ -66,7 +68,8 @@ static void test_retry_exponential_grows_to_its_cap(void **state)
 {
     (void)state;
     struct mr_retry retry =
-        retry_of("retry: {attempts: 6, backoff: exponential, initial: 1s, factor: 3, max: 20s, jitter: full}");
+        retry_of("retry: {attempts: 6, backoff: exponential, initial: 1s, factor: 3, max: 20s, "
+                 "jitter: full}");
     static const uint64_t steps[] = {S, 3 * S, 9 * S, 20 * S, 20 * S};
     check_steps(&retry, steps, 5);
     assert_int_equal(retry.jitter, MR_JITTER_FULL);
@@ -93,7 +96,8 @@ static void test_retry_linear_grows_by_the_first_wait(void **state)
 static void test_retry_exponential_saturates_instead_of_wrapping(void **state)
 {
     (void)state;
-    struct mr_retry retry = retry_of("retry: {attempts: 65, initial: 300d, factor: 100, max: 366d}");
+    struct mr_retry retry =
+        retry_of("retry: {attempts: 65, initial: 300d, factor: 100, max: 366d}");
     assert_int_equal(retry.step_count, MR_RETRY_STEPS_MAX);
     for (uint32_t i = 1; i < retry.step_count; i++) {
         assert_int_equal(retry.step_ns[i], 366 * 86400 * S);
@@ -159,7 +163,8 @@ static void test_retry_contradictions_of_backoff_are_refused(void **state)
     check_subscription_error("retry: {attempts: 66}", "out of range");
     check_subscription_error("retry: {backoff: quadratic}", "not one of exponential, linear");
     check_subscription_error("retry: 5", "`retry` wants a mapping");
-    check_subscription_error("retry: {atempts: 5}", "unknown key `atempts`, did you mean `attempts`?");
+    check_subscription_error("retry: {atempts: 5}",
+                             "unknown key `atempts`, did you mean `attempts`?");
 }
 
 int main(void)

@@ -98,8 +98,8 @@ static void test_parse_size_bad_text_is_refused(void **state)
 {
     (void)state;
     static const char *const bad[] = {"",     "KiB",  "1K",     "1M",   "1kib", "1KB",
-                                      "-1",   "1.5MiB", "1 MiB", "1MiBs", "0x10", "9223372036854775808",
-                                      "99999999TiB"};
+                                      "-1",   "1.5MiB", "1 MiB", "1MiBs", "0x10",
+                                      "9223372036854775808", "99999999TiB"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(bad); i++) {
         uint64_t got = 12345;
         assert_false(mr_parse_size(bad[i], &got));
@@ -124,7 +124,8 @@ static void test_parse_rate_per_second_minute_hour(void **state)
 static void test_parse_rate_bad_text_is_refused(void **state)
 {
     (void)state;
-    static const char *const bad[] = {"", "100", "100/", "/s", "0/s", "1/d", "1/sec", "-1/s", "1 /s"};
+    static const char *const bad[] = {"", "100", "100/", "/s", "0/s",
+                                      "1/d", "1/sec", "-1/s", "1 /s"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(bad); i++) {
         struct mr_rate rate;
         assert_false(mr_parse_rate(bad[i], &rate));

@@ -92,7 +92,8 @@ static void test_load_many_duplicates_are_found(void **state)
     }
     assert_int_equal(mr_buf_append_text(&buf, "  s77: {http: {}}\n"), MR_OK);
     char *text = mr_buf_take_text(&buf);
-    check_one_error(text, "test.yaml:202:3: `s77` is defined twice; the first is at test.yaml:79:3");
+    check_one_error(text,
+                    "test.yaml:202:3: `s77` is defined twice; the first is at test.yaml:79:3");
     mr_free(text);
 }
 
@@ -113,7 +114,8 @@ static void test_load_tab_is_named(void **state)
 static void test_load_bad_utf8_has_its_line(void **state)
 {
     (void)state;
-    check_one_error("listen: off\n# ok\ndata_dir: \xFF\xFE\n", "test.yaml:3:1: the line is not valid");
+    check_one_error("listen: off\n# ok\ndata_dir: \xFF\xFE\n",
+                    "test.yaml:3:1: the line is not valid");
 }
 
 static void test_load_utf16_is_refused(void **state)
@@ -317,8 +319,8 @@ static void test_errors_print_json_is_one_object_a_line(void **state)
     mr_buf_init(&out, 1u << 16);
     assert_int_equal(mr_config_errors_print(&errors, &out, true), MR_OK);
     char *text = mr_buf_take_text(&out);
-    check_has(text, "{\"file\":\"a \\\"b\\\".yaml\",\"line\":1,\"column\":1,\"error\":\"unknown key "
-                    "`nope`");
+    check_has(text, "{\"file\":\"a \\\"b\\\".yaml\",\"line\":1,\"column\":1,"
+                    "\"error\":\"unknown key `nope`");
     assert_int_equal(text[strlen(text) - 1], '\n');
     mr_free(text);
     mr_config_errors_release(&errors);
