@@ -20,6 +20,20 @@ static struct mr__sub *sub_of(struct mr_bus *bus, uint32_t id)
     return bus->subs[id];
 }
 
+/* Likewise for sources: a cursor may stand in its group before the names. */
+static bool sources_reach(struct mr_bus *bus, uint32_t id)
+{
+    char placeholder[64];
+    while (bus->source_count <= id && id < MR_SOURCES_MAX * 64u) {
+        (void)snprintf(placeholder, sizeof(placeholder), "recovered-%u",
+                       (unsigned)bus->source_count);
+        if (mr__source_add(bus, placeholder) == NULL) {
+            return false;
+        }
+    }
+    return true;
+}
+
 static enum mr_status rename_object(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id,
                                     struct mr_bytes text)
 {
@@ -44,14 +58,10 @@ static enum mr_status fold_name(struct mr_bus *bus, const struct mr_record *reco
             return MR_E_NOMEM;
         }
     }
-    char placeholder[64];
-    while (kind == MR_NAME_SOURCE && bus->source_count <= id && id < MR_SOURCES_MAX * 64u) {
-        (void)snprintf(placeholder, sizeof(placeholder), "recovered-%u",
-                       (unsigned)bus->source_count);
-        if (mr__source_add(bus, placeholder) == NULL) {
-            return MR_E_NOMEM;
-        }
+    if (kind == MR_NAME_SOURCE && !sources_reach(bus, id)) {
+        return MR_E_NOMEM;
     }
+    char placeholder[64];
     while (kind == MR_NAME_TARGET && bus->target_count <= id && id < MR_TARGETS_MAX * 64u) {
         (void)snprintf(placeholder, sizeof(placeholder), "recovered-%u",
                        (unsigned)bus->target_count);
@@ -308,7 +318,8 @@ enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, ui
         return fold_operator(bus, record);
     case MR_RECORD_CURSOR: {
         char *cursor = mr_strndup((const char *)record->body.data, record->body.size);
-        if (cursor == NULL) {
+        if (cursor == NULL || !sources_reach(bus, record->a)) {
+            mr_free(cursor);
             return MR_E_NOMEM;
         }
         if (record->a < bus->source_count) {

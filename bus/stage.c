@@ -317,7 +317,9 @@ static uint64_t log_bytes(const struct mr_bus *bus)
 static bool retire(struct mr_bus *bus, struct mr__segment *segment)
 {
     struct mr_log_request *request = mr__request(bus, MR_LOG_RETIRE);
-    uint64_t *grown = mr_realloc(bus->spares, (bus->spare_count + 1) * sizeof(*grown));
+    /* Room for every one that may be on its way to become a spare. */
+    uint64_t *grown = mr_realloc(bus->spares, ((size_t)bus->spare_count + bus->segment_count) *
+                                                  sizeof(*grown));
     if (grown != NULL) {
         bus->spares = grown;
     }
