@@ -287,7 +287,11 @@ enum mr_status mr_buf_append_unbase64(struct mr_buf *buf, struct mr_bytes text)
         return MR_E_INVALID;
     }
     size_t before = buf->size;
-    enum mr_status r = mr_buf_reserve(buf, text.size / 4 * 3);
+    size_t padding = 0;
+    while (padding < 2 && padding < text.size && text.data[text.size - 1 - padding] == '=') {
+        padding++;
+    }
+    enum mr_status r = mr_buf_reserve(buf, text.size / 4 * 3 - padding);
     if (r != MR_OK) {
         return r;
     }

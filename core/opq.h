@@ -26,7 +26,8 @@ struct mr_opq {
     struct mr_op *first;
     struct mr_op *last;
     uint64_t count;
-    uint64_t count_max; /* a push that would exceed it is refused whole */
+    uint64_t count_max; /* a push that would exceed it is refused whole, unless the queue is
+                           empty: a chain longer than this could never get in otherwise */
     bool sleeping;      /* the consumer found nothing and waits on fd */
     bool closed;
     int fd; /* eventfd, owned */
