@@ -21,7 +21,7 @@ static int compare_names(const void *a, const void *b)
     return order != 0 ? order : (left->index > right->index) - (left->index < right->index);
 }
 
-int64_t mr__names_find(const struct mr_name_index *names, const char *name)
+int64_t mr__builder_find(const struct mr_name_index *names, const char *name)
 {
     uint32_t low = 0;
     uint32_t high = names->count;

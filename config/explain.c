@@ -49,13 +49,17 @@ static void say_sources(struct words *words, const struct mr_config *config,
         say(words, "every source");
     }
     for (uint32_t i = 0; i < subscription->source_count; i++) {
-        say(words, i == 0 ? "the source " : i + 1 == subscription->source_count ? " and " : ", ");
+        if (i == 0) {
+            say(words, subscription->source_count == 1 ? "the source " : "the sources ");
+        } else {
+            say(words, i + 1 == subscription->source_count ? " and " : ", ");
+        }
         say(words, config->sources[subscription->sources[i]].name);
     }
     if (strcmp(subscription->filter_json, "[]") == 0) {
-        say(words, ", whatever they are.\n");
+        say(words, ", all of them.\n");
     } else {
-        say(words, " that pass the filter ");
+        say(words, ", those that pass the filter ");
         say(words, subscription->filter_json);
         say(words, ".\n");
     }
@@ -220,15 +224,14 @@ enum mr_status mr_config_explain(const struct mr_config *config, uint32_t index,
     say_time(&words, target, subscription);
     say_retry(&words, subscription);
     say_breaker(&words, target);
+    say(&words, "Its unsettled deliveries may use ");
     if (words.status == MR_OK) {
-        say(&words, "Its unsettled deliveries may use ");
-        words.status = words.status == MR_OK ? mr__format_size(subscription->window_size, out)
-                                             : words.status;
-        say(&words, " of memory; the rest waits on disk.\n");
+        words.status = mr__format_size(subscription->window_size, out);
     }
+    say(&words, " of memory; the rest waits on disk.\n");
     say_destinations(&words, config, subscription->on_success, subscription->on_success_count,
-                     "What ends well is told ");
+                     "The outcome of what ends well goes ");
     say_destinations(&words, config, subscription->on_failure, subscription->on_failure_count,
-                     "What ends dead or expired is told ");
+                     "The outcome of what ends dead or expired goes ");
     return words.status;
 }

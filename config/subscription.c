@@ -73,7 +73,7 @@ static enum mr_status take_sources(struct mr_builder *builder, const struct mr_n
     enum mr_status r = MR_OK;
     for (uint32_t i = 0; i < names->count && r == MR_OK; i++) {
         const struct mr_node *place = item_place(entry, "source", i);
-        int64_t index = mr__names_find(&builder->sources, names->items[i]);
+        int64_t index = mr__builder_find(&builder->sources, names->items[i]);
         if (index < 0) {
             r = report_no_such(builder->loader, place, "source", names->items[i],
                                &builder->sources);
@@ -163,7 +163,7 @@ static enum mr_status find_destination(struct mr_builder *builder, const struct 
 {
     const struct mr_config *config = builder->config;
     *ret_index = -1;
-    int64_t index = mr__names_find(&builder->targets, name);
+    int64_t index = mr__builder_find(&builder->targets, name);
     if (index < 0) {
         return report_no_such(builder->loader, place, "sink", name, &builder->targets);
     }
@@ -261,7 +261,7 @@ static enum mr_status take_target(struct mr_builder *builder, const struct mr_no
                           "to: `bus` would send every event round again; outcomes go there by "
                           "`on_success: bus`");
     }
-    int64_t index = mr__names_find(&builder->targets, name);
+    int64_t index = mr__builder_find(&builder->targets, name);
     if (index < 0) {
         return report_no_such(builder->loader, place, "worker or sink", name, &builder->targets);
     }
