@@ -1,0 +1,311 @@
+#include <inttypes.h>
+#include <stdio.h>
+
+#include "core/alloc.h"
+#include "core/assert.h"
+#include "schemas/json_format.h"
+#include "workers/process/internal.h"
+
+#define PENDING_MAX_NS (2 * MR_SECOND) /* then it is refused: its lease runs meanwhile */
+
+static struct mr_handout *next_of(const struct mr_handout *h)
+{
+    return (struct mr_handout *)h->op.next;
+}
+
+static bool can_take(const struct mr__instance *i)
+{
+    return i->state == MR__READY && i->held < i->slot_max && i->cancelling == 0 && !i->alone &&
+           !i->out_blocked && i->out.size - i->sent < MR__OUT_SOFT_MAX;
+}
+
+/* The least loaded; among equals the oldest, so that the youngest become idle and can go. */
+static struct mr__instance *pick(const struct mr_target *t, bool alone)
+{
+    struct mr__instance *best = NULL;
+    for (uint32_t n = 0; n < t->count; n++) {
+        struct mr__instance *i = t->instances[n];
+        bool fits = can_take(i) && (alone ? i->held == 0 : !i->reserved);
+        if (fits && (best == NULL || i->held < best->held)) {
+            best = i;
+        }
+    }
+    return best;
+}
+
+/* An event without its data as a record of its own: for the header line of a raw frame. */
+static enum mr_status encode_without_data(struct mr_bytes record, struct mr_buf *out)
+{
+    uint32_t data_at = mr_get_u32(record.data + 8);
+    uint8_t *copy = mr_alloc(data_at);
+    if (copy == NULL) {
+        return MR_E_NOMEM;
+    }
+    memcpy(copy, record.data, data_at);
+    uint16_t flags = mr_get_u16(copy + 6);
+    mr_put_u32(copy, data_at);
+    mr_put_u16(copy + 6, (uint16_t)(flags & ~(MR_EVENT_HAS_DATA | MR_EVENT_DATA_BINARY)));
+    mr_put_u32(copy + 12, 0);
+    enum mr_status r = mr_json_encode_event(mr_bytes(copy, data_at), out);
+    mr_free(copy);
+    return r;
+}
+
+static enum mr_status encode_event(struct mr__instance *i, struct mr_bytes record)
+{
+    if ((i->features & MR_FRAME_RAW) == 0 || !mr_event_has_data(record)) {
+        return mr_json_encode_event(record, &i->out);
+    }
+    return encode_without_data(record, &i->out);
+}
+
+static enum mr_status encode(struct mr__instance *i, const struct mr_handout *h)
+{
+    struct mr_bytes record = mr_event_record(h->event);
+    struct mr_buf *out = &i->out;
+    char time[MR_TIME_TEXT_SIZE];
+    enum mr_status r = mr_buf_append_text(out, "{\"delivery\":");
+    if (r == MR_OK) {
+        r = mr_buf_append_json(out, mr_bytes_of(h->delivery));
+    }
+    if (r == MR_OK) {
+        r = mr_buf_printf(out, ",\"attempt\":%" PRIu32 ",\"last\":%s,\"deadline\":\"%s\"",
+                          h->attempt, h->last ? "true" : "false",
+                          mr_time_format(h->deadline_wall_ns, time));
+    }
+    bool raw = (i->features & MR_FRAME_RAW) != 0 && mr_event_has_data(record);
+    struct mr_bytes data = mr_event_data(record);
+    if (r == MR_OK && raw) {
+        r = mr_buf_printf(out, ",\"data_size\":%zu", data.size);
+    }
+    if (r == MR_OK) {
+        r = mr_buf_append_text(out, ",\"event\":");
+    }
+    if (r == MR_OK) {
+        r = encode_event(i, record);
+    }
+    if (r == MR_OK) {
+        r = mr_buf_append_text(out, "}\n");
+    }
+    if (r == MR_OK && raw) {
+        r = mr_buf_append_bytes(out, data);
+    }
+    return r;
+}
+
+/* Gives @p h to @p i; when it does not fit a frame it is answered instead. */
+static void give(struct mr__instance *i, struct mr_handout *h)
+{
+    struct mr_target *t = i->target;
+    size_t before = i->out.size;
+    MR_ASSERT(i->held < i->slot_max);
+    enum mr_status r = encode(i, h);
+    if (r != MR_OK) {
+        i->out.size = before;
+        if (r == MR_E_NOMEM) {
+            mr__process_refuse(t, h, "out of memory");
+            return;
+        }
+        h->answer.verdict = MR_VERDICT_DEAD;
+        mr_handout_set_error(h, mr_bytes_of("the event does not fit a frame of 8 MiB"));
+        mr__process_answer(t, h);
+        return;
+    }
+    h->answer.started_wall_ns = t->now.wall_ns;
+    i->slots[i->held++] = (struct mr__slot){
+        .handout = h,
+        .offset = h->offset,
+        .lease_end_ns = t->now.mono_ns + h->timeout_ns,
+        .stderr_since = i->err_tail.total};
+    i->handed++;
+    i->alone = h->alone;
+    i->reserved = h->alone ? false : i->reserved;
+    t->now_health.messages++;
+    if (t->max_events != 0 && i->handed >= t->max_events) {
+        mr__instance_drain(i);
+    }
+}
+
+/* Keeps an instance free of other work for a hand-out that must be alone, when none is yet. */
+static void reserve_one(struct mr_target *t)
+{
+    struct mr__instance *best = NULL;
+    for (uint32_t n = 0; n < t->count; n++) {
+        struct mr__instance *i = t->instances[n];
+        if (i->reserved) {
+            return;
+        }
+        if (i->state == MR__READY && !i->alone && (best == NULL || i->held < best->held)) {
+            best = i;
+        }
+    }
+    if (best != NULL) {
+        best->reserved = true;
+    }
+}
+
+static bool any_serving(const struct mr_target *t)
+{
+    for (uint32_t n = 0; n < t->count; n++) {
+        if (t->instances[n]->state == MR__READY) {
+            return true;
+        }
+    }
+    return false;
+}
+
+bool mr__dispatch_needs_reserved(const struct mr_target *t)
+{
+    for (const struct mr_handout *h = t->pending; h != NULL; h = next_of(h)) {
+        if (h->alone) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void release_reserved(struct mr_target *t)
+{
+    for (uint32_t n = 0; n < t->count; n++) {
+        t->instances[n]->reserved = false;
+    }
+}
+
+/* @return whether @p h left the pending chain */
+static bool place(struct mr_target *t, struct mr_handout *h, bool serving, bool too_long)
+{
+    struct mr__instance *i = pick(t, h->alone);
+    if (i != NULL) {
+        give(i, h);
+        return true;
+    }
+    if (!serving) {
+        mr__process_refuse(t, h, "no instance");
+        return true;
+    }
+    if (h->alone) {
+        reserve_one(t);
+        return false; /* waits as long as its lease lets it */
+    }
+    if (too_long) {
+        mr__process_refuse(t, h, "no instance became free");
+        return true;
+    }
+    return false;
+}
+
+void mr__dispatch_pending(struct mr_target *t)
+{
+    if (t->pending == NULL) {
+        return;
+    }
+    bool serving = any_serving(t);
+    bool too_long = t->now.mono_ns >= t->pending_since_ns + PENDING_MAX_NS;
+    struct mr_handout *h = t->pending;
+    t->pending = NULL;
+    t->pending_end = &t->pending;
+    while (h != NULL) {
+        struct mr_handout *next = next_of(h);
+        h->op.next = NULL;
+        if (!place(t, h, serving, too_long)) {
+            *t->pending_end = h;
+            t->pending_end = (struct mr_handout **)(void *)&h->op.next;
+        }
+        h = next;
+    }
+    if (t->pending == NULL || too_long) {
+        t->pending_since_ns = t->now.mono_ns;
+    }
+    if (!mr__dispatch_needs_reserved(t)) {
+        release_reserved(t);
+    }
+    if (t->pending != NULL) {
+        mr__process_wake_at(t, t->pending_since_ns + PENDING_MAX_NS);
+    }
+}
+
+void mr__dispatch_refuse_all(struct mr_target *t, const char *why)
+{
+    struct mr_handout *h = t->pending;
+    t->pending = NULL;
+    t->pending_end = &t->pending;
+    while (h != NULL) {
+        struct mr_handout *next = next_of(h);
+        mr__process_refuse(t, h, why);
+        h = next;
+    }
+    release_reserved(t);
+}
+
+static bool is_meant(const struct mr_handout *h, const struct mr__cancel *cancel)
+{
+    return h->offset == cancel->offset && h->subscription == cancel->subscription &&
+           h->fence == cancel->fence;
+}
+
+static void cancel_slot(struct mr__instance *i, struct mr__slot *slot)
+{
+    struct mr_target *t = i->target;
+    if (slot->cancel_at_ns != 0) {
+        return;
+    }
+    slot->cancel_at_ns = t->now.mono_ns + t->grace_ns;
+    i->cancelling++;
+    if ((i->features & MR_FRAME_CANCEL) != 0) {
+        char line[sizeof(slot->handout->delivery) * 6 + 32]; /* each byte may become \u00xx */
+        struct mr_buf buf = {.data = (uint8_t *)line, .capacity = sizeof(line) - 1,
+                             .size_max = sizeof(line) - 1};
+        if (mr_buf_append_text(&buf, "{\"cancel\":") == MR_OK &&
+            mr_buf_append_json(&buf, mr_bytes_of(slot->handout->delivery)) == MR_OK &&
+            mr_buf_append_text(&buf, "}\n") == MR_OK) {
+            line[buf.size] = '\0';
+            mr__instance_send(i, line);
+        }
+    }
+}
+
+static bool cancel_pending(struct mr_target *t, const struct mr__cancel *cancel)
+{
+    struct mr_handout **link = &t->pending;
+    while (*link != NULL) {
+        struct mr_handout *h = *link;
+        if (is_meant(h, cancel)) {
+            *link = next_of(h);
+            if (*link == NULL) {
+                t->pending_end = link;
+            }
+            mr__process_refuse(t, h, "no instance became free in time");
+            return true;
+        }
+        link = (struct mr_handout **)(void *)&h->op.next;
+    }
+    return false;
+}
+
+void mr__dispatch_cancel(struct mr_target *t, const struct mr__cancel *cancel)
+{
+    if (cancel_pending(t, cancel)) {
+        return;
+    }
+    for (uint32_t n = 0; n < t->count; n++) {
+        struct mr__instance *i = t->instances[n];
+        for (uint32_t k = 0; k < i->held; k++) {
+            if (is_meant(i->slots[k].handout, cancel)) {
+                cancel_slot(i, &i->slots[k]);
+                return;
+            }
+        }
+    }
+}
+
+void mr__dispatch_cancel_late(struct mr_target *t)
+{
+    for (uint32_t n = 0; n < t->count; n++) {
+        struct mr__instance *i = t->instances[n];
+        for (uint32_t k = 0; k < i->held; k++) {
+            if (t->now.mono_ns >= i->slots[k].lease_end_ns) {
+                cancel_slot(i, &i->slots[k]);
+            }
+        }
+    }
+}

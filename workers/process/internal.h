@@ -1,0 +1,227 @@
+/* The process runtime, inside: one target, its instances, and what each file does with them.
+ *
+ *     target.c    the connector: create … reindex, the options, what other threads may call
+ *     loop.c      the target's thread: operations, events, timers, answers, in that order
+ *     pool.c      how many instances there are: scaling, recycling, crash-loop backoff
+ *     dispatch.c  which instance gets a hand-out, and its encoding
+ *     instance.c  one instance: its life from start to end
+ *     receive.c   what an instance sends: frames, answers, output
+ *
+ * Everything here belongs to the target's thread, but for the fields marked otherwise. */
+#ifndef MR_WORKERS_PROCESS_INTERNAL_H
+#define MR_WORKERS_PROCESS_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "connectors/connector.h"
+#include "core/clock.h"
+#include "core/limits.h"
+#include "core/logger.h"
+#include "core/rng.h"
+#include "workers/child.h"
+#include "workers/process/frame.h"
+#include "workers/process/process.h"
+#include "workers/tail.h"
+
+#define MR__OUT_SOFT_MAX (256u * MR_KIB) /* unsent bytes beyond which an instance gets no more */
+#define MR__CONCURRENCY_MAX 4096u        /* of one instance, whatever it declares */
+
+enum mr__state {
+    MR__STARTING = 0, /* runs, has not said or shown that it is ready */
+    MR__READY,
+    MR__DRAINING, /* gets nothing more; ends when what it has is answered */
+    MR__STOPPING, /* has nothing, was told to end */
+    MR__KILLED,   /* SIGKILL was sent; its end is awaited */
+};
+
+struct mr__slot {
+    struct mr_handout *handout; /* owned */
+    uint64_t offset;            /* copy: looked up by it */
+    uint64_t cancel_at_ns;      /* cancelled: kill the instance then; 0: not cancelled */
+    uint64_t beat_ns;           /* last heartbeat passed on */
+    uint64_t lease_end_ns;      /* as far as we know: used only when a cancel was lost */
+    uint64_t stderr_since;      /* what it wrote before is not this delivery's */
+};
+
+enum mr__watch_kind {
+    MR__WATCH_QUEUE = 0,
+    MR__WATCH_SOCKET,
+    MR__WATCH_STDOUT,
+    MR__WATCH_STDERR,
+    MR__WATCH_END,
+};
+
+/* What epoll hands back. */
+struct mr__watch {
+    enum mr__watch_kind kind;
+    struct mr__instance *instance;
+};
+
+struct mr__instance {
+    struct mr_target *target; /* borrowed: outlives it */
+    uint32_t number;
+    enum mr__state state;
+    char who[40];     /* "thumbs/3" */
+    char version[40]; /* the generation, or what the worker declared */
+    struct mr_child child;
+    struct mr__watch watch_socket;
+    struct mr__watch watch_stdout;
+    struct mr__watch watch_stderr;
+    struct mr__watch watch_end;
+
+    struct mr__slot *slots; /* owned; [0, held) are in flight, in order of hand-out */
+    uint32_t held;
+    uint32_t slot_max;   /* how many it may have; 1 until its handshake says more */
+    uint32_t cancelling; /* slots with cancel_at_ns */
+    bool reserved;       /* waits to be empty for a hand-out that must be alone */
+    bool alone;          /* holds one that must be alone */
+
+    struct mr_buf out; /* frames to send; [0, sent) have gone */
+    size_t sent;
+    bool out_blocked;  /* the socket is full: waiting for EPOLLOUT */
+    bool out_watched;  /* epoll watches for it */
+    struct mr_buf in;  /* bytes received; no newline before `scanned` */
+    size_t scanned;
+    unsigned features; /* of the handshake */
+    bool greeted;      /* its handshake came */
+    bool socket_ended; /* it closed its end */
+    bool distrusted;   /* what it sends is no protocol: nothing more is read of it */
+    bool stop_sent;
+
+    uint64_t born_ns;
+    uint64_t read_first_ns; /* it took our handshake off the socket; 0 not yet */
+    uint64_t idle_since_ns;
+    uint64_t recycle_at_ns; /* max_life; 0 never */
+    uint64_t term_at_ns;    /* SIGTERM then; 0 never */
+    uint64_t kill_at_ns;    /* SIGKILL then; 0 never */
+    uint64_t handed;        /* deliveries ever */
+    uint64_t answered;
+    uint32_t garbage;       /* lines that were none of ours, since garbage_from_ns */
+    uint64_t garbage_from_ns;
+    uint64_t rss_peak; /* last seen while it ran */
+    bool expected;     /* its end is our wish: no crash */
+    bool overdue;      /* the target's stop could not wait for it any longer */
+    char why[96];      /* why we killed it; "" when we did not */
+    struct mr__instance *next_ended; /* in the target's list */
+    struct mr_tail out_tail;
+    struct mr_tail err_tail;
+};
+
+/* Operations of the queue beside MR__OP_SUBMIT, whose elements are hand-outs. */
+enum mr__op_type {
+    MR__OP_SUBMIT = 0,
+    MR__OP_CANCEL,
+    MR__OP_STOP,
+};
+
+struct mr__cancel {
+    struct mr_op op;
+    uint32_t subscription;
+    uint32_t fence;
+    uint64_t offset;
+};
+
+struct mr_target {
+    struct mr_host *host; /* borrowed: outlives the target */
+    _Atomic uint32_t index;
+    char name[MR_NAME_SIZE_MAX + 1];
+    struct mr_command command;
+    uint64_t max_events;
+    uint64_t max_life_ns;
+    uint32_t concurrency;
+    uint64_t timeout_ns;
+    uint64_t grace_ns;
+    uint32_t scale_min;
+    uint32_t scale_max;
+    uint32_t scale_target;
+    uint64_t scale_idle_ns;
+    uint64_t generation;
+
+    pthread_t thread;
+    bool started;  /* control thread's */
+    struct mr_opq queue;
+    struct mr_op stop_op;
+    _Atomic uint64_t stop_deadline_ns; /* stored before the stop operation is pushed */
+    /* Written by `demand` on the bus thread, read by the loop; relaxed, the wake-up orders them. */
+    _Atomic uint64_t demand_queued;
+    _Atomic uint64_t demand_born_ns; /* when the oldest waiting delivery began to wait */
+    _Atomic bool cancel_lost; /* a cancel found no memory: check all leases */
+    _Atomic bool announce;    /* the index changed: tell the capacity again */
+
+    int epoll;
+    bool asleep;   /* the queue was seen empty: its fd says when there is more */
+    bool stopping;
+    struct mr_rng rng;
+    struct mr_now now; /* of this pass */
+    struct mr__watch watch_queue;
+    struct mr__instance **instances; /* owned; scale_max long */
+    uint32_t count;
+    struct mr__instance *ended; /* freed at the end of the pass: events may still name it */
+    uint32_t next_number;
+    struct mr_handout *pending; /* owned chain: no instance could take them yet */
+    struct mr_handout **pending_end;
+    uint64_t pending_since_ns;
+    struct mr_handout *answers; /* owned chain of this pass */
+    struct mr_handout **answers_end;
+    uint32_t capacity_told;
+    uint32_t streak;          /* crashes since the last answer */
+    uint64_t start_not_before_ns;
+    uint64_t sweep_at_ns;     /* orphans are looked for then; 0 never */
+    uint64_t sample_at_ns;    /* memory of the instances is looked at then */
+    uint64_t wake_at_ns;      /* earliest thing to do, gathered during a pass */
+    struct mr_tail_rate log_rate;
+    struct mr_tail_rate garbage_rate;
+
+    pthread_mutex_t mu;          /* protects the three below: as of the last pass */
+    struct mr_health shown_health;
+    uint32_t shown_streak;
+    uint32_t shown_count;
+    struct mr_health now_health; /* being filled */
+};
+
+/* --- loop.c --- */
+void *mr__process_loop(void *target);
+/** Notes that the loop has something to do at @p at_ns. */
+void mr__process_wake_at(struct mr_target *t, uint64_t at_ns);
+/** Queues @p h to go back at the end of the pass; verdict and texts are set. */
+void mr__process_answer(struct mr_target *t, struct mr_handout *h);
+void mr__process_refuse(struct mr_target *t, struct mr_handout *h, const char *why);
+
+/* --- pool.c --- */
+void mr__pool_update(struct mr_target *t);
+void mr__pool_crashed(struct mr_target *t, const char *last_error);
+uint32_t mr__pool_capacity(const struct mr_target *t);
+void mr__pool_stop(struct mr_target *t);
+
+/* --- dispatch.c --- */
+void mr__dispatch_pending(struct mr_target *t);
+void mr__dispatch_cancel(struct mr_target *t, const struct mr__cancel *cancel);
+/** Cancels everything whose lease has run out: after a cancel that found no memory. */
+void mr__dispatch_cancel_late(struct mr_target *t);
+void mr__dispatch_refuse_all(struct mr_target *t, const char *why);
+bool mr__dispatch_needs_reserved(const struct mr_target *t);
+
+/* --- instance.c --- */
+MR_MUST_USE enum mr_status mr__instance_start(struct mr_target *t, struct mr_problem *problem);
+void mr__instance_update(struct mr__instance *i);
+void mr__instance_ready(struct mr__instance *i);
+/** No new work, a stop frame, an end when it is empty. */
+void mr__instance_drain(struct mr__instance *i);
+void mr__instance_kill(struct mr__instance *i, const char *why);
+void mr__instance_flush(struct mr__instance *i);
+void mr__instance_ended(struct mr__instance *i);
+/** A kill for what it sent: nothing more of it is believed. */
+void mr__instance_distrust(struct mr__instance *i, const char *why);
+/** Takes @p fd out of epoll. Closing alone is not enough: a child of another target's thread may
+ * hold a copy until it runs its program. */
+void mr__instance_unwatch(struct mr__instance *i, int fd);
+/** Queues a control frame; one that finds no room is dropped (the timers still hold). */
+void mr__instance_send(struct mr__instance *i, const char *text);
+void mr__instance_release_slot(struct mr__instance *i, uint32_t at);
+
+/* --- receive.c --- */
+void mr__receive_socket(struct mr__instance *i);
+void mr__receive_output(struct mr__instance *i, bool is_error);
+
+#endif

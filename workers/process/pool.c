@@ -1,0 +1,192 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/assert.h"
+#include "workers/process/internal.h"
+
+#define STARTING_MAX 4u                /* instances that start at the same time */
+#define GROW_AGE_NS (20 * MR_MS)       /* how long work waits before another instance is worth it */
+#define BACKOFF_FIRST_NS (100 * MR_MS)
+#define BACKOFF_MAX_NS (30 * MR_SECOND)
+#define SAMPLE_NS (2 * MR_SECOND)
+
+/* Instances that take work, or will. */
+static uint32_t count_live(const struct mr_target *t, uint32_t *ret_starting)
+{
+    uint32_t live = 0;
+    *ret_starting = 0;
+    for (uint32_t i = 0; i < t->count; i++) {
+        enum mr__state state = t->instances[i]->state;
+        *ret_starting += state == MR__STARTING;
+        live += state == MR__STARTING || state == MR__READY;
+    }
+    return live;
+}
+
+static uint64_t count_held(const struct mr_target *t)
+{
+    uint64_t held = 0;
+    for (uint32_t i = 0; i < t->count; i++) {
+        held += t->instances[i]->held;
+    }
+    for (const struct mr_handout *h = t->pending; h != NULL;
+         h = (const struct mr_handout *)h->op.next) {
+        held++;
+    }
+    return held;
+}
+
+static uint32_t wanted(const struct mr_target *t)
+{
+    uint64_t load = atomic_load_explicit(&t->demand_queued, memory_order_relaxed) + count_held(t);
+    uint64_t want = load / t->scale_target + (load % t->scale_target != 0);
+    want = want < t->scale_min ? t->scale_min : want;
+    return want > t->scale_max ? t->scale_max : (uint32_t)want;
+}
+
+/* Whether one more instance is due now; else notes when to look again. */
+static bool may_start(struct mr_target *t, uint32_t live, uint32_t starting)
+{
+    uint64_t now = t->now.mono_ns;
+    if (starting >= STARTING_MAX || (t->streak > 0 && starting > 0)) {
+        return false; /* in a crash loop one is enough to find out */
+    }
+    if (now < t->start_not_before_ns) {
+        mr__process_wake_at(t, t->start_not_before_ns);
+        return false;
+    }
+    if (live == 0 || live < t->scale_min) {
+        return true;
+    }
+    /* A short burst is done sooner by those that run than by one that must start first. */
+    uint64_t due = atomic_load_explicit(&t->demand_born_ns, memory_order_relaxed) + GROW_AGE_NS;
+    if (now < due) {
+        mr__process_wake_at(t, due);
+        return false;
+    }
+    return true;
+}
+
+static void grow(struct mr_target *t)
+{
+    uint32_t want = wanted(t);
+    uint32_t starting;
+    uint32_t live = count_live(t, &starting);
+    /* Those that are ending count: never more processes than scale.max. */
+    while (live < want && t->count < t->scale_max && may_start(t, live, starting)) {
+        struct mr_problem problem = {.text = ""};
+        if (mr__instance_start(t, &problem) != MR_OK) {
+            MR_WARN("workers", "%s: no instance started: %s", t->name, problem.text);
+            mr__pool_crashed(t, problem.text);
+            mr__process_wake_at(t, t->start_not_before_ns);
+            return;
+        }
+        live++;
+        starting++;
+    }
+}
+
+static void shrink(struct mr_target *t)
+{
+    uint32_t starting;
+    uint32_t live = count_live(t, &starting);
+    uint32_t want = wanted(t);
+    /* From the end: the oldest, which get work first, stay. */
+    for (uint32_t n = t->count; n > 0; n--) {
+        struct mr__instance *i = t->instances[n - 1];
+        if (i->state != MR__READY || i->held > 0 || i->reserved || live <= want) {
+            continue;
+        }
+        uint64_t due = i->idle_since_ns + t->scale_idle_ns;
+        if (t->now.mono_ns >= due) {
+            mr__instance_drain(i);
+            live--;
+        } else {
+            mr__process_wake_at(t, due);
+        }
+    }
+}
+
+/* The kernel's peak value at the end includes ours (child.h), so it is looked at meanwhile. */
+static void sample_memory(struct mr_target *t)
+{
+    if (t->now.mono_ns >= t->sample_at_ns) {
+        t->sample_at_ns = t->now.mono_ns + SAMPLE_NS;
+        for (uint32_t n = 0; n < t->count; n++) {
+            struct mr__instance *i = t->instances[n];
+            uint64_t peak = mr_child_rss_peak(&i->child);
+            i->rss_peak = peak > i->rss_peak ? peak : i->rss_peak;
+            if (peak > t->now_health.rss_peak) {
+                t->now_health.rss_peak = peak;
+            }
+        }
+    }
+    if (t->count > 0) {
+        mr__process_wake_at(t, t->sample_at_ns);
+    }
+}
+
+void mr__pool_update(struct mr_target *t)
+{
+    /* Backwards: an instance that ends is replaced by the last. */
+    for (uint32_t n = t->count; n > 0; n--) {
+        mr__instance_update(t->instances[n - 1]);
+    }
+    if (!t->stopping) {
+        grow(t);
+        shrink(t);
+    }
+    sample_memory(t);
+}
+
+void mr__pool_crashed(struct mr_target *t, const char *last_error)
+{
+    t->streak++;
+    uint64_t wait = BACKOFF_FIRST_NS;
+    for (uint32_t n = 1; n < t->streak && wait < BACKOFF_MAX_NS; n++) {
+        wait *= 2;
+    }
+    wait = wait > BACKOFF_MAX_NS ? BACKOFF_MAX_NS : wait;
+    wait = wait * 8 / 10 + mr_rng_below(&t->rng, wait * 4 / 10); /* +-20 % */
+    t->start_not_before_ns = t->now.mono_ns + wait;
+    t->now_health.errors++;
+    mr_text_clean(t->now_health.last_error, sizeof(t->now_health.last_error),
+                  mr_bytes_of(last_error));
+    t->now_health.last_error_wall_ns = t->now.wall_ns;
+}
+
+uint32_t mr__pool_capacity(const struct mr_target *t)
+{
+    uint32_t capacity = 0;
+    bool reserve = mr__dispatch_needs_reserved(t);
+    for (uint32_t n = 0; n < t->count; n++) {
+        const struct mr__instance *i = t->instances[n];
+        bool open = i->state == MR__READY && i->cancelling == 0 && !i->alone && !i->reserved;
+        uint32_t slots = open ? i->slot_max : i->held;
+        if (open && t->max_events != 0 && t->max_events - i->handed < slots - i->held) {
+            slots = i->held + (uint32_t)(t->max_events - i->handed);
+        }
+        capacity += slots;
+    }
+    for (const struct mr_handout *h = t->pending; h != NULL && reserve;
+         h = (const struct mr_handout *)h->op.next) {
+        capacity++; /* what waits for an empty instance is held too */
+    }
+    return t->stopping ? 0 : capacity;
+}
+
+void mr__pool_stop(struct mr_target *t)
+{
+    t->stopping = true;
+    mr__dispatch_refuse_all(t, "the worker is stopping");
+    for (uint32_t n = t->count; n > 0; n--) {
+        struct mr__instance *i = t->instances[n - 1];
+        if (i->state == MR__STARTING) {
+            i->expected = true;
+            mr__instance_kill(i, ""); /* it has nothing to finish */
+        } else {
+            mr__instance_drain(i);
+        }
+    }
+}

@@ -1,0 +1,3 @@
+#include "workers/registry.h"
+
+const struct mr_connector *const mr_workers[] = {&mr_worker_process, &mr_worker_exec, NULL};

@@ -1,0 +1,31 @@
+/* Starting a process from a program with many threads: vfork, then only calls that are safe there,
+ * then execve. The child gets a session and process group of its own, every signal at its default
+ * and none blocked, no new privileges, no core dumps, exactly the descriptors it is given, and
+ * SIGKILL when the thread that started it ends. */
+#ifndef MR_WORKERS_SPAWN_H
+#define MR_WORKERS_SPAWN_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "core/problem.h"
+
+#define MR_SPAWN_FDS 4
+
+struct mr_spawn {
+    const char *path; /* what execve gets */
+    char *const *argv;
+    char *const *envp;
+    const char *folder; /* becomes the working directory; NULL: ours */
+    int fds[MR_SPAWN_FDS]; /* what 0..3 become; -1: /dev/null for 0..2, closed for 3 */
+    bool outlives;      /* the guardian alone: is not killed when its starter ends */
+};
+
+/** Starts the process. @p spawn and what it points to are borrowed for the call.
+ * @return MR_E_NOT_FOUND, MR_E_DENIED, MR_E_INVALID (no program), MR_E_UNAVAILABLE (no process),
+ * with the problem saying which file and why
+ * @thread any; the child dies with this thread  @blocks until the child runs the new program */
+MR_MUST_USE enum mr_status mr_spawn(const struct mr_spawn *spawn, pid_t *ret_pid,
+                                    struct mr_problem *problem);
+
+#endif
