@@ -208,6 +208,7 @@ struct mr__segment {
     uint64_t used;   /* bytes, header block included */
     uint64_t salt;
     uint64_t live;   /* deliveries in the window and dead letters that need it */
+    uint64_t freed_sequence; /* the group whose records end the last need for it */
     uint64_t first_offset; /* of its first group */
     uint64_t wall_ns;      /* of its last group */
     int file;        /* open for writing, -1 when sealed */

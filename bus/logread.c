@@ -182,6 +182,13 @@ enum mr_status mr_log_reader_create(struct mr_io *io, const struct mr_log_index 
         .chained = sequence != 0,
         .file = -1,
     };
+    if (sequence == 0 && index->segment_count > 0 && index->segments[0].number == 1) {
+        /* The log from its beginning: nothing was trimmed, so its first group is wanted, and a
+         * later one standing first is not the start of anything. */
+        reader->sequence = 1;
+        reader->next_offset = 1;
+        reader->chained = true;
+    }
     if (position != 0) {
         while (reader->segment < index->segment_count &&
                index->segments[reader->segment].number < mr_position_segment(position)) {

@@ -336,14 +336,17 @@ static bool retire(struct mr_bus *bus, struct mr__segment *segment)
     return true;
 }
 
-/* A segment may go when nothing needs it: no live delivery or dead letter in it, no cursor at or
- * before it, both checkpoint slots are true behind it, and the retention window is past it. */
+/* A segment may go when nothing needs it: no live delivery or dead letter in it, and the records
+ * that say so durable (a crash could take them back), no cursor at or before it, both checkpoint
+ * slots are true behind it, and the retention window is past it. */
 void mr__segments_maintain(struct mr_bus *bus)
 {
     prepare_next(bus);
     uint64_t bytes = log_bytes(bus);
     uint64_t cursor = lowest_cursor_segment(bus);
     const struct mr_log_options *log = &bus->options.log;
+    uint64_t durable =
+        log->sync == MR_SYNC_ALWAYS ? bus->durable_sequence : bus->synced_sequence;
     for (uint32_t i = 0; i < bus->segment_count && (int64_t)i < bus->current; i++) {
         struct mr__segment *segment = &bus->segments[i];
         bool old = bytes > log->retain_size || (log->retain_age_ns != 0 &&
@@ -351,7 +354,8 @@ void mr__segments_maintain(struct mr_bus *bus)
                                                 bus->now.wall_ns - segment->wall_ns >
                                                     log->retain_age_ns);
         if (segment->retiring || !segment->sealed || segment->live > 0 || !old ||
-            segment->number >= cursor || slot_needs(bus, segment->number)) {
+            segment->freed_sequence > durable || segment->number >= cursor ||
+            slot_needs(bus, segment->number)) {
             continue;
         }
         if (!retire(bus, segment)) {

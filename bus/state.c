@@ -193,6 +193,9 @@ void mr__segment_live(struct mr_bus *bus, uint64_t position, int64_t change)
     if (segment != NULL) {
         MR_ASSERT(change > 0 || segment->live > 0);
         segment->live += (uint64_t)change;
+        if (change < 0) {
+            segment->freed_sequence = bus->next_sequence; /* the stage's, at the latest */
+        }
     }
 }
 
