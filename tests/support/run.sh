@@ -1,0 +1,35 @@
+#!/bin/sh
+# run.sh JOBS [CTEST-ARGUMENT…] - builds and runs every test; called by `./go test`.
+#
+# Four builds: dev runs everything; asan and tsan run the unit and contract suites again; fuzz runs
+# each fuzz target for some seconds. Closes with the one line `N passed, N failed, N skipped`.
+set -eu
+jobs=$1
+shift
+cd "$(dirname "$0")/../.."
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+status=0
+
+# suite PRESET CTEST-ARGUMENT…
+suite() {
+  preset=$1
+  shift
+  echo "== $preset: building"
+  cmake --preset "$preset" >/dev/null
+  cmake --build --preset "$preset" -j "$jobs" -- --quiet || return 1
+  echo "== $preset: running"
+  ctest --preset "$preset" -j "$jobs" --output-on-failure --no-tests=error \
+    --output-junit "$results/$preset.xml" "$@" || status=1
+}
+
+if [ $# -gt 0 ]; then
+  suite dev "$@"
+else
+  suite dev
+  suite asan -L 'unit|contract'
+  suite tsan -L 'tsan|contract'
+  tests/support/fuzz.sh "$jobs" "$results" || status=1
+fi
+python3 tests/support/count.py "$results" || status=1
+exit $status
