@@ -41,7 +41,8 @@ static char *make_filter(uint32_t i)
 {
     char text[256];
     if (i == 0) {
-        return mr_strdup("[{\"exact\":{\"type\":\"com.example.order.created\",\"tenant\":\"acme\"}}]");
+        return mr_strdup("[{\"exact\":{\"type\":\"com.example.order.created\","
+                         "\"tenant\":\"acme\"}}]");
     }
     if (i == 1) {
         return mr_strdup("[{\"prefix\":{\"subject\":\"eu/berlin/\"}}]");

@@ -61,7 +61,10 @@ static size_t utf8_sequence(const uint8_t *p, size_t left)
     if (c < 0x80) {
         return 1;
     }
-    size_t need = c >= 0xC2 && c <= 0xDF ? 2 : c >= 0xE0 && c <= 0xEF ? 3 : c >= 0xF0 && c <= 0xF4 ? 4 : 0;
+    size_t need = c >= 0xC2 && c <= 0xDF   ? 2
+                  : c >= 0xE0 && c <= 0xEF ? 3
+                  : c >= 0xF0 && c <= 0xF4 ? 4
+                                           : 0;
     if (need == 0 || left < need) {
         return 0;
     }
@@ -231,7 +234,7 @@ enum mr_status mr_buf_append_json(struct mr_buf *buf, struct mr_bytes text)
         }
         from = ++i;
     }
-    if (r == MR_OK) {
+    if (r == MR_OK && from < text.size) {
         r = mr_buf_append(buf, text.data + from, text.size - from);
     }
     if (r == MR_OK) {

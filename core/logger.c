@@ -87,7 +87,8 @@ void mr_logger_write(enum mr_level level, const char *mod, const char *format, .
                                 : "time=%s level=%s mod=%s msg=%.*s\n";
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wformat-nonliteral" /* one of the two literals above */
-    n = snprintf(line, sizeof(line), form, time, names[level], mod, (int)quoted.size, quoted_memory);
+    n = snprintf(line, sizeof(line), form, time, names[level], mod, (int)quoted.size,
+                 quoted_memory);
 #pragma GCC diagnostic pop
     if (n > 0 && (size_t)n < sizeof(line)) {
         ssize_t written = write(out_fd, line, (size_t)n);

@@ -32,7 +32,7 @@ struct mr__compiler {
 
 _Static_assert(MR_FILTER_NODES_MAX < MR__REJECT, "clause numbers must fit a jump");
 
-/* --- (1) the text ----------------------------------------------------------------------------- */
+/* --- (1) the text -------------------------------------------------------------------------- */
 
 static bool is_hex(uint8_t c)
 {
@@ -125,7 +125,7 @@ static void delete_tree(cJSON **tree)
     cJSON_Delete(*tree);
 }
 
-/* --- (3) the tree ----------------------------------------------------------------------------- */
+/* --- (3) the tree -------------------------------------------------------------------------- */
 
 struct place {
     uint16_t group;
@@ -370,7 +370,7 @@ static enum mr_status compile_tree(struct mr__compiler *c, const cJSON *root,
     return r;
 }
 
-/* --- (4) the jumps ---------------------------------------------------------------------------- */
+/* --- (4) the jumps ------------------------------------------------------------------------- */
 
 /* Where to go on after @p clause turned out @p value: outwards as long as that decides the group,
  * else to the first clause behind what is decided. Each member holds at least one clause. */
@@ -420,7 +420,7 @@ static struct mr__program *make_program(const struct mr__compiler *c)
     return p;
 }
 
-/* --- the calls -------------------------------------------------------------------------------- */
+/* --- the calls ----------------------------------------------------------------------------- */
 
 enum mr_status mr__compiler_create(struct mr__names *names, struct mr__compiler **ret_compiler)
 {

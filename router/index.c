@@ -12,7 +12,7 @@
 #define COST_NONE UINT64_MAX /* no necessary condition */
 #define CHILD_IS_GROUP 0x10000u
 
-/* --- keys ------------------------------------------------------------------------------------- */
+/* --- keys ---------------------------------------------------------------------------------- */
 
 static uint32_t indexed_length(uint32_t size)
 {
@@ -57,7 +57,7 @@ static uint64_t key_of_clause(const struct mr__program *program, const struct mr
     return key_of(salt_of(clause->attr, (enum mr__op)clause->op), h);
 }
 
-/* --- the table -------------------------------------------------------------------------------- */
+/* --- the table ----------------------------------------------------------------------------- */
 
 static struct mr__slot *find_slot(const struct mr__table *table, uint64_t key)
 {
@@ -109,7 +109,7 @@ static enum mr_status count_key(struct mr__table *table, uint64_t key)
     return MR_OK;
 }
 
-/* --- the choice of a condition ---------------------------------------------------------------- */
+/* --- the choice of a condition ------------------------------------------------------------- */
 
 struct build {
     struct mr__index *index;
@@ -248,7 +248,7 @@ static enum mr_status choose(struct build *b, uint32_t rule)
     return MR_OK;
 }
 
-/* --- building, in passes ---------------------------------------------------------------------- */
+/* --- building, in passes ------------------------------------------------------------------- */
 
 static enum mr_status count_conditions(struct build *b)
 {
@@ -380,7 +380,7 @@ void mr__index_release(struct mr__index *index)
     *index = (struct mr__index){0};
 }
 
-/* --- looking up ------------------------------------------------------------------------------- */
+/* --- looking up ---------------------------------------------------------------------------- */
 
 struct find {
     const struct mr__index *index;

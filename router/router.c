@@ -16,7 +16,7 @@ void mr_matches_release(struct mr_matches *matches)
     }
 }
 
-/* --- life ------------------------------------------------------------------------------------- */
+/* --- life ---------------------------------------------------------------------------------- */
 
 static enum mr_status check_order(const struct mr_subscription_config *subscription,
                                   struct mr_problem *problem)
@@ -107,7 +107,7 @@ void mr_router_destroy(struct mr_router *router)
     mr_free(router);
 }
 
-/* --- matching --------------------------------------------------------------------------------- */
+/* --- matching ------------------------------------------------------------------------------ */
 
 bool mr__rule_takes_source(const struct mr__rule *rule, uint32_t source)
 {
@@ -157,8 +157,7 @@ static enum mr_status test_candidates(void *context, const uint32_t *subscriptio
         }
         struct mr_match match = {
             .subscription = subscriptions[i],
-            .lane = rule->order == MR_ORDER_NONE ? 0
-                                                 : mr__lane(rule->order, rule->order_key, m->record),
+            .lane = mr__lane(rule->order, rule->order_key, m->record),
         };
         enum mr_status r = add_match(m->matches, match);
         if (r != MR_OK) {

@@ -55,7 +55,7 @@ bool mr_router_explain(const struct mr_router *router, uint32_t subscription, ui
 uint64_t mr_router_lane(const struct mr_router *router, uint32_t subscription,
                         struct mr_bytes record);
 
-/* --- one filter alone (`millrace filter test`, `dlq list --filter`) --------------------------- */
+/* --- one filter alone (`millrace filter test`, `dlq list --filter`) ------------------------ */
 
 struct mr_filter;
 

@@ -69,7 +69,7 @@ static void test_bytes_is_utf8_accepts_well_formed(void **state)
     static const char *const good[] = {
         "plain text that is longer than a word", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80",
         "\xED\x9F\xBF", "\xEE\x80\x80", "\xEF\xBF\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF",
-        "12345678\xC3\xA4", "1234567\xC3\xA4" "12345678",
+        "12345678\xC3\xA4", "1234567\xC3\xA4zzzzzzzz",
     };
     for (size_t i = 0; i < MR_ARRAY_COUNT(good); i++) {
         assert_true(mr_bytes_is_utf8(b(good[i])));
@@ -93,7 +93,7 @@ static void test_bytes_is_utf8_refuses_ill_formed(void **state)
     }
 }
 
-/* --- the buffer ---------------------------------------------------------------------------------- */
+/* --- the buffer ---------------------------------------------------------------------------- */
 
 static void test_buf_append_beyond_maximum_changes_nothing(void **state)
 {
@@ -194,7 +194,7 @@ static void test_buf_take_text_hands_over_and_empties(void **state)
     assert_int_equal(mr_alloc_live(), live);
 }
 
-/* --- JSON strings and base64 ---------------------------------------------------------------------- */
+/* --- JSON strings and base64 --------------------------------------------------------------- */
 
 static void check_json(struct mr_bytes text, const char *wanted)
 {
@@ -299,7 +299,7 @@ static void test_buf_base64_random_bytes_survive(void **state)
     }
 }
 
-/* --- integers ------------------------------------------------------------------------------------- */
+/* --- integers ------------------------------------------------------------------------------ */
 
 static void test_put_and_get_are_little_endian(void **state)
 {

@@ -265,7 +265,7 @@ static void test_io_space_is_plausible(void **state)
     assert_true(free_bytes <= total);
 }
 
-/* --- directories and the lock --------------------------------------------------------------------- */
+/* --- directories and the lock -------------------------------------------------------------- */
 
 static void test_io_create_missing_directory_only_when_asked(void **state)
 {
@@ -323,7 +323,7 @@ static void test_io_create_out_of_memory_fails_cleanly(void **state)
     assert_int_equal(mr_alloc_live(), live);
 }
 
-/* --- whole files and descriptors ------------------------------------------------------------------- */
+/* --- whole files and descriptors ----------------------------------------------------------- */
 
 static void test_file_read_gives_all_with_a_terminator(void **state)
 {

@@ -9,7 +9,7 @@
 #include "core/logger.h"
 #include "core/problem.h"
 
-/* --- cleaning ------------------------------------------------------------------------------------- */
+/* --- cleaning ------------------------------------------------------------------------------ */
 
 static void check_clean(struct mr_bytes text, size_t size, const char *wanted)
 {
@@ -57,7 +57,7 @@ static void test_text_clean_cuts_at_whole_characters(void **state)
     assert_int_equal(untouched, '#');
 }
 
-/* --- problems ------------------------------------------------------------------------------------- */
+/* --- problems ------------------------------------------------------------------------------ */
 
 static void test_problem_set_formats_and_returns_the_status(void **state)
 {
@@ -86,7 +86,7 @@ static void test_problem_set_cleans_and_cuts(void **state)
     assert_true(mr_bytes_is_utf8(mr_bytes_of(problem.text)));
 }
 
-/* --- lines ---------------------------------------------------------------------------------------- */
+/* --- lines --------------------------------------------------------------------------------- */
 
 static int out_pipe[2];
 
@@ -137,7 +137,8 @@ static void test_logger_outside_text_cannot_forge_a_line(void **state)
     const char *line = written();
     assert_ptr_equal(strchr(line, '\n'), line + strlen(line) - 1);
     assert_null(strchr(line, 0x1B));
-    assert_non_null(strstr(line, "msg=\"x\\\" time=2024 level=error mod=bus msg=\\\"forged [2J\"\n"));
+    assert_non_null(
+        strstr(line, "msg=\"x\\\" time=2024 level=error mod=bus msg=\\\"forged [2J\"\n"));
 }
 
 static void test_logger_level_drops_what_is_above(void **state)

@@ -143,7 +143,7 @@ static void test_opq_wake_makes_the_fd_readable_once(void **state)
     mr_opq_release(NULL);
 }
 
-/* --- many producers ------------------------------------------------------------------------------ */
+/* --- many producers ------------------------------------------------------------------------ */
 
 enum { PRODUCERS = 4, PER_PRODUCER = 5000, LIMIT = 64 };
 

@@ -94,7 +94,7 @@ static inline struct mr_event *event_of_json(const cJSON *object)
     return finish_event(&builder);
 }
 
-/* --- configurations ---------------------------------------------------------------------------- */
+/* --- configurations ------------------------------------------------------------------------ */
 
 #define FIXTURE_RULES_MAX 256u
 #define FIXTURE_SOURCES_MAX 8u

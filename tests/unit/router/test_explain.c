@@ -88,8 +88,8 @@ static void test_explain_any_counts_its_members(void **state)
          "\"a\", the event has \"t\""},
         {"[{\"any\":[{\"exact\":{\"type\":\"a\"}}]}]",
          "filter.any[0].exact.type wants \"a\", the event has \"t\""},
-        {"[{\"prefix\":{\"type\":\"t\"}},{\"any\":[{\"all\":[{\"exact\":{\"type\":\"t\"}},{\"exact\":"
-         "{\"id\":\"2\"}}]},{\"exact\":{\"type\":\"b\"}},{\"not\":{\"exact\":{\"id\":\"1\"}}}]}]",
+        {"[{\"prefix\":{\"type\":\"t\"}},{\"any\":[{\"all\":[{\"exact\":{\"type\":\"t\"}},"
+         "{\"exact\":{\"id\":\"2\"}}]},{\"exact\":{\"type\":\"b\"}},{\"not\":{\"exact\":{\"id\":\"1\"}}}]}]",
          "filter[1].any has 3 members and none holds; the first: filter[1].any[0].all[1].exact.id "
          "wants \"2\", the event has \"1\""},
         {"[{\"any\":[{\"not\":{\"exact\":{\"id\":\"1\"}}},{\"exact\":{\"type\":\"b\"}}]}]",

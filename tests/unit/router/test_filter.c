@@ -26,7 +26,7 @@ static void refused_with(const char *json, enum mr_status status, const char *re
     }
 }
 
-/* --- vectors ------------------------------------------------------------------------------------ */
+/* --- vectors ------------------------------------------------------------------------------- */
 
 static cJSON *read_vectors(const char *path)
 {
@@ -120,7 +120,7 @@ static void test_filter_conformance_vectors_agree(void **state)
     cJSON_Delete(root);
 }
 
-/* --- single conditions -------------------------------------------------------------------------- */
+/* --- single conditions --------------------------------------------------------------------- */
 
 static void test_filter_test_unicode_prefix_compares_bytes(void **state)
 {
@@ -217,7 +217,8 @@ static void test_filter_create_wrong_shapes_name_the_path(void **state)
         {"[{\"exact\":{\"my-ext\":\"x\"}}]", "filter.exact.my-ext names no attribute"},
         {"[{\"exact\":{\"data\":\"x\"}}]", "filter.exact.data names no attribute"},
         {"[{\"exact\":{\"a\":\"b\",\"a\":\"c\"}}]", "filter.exact.a stands there twice"},
-        {"[{\"exact\":{\"a\":\"b\",\"c\":\"c\",\"a\":\"b\"}}]", "filter.exact.a stands there twice"},
+        {"[{\"exact\":{\"a\":\"b\",\"c\":\"c\",\"a\":\"b\"}}]",
+         "filter.exact.a stands there twice"},
         {"[{\"all\":[]}]", "filter.all must hold at least one filter"},
         {"[{\"any\":[]}]", "filter.any must hold at least one filter"},
         {"[{\"all\":{\"exact\":{\"a\":\"b\"}}}]", "filter.all must be a list"},
@@ -262,7 +263,7 @@ static void test_filter_create_control_bytes_in_names_are_cleaned(void **state)
     assert_null(strstr(problem.text, "\xC2\x85"));
 }
 
-/* --- limits ------------------------------------------------------------------------------------- */
+/* --- limits -------------------------------------------------------------------------------- */
 
 static char *nested(const char *open, const char *close, unsigned depth)
 {

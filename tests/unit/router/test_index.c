@@ -198,7 +198,7 @@ static void test_index_random_tables_equal_naive_evaluation(void **state)
     assert_true(matched < tested * 19 / 20);
 }
 
-/* --- each way into the index --------------------------------------------------------------------- */
+/* --- each way into the index --------------------------------------------------------------- */
 
 static void test_index_every_prefix_length_is_found(void **state)
 {
@@ -269,7 +269,8 @@ static void test_index_any_with_unindexable_branch_is_still_found(void **state)
 {
     (void)state;
     struct fixture *f = fixture_create(0);
-    fixture_add(f, "[{\"any\":[{\"exact\":{\"type\":\"z\"}},{\"not\":{\"exact\":{\"id\":\"9\"}}}]}]");
+    fixture_add(f, "[{\"any\":[{\"exact\":{\"type\":\"z\"}},"
+                   "{\"not\":{\"exact\":{\"id\":\"9\"}}}]}]");
     fixture_add(f, "[{\"all\":[{\"any\":[{\"exact\":{\"type\":\"z\"}},"
                    "{\"not\":{\"exact\":{\"id\":\"9\"}}}]},{\"exact\":{\"source\":\"/s\"}}]}]");
     fixture_start(f);
@@ -336,7 +337,7 @@ static void test_index_event_of_all_attributes_is_seen_whole(void **state)
     fixture_destroy(f);
 }
 
-/* --- the work it saves ---------------------------------------------------------------------------- */
+/* --- the work it saves --------------------------------------------------------------------- */
 
 static enum mr_status count_candidates(void *context, const uint32_t *subscriptions, uint32_t count)
 {
@@ -364,7 +365,8 @@ static void test_index_candidates_are_few_for_each_form(void **state)
         "[{\"exact\":{\"type\":\"t\",\"subject\":\"s%u\"}}]",
         "[{\"exact\":{\"type\":\"t\"}},{\"prefix\":{\"subject\":\"s%u\"}}]",
         "[{\"suffix\":{\"subject\":\"/s%u/\"}}]",
-        "[{\"all\":[{\"not\":{\"exact\":{\"id\":\"9\"}}},{\"all\":[{\"exact\":{\"subject\":\"s%u\"}}]}]}]",
+        ("[{\"all\":[{\"not\":{\"exact\":{\"id\":\"9\"}}},"
+         "{\"all\":[{\"exact\":{\"subject\":\"s%u\"}}]}]}]"),
         "[{\"any\":[{\"exact\":{\"subject\":\"s%u\"}},{\"exact\":{\"tenant\":\"never\"}}]}]",
         "[{\"exact\":{\"a%u\":\"v\"}}]",
     };

@@ -47,7 +47,8 @@ static void test_lane_data_paths_lead_to_scalars(void **state)
         " { \"skip\" : {\"order\": [1, {\"x\": \"}]\\\"\"}]}, \"order\" : { \"id\" : 7.50e1 , "
         "\"shop\":\"b\\u00e4r \\\"7\\\"\\n\\/\\\\\", \"t\": true,\"f\":false, \"n\": null, "
         "\"list\": [ \"a\" , [10, 11], {\"k\": \"deep\"}, -3 ], \"empty\": \"\", \"\": \"noname\", "
-        "\"d\\u006ft\":\"esc\", \"emoji\":\"\\ud83d\\ude00\", \"half\":\"\\ud83d!\" }, \"7\":\"num\" }";
+        "\"d\\u006ft\":\"esc\", \"emoji\":\"\\ud83d\\ude00\", \"half\":\"\\ud83d!\" }, "
+        "\"7\":\"num\" }";
     static const struct {
         const char *path;
         const char *text; /* NULL: no lane */
@@ -144,7 +145,8 @@ static void test_lane_deep_data_is_walked_without_recursion(void **state)
 static void test_lane_damaged_json_never_crashes(void **state)
 {
     (void)state;
-    static const char json[] = "{\"x\":[1,{\"y\":\"\\ud83d\\ude00\\n\"}],\"order\":{\"id\":\"\\u00e4z\","
+    static const char json[] = "{\"x\":[1,{\"y\":\"\\ud83d\\ude00\\n\"}],"
+                               "\"order\":{\"id\":\"\\u00e4z\","
                                "\"list\":[\"q\",[2]]}}";
     static const char *const paths[] = {"order.id", "order.list.1.0", "x.1.y"};
     struct mr_event *event =

@@ -262,7 +262,7 @@ static void test_router_match_lane_equals_router_lane(void **state)
     fixture_destroy(f);
 }
 
-/* --- threads ------------------------------------------------------------------------------------ */
+/* --- threads ------------------------------------------------------------------------------- */
 
 struct matcher {
     const struct mr_router *router;
