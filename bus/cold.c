@@ -145,6 +145,21 @@ void mr__cache_release(struct mr_bus *bus)
 
 /* --- reads ------------------------------------------------------------------------------------------ */
 
+/* How much may be read from @p position on: in the segment that is being written to, only what
+ * was written when the read is asked for. Behind that are zeros now and groups later. */
+static size_t readable(struct mr_bus *bus, uint64_t position, size_t want)
+{
+    const struct mr__segment *segment = mr__segment_of(bus, position);
+    if (segment == NULL || segment->sealed) {
+        return want;
+    }
+    uint64_t end = mr_position(segment->number, segment->used);
+    if (bus->writing && mr_position_segment(bus->flight.position) == segment->number) {
+        end = bus->flight.position;
+    }
+    return position < end && end - position < want ? (size_t)(end - position) : want;
+}
+
 bool mr__bytes_want(struct mr_bus *bus, uint64_t position, size_t size)
 {
     int slot = -1;
@@ -163,6 +178,7 @@ bool mr__bytes_want(struct mr_bus *bus, uint64_t position, size_t size)
         return false;
     }
     size_t want = size > COLD_CHUNK ? (size_t)mr_round_up(size, MR_LOG_BLOCK) : COLD_CHUNK;
+    want = readable(bus, position, want);
     struct mr_log_request *read = mr__request(bus, MR_LOG_READ);
     uint8_t *buf = read == NULL ? NULL : mr_alloc(want);
     if (buf == NULL) {
