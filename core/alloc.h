@@ -31,7 +31,8 @@ void mr_free(void *p);
 void mr_free_p(void *p);
 
 /** Test hook: the @p nth allocation from now (1 = the next) fails, and all later ones too when
- * @p for_ever. 0 switches it off. @return how many allocations were made since the last call. */
+ * @p for_ever. 0 switches it off. @return how many allocations were made since the last call,
+ * 0 if it was off: UINT64_MAX counts without a failure. */
 uint64_t mr_alloc_fail_at(uint64_t nth, int for_ever);
 
 /** Allocations made and not freed since the start of the process. */

@@ -252,8 +252,8 @@ enum mr_status mr_buf_append_base64(struct mr_buf *buf, struct mr_bytes data)
         "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     size_t groups = data.size / 3 + (data.size % 3 != 0);
     enum mr_status r = mr_buf_reserve(buf, groups * 4);
-    if (r != MR_OK) {
-        return r;
+    if (r != MR_OK || data.size == 0) {
+        return r; /* nothing to add, perhaps to no memory */
     }
     uint8_t *to = buf->data + buf->size;
     for (size_t i = 0; i < data.size; i += 3) {
