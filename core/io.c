@@ -362,7 +362,9 @@ enum mr_status mr_file_read(const char *path, size_t size_max, char **ret_text, 
             r = MR_E_NOMEM;
         } else {
             *ret_text = text;
-            *ret_size = size;
+            if (ret_size != NULL) {
+                *ret_size = size;
+            }
         }
     }
     mr_buf_release(&buf);

@@ -68,6 +68,7 @@ int64_t mr_fd_read_full(int fd, void *to, size_t size);
 /** @return false with errno set */
 bool mr_fd_write_full(int fd, const void *from, size_t size);
 /** The whole file as text with a NUL behind it, at most @p size_max bytes; free with mr_free().
+ * @param[out] ret_size may be NULL
  * @return MR_E_NOT_FOUND, MR_E_DENIED, MR_E_TOO_BIG, MR_E_IO, MR_E_NOMEM */
 MR_MUST_USE enum mr_status mr_file_read(const char *path, size_t size_max, char **ret_text,
                                         size_t *ret_size);
