@@ -272,7 +272,7 @@ void mr_event_builder_data(struct mr_event_builder *builder, struct mr_bytes dat
 }
 
 /* Settles MR_EVENT_DATA_JSON and MR_EVENT_DATA_BINARY, so that equal events have equal records and
- * whoever writes JSON need not look at the data: JSON as it is, text escaped, the rest as base64. */
+ * whoever writes JSON need not look at the data: JSON as is, text escaped, the rest as base64. */
 static void settle_flags(struct mr_event_builder *builder)
 {
     if ((builder->flags & MR_EVENT_HAS_DATA) == 0) {

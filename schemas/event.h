@@ -16,8 +16,8 @@
  * section 3.1) with the type they had; from transports without types everything is STRING.
  *
  * Data under a JSON type (or under none, from the JSON format) is the JSON text itself; otherwise
- * the raw bytes. MR_EVENT_DATA_BINARY remembers that it came as data_base64, MR_EVENT_DATA_JSON that
- * the data was found to be one JSON value, so that nobody has to look again. */
+ * the raw bytes. MR_EVENT_DATA_BINARY: it came as data_base64 or can only leave as that.
+ * MR_EVENT_DATA_JSON: it was found to be one JSON value, so that nobody has to look again. */
 #ifndef MR_SCHEMAS_EVENT_H
 #define MR_SCHEMAS_EVENT_H
 

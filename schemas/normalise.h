@@ -6,7 +6,7 @@
 #include "schemas/binding.h"
 
 struct mr_normalise_options {
-    const char *as;           /* adapter: cloudevents http mqtt generic auto (others: unsupported) */
+    const char *as;           /* adapter: cloudevents http mqtt generic auto (else: unsupported) */
     const char *source_name;  /* --name, default "normalise" */
     const char *topic;        /* --topic, may be NULL */
     const char *headers_text; /* `Name: value` lines, may be NULL */

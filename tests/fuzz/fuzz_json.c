@@ -1,5 +1,5 @@
-/* Fuzz target: the JSON format. Whatever is accepted, as one event or as a batch, goes out and comes
- * back as the same record. */
+/* Fuzz target: the JSON format. Whatever is accepted, as one event or as a batch, goes out and
+ * comes back as the same record. */
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/limits.h"

@@ -105,7 +105,8 @@ static void test_finish_ours_needs_no_specversion(void **state)
 static void test_attr_illegal_names_are_invalid(void **state)
 {
     (void)state;
-    const char *bad[] = {"", "data", "Data", "my-ext", "my_ext", "my.ext", "a b", "\xC3\xBC", "a\n"};
+    const char *bad[] = {"", "data", "Data", "my-ext", "my_ext", "my.ext", "a b",
+                         "\xC3\xBC", "a\n"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(bad); i++) {
         assert_int_equal(try_attr(bad[i], MR_ATTR_STRING, B("x")), MR_E_INVALID);
     }

@@ -367,7 +367,8 @@ static void test_encode_decode_binary_gives_the_same_attributes(void **state)
     (void)state;
     struct mr_event *event = decode_ok(
         "{\"specversion\":\"1.0\",\"id\":\" 1 \",\"type\":\"\\\"t\\\"\",\"source\":\"/s\","
-        "\"subject\":\"100%25 \\\\ \\u00e9\",\"empty\":\"\",\"datacontenttype\":\"a/b;c=\\\"d\\\"\","
+        "\"subject\":\"100%25 \\\\ \\u00e9\",\"empty\":\"\","
+        "\"datacontenttype\":\"a/b;c=\\\"d\\\"\","
         "\"data\":\"bytes\"}");
     struct mr_message message;
     mr_message_init(&message);

@@ -261,7 +261,8 @@ static void test_decode_text_data_becomes_the_text(void **state)
 {
     (void)state;
     struct mr_event *event =
-        decode_ok(HEAD ",\"data\":\"a\\n\\u0000\\ud83d\\ude00\",\"datacontenttype\":\"text/plain\"}");
+        decode_ok(HEAD ",\"data\":\"a\\n\\u0000\\ud83d\\ude00\","
+                       "\"datacontenttype\":\"text/plain\"}");
     struct mr_bytes data = mr_event_data(mr_event_record(event));
     assert_int_equal(data.size, 7);
     assert_memory_equal(data.data, "a\n\0\xF0\x9F\x98\x80", 7);
@@ -512,8 +513,8 @@ static void test_batch_with_a_bad_event_names_its_index_and_gives_none(void **st
     struct mr_event **events = NULL;
     uint32_t count = 99;
     struct mr_problem problem = {0};
-    assert_int_equal(decode_batch("[" HEAD "}," HEAD ",\"time\":\"x\"}]", &events, &count, &problem),
-                     MR_E_INVALID);
+    const char *text = "[" HEAD "}," HEAD ",\"time\":\"x\"}]";
+    assert_int_equal(decode_batch(text, &events, &count, &problem), MR_E_INVALID);
     assert_non_null(strstr(problem.text, "event 1 of the batch"));
     assert_non_null(strstr(problem.text, "time"));
     const char *bad[] = {"", "[", "{}", "[" HEAD "},]", "[,]", "[" HEAD "} " HEAD "}]",

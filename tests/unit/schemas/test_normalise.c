@@ -7,7 +7,8 @@
 
 static struct mr_problem problem;
 
-static enum mr_status in_with(struct mr_normalise_options options, const char *input, char **ret_text)
+static enum mr_status in_with(struct mr_normalise_options options, const char *input,
+                              char **ret_text)
 {
     options.wall_ns = 1700000000ull * MR_SECOND;
     options.unique = options.unique == 0 ? 42 : options.unique;
@@ -148,7 +149,8 @@ static void test_mqtt_message_is_decoded_or_wrapped(void **state)
 static void test_mqtt_payload_with_topic(void **state)
 {
     (void)state;
-    struct mr_event *event = event_of(AS(.as = "mqtt", .topic = "t/1"), "{\"topic\":\"no\",\"payload\":1}");
+    struct mr_event *event = event_of(AS(.as = "mqtt", .topic = "t/1"),
+                                      "{\"topic\":\"no\",\"payload\":1}");
     assert_value(event, "subject", "t/1");
     assert_bytes(mr_event_source(mr_event_record(event)), "/mqtt/normalise/t/1");
     assert_bytes(mr_event_data(mr_event_record(event)), "{\"topic\":\"no\",\"payload\":1}");

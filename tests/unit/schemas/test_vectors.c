@@ -1,5 +1,5 @@
-/* The conformance vectors, read in place: HTTP, MQTT, the CloudEvents JSON format suite, the SDK and
- * specification samples, and the MQTT samples with what they must normalise to. */
+/* The conformance vectors, read in place: HTTP, MQTT, the CloudEvents JSON format suite, the SDK
+ * and specification samples, and the MQTT samples with what they must normalise to. */
 #include "tests/unit/schemas/support.h"
 
 #include <dirent.h>
@@ -176,7 +176,7 @@ static void test_mqtt_vectors(void **state)
     cJSON_Delete(vectors);
 }
 
-/* Each test of a file of the format suite, whole or as a batch; @p valid: what must become of it. */
+/* Each test of a file of the format suite, whole or as a batch; @p valid: its fate. */
 static void run_format_file(const char *file, const char *member, bool valid)
 {
     cJSON *json = read_vectors(file);
