@@ -468,10 +468,10 @@ enum mr_status mr_log_reader_next(struct mr_log_reader *reader, struct mr_log_gr
     struct mr_log_group group;
     enum mr_place place;
     enum mr_status r = look(reader, reader->at, reader->chained, &group, &place);
-    if (r == MR_OK && place != MR_PLACE_GROUP) {
-        bool continues;
+    bool continues = true;
+    while (r == MR_OK && place != MR_PLACE_GROUP && continues) {
         r = continues_in_next(reader, &continues);
-        if (r == MR_OK && continues) {
+        if (r == MR_OK) { /* there (torn again, perhaps), or here: the search moved the window */
             r = look(reader, reader->at, reader->chained, &group, &place);
         }
     }
