@@ -309,6 +309,16 @@ void mr__mqtt_link_handshake(struct mr_mqtt_link *link, short revents, uint64_t 
 
 /* --- reading and writing ----------------------------------------------------------------------- */
 
+static void lose(struct mr_mqtt_link *link, int code)
+{
+    if (link->state == MR_MQTT_LINK_DOWN) {
+        return; /* on_disconnect said why */
+    }
+    const char *why = link->tls_error[0] != '\0' ? link->tls_error : mosquitto_strerror(code);
+    set_error(link, link->state == MR_MQTT_LINK_UP ? "connection lost" : "cannot connect", why);
+    mr__mqtt_link_close(link, false, NULL);
+}
+
 bool mr__mqtt_link_read(struct mr_mqtt_link *link)
 {
     uint64_t before = link->received;
@@ -316,9 +326,7 @@ bool mr__mqtt_link_read(struct mr_mqtt_link *link)
     int code = mosquitto_loop_read(link->mosq, 1);
     int error = errno;
     if (code != MOSQ_ERR_SUCCESS) {
-        if (link->state != MR_MQTT_LINK_DOWN) { /* it went without telling */
-            mr__mqtt_link_close(link, false, mosquitto_strerror(code));
-        }
+        lose(link, code); /* some failures come without the callback */
         return false;
     }
     /* errno alone does not tell: a full wake-up pipe of the library leaves EAGAIN there too. */
@@ -364,8 +372,8 @@ bool mr__mqtt_link_flush(struct mr_mqtt_link *link, uint64_t now_ns)
     int code = mosquitto_loop_write(link->mosq, 1);
     if (code == MOSQ_ERR_SUCCESS) {
         set_cork(mosquitto_socket(link->mosq), 0);
-    } else if (link->state != MR_MQTT_LINK_DOWN) {
-        mr__mqtt_link_close(link, false, mosquitto_strerror(code));
+    } else {
+        lose(link, code);
     }
     return link->state == MR_MQTT_LINK_DOWN || !mosquitto_want_write(link->mosq);
 }
@@ -377,8 +385,8 @@ void mr__mqtt_link_tick(struct mr_mqtt_link *link, uint64_t now_ns)
     }
     link->misc_ns = now_ns;
     int code = mosquitto_loop_misc(link->mosq);
-    if (code != MOSQ_ERR_SUCCESS && link->state != MR_MQTT_LINK_DOWN) {
-        mr__mqtt_link_close(link, false, mosquitto_strerror(code));
+    if (code != MOSQ_ERR_SUCCESS) {
+        lose(link, code);
         return;
     }
     if (link->state == MR_MQTT_LINK_UP && link->error[0] != '\0' &&

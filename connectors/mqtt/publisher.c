@@ -194,6 +194,7 @@ enum mr_status mr__mqtt_publisher_create(const struct mr_mqtt_peer_options *peer
     publisher->version = mr__mqtt_version(peer);
     MQTTAsync_createOptions o = MQTTAsync_createOptions_initializer;
     o.MQTTVersion = publisher->version == 5 ? MQTTVERSION_5 : MQTTVERSION_3_1_1;
+    o.maxBufferedMessages = 65535; /* our window bounds them; the default of 100 would refuse */
     char uri[320];
     bool v6 = strchr(peer->url->host, ':') != NULL;
     int size = snprintf(uri, sizeof(uri), "%s://%s%s%s:%u", mr__mqtt_is_tls(peer) ? "ssl" : "tcp",
