@@ -248,8 +248,7 @@ void mr__checkpoint_build(struct mr_bus *bus, uint64_t sequence, uint64_t positi
 
 void mr__checkpoint_group_durable(struct mr_bus *bus)
 {
-    uint64_t durable =
-        bus->options.log.sync == MR_SYNC_ALWAYS ? bus->durable_sequence : bus->synced_sequence;
+    uint64_t durable = mr__promised_sequence(bus);
     if (bus->checkpoint == NULL || bus->checkpoint_writing || bus->checkpoint_sequence > durable) {
         return;
     }

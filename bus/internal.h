@@ -278,6 +278,7 @@ struct mr_bus {
     uint32_t spare_count;
     uint64_t next_spare_number;
     bool preparing;
+    uint32_t sealing; /* SEAL requests outside: under `interval` they sync what came before */
     bool names_due; /* the next group begins with all names */
 
     struct mr__chunk *cache; /* owned; ring of recent groups, ascending position */
@@ -386,6 +387,7 @@ void mr__segments_maintain(struct mr_bus *bus);
 void mr__fail(struct mr_bus *bus, const char *what, enum mr_status status);
 struct mr_log_request *mr__request(struct mr_bus *bus, enum mr_log_io kind);
 void mr__send(struct mr_bus *bus, struct mr_log_request *request);
+uint64_t mr__promised_sequence(const struct mr_bus *bus);
 size_t mr__group_size_max(const struct mr_bus *bus);
 
 /* ingest.c */

@@ -115,9 +115,9 @@ static enum mr_status seal(struct mr_io *io, const struct mr_log_request *reques
     enum mr_status r = MR_OK;
     if (request->size > 0) {
         r = io->ops->truncate(io, request->file, request->size);
-        if (r == MR_OK) {
-            r = io->ops->sync(io, request->file);
-        }
+    }
+    if (r == MR_OK && (request->size > 0 || !request->durable)) {
+        r = io->ops->sync(io, request->file);
     }
     io->ops->close(io, request->file);
     return r;

@@ -18,7 +18,8 @@ enum mr_log_io {
                           result: file */
     MR_LOG_READ,       /* up to `size` bytes of segment `number` at `at` into buf; result_size */
     MR_LOG_CHECKPOINT, /* buf to slot `number` (0 or 1), synced */
-    MR_LOG_SEAL,       /* close file; cut segment `number` to `size` when size > 0 */
+    MR_LOG_SEAL,       /* close file, synced before unless its writes were durable; cut segment
+                          `number` to `size` when size > 0 */
     MR_LOG_RETIRE,     /* segment `number` is not needed: to the spare file `from` when keep, else
                           removed; directory synced */
 };
@@ -26,7 +27,7 @@ enum mr_log_io {
 struct mr_log_request {
     struct mr_op op;
     enum mr_log_io kind;
-    bool durable;     /* PREPARE: open for durable writes (sync: always) */
+    bool durable;     /* PREPARE: open for durable writes (sync: always); SEAL: they were */
     bool keep;        /* RETIRE */
     bool has_from;    /* PREPARE: a spare file is to be used */
     int file;         /* WRITE, SYNC, SEAL in; PREPARE out */

@@ -155,20 +155,55 @@ static enum mr_status fold_group(struct mr_bus *bus, const struct mr_log_group *
     return MR_OK;
 }
 
+/* What was read from groups that were never synced may stand in the page cache alone: it is synced
+ * before anything is built on it. */
+static enum mr_status sync_segment(struct mr_io *io, uint64_t number)
+{
+    char name[MR_LOG_NAME_SIZE];
+    mr_segment_name(number, name);
+    int file;
+    enum mr_status r = io->ops->open(io, name, MR_IO_WRITE, &file);
+    if (r == MR_OK) {
+        r = io->ops->sync(io, file);
+        io->ops->close(io, file);
+    }
+    return r;
+}
+
+/* A group that was taken: the chain goes on behind it, its segment is used up to there. */
+static void passed_group(struct mr_bus *bus, const struct mr_log_group *group,
+                         struct mr_bus_opened *opened)
+{
+    bus->next_sequence = group->header.sequence + 1;
+    bus->previous_crc = group->header.crc;
+    struct mr__segment *segment = mr__segment_of(bus, group->position);
+    uint64_t end = mr_position_at(group->position) + group->header.padded;
+    if (segment != NULL && end > segment->used) {
+        segment->first_offset = segment->used == MR_LOG_BLOCK ? group->header.first_offset
+                                                              : segment->first_offset;
+        segment->used = end;
+        segment->wall_ns = group->header.wall_ns;
+    }
+    opened->groups_folded++;
+    opened->tail_bytes += group->header.padded;
+}
+
 static enum mr_status replay(struct mr_bus *bus, struct mr_io *io,
                              const struct mr_log_index *index,
                              const struct mr__checkpoint_head *head, struct mr_bus_opened *opened,
                              struct mr_problem *problem)
 {
     struct mr_log_reader *reader;
-    enum mr_status r = mr_log_reader_create(io, index, head->position, head->sequence == 0 ? 0 : head->sequence + 1,
-                                            head->previous_crc, head->sequence, &reader);
+    enum mr_status r = mr_log_reader_create(
+        io, index, head->position, head->sequence == 0 ? 0 : head->sequence + 1,
+        head->previous_crc, head->sequence, &reader);
     if (r != MR_OK) {
         return r;
     }
     bus->next_sequence = head->sequence + 1;
     bus->previous_crc = head->previous_crc;
     struct mr_log_group group;
+    uint64_t synced = 0;
     while ((r = mr_log_reader_next(reader, &group)) == MR_OK) {
         if (group.decision == MR_RECOVERY_TAKE || group.decision == MR_RECOVERY_ROTTEN) {
             bus->lost_events += group.lost_end - group.lost_first;
@@ -183,18 +218,15 @@ static enum mr_status replay(struct mr_bus *bus, struct mr_io *io,
         }
         if (group.header_good && group.decision != MR_RECOVERY_CUT_TORN &&
             group.decision != MR_RECOVERY_CUT_UNSYNCED) {
-            bus->next_sequence = group.header.sequence + 1;
-            bus->previous_crc = group.header.crc;
-            struct mr__segment *segment = mr__segment_of(bus, group.position);
-            uint64_t end = mr_position_at(group.position) + group.header.padded;
-            if (segment != NULL && end > segment->used) {
-                segment->first_offset = segment->used == MR_LOG_BLOCK ? group.header.first_offset
-                                                                      : segment->first_offset;
-                segment->used = end;
-                segment->wall_ns = group.header.wall_ns;
+            passed_group(bus, &group, opened);
+            uint64_t number = mr_position_segment(group.position);
+            if (group.header.flags != MR_SYNC_ALWAYS && number != synced) {
+                r = sync_segment(io, number);
+                synced = number;
+                if (r != MR_OK) {
+                    break;
+                }
             }
-            opened->groups_folded++;
-            opened->tail_bytes += group.header.padded;
         }
         opened->torn = opened->torn || group.decision == MR_RECOVERY_CUT_TORN;
     }

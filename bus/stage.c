@@ -46,6 +46,14 @@ void mr__fail(struct mr_bus *bus, const char *what, enum mr_status status)
     mr__flow_update(bus);
 }
 
+/* The last sequence that a crash cannot take back; under `never` nothing is promised, and what was
+ * written counts. */
+uint64_t mr__promised_sequence(const struct mr_bus *bus)
+{
+    return bus->options.log.sync == MR_SYNC_INTERVAL ? bus->synced_sequence
+                                                     : bus->durable_sequence;
+}
+
 /* --- gathering --------------------------------------------------------------------------------- */
 
 size_t mr__group_size_max(const struct mr_bus *bus)
@@ -244,6 +252,8 @@ static bool seal_current(struct mr_bus *bus)
     }
     request->number = segment->number;
     request->file = segment->file;
+    request->durable = bus->options.log.sync == MR_SYNC_ALWAYS;
+    bus->sealing++;
     segment->file = -1;
     segment->sealed = true;
     mr__send(bus, request);
@@ -345,8 +355,7 @@ void mr__segments_maintain(struct mr_bus *bus)
     uint64_t bytes = log_bytes(bus);
     uint64_t cursor = lowest_cursor_segment(bus);
     const struct mr_log_options *log = &bus->options.log;
-    uint64_t durable =
-        log->sync == MR_SYNC_ALWAYS ? bus->durable_sequence : bus->synced_sequence;
+    uint64_t durable = mr__promised_sequence(bus);
     for (uint32_t i = 0; i < bus->segment_count && (int64_t)i < bus->current; i++) {
         struct mr__segment *segment = &bus->segments[i];
         bool old = bytes > log->retain_size || (log->retain_age_ns != 0 &&
@@ -600,6 +609,7 @@ void mr_bus_io_done(struct mr_bus *bus, struct mr_now now, struct mr_log_request
         mr__checkpoint_done(bus, request);
         break;
     case MR_LOG_SEAL:
+        bus->sealing--;
         if (request->result != MR_OK) {
             mr__fail(bus, "a segment cannot be closed", request->result);
         }

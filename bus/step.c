@@ -98,7 +98,7 @@ static void sync_when_due(struct mr_bus *bus)
 {
     if (bus->options.log.sync != MR_SYNC_INTERVAL || bus->syncing || bus->faulty ||
         bus->current < 0 || bus->synced_sequence >= bus->durable_sequence ||
-        bus->now.mono_ns < bus->next_sync_mono_ns || bus->writing) {
+        bus->now.mono_ns < bus->next_sync_mono_ns || bus->writing || bus->sealing > 0) {
         return;
     }
     struct mr_log_request *request = mr__request(bus, MR_LOG_SYNC);
