@@ -28,7 +28,7 @@ if [ $# -gt 0 ]; then
 else
   suite dev
   suite asan -L 'unit|contract'
-  suite tsan -L 'tsan|contract'
+  suite tsan -R 'opq|http|process|exec|mqtt|timer|file|admin|worker'
   tests/support/fuzz.sh "$jobs" "$results" || status=1
 fi
 python3 tests/support/count.py "$results" || status=1
