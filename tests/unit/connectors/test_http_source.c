@@ -522,8 +522,7 @@ static void test_create_any_allocation_fails_cleanly(void **state)
 static void test_check_path(void **state)
 {
     (void)state;
-    static char *const bad[] = {(char *)"", (char *)"events", (char *)"/a?b", (char *)"/a*",
-                                (char *)"/metrics"};
+    static char bad[][16] = {"", "events", "/a?b", "/a*", "/metrics"};
     struct mr_problem problem;
     for (size_t i = 0; i < MR_ARRAY_COUNT(bad); i++) {
         const struct mr_http_source_options options = {.path = bad[i]};
