@@ -1,0 +1,125 @@
+/* check: everything that can be told of a configuration without contacting anybody. */
+#include "admin/json_out.h"
+#include "millrace/engine_internal.h"
+#include "millrace/verbs.h"
+#include "router/router.h"
+
+/* What an instance may hold at most, summed: the memory a configuration allows itself. */
+struct budget {
+    uint64_t state;
+    uint64_t cache;
+    uint64_t connectors;
+};
+
+static struct budget sum_budget(const struct mr_config *config)
+{
+    struct budget budget = {.state = config->memory_state, .cache = config->log.cache_size};
+    for (uint32_t i = 0; i < config->source_count; i++) {
+        const struct mr_connector *connector = engine_connector_of(config->sources[i].kind);
+        if (connector != NULL && connector->bytes_max != NULL) {
+            budget.connectors += connector->bytes_max(config->sources[i].options);
+        }
+    }
+    for (uint32_t i = 0; i < config->target_count; i++) {
+        const struct mr_connector *connector = engine_connector_of(config->targets[i].kind);
+        if (connector != NULL && connector->bytes_max != NULL) {
+            budget.connectors += connector->bytes_max(config->targets[i].options);
+        }
+    }
+    return budget;
+}
+
+static void print_json(const struct mr_cli *cli, const struct mr_config *config, uint32_t visible,
+                       const struct budget *budget)
+{
+    struct mr_json_out out;
+    mr_json_out_init(&out, MR_MIB);
+    mr_json_out_object(&out, NULL);
+    mr_json_out_bool(&out, "ok", true);
+    mr_json_out_text(&out, "path", config->path);
+    mr_json_out_u64(&out, "sources", config->source_count);
+    mr_json_out_u64(&out, "workers", config->worker_count);
+    mr_json_out_u64(&out, "sinks", config->target_count - config->worker_count);
+    mr_json_out_u64(&out, "subscriptions", visible);
+    mr_json_out_object(&out, "memory_max");
+    mr_json_out_u64(&out, "delivery_state", budget->state);
+    mr_json_out_u64(&out, "log_cache", budget->cache);
+    mr_json_out_u64(&out, "connectors", budget->connectors);
+    mr_json_out_u64(&out, "sum", budget->state + budget->cache + budget->connectors);
+    mr_json_out_end(&out);
+    mr_json_out_end(&out);
+    fprintf(cli->out, "%.*s\n", (int)out.buf.size, (const char *)out.buf.data);
+    mr_json_out_release(&out);
+}
+
+static double mib(uint64_t bytes)
+{
+    return (double)bytes / (double)MR_MIB;
+}
+
+static void print_human(const struct mr_cli *cli, const struct mr_config *config, uint32_t visible,
+                        const struct budget *budget)
+{
+    fprintf(cli->out, "ok: %u sources, %u workers, %u sinks, %u subscriptions\n",
+            config->source_count, config->worker_count,
+            config->target_count - config->worker_count, visible);
+    fprintf(cli->out,
+            "memory at most %.1f MiB: delivery state %.1f, recent log %.1f, connectors and workers "
+            "%.1f\n",
+            mib(budget->state + budget->cache + budget->connectors), mib(budget->state),
+            mib(budget->cache), mib(budget->connectors));
+}
+
+/* Filters are compiled as they will be at run time. */
+static int check_filters(struct mr_cli *cli, const struct mr_config *config)
+{
+    struct mr_router *router;
+    uint32_t index = UINT32_MAX;
+    struct mr_problem problem = {.text = ""};
+    enum mr_status r = mr_router_create(config, &router, &index, &problem);
+    if (r == MR_OK) {
+        mr_router_destroy(router);
+        return MR_EXIT_OK;
+    }
+    if (index >= config->subscription_count) {
+        return mr_cli_fail_status(cli, MR_EXIT_FAILED, r, &problem);
+    }
+    const char *name = config->subscriptions[index].name;
+    if (cli->json) {
+        struct mr_json_out out;
+        mr_json_out_init(&out, MR_MIB);
+        mr_json_out_object(&out, NULL);
+        mr_json_out_text(&out, "file", config->path);
+        mr_json_out_u64(&out, "line", 0);
+        mr_json_out_u64(&out, "column", 0);
+        mr_json_out_text(&out, "subscription", name);
+        mr_json_out_text(&out, "error", problem.text);
+        mr_json_out_end(&out);
+        fprintf(cli->out, "%.*s\n", (int)out.buf.size, (const char *)out.buf.data);
+        mr_json_out_release(&out);
+    } else {
+        fprintf(cli->err, "%s: subscriptions.%s: %s\n", config->path, name, problem.text);
+    }
+    return MR_EXIT_DATA;
+}
+
+int mr_cmd_check(struct mr_cli *cli)
+{
+    const char *path = cli->argument_count > 0 ? cli->arguments[0] : mr_cli_config_path(cli);
+    struct mr_config *config;
+    int code = mr_cli_load_config(cli, path, &config);
+    if (code != MR_EXIT_OK) {
+        return code;
+    }
+    code = check_filters(cli, config);
+    if (code == MR_EXIT_OK) {
+        uint32_t visible = 0;
+        for (uint32_t i = 0; i < config->subscription_count; i++) {
+            visible += !config->subscriptions[i].hidden;
+        }
+        struct budget budget = sum_budget(config);
+        (cli->json ? print_json : print_human)(cli, config, visible, &budget);
+    }
+    mr_config_destroy(config);
+    return code;
+}

@@ -1,0 +1,177 @@
+/* trace, why, explain: what happened to an event and why. */
+#include <string.h>
+
+#include "core/clock.h"
+#include "millrace/client.h"
+#include "millrace/table.h"
+#include "millrace/verbs.h"
+
+/* A GET whose answer is printed as it stands with -o json, else by @p print. */
+static int show(struct mr_cli *cli, struct mr_path *path,
+                void (*print)(const struct mr_cli *cli, const cJSON *answer))
+{
+    struct mr_client *client;
+    int code = mr_client_open(cli, &client);
+    if (code != MR_EXIT_OK) {
+        mr_buf_release(&path->buf);
+        return code;
+    }
+    struct mr_buf body;
+    code = mr_client_get(client, path, &body);
+    if (code == MR_EXIT_OK && cli->json) {
+        (void)fwrite(body.data, 1, body.size, cli->out); /* told by the flush at the end */
+        fputc('\n', cli->out);
+    } else if (code == MR_EXIT_OK) {
+        cJSON *answer = cJSON_ParseWithLength((const char *)body.data, body.size);
+        if (answer == NULL) {
+            code = mr_cli_fail(cli, MR_EXIT_FAILED, "the answer makes no sense");
+        } else {
+            print(cli, answer);
+        }
+        cJSON_Delete(answer);
+    }
+    mr_buf_release(&body);
+    mr_client_close(client);
+    return code;
+}
+
+static void print_field(const struct mr_cli *cli, const char *before, const cJSON *object,
+                        const char *name, const char *after)
+{
+    char number[32];
+    const char *text = mr_json_text(object, name, number);
+    if (text[0] != '\0') {
+        fputs(before, cli->out);
+        mr_print_clean(cli, text);
+        fputs(after, cli->out);
+    }
+}
+
+static void print_took(const struct mr_cli *cli, const cJSON *attempt)
+{
+    char number[32];
+    int64_t started;
+    int64_t ended;
+    if (mr_time_parse(mr_bytes_of(mr_json_text(attempt, "started", number)), &started) &&
+        mr_time_parse(mr_bytes_of(mr_json_text(attempt, "ended", number)), &ended)) {
+        fprintf(cli->out, "  %.0f ms", (double)(ended - started) / (double)MR_MS);
+    }
+}
+
+static void print_attempt(const struct mr_cli *cli, const cJSON *attempt, bool counted)
+{
+    char number[32];
+    const char *verdict = mr_json_text(attempt, "verdict", number);
+    char own[32];
+    (void)snprintf(own, sizeof(own), "%.30s", verdict[0] == '\0' ? "under way" : verdict);
+    fprintf(cli->out, "    %3s  ", counted ? mr_json_text(attempt, "n", number) : "-");
+    mr_print_clean(cli, mr_json_text(attempt, "started", number));
+    fputs("  ", cli->out);
+    mr_print_colour(cli, mr_colour_of(own), own);
+    print_took(cli, attempt);
+    print_field(cli, "  on ", attempt, "instance", "");
+    print_field(cli, "  exit ", attempt, "exit", "");
+    print_field(cli, "  signal ", attempt, "signal", "");
+    print_field(cli, "  ", attempt, "error", "");
+    fputc('\n', cli->out);
+    print_field(cli, "         stderr: ", attempt, "stderr", "\n");
+}
+
+static void print_delivery(const struct mr_cli *cli, const cJSON *delivery)
+{
+    char number[32];
+    fputs("  ", cli->out);
+    mr_print_colour(cli, MR_COLOUR_BOLD, mr_json_text(delivery, "subscription", number));
+    fputs(": ", cli->out);
+    const char *state = mr_json_text(delivery, "state", number);
+    mr_print_colour(cli, mr_colour_of(state), state);
+    print_field(cli, ", waits: ", delivery, "blocked_on", "");
+    print_field(cli, " until ", delivery, "blocked_until", "");
+    if (mr_json_number(delivery, "refusals") > 0) {
+        print_field(cli, ", ", delivery, "refusals", " refusals");
+    }
+    if (mr_json_number(delivery, "interruptions") > 0) {
+        print_field(cli, ", ", delivery, "interruptions", " interruptions");
+    }
+    print_field(cli, " (", delivery, "reason", ")");
+    fputc('\n', cli->out);
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(delivery, "attempts"))
+    {
+        print_attempt(cli, item, true);
+    }
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(delivery, "uncounted"))
+    {
+        print_attempt(cli, item, false);
+    }
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(delivery, "children"))
+    {
+        fputs("         emitted ", cli->out);
+        mr_print_clean(cli, cJSON_IsString(item) ? item->valuestring : "?");
+        fputc('\n', cli->out);
+    }
+}
+
+static void print_trace(const struct mr_cli *cli, const cJSON *answer)
+{
+    char number[32];
+    const cJSON *event = cJSON_GetObjectItemCaseSensitive(answer, "event");
+    fputs("event ", cli->out);
+    mr_print_colour(cli, MR_COLOUR_BOLD, mr_json_text(event, "id", number));
+    print_field(cli, "  ", event, "type", "");
+    print_field(cli, "  from ", answer, "source", "");
+    print_field(cli, "  at offset ", answer, "offset", "");
+    print_field(cli, "  arrived ", answer, "arrived", "\n");
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(answer, "deliveries"))
+    {
+        print_delivery(cli, item);
+    }
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(answer, "unmatched"))
+    {
+        fputs("  ", cli->out);
+        mr_print_clean(cli, mr_json_text(item, "subscription", number));
+        fputs(": ", cli->out);
+        mr_print_colour(cli, MR_COLOUR_FAINT, "not matched");
+        print_field(cli, " (", item, "why", ")\n");
+    }
+}
+
+int mr_cmd_trace(struct mr_cli *cli)
+{
+    struct mr_path path;
+    mr_path_init(&path, "/api/v1/trace/", cli->arguments[0], NULL);
+    return show(cli, &path, print_trace);
+}
+
+static void print_why(const struct mr_cli *cli, const cJSON *answer)
+{
+    print_field(cli, "", answer, "subscription", ": ");
+    print_field(cli, "", answer, "why", "\n");
+}
+
+int mr_cmd_why(struct mr_cli *cli)
+{
+    struct mr_path path;
+    mr_path_init(&path, "/api/v1/why", NULL, NULL);
+    mr_path_query(&path, "event", cli->arguments[0]);
+    mr_path_query(&path, "subscription", cli->arguments[1]);
+    return show(cli, &path, print_why);
+}
+
+static void print_policy(const struct mr_cli *cli, const cJSON *answer)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(answer, "policy"))
+    {
+        mr_print_clean(cli, cJSON_IsString(item) ? item->valuestring : "?");
+        fputc('\n', cli->out);
+    }
+}
+
+int mr_cmd_explain(struct mr_cli *cli)
+{
+    struct mr_path path;
+    mr_path_init(&path, "/api/v1/explain/", cli->arguments[0], NULL);
+    return show(cli, &path, print_policy);
+}

@@ -1,0 +1,6 @@
+#include "millrace/cli.h"
+
+int main(int argc, char **argv)
+{
+    return mr_cli_main(argc, argv, stdin, stdout, stderr);
+}

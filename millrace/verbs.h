@@ -1,0 +1,49 @@
+/* The functions behind the verbs; one file for each group. */
+#ifndef MR_MILLRACE_VERBS_H
+#define MR_MILLRACE_VERBS_H
+
+#include "millrace/cli.h"
+
+int mr_cmd_run(struct mr_cli *cli);
+int mr_cmd_check(struct mr_cli *cli);
+int mr_cmd_new(struct mr_cli *cli);
+int mr_cmd_send(struct mr_cli *cli);
+int mr_cmd_tail(struct mr_cli *cli);
+int mr_cmd_trace(struct mr_cli *cli);
+int mr_cmd_why(struct mr_cli *cli);
+int mr_cmd_explain(struct mr_cli *cli);
+int mr_cmd_dlq_list(struct mr_cli *cli);
+int mr_cmd_dlq_show(struct mr_cli *cli);
+int mr_cmd_dlq_redrive(struct mr_cli *cli);
+int mr_cmd_dlq_purge(struct mr_cli *cli);
+int mr_cmd_sub_list(struct mr_cli *cli);
+int mr_cmd_sub_show(struct mr_cli *cli);
+int mr_cmd_sub_pause(struct mr_cli *cli);
+int mr_cmd_sub_resume(struct mr_cli *cli);
+int mr_cmd_source_list(struct mr_cli *cli);
+int mr_cmd_source_show(struct mr_cli *cli);
+int mr_cmd_source_pause(struct mr_cli *cli);
+int mr_cmd_source_resume(struct mr_cli *cli);
+int mr_cmd_worker_list(struct mr_cli *cli);
+int mr_cmd_worker_show(struct mr_cli *cli);
+int mr_cmd_status(struct mr_cli *cli);
+int mr_cmd_reload(struct mr_cli *cli);
+int mr_cmd_clock_accept(struct mr_cli *cli);
+int mr_cmd_log_verify(struct mr_cli *cli);
+int mr_cmd_log_dump(struct mr_cli *cli);
+int mr_cmd_normalise(struct mr_cli *cli);
+int mr_cmd_filter_test(struct mr_cli *cli);
+int mr_cmd_version(struct mr_cli *cli);
+int mr_cmd_completion(struct mr_cli *cli);
+
+extern const struct mr_cli_option mr_run_options[];
+extern const struct mr_cli_option mr_send_options[];
+extern const struct mr_cli_option mr_tail_options[];
+extern const struct mr_cli_option mr_dlq_list_options[];
+extern const struct mr_cli_option mr_dlq_redrive_options[];
+extern const struct mr_cli_option mr_dlq_purge_options[];
+extern const struct mr_cli_option mr_reload_options[];
+extern const struct mr_cli_option mr_normalise_options[];
+extern const struct mr_cli_option mr_filter_test_options[];
+
+#endif
