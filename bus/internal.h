@@ -454,7 +454,8 @@ enum mr_status mr__name_set(struct mr_bus *bus, enum mr_name_kind kind, uint32_t
                             const char *name);
 void mr__apply_removed(struct mr_bus *bus, struct mr__sub *sub, uint32_t what, uint64_t log_ns);
 enum mr_status mr__apply_redrive(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset);
-void mr__log_unarmed(struct mr_bus *bus, struct mr__delivery *d);
+size_t mr__unarm_size(const struct mr__sub *sub);
+void mr__unarm(struct mr_bus *bus, struct mr__sub *sub);
 void mr__timers_reset(struct mr_bus *bus);
 
 /* step.c */

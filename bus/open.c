@@ -74,6 +74,18 @@ static enum mr_status read_slot(struct mr_io *io, int slot, uint8_t **ret_data, 
     return MR_OK;
 }
 
+static enum mr_status sync_slot(struct mr_io *io, int slot)
+{
+    int file;
+    enum mr_status r =
+        io->ops->open(io, slot == 0 ? "checkpoint-0" : "checkpoint-1", MR_IO_WRITE, &file);
+    if (r == MR_OK) {
+        r = io->ops->sync(io, file);
+        io->ops->close(io, file);
+    }
+    return r == MR_OK ? io->ops->sync_dir(io) : r;
+}
+
 /* Loads the newer good slot. @param[out] ret_head sequence 0 when there is none */
 static enum mr_status load_checkpoint(struct mr_bus *bus, struct mr_io *io,
                                       const struct mr_log_index *index,
@@ -98,6 +110,12 @@ static enum mr_status load_checkpoint(struct mr_bus *bus, struct mr_io *io,
             (bus->log_id != 0 && heads[i].log_id != bus->log_id)) {
             heads[i] = (struct mr__checkpoint_head){0};
             continue;
+        }
+        /* A process that was killed may have left it in the page cache alone; from here on the
+         * other slot is written over and this one must be able to stand for both. */
+        r = sync_slot(io, i);
+        if (r != MR_OK) {
+            break;
         }
         bus->checkpoint_slot_position[i] = heads[i].position;
         if (best < 0 || heads[i].generation > heads[best].generation) {
@@ -395,17 +413,6 @@ void mr_bus_destroy(struct mr_bus *bus)
 
 /* --- configuration ---------------------------------------------------------------------------------- */
 
-/* Attempts logged for a target that is no longer the one go back to waiting. */
-static void unarm(struct mr_bus *bus, struct mr__sub *sub)
-{
-    for (uint64_t i = 0; i < sub->deliveries.capacity; i++) {
-        struct mr__delivery *d = (struct mr__delivery *)(uintptr_t)sub->deliveries.slots[i].value;
-        if (sub->deliveries.slots[i].key != 0 && (d->where == MR__ARMED || d->where == MR__QUEUED)) {
-            mr__log_unarmed(bus, d);
-        }
-    }
-}
-
 static void leave_turn(struct mr__sub *sub)
 {
     struct mr__target *target = sub->target;
@@ -427,11 +434,6 @@ static void leave_turn(struct mr__sub *sub)
     }
     sub->turn_next = NULL;
     sub->on_turn = false;
-}
-
-static size_t unarm_size(const struct mr__sub *sub)
-{
-    return sub->begun * (mr_record_size(128) + 8);
 }
 
 /* Everything that can fail, before anything changes. */
@@ -469,12 +471,12 @@ static enum mr_status reserve_configuration(struct mr_bus *bus, const struct mr_
             struct mr__sub *sub = mr__sub_add(bus, name);
             r = sub == NULL ? MR_E_NOMEM : MR_OK;
             ids[i] = sub == NULL ? 0 : sub->id;
-        } else {
-            bytes += unarm_size(bus->subs[ids[i]]);
         }
         bytes += mr_record_size(0);
     }
-    bytes += bus->sub_count * mr_record_size(0);
+    for (uint32_t i = 0; i < bus->sub_count; i++) {
+        bytes += mr_record_size(0) + mr__unarm_size(bus->subs[i]);
+    }
     r = r == MR_OK ? mr__names_reserve(bus) : r;
     r = r == MR_OK ? mr__stage_reserve(bus, bytes) : r;
     if (r != MR_OK) {
@@ -511,7 +513,7 @@ static void set_subscription(struct mr_bus *bus, struct mr__sub *sub,
     struct mr__target *target =
         bus->targets[mr__name_find(bus, MR_NAME_TARGET, target_name)];
     if (sub->target != NULL && sub->target != target) {
-        unarm(bus, sub);
+        mr__unarm(bus, sub);
         leave_turn(sub);
     }
     sub->conf = conf;
@@ -534,6 +536,7 @@ static void remove_subscription(struct mr_bus *bus, struct mr__sub *sub)
         .kind = MR_RECORD_REMOVED, .a = sub->id, .b = 1, .c = bus->log_ns};
     (void)mr__stage_record(bus, &record);
     mr__apply_removed(bus, sub, 1, bus->log_ns);
+    mr__unarm(bus, sub);
 }
 
 enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,

@@ -3,6 +3,8 @@
 
 #include "core/alloc.h"
 
+#define UNARMED_BODY_MAX 96u
+
 /* --- names ------------------------------------------------------------------------------------------ */
 
 enum mr_status mr__name_set(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id,
@@ -64,8 +66,8 @@ void mr__timers_reset(struct mr_bus *bus)
     }
 }
 
-/* An attempt that was logged and not handed out: it costs nothing. Room was reserved. */
-void mr__log_unarmed(struct mr_bus *bus, struct mr__delivery *d)
+/* An attempt that was logged and not handed out: it costs nothing. */
+static void log_unarmed(struct mr_bus *bus, struct mr__delivery *d)
 {
     struct mr_result result = {
         .verdict = MR_VERDICT_NONE,
@@ -74,23 +76,41 @@ void mr__log_unarmed(struct mr_bus *bus, struct mr__delivery *d)
         .interruptions = d->interruptions,
         .exit_code = -1,
         .alone = d->alone,
-        .reason = MR_BYTES_LITERAL("not handed out: its target changed"),
+        .reason = MR_BYTES_LITERAL("not handed out"),
     };
-    struct mr_buf body;
-    mr_buf_init(&body, 256);
-    if (mr_result_encode(&result, &body) == MR_OK) {
-        struct mr_record record = {
-            .kind = MR_RECORD_RETRY,
-            .extra = MR_STATE_WAITING,
-            .offset = d->offset,
-            .a = d->sub->id,
-            .b = d->fence,
-            .body = mr_buf_bytes(&body),
-        };
-        (void)mr__stage_record(bus, &record);
-        mr__state_wait(bus, d, 0);
+    uint8_t memory[UNARMED_BODY_MAX];
+    struct mr_buf body = {.data = memory, .capacity = sizeof(memory), .size_max = sizeof(memory)};
+    enum mr_status r = mr_result_encode(&result, &body);
+    MR_ASSERT(r == MR_OK);
+    struct mr_record record = {
+        .kind = MR_RECORD_RETRY,
+        .extra = MR_STATE_WAITING,
+        .offset = d->offset,
+        .a = d->sub->id,
+        .b = d->fence,
+        .body = mr_buf_bytes(&body),
+    };
+    (void)mr__stage_record(bus, &record); /* found by its offset */
+    mr__state_wait(bus, d, 0);
+}
+
+size_t mr__unarm_size(const struct mr__sub *sub)
+{
+    return sub->begun * mr_record_size(UNARMED_BODY_MAX);
+}
+
+/* What is logged ahead and not handed out goes back to ready, so that a subscription that is
+ * paused, removed or moved to another target holds none of its target's places. Room was
+ * reserved with mr__unarm_size(). */
+void mr__unarm(struct mr_bus *bus, struct mr__sub *sub)
+{
+    for (uint64_t i = 0; i < sub->deliveries.capacity; i++) {
+        struct mr__delivery *d = (struct mr__delivery *)(uintptr_t)sub->deliveries.slots[i].value;
+        if (sub->deliveries.slots[i].key != 0 &&
+            (d->where == MR__ARMED || d->where == MR__QUEUED)) {
+            log_unarmed(bus, d);
+        }
     }
-    mr_buf_release(&body);
 }
 
 /* --- actions ----------------------------------------------------------------------------------------- */
@@ -112,16 +132,20 @@ enum mr_status mr_bus_pause(struct mr_bus *bus, uint32_t subscription, bool paus
     if (subscription >= bus->sub_count) {
         return MR_E_NOT_FOUND;
     }
-    enum mr_status r = bus->faulty ? MR_E_FAULTY : mr__stage_reserve(bus, mr_record_size(0));
+    struct mr__sub *sub = bus->subs[subscription];
+    size_t bytes = mr_record_size(0) + mr__unarm_size(sub);
+    enum mr_status r = bus->faulty ? MR_E_FAULTY : mr__stage_reserve(bus, bytes);
     if (r != MR_OK) {
         return r;
     }
-    struct mr__sub *sub = bus->subs[subscription];
     if (sub->paused != paused) {
         struct mr_record record = {
             .kind = MR_RECORD_PAUSE, .a = subscription, .b = paused ? 1 : 0};
         (void)mr__stage_record(bus, &record);
         sub->paused = paused;
+        if (paused) {
+            mr__unarm(bus, sub);
+        }
         mr__turn_add(sub);
     }
     return MR_OK;
