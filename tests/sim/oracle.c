@@ -188,6 +188,12 @@ void oracle_synced(struct oracle *o, uint64_t sequence)
     if (done == 0) {
         return;
     }
+    if (o->journal_count == 0) {
+        o->group_count -= done;
+        memmove(o->groups, o->groups + done, o->group_count * sizeof(*o->groups));
+        o->floor = sequence > o->floor ? sequence : o->floor;
+        return;
+    }
     uint32_t journal = done < o->group_count ? o->groups[done].journal_at : o->journal_count;
     memmove(o->journal, o->journal + journal,
             (o->journal_count - journal) * sizeof(*o->journal));
@@ -417,8 +423,12 @@ static void check_count(const struct oracle *o, uint32_t sub, const char *where,
                         uint64_t want, uint64_t have)
 {
     if (want != have) {
-        sim_fail(o->world, "%s: subscription %u (%s): %s should be %llu, is %llu", where, sub,
-                 o->names[sub], what, (unsigned long long)want, (unsigned long long)have);
+        sim_fail(o->world,
+                 "%s: subscription %u (%s): %s should be %llu, is %llu (written %llu, submitted "
+                 "%llu)",
+                 where, sub, o->names[sub], what, (unsigned long long)want,
+                 (unsigned long long)have, (unsigned long long)o->written,
+                 (unsigned long long)o->submitted);
     }
 }
 

@@ -178,8 +178,8 @@ static bool matches_spec(const struct sim_spec *spec, uint32_t sub, const struct
 {
     const struct sim_sub_spec *s = &spec->subs[sub];
     bool from = s->sources == 0 ||
-                (e->kind == ORACLE_FROM_SOURCE && (s->sources >> e->source & 1u) != 0);
-    return s->present && e->type < 8 && (s->types >> e->type & 1u) != 0 && from;
+                (e->kind == ORACLE_FROM_SOURCE && ((unsigned)s->sources >> e->source & 1u) != 0);
+    return s->present && e->type < 8 && ((unsigned)s->types >> e->type & 1u) != 0 && from;
 }
 
 /* Whether the visible subscriptions in @p bits are what @p spec asks for. */
@@ -500,9 +500,13 @@ static void fold_redrive(struct fold *f, const struct mr_record *r)
     if (!d->letter && d->state != MR_STATE_HELD) {
         FAIL(f, "%u:%llu is redriven while %s", d->sub, LLU(d->offset), mr_state_text(d->state));
     }
-    d->redriven = d->redriven || d->letter;
+    if (d->letter) { /* a new delivery in all but its number and fence */
+        d->redriven = true;
+        d->interruptions = 0;
+    }
     d->letter = false;
     d->attempts = 0;
+    d->refusals = 0;
     d->timed_out = false;
     set_state(f->o, d, MR_STATE_WAITING);
 }
@@ -564,8 +568,12 @@ static void fold_name(struct fold *f, const struct mr_record *r)
     o->names[r->a][r->body.size] = '\0';
 }
 
-static void fold_record(struct fold *f, const struct mr_record *r)
+/* @p names: only those; they may stand behind what they name */
+static void fold_record(struct fold *f, const struct mr_record *r, bool names)
 {
+    if (names != (r->kind == MR_RECORD_NAME)) {
+        return;
+    }
     switch ((enum mr_record_kind)r->kind) {
     case MR_RECORD_EVENT:
         fold_event(f, r);
@@ -655,6 +663,25 @@ static void check_emitted(struct fold *f)
     }
 }
 
+static uint32_t fold_records(struct fold *f, const uint8_t *data, uint32_t size, bool names)
+{
+    uint32_t records = 0;
+    for (uint32_t at = MR_GROUP_HEADER_SIZE; at < size; records++) {
+        struct mr_record record;
+        if (mr_record_decode(data + at, size - at, &record, NULL) != MR_OK) {
+            FAIL(f, "group %llu holds a damaged record at %u", LLU(f->sequence), at);
+        }
+        if (names) {
+            sim_say(f->o->world, "  group %llu: %s offset %llu a %u b %u extra %u",
+                    LLU(f->sequence), mr_record_kind_text(record.kind), LLU(record.offset),
+                    record.a, record.b, record.extra);
+        }
+        fold_record(f, &record, names);
+        at += (uint32_t)mr_record_size(record.body.size);
+    }
+    return records;
+}
+
 void oracle_write(struct oracle *o, const struct mr_log_request *request)
 {
     if (o->write_failed) {
@@ -685,23 +712,8 @@ void oracle_write(struct oracle *o, const struct mr_log_request *request)
         .position = mr_position(request->number, request->at),
         .emitted_first = o->event_count,
     };
-    uint32_t at = MR_GROUP_HEADER_SIZE;
-    uint32_t records = 0;
-    while (at < header.size) {
-        struct mr_record record;
-        if (mr_record_decode(request->buf + at, header.size - at, &record, NULL) != MR_OK) {
-            sim_fail(o->world, "group %llu holds a damaged record at %u", LLU(header.sequence),
-                     at);
-        }
-        if (sim_verbose) {
-            sim_say(o->world, "  group %llu: %s offset %llu a %u b %u extra %u",
-                    LLU(header.sequence), mr_record_kind_text(record.kind), LLU(record.offset),
-                    record.a, record.b, record.extra);
-        }
-        fold_record(&fold, &record);
-        at += (uint32_t)mr_record_size(record.body.size);
-        records++;
-    }
+    uint32_t records = fold_records(&fold, request->buf, header.size, true);
+    (void)fold_records(&fold, request->buf, header.size, false); /* the same number */
     if (records != header.records || header.next_offset < o->event_count + 1u) {
         sim_fail(o->world, "group %llu says %u records up to event %llu", LLU(header.sequence),
                  header.records, LLU(header.next_offset));

@@ -219,6 +219,7 @@ struct sim_world {
     uint64_t trace;
     uint64_t emitted; /* ids handed out so far */
     uint64_t points;
+    uint64_t syncs_failed; /* when this process began */
 };
 
 void sim_fail(const struct sim_world *world, const char *format, ...) MR_PRINTF(2, 3) MR_NORETURN;

@@ -165,7 +165,7 @@ static void close_fork(const struct sim_world *world, struct mr_bus *bus, struct
 
 /* The recovered bus begins its own life, and crashes in its first steps. */
 static void crash_again(struct sim_world *world, struct sim_disk *disk, struct mr_rng *rng,
-                        struct mr_bus *bus, struct fork_ports *f, uint64_t sequence)
+                        struct mr_bus *bus, struct fork_ports *f, uint64_t sequence, bool cut)
 {
     enum mr_status r = mr_bus_configure(bus, sim_now(world), world->config, world->router, 1);
     MR_ASSERT(r == MR_OK);
@@ -186,7 +186,7 @@ static void crash_again(struct sim_world *world, struct sim_disk *disk, struct m
         }
     }
     close_fork(world, bus, f);
-    sim_disk_crash(disk, true);
+    sim_disk_crash(disk, cut);
     struct mr_bus_opened opened;
     bus = open_fork(world, disk, f, mr_rng_next(rng), &opened);
     struct mr_bus_status status;
@@ -219,14 +219,14 @@ static void crash_point(struct sim_world *world, const struct mr_log_request *ru
     if (more == 0) {
         uint64_t hash = mr_bus_state_hash(bus);
         close_fork(world, bus, &f);
-        sim_disk_crash(disk, true);
+        sim_disk_crash(disk, cut);
         bus = open_fork(world, disk, &f, 1, &opened);
         if (mr_bus_state_hash(bus) != hash) {
             sim_fail(world, "recovering twice gives another state");
         }
     }
     if (more < 3 && world->router != NULL) {
-        crash_again(world, disk, &rng, bus, &f, sequence);
+        crash_again(world, disk, &rng, bus, &f, sequence, cut);
     } else {
         close_fork(world, bus, &f);
     }
@@ -311,7 +311,10 @@ void sim_start(struct sim_world *world)
 
 void sim_crash(struct sim_world *world, struct mr_log_request *running)
 {
-    bool killed = mr_rng_below(&world->rng, 1024) < world->swarm.kill_share;
+    /* After a failed sync the page cache holds what the disk does not: only a reboot tells. */
+    bool believed = world->disk->fired_sync == world->syncs_failed;
+    bool killed = mr_rng_below(&world->rng, 1024) < world->swarm.kill_share && believed;
+    world->syncs_failed = world->disk->fired_sync;
     sim_say(world, "crash: %s", killed ? "killed" : "power cut");
     sim_fired[killed ? SIM_KILLED : SIM_POWER_CUT]++;
     uint64_t floor = oracle_floor(world->oracle, !killed);

@@ -11,6 +11,7 @@
 struct sim_page {
     struct sim_page *next_free;
     uint32_t refs;
+    bool clean; /* a sync of it failed: no later one writes it, until it is written again */
     uint8_t data[SIM_PAGE];
 };
 
@@ -26,6 +27,7 @@ static struct sim_page *page_create(void)
         MR_ASSERT(page != NULL);
     }
     page->refs = 1;
+    page->clean = false;
     return page;
 }
 
@@ -411,11 +413,26 @@ static enum mr_status disk_pwrite(struct mr_io *io, int file, const void *from, 
 static void inode_make_durable(struct sim_inode *inode)
 {
     for (uint32_t i = 0; i < inode->count; i++) {
-        if (inode->now[i] != inode->durable[i]) {
+        bool lost = inode->now[i] != NULL && inode->now[i]->clean;
+        if (inode->now[i] != inode->durable[i] && !lost) {
             put_page(&inode->durable[i], page_ref(inode->now[i]));
         }
     }
     inode->durable_size = inode->size;
+}
+
+/* The kernel reports the error once and calls the pages clean. */
+static void inode_forget_dirty(struct sim_inode *inode)
+{
+    for (uint32_t i = 0; i < inode->count; i++) {
+        if (inode->now[i] == inode->durable[i]) {
+            continue;
+        }
+        struct sim_page *page = page_create();
+        page_read(inode->now[i], 0, page->data, SIM_PAGE);
+        page->clean = true;
+        put_page(&inode->now[i], page);
+    }
 }
 
 static enum mr_status disk_sync(struct mr_io *io, int file)
@@ -427,12 +444,10 @@ static enum mr_status disk_sync(struct mr_io *io, int file)
     }
     if (fires(&disk->fail_sync_in)) {
         disk->fired_sync++;
-        inode->gone = true;
+        inode_forget_dirty(inode);
         return MR_E_IO;
     }
-    if (!inode->gone) {
-        inode_make_durable(inode);
-    }
+    inode_make_durable(inode);
     return MR_OK;
 }
 
@@ -637,6 +652,10 @@ static void settle_page(struct sim_disk *disk, struct sim_inode *inode, uint32_t
     if (now == old) {
         return;
     }
+    if (now != NULL && now->clean) {
+        put_page(&inode->now[index], page_ref(old));
+        return;
+    }
     if (!all) {
         struct sim_page *page = page_create();
         for (size_t at = 0; at < SIM_PAGE; at += SIM_SECTOR) {
@@ -652,7 +671,7 @@ static void settle_page(struct sim_disk *disk, struct sim_inode *inode, uint32_t
 static void settle_inode(struct sim_disk *disk, struct sim_inode *inode)
 {
     /* A file may also come through whole or not at all: the likeliest cases in life. */
-    uint64_t mode = inode->gone ? 1 : mr_rng_below(&disk->rng, 4);
+    uint64_t mode = mr_rng_below(&disk->rng, 4);
     for (uint32_t i = 0; i < inode->count; i++) {
         if (mode == 1) {
             put_page(&inode->now[i], page_ref(inode->durable[i]));
@@ -664,7 +683,6 @@ static void settle_inode(struct sim_disk *disk, struct sim_inode *inode)
         inode->size = inode->durable_size;
     }
     inode->durable_size = inode->size;
-    inode->gone = false;
 }
 
 static void settle_names(struct sim_disk *disk)

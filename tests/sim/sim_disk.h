@@ -27,7 +27,6 @@ struct sim_page;
 
 struct sim_inode {
     bool used;
-    bool gone; /* a sync failed: the kernel calls its dirty pages clean, and they are lost */
     uint32_t count; /* pages in the tables */
     uint32_t capacity;
     uint64_t size;

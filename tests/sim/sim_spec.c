@@ -110,7 +110,7 @@ static char *filter_of(uint8_t types)
     size_t n = strlen(text);
     bool first = true;
     for (unsigned i = 0; i < SIM_TYPES; i++) {
-        if ((types >> i & 1u) != 0) {
+        if (((unsigned)types >> i & 1u) != 0) {
             int more = snprintf(text + n, sizeof(text) - n, "%s{\"exact\":{\"type\":\"%s\"}}",
                                 first ? "" : ",", names[i]);
             MR_ASSERT(more > 0);
@@ -175,7 +175,7 @@ static void fill_sub(struct mr_subscription_config *c, const struct sim_sub_spec
     if (s->sources != 0) {
         c->sources = cleared(SIM_SOURCES, sizeof(*c->sources));
         for (uint32_t k = 0; k < SIM_SOURCES; k++) {
-            if ((s->sources >> k & 1u) != 0) {
+            if (((unsigned)s->sources >> k & 1u) != 0) {
                 c->sources[c->source_count++] = k;
             }
         }

@@ -501,6 +501,11 @@ static void tell_stuck(const struct sim_world *world)
 
 void sim_world_run(struct sim_world *world)
 {
+    sim_say(world, "sync %d, segments of %llu, checkpoint each %llu, retain %llu, crash %u, calm %d",
+            world->options.log.sync, (unsigned long long)world->options.log.segment_size,
+            (unsigned long long)world->options.log.checkpoint_size,
+            (unsigned long long)world->options.log.retain_size, world->swarm.crash_chance,
+            world->swarm.calm);
     sim_start(world);
     while (world->steps < world->swarm.steps_max) {
         turn(world);
