@@ -78,7 +78,7 @@ bool mr_parse_duration(const char *text, uint64_t *ret_ns)
     const char *p = text;
     do {
         uint64_t value;
-        size_t unit;
+        size_t unit = 0;
         if (!read_digits(&p, &value) ||
             !find_unit(p, duration_units, MR_ARRAY_COUNT(duration_units), &unit) || unit < next) {
             return false;
