@@ -179,13 +179,13 @@ static bool run_once(struct mr_target *t, const struct epoll_event *events, int 
             mr__run_event(w->run, w->kind);
         }
     }
-    give_answers(t);
     bool any = take_ops(t);
     start_pending(t);
     update_runs(t);
-    give_answers(t);
-    tell_capacity(t);
+    /* In this order: whoever gets an answer finds numbers and capacity that include it. */
     publish_health(t);
+    tell_capacity(t);
+    give_answers(t);
     sweep_orphans(t);
     while (t->ended != NULL) {
         struct mr__run *run = t->ended;

@@ -194,7 +194,6 @@ static bool run_once(struct mr_target *t, struct epoll_event *events, int count)
     for (int i = 0; i < count; i++) {
         handle_event(t, &events[i]);
     }
-    give_answers(t); /* early: the bus may have something new by the time we look */
     bool any = take_ops(t);
     if (atomic_exchange_explicit(&t->cancel_lost, false, memory_order_relaxed)) {
         mr__dispatch_cancel_late(t);
@@ -204,9 +203,10 @@ static bool run_once(struct mr_target *t, struct epoll_event *events, int count)
     for (uint32_t i = 0; i < t->count; i++) {
         mr__instance_flush(t->instances[i]);
     }
-    give_answers(t);
-    tell_capacity(t);
+    /* In this order: whoever gets an answer finds numbers and capacity that include it. */
     publish_health(t);
+    tell_capacity(t);
+    give_answers(t);
     sweep_orphans(t);
     free_ended(t);
     if (any || !t->asleep) {

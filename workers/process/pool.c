@@ -45,11 +45,21 @@ static uint32_t wanted(const struct mr_target *t)
     return want > t->scale_max ? t->scale_max : (uint32_t)want;
 }
 
+static bool any_unproven(const struct mr_target *t)
+{
+    for (uint32_t i = 0; i < t->count; i++) {
+        if (t->instances[i]->answered == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Whether one more instance is due now; else notes when to look again. */
 static bool may_start(struct mr_target *t, uint32_t live, uint32_t starting)
 {
     uint64_t now = t->now.mono_ns;
-    if (starting >= STARTING_MAX || (t->streak > 0 && starting > 0)) {
+    if (starting >= STARTING_MAX || (t->streak > 0 && any_unproven(t))) {
         return false; /* in a crash loop one is enough to find out */
     }
     if (now < t->start_not_before_ns) {
