@@ -550,7 +550,7 @@ void oracle_check_end(struct oracle *o, const struct mr_bus *bus)
     }
     for (uint32_t s = 0; s < SIM_SOURCES; s++) {
         for (uint32_t n = 0; n < o->message_count[s]; n++) {
-            if (o->messages[s][n].logged == 0) {
+            if (o->messages[s][n].logged == 0 && o->always) {
                 sim_fail(o->world, "message %u of source %u never came in", n, s);
             }
         }

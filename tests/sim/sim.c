@@ -122,7 +122,7 @@ static void choose_options(struct mr_rng *rng, struct mr_bus_options *o)
         .ahead = 1 + (uint32_t)mr_rng_below(rng, 8),
     };
     if (mr_rng_chance(rng, 1, 8)) {
-        o->log.sync = mr_rng_chance(rng, 1, 2) ? MR_SYNC_INTERVAL : MR_SYNC_NEVER;
+        o->log.sync = mr_rng_chance(rng, 3, 4) ? MR_SYNC_INTERVAL : MR_SYNC_NEVER;
     }
 }
 
@@ -134,6 +134,9 @@ struct sim_world *sim_world_create(uint64_t seed)
     mr_rng_init(&world->rng, seed);
     choose_swarm(&world->rng, &world->swarm);
     choose_options(&world->rng, &world->options);
+    if (world->options.log.sync == MR_SYNC_NEVER) {
+        world->swarm.sync_error_chance = 0; /* they stand for power cuts */
+    }
     sim_spec_random(&world->rng, world->swarm.calm, &world->spec);
     world->disk = sim_disk_create(mr_rng_next(&world->rng), 1u << 16);
     world->disk->rubbish = world->swarm.rubbish;

@@ -206,7 +206,8 @@ static void crash_point(struct sim_world *world, const struct mr_log_request *ru
     struct mr_rng rng;
     mr_rng_init(&rng, world->seed ^ ++world->points << 32);
     struct sim_disk *disk = sim_disk_fork(world->disk, mr_rng_next(&rng));
-    bool cut = mr_rng_chance(&rng, 3, 4);
+    /* Who said `never` was promised nothing about power cuts. */
+    bool cut = mr_rng_chance(&rng, 3, 4) && world->options.log.sync != MR_SYNC_NEVER;
     perform_outside(world, disk, &rng, running);
     sim_disk_crash(disk, cut);
     struct fork_ports f = {.world = world};
@@ -314,6 +315,7 @@ void sim_crash(struct sim_world *world, struct mr_log_request *running)
     /* After a failed sync the page cache holds what the disk does not: only a reboot tells. */
     bool believed = world->disk->fired_sync == world->syncs_failed;
     bool killed = mr_rng_below(&world->rng, 1024) < world->swarm.kill_share && believed;
+    killed = killed || world->options.log.sync == MR_SYNC_NEVER;
     world->syncs_failed = world->disk->fired_sync;
     sim_say(world, "crash: %s", killed ? "killed" : "power cut");
     sim_fired[killed ? SIM_KILLED : SIM_POWER_CUT]++;

@@ -70,10 +70,12 @@ void sim_spec_mutate(struct mr_rng *rng, struct sim_spec *spec)
             sim_fired[s->present ? SIM_SUB_BACK : SIM_SUB_REMOVED]++;
         } else {
             bool present = s->present;
-            bool ordered = s->ordered;
+            struct sim_sub_spec old = *s;
             random_sub(rng, false, s);
             s->present = present;
-            s->ordered = ordered; /* changing it is a barrier of its own */
+            s->ordered = old.ordered; /* changing it is a barrier of its own */
+            s->success_to = old.success_to; /* outcomes on their way to a sink that is taken out of */
+            s->failure_to = old.failure_to; /* the configuration wait seven days for it */
         }
     }
     spec->hash = mr_rng_next(rng) | 1;
