@@ -47,7 +47,8 @@ def wait_until(what, condition, seconds=20):
         if found:
             return found
         time.sleep(0.05)
-    fail("%s did not happen within %d s; see %s" % (what, seconds, folder / "millrace.log"))
+    say((folder / "millrace.log").read_text()[-2000:])
+    fail("%s did not happen within %d s" % (what, seconds))
 
 
 def accepts(port):
@@ -126,7 +127,7 @@ def start():
     processes.append(subprocess.Popen([broker, "-c", str(folder / "mosquitto.conf")], stdout=log, stderr=log))
     wait_until("Mosquitto's start", lambda: accepts(mqtt_port))
     environment = dict(os.environ, DEMO_HTTP="127.0.0.1:%d" % http_port, DEMO_MQTT="127.0.0.1:%d" % mqtt_port,
-                       MILLRACE_SDK=str((HERE / "../../../workers/sdk/python").resolve()))
+                       DEMO_SDK=str((HERE / "../../../workers/sdk/python").resolve()))
     log = open(folder / "millrace.log", "w")
     processes.append(subprocess.Popen([binary, "run", "-c", str(folder / "millrace.yaml")], stdout=log, stderr=log,
                                       env=environment, cwd=folder))

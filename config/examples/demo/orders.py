@@ -1,9 +1,5 @@
 #!/usr/bin/env python3
 """A worker: one function. Orders over 1000 are refused, "flaky" ones succeed the second time."""
-import os
-import sys
-
-sys.path.insert(0, os.environ.get("MILLRACE_SDK", os.path.join(os.path.dirname(__file__), "../../../workers/sdk/python")))
 import millrace
 
 
