@@ -73,11 +73,6 @@ enum mr_order {
     MR_ORDER_DATA,      /* order_key is a dot path below data, without "data." */
 };
 
-enum mr_start {
-    MR_START_NOW = 0,  /* a new subscription gets events from now on */
-    MR_START_EARLIEST, /* everything the log still holds */
-};
-
 struct mr_source_config {
     char *name;                        /* owned */
     const struct mr_config_kind *kind; /* borrowed: static */
@@ -130,7 +125,6 @@ struct mr_subscription_config {
     bool max_age_from_time;      /* counts from the event's time attribute, not its arrival */
     uint32_t concurrency;        /* in flight at once; 0 = as the target allows */
     uint64_t window_size;        /* bytes of delivery state in memory; default 16MiB */
-    int start;                   /* enum mr_start */
     uint64_t hash;               /* policy version: hash of everything that shapes deliveries */
     struct mr_destination *on_success; /* owned */
     uint32_t on_success_count;

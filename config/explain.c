@@ -63,9 +63,7 @@ static void say_sources(struct words *words, const struct mr_config *config,
         say(words, subscription->filter_json);
         say(words, ".\n");
     }
-    say(words, subscription->start == MR_START_EARLIEST
-                   ? "When it is new, it begins with the earliest event the log still holds.\n"
-                   : "When it is new, it begins with events from then on.\n");
+    say(words, "When it is new, it begins with events from then on.\n");
 }
 
 static void say_target(struct words *words, const struct mr_target_config *target,

@@ -50,6 +50,7 @@ static const struct later later_names[] = {
     {"subscription", "rename"},
     {"subscription", "retry_on"},
     {"subscription", "shadow"},
+    {"subscription", "start"},
     {"subscription", "tenant_concurrency"},
     {"subscription", "transform"},
     {"subscription", "validate"},

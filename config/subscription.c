@@ -279,7 +279,6 @@ static void take_plain(const struct mr_subscription_options *options,
     subscription->max_age_from_time = options->max_age_from == 1;
     subscription->concurrency = (uint32_t)options->concurrency;
     subscription->window_size = options->window_size;
-    subscription->start = options->start;
 }
 
 static enum mr_status take_options(struct mr_builder *builder, const struct mr_node *entry,
@@ -506,11 +505,11 @@ enum mr_status mr__subscription_hash(const struct mr_config *config,
     enum mr_status r = mr_buf_printf(
         &buf,
         "order %d %s\nexhausted %d\nafter %" PRIu64 "\ntimeout %" PRIu64 "\nage %" PRIu64
-        " %d\nconcurrency %u\nwindow %" PRIu64 "\nstart %d\njitter %d %u\nsteps",
+        " %d\nconcurrency %u\nwindow %" PRIu64 "\njitter %d %u\nsteps",
         subscription->order, subscription->order_key == NULL ? "" : subscription->order_key,
         subscription->on_exhausted, subscription->retry_after_max_ns, subscription->timeout_ns,
         subscription->max_age_ns, (int)subscription->max_age_from_time, subscription->concurrency,
-        subscription->window_size, subscription->start, retry->jitter, retry->jitter_percent);
+        subscription->window_size, retry->jitter, retry->jitter_percent);
     for (uint32_t i = 0; i < retry->step_count && r == MR_OK; i++) {
         r = mr_buf_printf(&buf, " %" PRIu64, retry->step_ns[i]);
     }

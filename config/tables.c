@@ -14,7 +14,6 @@ static const char *const sync_words[] = {"always", "interval", "never", NULL};
 static const char *const backoff_words[] = {"exponential", "linear", NULL};
 static const char *const exhausted_words[] = {"dead", "hold", NULL};
 static const char *const max_age_from_words[] = {"arrival", "time", NULL};
-static const char *const start_words[] = {"now", "earliest", NULL};
 
 #define AT(field) offsetof(struct mr_log_options, field)
 static const struct mr_option log_table[] = {
@@ -216,10 +215,6 @@ const struct mr_option mr__subscription_table[] = {
     {.name = "window", .type = MR_OPTION_SIZE, .at = AT(window_size), .default_text = "16MiB",
      .min = 64 * KIB, .max = 16 * GIB,
      .help = "Memory for its unsettled deliveries; more of them wait on disk."},
-    {.name = "start", .type = MR_OPTION_ENUM, .at = AT(start), .default_text = "now",
-     .words = start_words,
-     .help = "Where a new subscription begins: with events from now on, or with the earliest the "
-             "log still holds."},
     {.name = "on_success", .type = MR_OPTION_STRINGS, .at = AT(on_success),
      .help = "Sinks, or `bus`, that are told of every delivery that ended well."},
     {.name = "on_failure", .type = MR_OPTION_STRINGS, .at = AT(on_failure),

@@ -77,7 +77,6 @@ struct mr_subscription_options {
     int max_age_from; /* 0 arrival, 1 time */
     int64_t concurrency;
     uint64_t window_size;
-    int start; /* enum mr_start */
     struct mr_strings on_success;
     struct mr_strings on_failure;
 };

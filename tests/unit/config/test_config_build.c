@@ -402,7 +402,7 @@ static void test_load_subscription_values_are_taken(void **state)
     (void)state;
     struct mr_config *config = load_subscription(
         "source: shop, on_exhausted: hold, retry_after_max: 5m, timeout: 10s, max_age: 1d, "
-        "max_age_from: time, concurrency: 8, window: 1MiB, start: earliest, "
+        "max_age_from: time, concurrency: 8, window: 1MiB, "
         "order_by: data.order.id, filter: [{exact: {type: a}}, {prefix: {subject: b}}]");
     const struct mr_subscription_config *one = &config->subscriptions[0];
     assert_int_equal(one->source_count, 1);
@@ -414,7 +414,6 @@ static void test_load_subscription_values_are_taken(void **state)
     assert_true(one->max_age_from_time);
     assert_int_equal(one->concurrency, 8);
     assert_int_equal(one->window_size, MIB);
-    assert_int_equal(one->start, MR_START_EARLIEST);
     assert_int_equal(one->order, MR_ORDER_DATA);
     assert_string_equal(one->order_key, "order.id");
     assert_string_equal(one->filter_json,
