@@ -269,37 +269,52 @@ static void tell_capacity(struct mr_target *target, uint32_t slots)
                                 atomic_load_explicit(&target->index, memory_order_relaxed), slots);
 }
 
+static bool is_stopping(const struct mr_target *target)
+{
+    return atomic_load_explicit(&target->stopping, memory_order_acquire);
+}
+
+/* Opens the file if need be and tells the bus when that changed. */
+static bool keep_open(struct mr_target *target, bool *open, bool *told, struct mr_problem *problem)
+{
+    bool now_open = open_file(target, problem) == MR_OK;
+    if (now_open != *open || !*told) {
+        set_health(target, now_open ? MR_HEALTH_OK : MR_HEALTH_DOWN,
+                   now_open ? NULL : problem->text);
+        tell_capacity(target, now_open ? target->slots : 0);
+    }
+    *told = true;
+    *open = now_open;
+    return now_open;
+}
+
 static void *run(void *context)
 {
     struct mr_target *target = context;
     bool open = false;
     bool told = false;
-    while (!atomic_load_explicit(&target->stopping, memory_order_acquire)) {
-        struct mr_problem problem = {.text = ""};
-        bool now_open = open_file(target, &problem) == MR_OK;
-        if (now_open != open || !told) {
-            set_health(target, now_open ? MR_HEALTH_OK : MR_HEALTH_DOWN,
-                       now_open ? NULL : problem.text);
-            tell_capacity(target, now_open ? target->slots : 0);
-            told = true;
-            open = now_open;
-        }
+    for (;;) {
         struct mr_op *chain = mr_opq_take(&target->handouts);
-        if (chain != NULL && !open) {
-            give_back(target, chain, MR_VERDICT_REFUSED, problem.text, 0);
-        } else if (chain != NULL) {
-            while (chain != NULL &&
-                   !atomic_load_explicit(&target->stopping, memory_order_acquire)) {
-                chain = write_group(target, chain);
-            }
+        /* After the take, which swallows wake-ups: what it missed wakes the poll below. */
+        if (is_stopping(target)) {
             give_back(target, chain, MR_VERDICT_REFUSED, "stopped", 0);
-        } else {
+            return NULL;
+        }
+        bool idle = chain == NULL; /* only then does a push wake us */
+        struct mr_problem problem = {.text = ""};
+        if (!keep_open(target, &open, &told, &problem)) {
+            give_back(target, chain, MR_VERDICT_REFUSED, problem.text, 0);
+            chain = NULL;
+        }
+        while (chain != NULL && !is_stopping(target)) {
+            chain = write_group(target, chain);
+        }
+        give_back(target, chain, MR_VERDICT_REFUSED, "stopped", 0);
+        if (idle) {
             struct pollfd p = {.fd = mr_opq_fd(&target->handouts), .events = POLLIN};
             (void)poll(&p, 1, open ? -1 : REOPEN_MS); /* a failure is a spurious wake-up */
         }
     }
-    give_back(target, mr_opq_take(&target->handouts), MR_VERDICT_REFUSED, "stopped", 0);
-    return NULL;
 }
 
 /* --- the connector's calls --------------------------------------------------------------------- */

@@ -5,32 +5,20 @@
  * rotated file (PATH is another inode) is read to its end first; one rotated while Millrace was
  * off is looked for as PATH.1. A file that was cut is read from its start. */
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/inotify.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
-#include "connectors/file/file.h"
+#include "connectors/file/reader.h"
 #include "connectors/options.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/clock.h"
-#include "core/hash.h"
-#include "core/io.h"
 #include "core/logger.h"
-#include "core/rng.h"
-#include "schemas/adapter.h"
-#include "schemas/json_format.h"
 
-#define BATCH_COUNT 500u
-#define BATCH_SIZE (2u * MR_MIB)
-#define CHUNK_SIZE (128u * MR_KIB)
 #define LOOK_AGAIN_MS 1000 /* where inotify tells nothing: network file systems */
 #define RETRY_MIN_NS (100 * MR_MS)
 #define RETRY_MAX_NS MR_SECOND
@@ -40,10 +28,7 @@ struct mr_source {
     char *name;           /* owned */
     char *folder;         /* owned; may be NULL */
     _Atomic uint32_t index;
-    size_t event_size_max;
-    size_t line_size_max; /* a longer line is rejected, cut */
     struct mr_file_source_options options; /* owned copy */
-    bool is_stdin;
     pthread_t thread;
     bool started;
     atomic_bool paused;
@@ -52,17 +37,7 @@ struct mr_source {
     struct mr_opq replies;
 
     /* The thread's own. */
-    int file;   /* owned; -1; 0 is standard input and not ours */
-    int watch;  /* owned inotify; -1 */
-    struct mr_file_position position; /* of the first byte of `buf` */
-    bool resumes;                     /* position came from the log */
-    bool from_end;
-    bool is_old; /* the file was rotated away and is read to its end */
-    struct mr_buf buf; /* bytes read, no whole line left behind but at the end */
-    size_t scanned;    /* bytes of buf known to hold no line end */
-    bool skipping;     /* within a line that was too long */
-    bool at_end;
-    bool ended;        /* nothing will ever come again */
+    struct mr_file_reader reader;
     bool out;          /* a batch is with the bus */
     uint64_t out_count;
     struct mr_batch *building; /* owned; lines that were read already */
@@ -70,7 +45,6 @@ struct mr_source {
     uint64_t again_ns;
     uint64_t again_wait_ns;
     bool slow;
-    uint64_t boot; /* random, in the ids of what standard input brings */
 
     pthread_mutex_t mu; /* protects health */
     struct mr_health health;
@@ -83,7 +57,7 @@ static void set_health(struct mr_source *source, enum mr_health_state state, con
     source->health.state = state;
     if (detail != NULL) {
         (void)snprintf(source->health.detail, sizeof(source->health.detail), "%s %.100s", detail,
-                       source->is_stdin ? "standard input" : source->options.path);
+                       source->reader.is_stdin ? "standard input" : source->options.path);
     }
     if (error != NULL) {
         mr_text_clean(source->health.last_error, sizeof(source->health.last_error),
@@ -109,296 +83,7 @@ static void wait_again(struct mr_source *source)
     source->again_ns = mr_clock_mono_ns() + source->again_wait_ns;
 }
 
-/* --- opening ----------------------------------------------------------------------------------- */
-
-static uint32_t head_crc(int file, uint64_t at)
-{
-    uint8_t head[MR_FILE_HEAD_SIZE];
-    size_t wanted = at < sizeof(head) ? (size_t)at : sizeof(head);
-    ssize_t n = pread(file, head, wanted, 0);
-    return n == (ssize_t)wanted ? mr_crc32c(0, head, wanted) : 0;
-}
-
-/* Whether @p file is the one @p position speaks of, and still has those bytes. */
-static bool is_file_of(int file, const struct mr_file_position *position)
-{
-    struct stat st;
-    return fstat(file, &st) == 0 && (uint64_t)st.st_ino == position->inode &&
-           (uint64_t)st.st_dev == position->device && (uint64_t)st.st_size >= position->at &&
-           head_crc(file, position->at) == position->head;
-}
-
-static void watch_file(struct mr_source *source)
-{
-    char path[PATH_MAX];
-    if (source->watch >= 0) {
-        (void)close(source->watch);
-    }
-    source->watch = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
-    if (source->watch < 0) {
-        return; /* LOOK_AGAIN_MS must do */
-    }
-    bool absolute = source->options.path[0] == '/' || source->folder == NULL;
-    int size = snprintf(path, sizeof(path), "%s%s%s", absolute ? "" : source->folder,
-                        absolute ? "" : "/", source->options.path);
-    if (size < 0 || (size_t)size >= sizeof(path)) {
-        return;
-    }
-    (void)inotify_add_watch(source->watch, path, IN_MODIFY);
-    char *slash = strrchr(path, '/');
-    if (slash != NULL) {
-        *slash = '\0';
-    }
-    (void)inotify_add_watch(source->watch, slash == NULL ? "." : slash == path ? "/" : path,
-                            IN_CREATE | IN_MOVED_TO);
-}
-
-static void begin_file(struct mr_source *source, int file, uint64_t at)
-{
-    struct stat st = {0};
-    (void)fstat(file, &st); /* it worked a moment ago */
-    if (source->file > 0) {
-        (void)close(source->file);
-    }
-    source->file = file;
-    source->position = (struct mr_file_position){.device = (uint64_t)st.st_dev,
-                                                 .inode = (uint64_t)st.st_ino,
-                                                 .at = at,
-                                                 .head = head_crc(file, at)};
-    mr_buf_clear(&source->buf);
-    source->scanned = 0;
-    source->skipping = false;
-    source->at_end = false;
-    source->resumes = false;
-    source->from_end = false;
-    set_health(source, MR_HEALTH_OK, "reading", NULL);
-}
-
-/* The file in which the logged position lies, if it was rotated meanwhile. */
-static bool resume_rotated(struct mr_source *source)
-{
-    char path[PATH_MAX];
-    int file = -1;
-    int size = snprintf(path, sizeof(path), "%s.1", source->options.path);
-    if (size < 0 || (size_t)size >= sizeof(path) ||
-        mr__file_open_read(source->folder, path, &file, NULL) != MR_OK) {
-        return false;
-    }
-    if (!is_file_of(file, &source->position)) {
-        (void)close(file);
-        return false;
-    }
-    begin_file(source, file, source->position.at);
-    source->is_old = true;
-    return true;
-}
-
-static bool open_source(struct mr_source *source)
-{
-    struct mr_problem problem = {.text = ""};
-    if (source->file >= 0) {
-        return true;
-    }
-    if (source->is_stdin) {
-        source->file = 0;
-        set_health(source, MR_HEALTH_OK, "reading", NULL);
-        return true;
-    }
-    watch_file(source);
-    int file = -1;
-    if (mr__file_open_read(source->folder, source->options.path, &file, &problem) != MR_OK) {
-        bool news = strcmp(source->health.last_error, problem.text) != 0;
-        set_health(source, MR_HEALTH_DOWN, "waiting for", news ? problem.text : NULL);
-        return false;
-    }
-    if (source->resumes && is_file_of(file, &source->position)) {
-        begin_file(source, file, source->position.at);
-        return true;
-    }
-    if (source->resumes && resume_rotated(source)) {
-        (void)close(file);
-        return true;
-    }
-    if (source->resumes) {
-        MR_WARN("file", "source=%s path=%s is another file than before, reading it from its start",
-                source->name, source->options.path);
-    }
-    struct stat st = {0};
-    bool to_end = source->from_end && !source->resumes && fstat(file, &st) == 0;
-    begin_file(source, file, to_end ? (uint64_t)st.st_size : 0);
-    return true;
-}
-
-/* --- lines to events --------------------------------------------------------------------------- */
-
-static enum mr_status decode_line(struct mr_source *source, struct mr_bytes line, const char *id,
-                                  struct mr_event **ret_event, struct mr_problem *problem)
-{
-    if (source->options.adapter != MR_FILE_GENERIC) {
-        return mr_json_decode_event(line, source->event_size_max, ret_event, problem);
-    }
-    char from[MR_NAME_SIZE_MAX + 32];
-    (void)snprintf(from, sizeof(from), "/millrace/source/%.*s", (int)MR_NAME_SIZE_MAX,
-                   source->name);
-    struct mr_bytes type = mr_json_is_value(line) ? MR_BYTES_LITERAL("application/json")
-                           : mr_bytes_is_utf8(line)
-                               ? MR_BYTES_LITERAL("text/plain; charset=utf-8")
-                               : MR_BYTES_LITERAL("application/octet-stream");
-    struct mr_field header = {MR_BYTES_LITERAL("content-type"), type};
-    return mr_adapt_generic(&header, 1, line, mr_bytes_of(id), mr_bytes_of(from),
-                            MR_BYTES_LITERAL("io.millrace.file.line"), mr_clock_now().wall_ns,
-                            source->event_size_max, ret_event, problem);
-}
-
-/* @p at of the line's first byte: with the inode it makes the id, the same after a restart. */
-static enum mr_status add_line(struct mr_source *source, struct mr_batch *batch,
-                               struct mr_bytes line, uint64_t at, bool too_long)
-{
-    struct mr_problem problem = {.text = ""};
-    struct mr_event *event = NULL;
-    char id[96];
-    if (line.size > 0 && line.data[line.size - 1] == '\r') {
-        line.size--;
-    }
-    if (line.size == 0) {
-        return MR_OK;
-    }
-    (void)snprintf(id, sizeof(id), "%llx-%llx-%llu",
-                   (unsigned long long)(source->is_stdin ? source->boot : source->position.device),
-                   (unsigned long long)source->position.inode, (unsigned long long)at);
-    enum mr_status r = too_long ? mr_problem_set(&problem, MR_E_TOO_BIG, "line longer than %zu bytes",
-                                                 source->line_size_max)
-                                : decode_line(source, line, id, &event, &problem);
-    if (r == MR_OK) {
-        return mr_batch_add(batch, event, NULL);
-    }
-    if (mr_status_class(r) != MR_CLASS_PERMANENT) {
-        return r;
-    }
-    r = mr_adapt_rejected(mr_bytes_of(source->name), mr_bytes_of(id), line, problem.text,
-                          mr_clock_now().wall_ns, source->event_size_max, &event);
-    return r == MR_OK ? mr_batch_add(batch, event, problem.text) : r;
-}
-
-static void consume(struct mr_source *source, size_t size)
-{
-    MR_ASSERT(size <= source->buf.size);
-    memmove(source->buf.data, source->buf.data + size, source->buf.size - size);
-    source->buf.size -= size;
-    source->position.at += size;
-    source->scanned = 0;
-}
-
-/* Moves the whole lines of the buffer into the batch; with @p last what is left, too. */
-static enum mr_status take_lines(struct mr_source *source, struct mr_batch *batch, bool last)
-{
-    size_t start = 0;
-    enum mr_status r = MR_OK;
-    while (r == MR_OK && batch->count < BATCH_COUNT && batch->size < BATCH_SIZE) {
-        const uint8_t *data = source->buf.data + start;
-        size_t size = source->buf.size - start;
-        size_t from = start == 0 ? source->scanned : 0;
-        const uint8_t *end = size > from ? memchr(data + from, '\n', size - from) : NULL;
-        size_t line_size = end == NULL ? size : (size_t)(end - data);
-        bool too_long = line_size > source->line_size_max;
-        if (end == NULL && !too_long && (!last || size == 0)) {
-            source->scanned = start == 0 ? size : source->scanned;
-            break;
-        }
-        if (!source->skipping) {
-            r = add_line(source, batch,
-                         mr_bytes(data, too_long ? source->line_size_max : line_size),
-                         source->position.at + start, too_long);
-        }
-        if (r == MR_OK) {
-            source->skipping = end == NULL && !last; /* its rest is not a line of its own */
-            start += line_size + (end == NULL ? 0 : 1);
-        }
-    }
-    if (start > 0) {
-        consume(source, start);
-        source->scanned = 0;
-    }
-    return r;
-}
-
-/* --- reading ----------------------------------------------------------------------------------- */
-
-static enum mr_status read_chunk(struct mr_source *source, struct mr_problem *problem)
-{
-    enum mr_status r = mr_buf_reserve(&source->buf, CHUNK_SIZE);
-    if (r != MR_OK) {
-        return mr_problem_set(problem, r, "no memory to read");
-    }
-    uint8_t *to = source->buf.data + source->buf.size;
-    ssize_t n;
-    if (source->is_stdin) {
-        struct pollfd p = {.fd = 0, .events = POLLIN};
-        if (poll(&p, 1, 0) <= 0) {
-            source->at_end = true;
-            return MR_OK;
-        }
-        n = read(0, to, CHUNK_SIZE);
-    } else {
-        n = pread(source->file, to, CHUNK_SIZE,
-                  (off_t)(source->position.at + source->buf.size));
-    }
-    if (n < 0) {
-        if (errno == EINTR || errno == EAGAIN) {
-            source->at_end = true;
-            return MR_OK;
-        }
-        return mr_problem_set(problem, mr_status_from_errno(errno), "cannot read %s: %s",
-                              source->options.path, strerror(errno));
-    }
-    source->buf.size += (size_t)n;
-    source->at_end = n == 0;
-    source->ended = n == 0 && source->is_stdin;
-    return MR_OK;
-}
-
-/* At the end of the open file: is there a newer one, was it cut, are we done? */
-static void look_around(struct mr_source *source)
-{
-    struct stat st;
-    if (source->is_stdin) {
-        return;
-    }
-    if (fstat(source->file, &st) == 0 &&
-        (uint64_t)st.st_size < source->position.at + source->buf.size) {
-        MR_WARN("file", "source=%s path=%s was cut, reading it from its start", source->name,
-                source->options.path);
-        int file = dup(source->file);
-        if (file >= 0) {
-            begin_file(source, file, 0);
-        }
-        return;
-    }
-    int file = -1;
-    if (mr__file_open_read(source->folder, source->options.path, &file, NULL) == MR_OK) {
-        struct stat named = {0};
-        bool other = fstat(file, &named) == 0 && fstat(source->file, &st) == 0 &&
-                     (named.st_ino != st.st_ino || named.st_dev != st.st_dev);
-        if (!other) {
-            (void)close(file);
-            source->is_old = false;
-        } else if (!source->is_old) { /* once more to the end: it may have grown meanwhile */
-            (void)close(file);
-            source->is_old = true;
-            source->at_end = false;
-            return;
-        } else if (source->buf.size > 0) {
-            (void)close(file); /* its last line, without an end, goes first */
-            return;
-        } else {
-            source->is_old = false;
-            begin_file(source, file, 0);
-            watch_file(source);
-            return;
-        }
-    }
-    source->ended = !source->options.follow;
-}
+/* --- batches ----------------------------------------------------------------------------------- */
 
 static void submit(struct mr_source *source, struct mr_batch *batch)
 {
@@ -408,57 +93,39 @@ static void submit(struct mr_source *source, struct mr_batch *batch)
     source->host->ops->submit(source->host, batch);
 }
 
-static enum mr_status finish_batch(struct mr_source *source)
-{
-    struct mr_batch *batch = source->building;
-    if (batch->count == 0) {
-        return MR_OK;
-    }
-    if (!source->is_stdin) {
-        source->position.head = head_crc(source->file, source->position.at);
-        batch->cursor = mr__file_cursor(&source->position);
-        if (batch->cursor == NULL) {
-            return MR_E_NOMEM;
-        }
-    }
-    batch->reply = &source->replies;
-    submit(source, MR_TAKE(source->building));
-    return MR_OK;
-}
-
-/* Reads until a batch is full or the file is at its end, and submits what there is. What fails is
- * tried again later: a batch half built stays. */
+/* Reads what there is and submits it. What fails is tried again later: a batch half built stays. */
 static void read_lines(struct mr_source *source)
 {
     struct mr_problem problem = {.text = ""};
-    enum mr_status r = MR_OK;
     if (source->building == NULL) {
         source->building =
             mr_batch_create(atomic_load_explicit(&source->index, memory_order_relaxed), 64);
-        r = source->building == NULL ? MR_E_NOMEM : MR_OK;
     }
-    source->at_end = false;
-    while (r == MR_OK) {
-        struct mr_batch *batch = source->building;
-        bool last = source->ended || (source->at_end && source->is_old);
-        r = take_lines(source, batch, last);
-        if (r != MR_OK || batch->count >= BATCH_COUNT || batch->size >= BATCH_SIZE ||
-            source->at_end) {
-            break;
-        }
-        r = read_chunk(source, &problem);
-        if (r == MR_OK && source->at_end && batch->count == 0) {
-            look_around(source); /* between batches only: a batch is of one file */
-        }
-    }
-    if (r == MR_OK) {
-        r = finish_batch(source);
-    }
+    enum mr_status r = source->building == NULL
+                           ? mr_problem_set(&problem, MR_E_NOMEM, "no memory for a batch")
+                           : mr__file_reader_read(&source->reader, source->building, &problem);
     if (r != MR_OK) {
-        set_health(source, MR_HEALTH_DEGRADED, NULL,
-                   problem.text[0] != '\0' ? problem.text : mr_status_text(r));
+        set_health(source, MR_HEALTH_DEGRADED, NULL, problem.text);
         wait_again(source);
+    } else if (source->building->count > 0) {
+        source->building->reply = &source->replies;
+        submit(source, MR_TAKE(source->building));
     }
+}
+
+static bool open_reader(struct mr_source *source)
+{
+    struct mr_problem problem = {.text = ""};
+    bool was_open = source->reader.file >= 0;
+    if (mr__file_reader_open(&source->reader, &problem) != MR_OK) {
+        bool news = strcmp(source->health.last_error, problem.text) != 0; /* ours alone to write */
+        set_health(source, MR_HEALTH_DOWN, "waiting for", news ? problem.text : NULL);
+        return false;
+    }
+    if (!was_open) {
+        set_health(source, MR_HEALTH_OK, "reading", NULL);
+    }
+    return true;
 }
 
 /* --- the thread -------------------------------------------------------------------------------- */
@@ -501,7 +168,7 @@ static void take_replies(struct mr_source *source)
 
 static bool is_done(const struct mr_source *source)
 {
-    return source->ended && source->buf.size == 0 && source->again == NULL;
+    return mr__file_reader_is_done(&source->reader) && source->again == NULL;
 }
 
 /* Does what can be done now. @return how long to wait for the next thing; 0: go on at once */
@@ -526,7 +193,7 @@ static int act(struct mr_source *source)
         set_health(source, MR_HEALTH_OK, "at the end of", NULL);
         return -1;
     }
-    if (!open_source(source)) {
+    if (!open_reader(source)) {
         return LOOK_AGAIN_MS;
     }
     read_lines(source);
@@ -542,14 +209,14 @@ static void wait_more(struct mr_source *source, int timeout_ms)
     struct pollfd fds[2] = {{.fd = mr_opq_fd(&source->replies), .events = POLLIN},
                             {.fd = -1, .events = POLLIN}};
     if (timeout_ms == LOOK_AGAIN_MS) {
-        fds[1].fd = source->is_stdin ? 0 : source->watch;
+        fds[1].fd = source->reader.is_stdin ? 0 : source->reader.watch;
     }
     if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR) {
         MR_ERROR("file", "source=%s poll: %s", source->name, strerror(errno));
     }
-    if (fds[1].revents != 0 && !source->is_stdin) {
+    if (fds[1].revents != 0 && !source->reader.is_stdin) {
         char events[4096]; /* which does not matter: all make us look */
-        while (read(source->watch, events, sizeof(events)) > 0) {
+        while (read(source->reader.watch, events, sizeof(events)) > 0) {
         }
     }
 }
@@ -590,15 +257,9 @@ static void destroy_source(struct mr_source *source)
         MR_ERROR("file", "source=%s a batch did not come back, ignoring", source->name);
         return;
     }
-    if (source->file > 0) {
-        (void)close(source->file);
-    }
-    if (source->watch >= 0) {
-        (void)close(source->watch);
-    }
+    mr__file_reader_release(&source->reader);
     mr_batch_destroy(source->building);
     mr_batch_destroy(source->again);
-    mr_buf_release(&source->buf);
     mr_opq_release(&source->replies);
     pthread_mutex_destroy(&source->mu);
     mr_options_release(mr_connector_file.source_kind.options, &source->options);
@@ -618,8 +279,8 @@ static enum mr_status create_source(const struct mr_source_args *args,
     if (source == NULL) {
         return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
     }
-    source->file = -1;
-    source->watch = -1;
+    source->reader.file = -1;
+    source->reader.watch = -1;
     r = mr_opq_init(&source->replies, UINT64_MAX);
     if (r != MR_OK) {
         mr_free(source);
@@ -628,12 +289,6 @@ static enum mr_status create_source(const struct mr_source_args *args,
     (void)pthread_mutex_init(&source->mu, NULL);
     source->host = args->host;
     atomic_init(&source->index, args->index);
-    source->event_size_max =
-        args->config == NULL ? MR_EVENT_SIZE_DEFAULT : (size_t)args->config->event_size_max;
-    /* Base64 and escapes make a line longer than its event; more is refused anyway. */
-    source->line_size_max = 2 * source->event_size_max + MR_EVENT_ATTRS_SIZE_MAX;
-    mr_buf_init(&source->buf, source->line_size_max + 4u * CHUNK_SIZE);
-    source->boot = mr_rng_entropy();
     source->name = mr_strdup(args->name);
     source->folder = mr_strdup(args->folder);
     r = source->name == NULL || (source->folder == NULL && args->folder != NULL)
@@ -644,9 +299,10 @@ static enum mr_status create_source(const struct mr_source_args *args,
         destroy_source(source);
         return mr_problem_set(problem, r, "no memory for the source");
     }
-    source->is_stdin = strcmp(source->options.path, "-") == 0;
-    source->resumes = mr__file_read_cursor(args->cursor, &source->position);
-    source->from_end = source->options.from == MR_FILE_FROM_END;
+    size_t size_max =
+        args->config == NULL ? MR_EVENT_SIZE_DEFAULT : (size_t)args->config->event_size_max;
+    mr__file_reader_init(&source->reader, source->name, source->folder, &source->options, size_max,
+                         args->cursor);
     *ret_source = source;
     return MR_OK;
 }
