@@ -172,7 +172,6 @@ static void fill_sub(struct mr_subscription_config *c, const struct sim_sub_spec
     c->max_age_ns = s->max_age_ns;
     c->concurrency = s->concurrency;
     c->window_size = s->window_size;
-    c->start = MR_START_NOW;
     c->hash = mr_hash(s, sizeof(*s));
     if (s->sources != 0) {
         c->sources = cleared(SIM_SOURCES, sizeof(*c->sources));

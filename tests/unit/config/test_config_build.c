@@ -391,7 +391,6 @@ static void test_load_subscription_defaults(void **state)
     assert_false(one->max_age_from_time);
     assert_int_equal(one->concurrency, 0);
     assert_int_equal(one->window_size, 16 * MIB);
-    assert_int_equal(one->start, MR_START_NOW);
     assert_null(one->on_success);
     assert_null(one->on_failure_hidden);
     mr_config_destroy(config);
