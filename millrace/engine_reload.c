@@ -309,21 +309,24 @@ static void retire_target(struct mr_engine *engine, struct instance *instance)
     (void)pthread_detach(thread); /* it was just made; the engine waits on `retiring` */
 }
 
+/* Only after the swap: what a new instance says of its capacity must not be taken for the old
+ * one's. One that cannot start is shown as down; its deliveries wait. */
+static void start_new_targets(struct mr_engine *engine, struct instance **old, uint32_t old_count)
+{
+    for (uint32_t i = 0; i < engine->target_count; i++) {
+        struct instance *instance = engine->targets[i];
+        struct mr_problem why = {{0}};
+        if (!is_old(old, old_count, instance) &&
+            instance->target_ops->start(instance->target, &why) != MR_OK) {
+            log_problem("target", instance->name, &why);
+        }
+    }
+}
+
 static enum mr_status swap_in(struct change *change, const cJSON *a, const cJSON *b,
                               struct mr_problem *problem)
 {
     struct mr_engine *engine = change->engine;
-    for (uint32_t i = 0; i < change->target_count; i++) {
-        struct instance *instance = change->targets[i];
-        if (is_old(engine->targets, engine->target_count, instance)) {
-            continue;
-        }
-        struct mr_problem why = {{0}};
-        enum mr_status r = instance->target_ops->start(instance->target, &why);
-        if (r != MR_OK) {
-            log_problem("target", instance->name, &why);
-        }
-    }
     enum mr_status r = engine_call(engine, swap_targets, change);
     r = r == MR_OK ? change->status : r;
     if (r != MR_OK) {
@@ -340,6 +343,7 @@ static enum mr_status swap_in(struct change *change, const cJSON *a, const cJSON
             retire_target(engine, old[i]);
         }
     }
+    start_new_targets(engine, old, old_count);
     mr_free(old);
     change->targets = NULL;
     change->target_count = 0;
