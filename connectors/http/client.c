@@ -332,11 +332,13 @@ static enum mr_status make_parts(struct mr_target *t, const struct mr_target_arg
         return mr_problem_set(problem, r, "cannot make target %s: %s", args->name,
                               mr_status_text(r));
     }
-    return mr_http_curl_create(&(struct mr_http_transport_options){.options = &t->options,
-                                                                   .capacity = t->capacity,
-                                                                   .done = exchange_done,
-                                                                   .context = t},
-                               &t->transport, problem);
+    const struct mr_http_transport_options options = {.options = &t->options,
+                                                      .capacity = t->capacity,
+                                                      .done = exchange_done,
+                                                      .context = t};
+    return mr_http_wire_fits(&t->options)
+               ? mr_http_wire_create(&options, &t->transport, problem)
+               : mr_http_curl_create(&options, &t->transport, problem);
 }
 
 static enum mr_status create_target(const struct mr_target_args *args,

@@ -1,6 +1,6 @@
 /* How the bytes of an exchange travel. Two implementations: libcurl, for everything, and a small
- * HTTP/1.1 client of our own for plain http:// to numeric addresses, at a quarter of the cost
- * (docs/decisions). Both belong to one target's thread. */
+ * HTTP/1.1 client of our own for plain http:// to numeric addresses and localhost, at a quarter of
+ * the cost. Both belong to one target's thread. */
 #ifndef MR_CONNECTORS_HTTP_TRANSPORT_H
 #define MR_CONNECTORS_HTTP_TRANSPORT_H
 
@@ -33,6 +33,12 @@ struct mr_http_transport_ops {
 };
 
 MR_MUST_USE enum mr_status mr_http_curl_create(const struct mr_http_transport_options *options,
+                                               struct mr_http_transport **ret_transport,
+                                               struct mr_problem *problem);
+
+/** Whether the transport of our own can carry exchanges to the URL of @p options. */
+bool mr_http_wire_fits(const struct mr_http_client_options *options);
+MR_MUST_USE enum mr_status mr_http_wire_create(const struct mr_http_transport_options *options,
                                                struct mr_http_transport **ret_transport,
                                                struct mr_problem *problem);
 
