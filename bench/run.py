@@ -1,0 +1,568 @@
+#!/usr/bin/env python3
+"""Runs the benchmarks and prints each figure beside its aim: docs/bench.md says what they mean.
+
+    bench/run.py BUILD_DIR [--only NAME,…] [-n REPETITIONS] [-o json] [--list]
+
+Each figure is the median of the repetitions. Nothing is asserted: a figure that could not be taken
+is reported with its reason, and the exit code is 1.
+"""
+import argparse
+import contextlib
+import http.client
+import json
+import os
+import pathlib
+import platform
+import re
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = pathlib.Path(__file__).resolve().parent
+WAIT_S = 120
+TICKS = os.sysconf("SC_CLK_TCK")
+
+# name: (unit, aim or None, whether more is better)
+FIGURES = {
+    "append": ("events/s", 600_000, True),
+    "append_vs_raw": ("ratio", 0.75, True),
+    "settle": ("events/s", 350_000, True),
+    "settle_vs_raw": ("ratio", None, True),
+    "http": ("requests/s", 55_000, True),
+    "http_bare": ("requests/s", None, True),
+    "http_vs_bare": ("ratio", None, True),
+    "http_min": ("requests/s", None, True),
+    "http_batch": ("events/s", 200_000, True),
+    "mqtt": ("events/s", 45_000, True),
+    "mqtt_bare": ("events/s", None, True),
+    "mqtt_vs_bare": ("ratio", 0.8, True),
+    "process_single": ("events/s", 12_000, True),
+    "process_batch": ("events/s", 50_000, True),
+    "http_worker": ("events/s", 25_000, True),
+    "cpu_us_per_event": ("us", 30, False),
+    "mqtt_http_worker": ("events/s", 25_000, True),
+    "mqtt_cpu_us_per_event": ("us", 30, False),
+    "latency_p50_us": ("us", 1_000, False),
+    "latency_p99_us": ("us", 3_000, False),
+    "latency_p999_us": ("us", None, False),
+    "latency_1000_p50_us": ("us", None, False),
+    "latency_1000_p99_us": ("us", None, False),
+    "slot_refill_us": ("us", 1_000, False),
+    "slot_refill_p99_us": ("us", None, False),
+    "exec_start_us": ("us", 2_000, False),
+    "exec_bare_us": ("us", None, False),
+    "start_ready_ms": ("ms", 50, False),
+    "rss_idle_kib": ("KiB", 12 * 1024, False),
+    "bytes_per_subscription": ("bytes", 500, False),
+    "recovery_1m_accept_s": ("s", 1, False),
+    "recovery_1m_dispatch_s": ("s", 3, False),
+    "rss_pending_1m_kib": ("KiB", None, False),
+}
+
+
+class Failed(Exception):
+    pass
+
+
+def wait_until(what, condition, seconds=WAIT_S, pause=0.01):
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise Failed("waited in vain for " + what)
+        time.sleep(pause)
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def get(port, path, timeout=10):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def stop(process, number=signal.SIGTERM, seconds=30):
+    if process.poll() is None:
+        process.send_signal(number)
+        try:
+            process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+class Bus:
+    """One running Millrace with a configuration and a folder of its own."""
+
+    def __init__(self, bench, config, folder=None):
+        self.bench = bench
+        self.folder = folder or bench.folder("bus")
+        self.port = free_port()
+        # Segments of the window are recycled, as in a log that has run for a while.
+        config = {"data_dir": "./data", "listen": f"127.0.0.1:{self.port}",
+                  "log": {"retain_size": "128MiB"}, **config}
+        (self.folder / "millrace.json").write_text(json.dumps(config))
+        self.process = None
+
+    def start(self):
+        self.log = open(self.folder / "log", "ab")
+        self.started = time.monotonic()
+        self.process = subprocess.Popen([self.bench.millrace, "run", "-c", "millrace.json"],
+                                        cwd=self.folder, stdout=self.log, stderr=self.log)
+        wait_until("/readyz", self.is_ready, pause=0.0005)
+        self.ready_s = time.monotonic() - self.started
+        return self
+
+    def is_ready(self):
+        if self.process.poll() is not None:
+            text = (self.folder / "log").read_text(errors="replace")
+            raise Failed("millrace ended: " + text[-500:])
+        try:
+            return get(self.port, "/readyz")[0] == 200
+        except OSError:
+            return False
+
+    def __enter__(self):
+        return self.start()
+
+    def __exit__(self, *_):
+        stop(self.process)
+        self.log.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def metric(self, name, **labels):
+        total = 0.0
+        for line in get(self.port, "/metrics", timeout=60)[1].decode().splitlines():
+            m = re.match(r"(\w+)(?:\{(.*)\})? (\S+)", line)
+            if m and m[1] == name and all(f'{k}="{v}"' in (m[2] or "") for k, v in labels.items()):
+                total += float(m[3])
+        return total
+
+    def done(self):
+        return self.metric("millrace_deliveries_total", state="done")
+
+    def admin(self, path):
+        with socket.socket(socket.AF_UNIX) as s:
+            s.connect(str(self.folder / "data" / "millrace.sock"))
+            s.sendall(f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+                      "Content-Length: 2\r\nConnection: close\r\n\r\n{}".encode())
+            answer = s.recv(4096)
+        if answer[9:10] != b"2":
+            raise Failed(f"{path}: {answer.decode(errors='replace')}")
+
+    def cpu_s(self):
+        fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def rss_kib(self):
+        status = open(f"/proc/{self.process.pid}/status").read()
+        return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+
+
+class Bench:
+    def __init__(self, build, repetitions):
+        self.build = build
+        self.repetitions = repetitions
+        self.millrace = str(build / "millrace" / "millrace")
+        self.data = build / "bench-data"
+        self.values = {}
+        self.serial = 0
+
+    def folder(self, name):
+        self.serial += 1
+        folder = self.data / f"{name}-{self.serial}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def program(self, name):
+        return str(self.build / "bench" / name)
+
+    def note(self, name, value):
+        self.values.setdefault(name, []).append(value)
+
+    def tool(self, name, *arguments):
+        done = subprocess.run([self.program(name), *map(str, arguments)], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, text=True, timeout=WAIT_S * 5)
+        if done.returncode != 0:
+            raise Failed(f"{name}: {done.stderr.strip()}")
+        return done.stdout
+
+    def load(self, port, **options):
+        arguments = [x for k, v in options.items() for x in ("--" + k, v)]
+        result = json.loads(self.tool("bench_http_load", port, "/events", *arguments))
+        if result["refused"] > 0:
+            raise Failed(f"{result['refused']} requests were refused")
+        return result
+
+    def wrk(self, port, connections, body, seconds=3, batch=1):
+        script = self.folder("wrk") / "post.lua"
+        headers = {"Content-Type": "application/cloudevents-batch+json"} if batch > 1 else {
+            "Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": "1",
+            "ce-type": "com.example.bench", "ce-source": "/bench"}
+        script.write_text('wrk.method = "POST"\n' + f"wrk.body = [==[{body}]==]\n" + "".join(
+            f'wrk.headers["{k}"] = "{v}"\n' for k, v in headers.items()))
+        out = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(script),
+                              f"http://127.0.0.1:{port}/events"], stdout=subprocess.PIPE,
+                             stderr=subprocess.STDOUT, text=True, check=True).stdout
+        if "Non-2xx" in out:
+            raise Failed("refused requests: " + re.search(r"Non-2xx.*", out)[0])
+        return float(re.search(r"Requests/sec:\s+([\d.]+)", out)[1]) * batch
+
+    @contextlib.contextmanager
+    def server(self):
+        process = subprocess.Popen([self.program("bench_http_server")], stdout=subprocess.PIPE)
+        try:
+            yield int(process.stdout.readline())
+        finally:
+            stop(process)
+
+    @contextlib.contextmanager
+    def broker(self):
+        folder = self.folder("mosquitto")
+        port = free_port()
+        user = "user root\n" if os.getuid() == 0 else ""
+        (folder / "mosquitto.conf").write_text(
+            user + "set_tcp_nodelay true\nmax_inflight_messages 1000\nmax_queued_messages 0\n"
+            f"persistence false\nallow_anonymous true\nlistener {port} 127.0.0.1\n")
+        program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+        process = subprocess.Popen([program, "-c", str(folder / "mosquitto.conf")],
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until("mosquitto", lambda: process.poll() is not None or listens(port))
+            if process.poll() is not None:
+                raise Failed("mosquitto ended")
+            yield port
+        finally:
+            stop(process)
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def listens(port):
+    with socket.socket() as s:
+        return s.connect_ex(("127.0.0.1", port)) == 0
+
+
+def payload():
+    return json.dumps({"text": "x" * 1013}, separators=(",", ":"))
+
+
+def batch_body(count):
+    event = {"specversion": "1.0", "type": "com.example.bench", "source": "/bench",
+             "datacontenttype": "application/json", "data": json.loads(payload())}
+    return json.dumps([{**event, "id": str(i)} for i in range(count)], separators=(",", ":"))
+
+
+# --- the figures: each function notes one repetition of one or more of them ----------------------
+
+
+def run_log(bench):
+    folder = bench.folder("log")
+    for line in bench.tool("bench_log", folder / "x", 256, 4).splitlines():
+        figure = json.loads(line)
+        if figure["name"] in FIGURES:
+            bench.note(figure["name"], figure["value"])
+    shutil.rmtree(folder)
+
+
+def run_http(bench):
+    with bench.server() as port:
+        bare = bench.wrk(port, 64, payload())
+    with Bus(bench, {"sources": {"h": {"http": {"path": "/events"}}}}) as bus:
+        bench.wrk(bus.port, 64, payload(), seconds=1)
+        rate = bench.wrk(bus.port, 64, payload())
+        least = min(bench.wrk(bus.port, n, payload(), seconds=1) for n in (16, 128, 256, 384, 1000))
+        bench.note("http_batch", bench.wrk(bus.port, 16, batch_body(100), batch=100))
+    bench.note("http", rate)
+    bench.note("http_bare", bare)
+    bench.note("http_vs_bare", rate / bare)
+    bench.note("http_min", least)
+
+
+def run_mqtt(bench):
+    count = 150_000
+    with bench.broker() as port:
+        sub = subprocess.Popen([bench.program("bench_mqtt"), "sub", str(port), "bench/1", str(count)],
+                               stdout=subprocess.PIPE, text=True)
+        sub.stdout.readline()
+        first = json.loads(bench.tool("bench_mqtt", "pub", port, "bench/1", count))["first_ns"]
+        last = json.loads(sub.communicate()[0])["last_ns"]
+    bare = count / ((last - first) / 1e9)
+    with bench.broker() as port:
+        config = {"sources": {"m": {"mqtt": {"url": f"mqtt://127.0.0.1:{port}", "topics": ["bench/+"]}}},
+                  "sinks": {"f": {"file": {"path": "out.jsonl"}, "concurrency": 1000}},
+                  "subscriptions": {"all": {"to": "f"}}}
+        with Bus(bench, config) as bus:
+            rate = count / mqtt_until(bench, bus, port, count)
+    bench.note("mqtt", rate)
+    bench.note("mqtt_bare", bare)
+    bench.note("mqtt_vs_bare", rate / bare)
+
+
+def mqtt_until(bench, bus, port, count):
+    """Publishes; seconds from the first message to the last settled delivery."""
+    pub = subprocess.Popen([bench.program("bench_mqtt"), "pub", str(port), "bench/1", str(count)],
+                           stdout=subprocess.PIPE, text=True)
+    wait_until("the events to settle", lambda: bus.done() >= count, pause=0.05)
+    end = time.monotonic()
+    return end - json.loads(pub.communicate()[0])["first_ns"] / 1e9
+
+
+def run_mqtt_http_worker(bench):
+    count = 60_000
+    with bench.broker() as port, bench.server() as server:
+        config = {"sources": {"m": {"mqtt": {"url": f"mqtt://127.0.0.1:{port}", "topics": ["bench/+"]}}},
+                  **http_worker(server)}
+        with Bus(bench, config) as bus:
+            before = bus.cpu_s()
+            seconds = mqtt_until(bench, bus, port, count)
+            bench.note("mqtt_http_worker", count / seconds)
+            bench.note("mqtt_cpu_us_per_event", (bus.cpu_s() - before) / count * 1e6)
+
+
+def http_worker(server, concurrency=64):
+    return {"workers": {"w": {"http": {"url": f"http://127.0.0.1:{server}/w"},
+                              "concurrency": concurrency}},
+            "subscriptions": {"all": {"to": "w"}}}
+
+
+def http_to_http(server, concurrency=64):
+    return {"sources": {"h": {"http": {"path": "/events"}}}, **http_worker(server, concurrency)}
+
+
+def flow(bench, bus, server, count, **options):
+    """Posts and waits until all is settled; the server's statistics and the whole time."""
+    get(server, "/reset")
+    before = bus.done()
+    loaded = bench.load(bus.port, count=count, **options)
+    wait_until("the events to settle", lambda: bus.done() >= before + count, pause=0.02)
+    stats = json.loads(get(server, "/stats")[1])
+    return stats, (stats["last_ns"] - loaded["start_ns"]) / 1e9
+
+
+def run_http_worker(bench):
+    with bench.server() as server, Bus(bench, http_to_http(server)) as bus:
+        flow(bench, bus, server, 5_000)
+        count = 80_000
+        before = bus.cpu_s()
+        rate = count / flow(bench, bus, server, count)[1]
+        bench.note("http_worker", rate)
+        bench.note("cpu_us_per_event", (bus.cpu_s() - before) / count * 1e6)
+        stats = flow(bench, bus, server, int(rate * 0.7 * 4), rate=int(rate * 0.7), connections=256)[0]
+        for name in ("p50", "p99", "p999"):
+            bench.note(f"latency_{name}_us", stats[name])
+        stats = flow(bench, bus, server, 4_000, rate=1_000, connections=64)[0]
+        bench.note("latency_1000_p50_us", stats["p50"])
+        bench.note("latency_1000_p99_us", stats["p99"])
+
+
+def run_slot(bench):
+    with bench.server() as server, Bus(bench, http_to_http(server, concurrency=1)) as bus:
+        stats = flow(bench, bus, server, 10_000)[0]
+        bench.note("slot_refill_us", stats["gap_p50"])
+        bench.note("slot_refill_p99_us", stats["gap_p99"])
+
+
+WORKER = """import sys
+sys.path.insert(0, {sdk!r})
+import millrace
+
+
+def handle(event, context):
+    pass
+
+
+millrace.run(handle{options})
+"""
+
+
+def backlog(bench, bus, count):
+    """A backlog is made while the subscription is paused; seconds from its resumption to the end."""
+    bus.admin("/api/v1/subscriptions/all/pause")
+    batch = 100 if count >= 1000 else 1
+    bench.load(bus.port, count=count, batch=batch, connections=8)
+    start = time.monotonic()
+    bus.admin("/api/v1/subscriptions/all/resume")
+    wait_until("the backlog to settle", lambda: bus.done() >= count, pause=0.02)
+    return time.monotonic() - start
+
+
+def process_rate(bench, count, concurrency, options):
+    config = {"sources": {"h": {"http": {"path": "/events"}}},
+              "workers": {"w": {"process": {"command": [sys.executable, "worker.py"]},
+                                "concurrency": concurrency, "scale": {"min": 1, "max": 1}}},
+              "subscriptions": {"all": {"to": "w", "window": "64MiB"}}}
+    bus = Bus(bench, config)
+    (bus.folder / "worker.py").write_text(
+        WORKER.format(sdk=str(HERE.parent / "workers" / "sdk" / "python"), options=options))
+    with bus:
+        return count / backlog(bench, bus, count)
+
+
+def run_process_single(bench):
+    bench.note("process_single", process_rate(bench, 30_000, 1, ""))
+
+
+def run_process_batch(bench):
+    bench.note("process_batch",
+               process_rate(bench, 50_000, 16, ", concurrency=16, threads=False"))
+
+
+def run_exec(bench):
+    count = 300
+    config = {"sources": {"h": {"http": {"path": "/events"}}},
+              "workers": {"w": {"exec": {"command": ["/bin/true"]}, "scale": {"max": 1}}},
+              "subscriptions": {"all": {"to": "w"}}}
+    bare = float(bench.tool("bench_spawn", count))
+    with Bus(bench, config) as bus:
+        each = backlog(bench, bus, count) / count * 1e6
+    bench.note("exec_bare_us", bare)
+    bench.note("exec_start_us", each - bare)
+
+
+def subscriptions(count):
+    return {f"sub{i}": {"filter": {"exact": {"type": f"com.example.kind{i}"}}, "to": "w"}
+            for i in range(count)}
+
+
+def run_idle(bench):
+    rss = {}
+    for count in (1_000, 11_000):
+        config = {"sources": {"h": {"http": {"path": "/events"}}},
+                  "workers": {"w": {"http": {"url": "http://127.0.0.1:9/w"}}},
+                  "subscriptions": subscriptions(count)}
+        with Bus(bench, config) as bus:
+            time.sleep(1)
+            rss[count] = bus.rss_kib()
+            if count == 1_000:
+                bench.note("rss_idle_kib", rss[count])
+                bench.note("start_ready_ms", bus.ready_s * 1000)
+    bench.note("bytes_per_subscription", (rss[11_000] - rss[1_000]) * 1024 / 10_000)
+
+
+def run_recovery(bench):
+    count = 1_000_000
+    with bench.server() as server:
+        get(server, "/hang")
+        bus = Bus(bench, http_to_http(server))
+        try:
+            bus.start()
+            bench.load(bus.port, count=count, batch=100, connections=16)
+            bench.note("rss_pending_1m_kib", bus.rss_kib())
+            bus.process.kill()
+            bus.process.wait()
+            get(server, "/answer")
+            get(server, "/reset")
+            bus.log.close()
+            bus.start()
+            bench.load(bus.port, count=1, connections=1)
+            bench.note("recovery_1m_accept_s", time.monotonic() - bus.started)
+            wait_until("the first delivery",
+                       lambda: json.loads(get(server, "/stats")[1])["posts"] > 0, pause=0.005)
+            bench.note("recovery_1m_dispatch_s", time.monotonic() - bus.started)
+            if bus.metric("millrace_queue_deliveries") < count / 2:
+                raise Failed("the backlog was not kept: the figures mean nothing")
+        finally:
+            stop(bus.process, signal.SIGKILL)
+            bus.log.close()
+            shutil.rmtree(bus.folder, ignore_errors=True)
+
+
+GROUPS = {
+    run_log: ("append", "append_vs_raw", "settle", "settle_vs_raw"),
+    run_http: ("http", "http_bare", "http_vs_bare", "http_min", "http_batch"),
+    run_mqtt: ("mqtt", "mqtt_bare", "mqtt_vs_bare"),
+    run_process_single: ("process_single",),
+    run_process_batch: ("process_batch",),
+    run_http_worker: ("http_worker", "cpu_us_per_event", "latency_p50_us", "latency_p99_us",
+                      "latency_p999_us", "latency_1000_p50_us", "latency_1000_p99_us"),
+    run_mqtt_http_worker: ("mqtt_http_worker", "mqtt_cpu_us_per_event"),
+    run_slot: ("slot_refill_us", "slot_refill_p99_us"),
+    run_exec: ("exec_start_us", "exec_bare_us"),
+    run_idle: ("start_ready_ms", "rss_idle_kib", "bytes_per_subscription"),
+    run_recovery: ("recovery_1m_accept_s", "recovery_1m_dispatch_s", "rss_pending_1m_kib"),
+}
+
+
+def shown(value):
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.3g}"
+
+
+def print_table(bench, failures):
+    print(f"{'figure':<24}{'median':>12}  {'lowest – highest':>22}  {'aim':>12}  unit")
+    for name, (unit, aim, more) in FIGURES.items():
+        values = bench.values.get(name)
+        if not values:
+            continue
+        median = statistics.median(values)
+        met = aim is None or (median >= aim if more else median <= aim)
+        spread = f"{shown(min(values))} – {shown(max(values))}"
+        aim_text = "" if aim is None else ("≥ " if more else "≤ ") + shown(aim)
+        print(f"{name:<24}{shown(median):>12}  {spread:>22}  {aim_text:>12}  {unit}"
+              + ("" if met else "  missed"))
+    for name, reason in failures.items():
+        print(f"{name}: not taken: {reason}")
+
+
+def print_json(bench):
+    for name, (unit, _, _) in FIGURES.items():
+        if name in bench.values:
+            print(json.dumps({"name": name, "value": round(statistics.median(bench.values[name]), 3),
+                              "unit": unit}))
+
+
+def describe_machine():
+    model = re.search(r"model name\s*:\s*(.*)", open("/proc/cpuinfo").read())
+    return (f"{os.cpu_count()} × {model[1] if model else platform.machine()}, "
+            f"Linux {platform.release()}, load {os.getloadavg()[0]:.1f}")
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Runs the benchmarks of Millrace.")
+    parser.add_argument("build", type=pathlib.Path, metavar="BUILD_DIR")
+    parser.add_argument("--only", help="names of figures, with commas")
+    parser.add_argument("-n", type=int, default=3, metavar="N", help="repetitions (3)")
+    parser.add_argument("-o", choices=["json"], help="one JSON line a figure")
+    arguments = parser.parse_args()
+    wanted = set(arguments.only.split(",")) if arguments.only else set(FIGURES)
+    if wanted - set(FIGURES):
+        parser.error("no such figure: " + ", ".join(sorted(wanted - set(FIGURES))))
+    bench = Bench(arguments.build.resolve(), arguments.n)
+    shutil.rmtree(bench.data, ignore_errors=True)
+    failures = {}
+    print(describe_machine(), file=sys.stderr)
+    try:
+        for repetition in range(bench.repetitions):
+            for function, names in GROUPS.items():
+                if wanted.isdisjoint(names):
+                    continue
+                print(f"{repetition + 1}/{bench.repetitions} {', '.join(names)}", file=sys.stderr)
+                try:
+                    function(bench)
+                except (Failed, OSError, subprocess.SubprocessError, http.client.HTTPException) as e:
+                    failures[names[0]] = e
+    finally:
+        shutil.rmtree(bench.data, ignore_errors=True)
+    if arguments.only:
+        bench.values = {k: v for k, v in bench.values.items() if k in wanted}
+    if arguments.o == "json":
+        print_json(bench)
+        for name, reason in failures.items():
+            print(f"{name}: not taken: {reason}", file=sys.stderr)
+    else:
+        print_table(bench, failures)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
