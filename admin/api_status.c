@@ -58,6 +58,7 @@ static void write_config(struct mr_admin *admin, struct mr_json_out *out)
     }
     mr_json_out_object(out, "config");
     mr_json_out_text(out, "path", config->path);
+    mr_json_out_text(out, "data_dir", config->data_dir);
     mr_json_out_u64(out, "sources", config->source_count);
     mr_json_out_u64(out, "workers", config->worker_count);
     mr_json_out_u64(out, "sinks", config->target_count - config->worker_count);
@@ -93,7 +94,6 @@ void mr__get_status(struct mr_admin *admin, struct mr__call *call)
     } else {
         mr_json_out_null(&out, "port");
     }
-    mr_json_out_text(&out, "data_dir", admin->host->data_dir);
     write_config(admin, &out);
     mr_json_out_object(&out, "log");
     write_log(&out, admin->host, &status);

@@ -78,6 +78,10 @@ MR_MUST_USE enum mr_status mr_cli_read_all(FILE *from, size_t size_max, struct m
  * to cli->err (as JSON lines to cli->out with -o json). @return an exit code; *ret_config is set
  * on MR_EXIT_OK */
 int mr_cli_load_config(struct mr_cli *cli, const char *path, struct mr_config **ret_config);
+/** The data_dir of the configuration at @p path. One that is refused now may belong to an instance
+ * that runs with an older one: then the default place is looked at.
+ * @param[out] ret_data_dir mr_free() it; NULL unless MR_EXIT_OK is returned */
+int mr_cli_data_dir(struct mr_cli *cli, const char *path, char **ret_data_dir);
 /** -c, else millrace.yaml here if it is there, else NULL: the default configuration. */
 const char *mr_cli_config_path(const struct mr_cli *cli);
 

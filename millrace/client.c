@@ -1,11 +1,9 @@
 #include "millrace/client.h"
 
 #include <curl/curl.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #include "core/alloc.h"
 #include "core/assert.h"
@@ -19,46 +17,26 @@ struct mr_client {
     CURL *curl;         /* owned */
     char *data_dir;     /* owned; for messages */
     char *socket_path;  /* owned */
-    int folder;         /* of a socket whose path is too long for a socket address; -1: none */
 };
 
 /* --- finding the instance --------------------------------------------------------------------- */
-
-static int data_dir_of_config(struct mr_cli *cli, const char *path, char **ret_data_dir)
-{
-    struct mr_config *config;
-    int code = mr_cli_load_config(cli, path, &config);
-    if (code != MR_EXIT_OK) {
-        return code;
-    }
-    *ret_data_dir = mr_strdup(config->data_dir);
-    mr_config_destroy(config);
-    return *ret_data_dir == NULL ? mr_cli_fail(cli, MR_EXIT_FAILED, "out of memory") : MR_EXIT_OK;
-}
 
 static int find_data_dir(struct mr_cli *cli, char **ret_data_dir)
 {
     const char *path = mr_cli_config_path(cli);
     if (cli->data_dir == NULL && path != NULL) {
-        return data_dir_of_config(cli, path, ret_data_dir);
+        return mr_cli_data_dir(cli, path, ret_data_dir);
     }
     *ret_data_dir = mr_strdup(cli->data_dir != NULL ? cli->data_dir : "./data");
     return *ret_data_dir == NULL ? mr_cli_fail(cli, MR_EXIT_FAILED, "out of memory") : MR_EXIT_OK;
 }
 
-/* A socket address holds about a hundred bytes; a longer path goes through the folder's file
- * descriptor. */
 static enum mr_status make_socket_path(struct mr_client *client)
 {
     struct mr_buf path;
     mr_buf_init(&path, 16 * MR_KIB);
-    enum mr_status r = mr_buf_printf(&path, "%s/" SOCKET_NAME, client->data_dir);
-    if (r == MR_OK && path.size >= sizeof(((struct sockaddr_un *)0)->sun_path)) {
-        client->folder = open(client->data_dir, O_PATH | O_DIRECTORY | O_CLOEXEC);
-        mr_buf_clear(&path);
-        r = mr_buf_printf(&path, "/proc/self/fd/%d/" SOCKET_NAME, client->folder);
-    }
-    client->socket_path = r == MR_OK ? mr_buf_take_text(&path) : NULL;
+    bool ok = mr_buf_printf(&path, "%s/" SOCKET_NAME, client->data_dir) == MR_OK;
+    client->socket_path = ok ? mr_buf_take_text(&path) : NULL;
     mr_buf_release(&path);
     return client->socket_path == NULL ? MR_E_NOMEM : MR_OK;
 }
@@ -70,7 +48,6 @@ int mr_client_open(struct mr_cli *cli, struct mr_client **ret_client)
         return mr_cli_fail(cli, MR_EXIT_FAILED, "out of memory");
     }
     client->cli = cli;
-    client->folder = -1;
     int code = find_data_dir(cli, &client->data_dir);
     if (code == MR_EXIT_OK) {
         client->curl = curl_easy_init();
@@ -92,9 +69,6 @@ void mr_client_close(struct mr_client *client)
         return;
     }
     curl_easy_cleanup(client->curl);
-    if (client->folder >= 0) {
-        (void)close(client->folder);
-    }
     mr_free(client->data_dir);
     mr_free(client->socket_path);
     mr_free(client);
@@ -226,7 +200,9 @@ static int fail_with_answer(struct mr_client *client, long status, const struct 
 
 static int fail_with_curl(struct mr_client *client, CURLcode result)
 {
-    if (result == CURLE_COULDNT_CONNECT) {
+    /* No instance can have a socket whose path does not fit an address. */
+    bool too_long = strlen(client->socket_path) >= sizeof(((struct sockaddr_un *)0)->sun_path);
+    if (result == CURLE_COULDNT_CONNECT || too_long) {
         return mr_cli_fail(client->cli, MR_EXIT_NO_INSTANCE,
                            "no running instance: nobody listens at %s/" SOCKET_NAME,
                            client->data_dir);
@@ -242,6 +218,7 @@ static bool set_options(struct mr_client *client, const struct mr_path *path, st
     return curl_easy_setopt(curl, CURLOPT_UNIX_SOCKET_PATH, client->socket_path) == CURLE_OK &&
            curl_easy_setopt(curl, CURLOPT_URL, (const char *)path->buf.data) == CURLE_OK &&
            curl_easy_setopt(curl, CURLOPT_PROXY, "") == CURLE_OK &&
+           curl_easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L) == CURLE_OK && /* an id may be ".." */
            curl_easy_setopt(curl, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
            curl_easy_setopt(curl, CURLOPT_WRITEFUNCTION, take_bytes) == CURLE_OK &&
            curl_easy_setopt(curl, CURLOPT_WRITEDATA, answer) == CURLE_OK;

@@ -690,10 +690,13 @@ void mr_engine_destroy(struct mr_engine *engine)
     instances_stop_sources(engine, deadline);
     instances_stop_targets(engine, deadline);
     mr_admin_destroy(engine->admin);
-    mr_http_listener_stop(engine->listener, deadline);
-    mr_http_listener_destroy(engine->listener);
-    mr_http_listener_stop(engine->socket, deadline);
-    mr_http_listener_destroy(engine->socket);
+    struct mr_http_listener *listeners[] = {engine->listener, engine->socket};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(listeners); i++) {
+        if (listeners[i] != NULL) {
+            mr_http_listener_stop(listeners[i], deadline);
+            mr_http_listener_destroy(listeners[i]);
+        }
+    }
     atomic_store(&engine->finish, true);
     stop_io_thread(&engine->writer);
     stop_io_thread(&engine->reader);
@@ -716,9 +719,6 @@ void mr_engine_destroy(struct mr_engine *engine)
     snapshot_unref(engine->snapshot);
     if (engine->io != NULL) {
         engine->io->ops->destroy(engine->io);
-    }
-    if (engine->socket_path != NULL) {
-        (void)unlink(engine->socket_path); /* it may not have been made */
     }
     mr_free(engine->targets_by_id);
     mr_free(engine->config_path);

@@ -1,6 +1,7 @@
 /* Finding and loading the configuration, for run, check and every verb that looks for its
  * instance. */
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "config/print.h"
@@ -34,27 +35,31 @@ static void print_errors(const struct mr_cli *cli, const struct mr_config_errors
     mr_buf_release(&text);
 }
 
-int mr_cli_load_config(struct mr_cli *cli, const char *path, struct mr_config **ret_config)
+static enum mr_status load(const char *path, struct mr_config **ret_config,
+                           struct mr_config_errors *errors)
 {
-    struct mr_config_errors errors = {0};
     const struct mr_config_kinds *kinds = mr_engine_kinds();
-    enum mr_status r;
     if (path != NULL) {
-        r = mr_config_load(path, kinds, ret_config, &errors);
-    } else {
-        char folder[4096];
-        r = getcwd(folder, sizeof(folder)) == NULL
-                ? MR_E_IO
-                : mr_config_load_text("defaults", folder, mr_bytes_of(defaults), kinds, ret_config,
-                                      &errors);
+        return mr_config_load(path, kinds, ret_config, errors);
     }
+    char folder[4096];
+    return getcwd(folder, sizeof(folder)) == NULL
+               ? MR_E_IO
+               : mr_config_load_text("defaults", folder, mr_bytes_of(defaults), kinds, ret_config,
+                                     errors);
+}
+
+/* What a load said, for people, and the exit code that fits. */
+static int conclude(const struct mr_cli *cli, const char *path, enum mr_status r,
+                    const struct mr_config_errors *errors)
+{
     int code = MR_EXIT_OK;
     if (r == MR_E_INVALID) {
-        print_errors(cli, &errors);
+        print_errors(cli, errors);
         code = MR_EXIT_DATA;
     } else if (r != MR_OK) {
-        if (errors.count > 0) {
-            print_errors(cli, &errors);
+        if (errors->count > 0) {
+            print_errors(cli, errors);
         } else {
             (void)mr_cli_fail(cli, MR_EXIT_FAILED, "cannot read %s: %s", path == NULL ? "." : path,
                               mr_status_text(r));
@@ -63,6 +68,57 @@ int mr_cli_load_config(struct mr_cli *cli, const char *path, struct mr_config **
                : mr_status_class(r) == MR_CLASS_PERMANENT ? MR_EXIT_DATA
                                                           : MR_EXIT_FAILED;
     }
+    return code;
+}
+
+int mr_cli_load_config(struct mr_cli *cli, const char *path, struct mr_config **ret_config)
+{
+    struct mr_config_errors errors = {0};
+    int code = conclude(cli, path, load(path, ret_config, &errors), &errors);
     mr_config_errors_release(&errors);
+    return code;
+}
+
+/* The folder a configuration at @p path starts from, with "data" below: where the data is unless
+ * the file says otherwise. NULL: nobody listens there, or memory is short. */
+static char *default_data_dir(const char *path)
+{
+    struct stat info;
+    bool is_folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
+    const char *slash = strrchr(path, '/');
+    int size = is_folder ? (int)strlen(path) : slash == NULL ? 0 : (int)(slash - path);
+    struct mr_buf text;
+    mr_buf_init(&text, 16 * MR_KIB);
+    char *data_dir = mr_buf_printf(&text, "%.*s%s", size, path, size == 0 ? "./data" : "/data") == MR_OK
+                         ? mr_buf_take_text(&text)
+                         : NULL;
+    char *socket_path = data_dir != NULL && mr_buf_printf(&text, "%s/millrace.sock", data_dir) == MR_OK
+                            ? mr_buf_take_text(&text)
+                            : NULL;
+    mr_buf_release(&text);
+    if (socket_path == NULL || access(socket_path, F_OK) != 0) {
+        mr_free(data_dir);
+        data_dir = NULL;
+    }
+    mr_free(socket_path);
+    return data_dir;
+}
+
+int mr_cli_data_dir(struct mr_cli *cli, const char *path, char **ret_data_dir)
+{
+    struct mr_config_errors errors = {0};
+    struct mr_config *config = NULL;
+    enum mr_status r = load(path, &config, &errors);
+    char *data_dir = r == MR_OK          ? mr_strdup(config->data_dir)
+                     : r == MR_E_INVALID ? default_data_dir(path)
+                                         : NULL;
+    mr_config_destroy(config);
+    int code = MR_EXIT_OK;
+    if (data_dir == NULL) {
+        code = r == MR_OK ? mr_cli_fail(cli, MR_EXIT_FAILED, "out of memory")
+                          : conclude(cli, path, r, &errors);
+    }
+    mr_config_errors_release(&errors);
+    *ret_data_dir = data_dir;
     return code;
 }
