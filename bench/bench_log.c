@@ -1,8 +1,8 @@
 /* The bus in process, on a real disk: append, and append to settled with a no-op target.
  *
  * One thread is core and producer, a second one writes; at most --outstanding events wait for the
- * disk. Beside it, in the same run: a bare loop of durable writes of the groups' mean size, the
- * most this disk gives. Prints JSON lines {"name","value","unit"}. */
+ * disk. Between the rounds: a bare loop of durable writes of the groups' mean size, the most this
+ * disk gives. Prints JSON lines {"name","value","unit"}. */
 #include <inttypes.h>
 #include <poll.h>
 #include <pthread.h>
@@ -10,12 +10,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "bus/bus.h"
 #include "core/alloc.h"
 
 #define EVENT_DATA_SIZE 900u /* with its attributes about 1 KiB */
+#define ROUNDS 7
 
 struct driver {
     struct mr_io *io;
@@ -208,24 +210,13 @@ static void make_config(struct mr_config *config, struct mr_subscription_config 
     };
 }
 
-static uint64_t bytes_per_group(const struct driver *d)
-{
-    struct mr_bus_status s;
-    mr_bus_status(d->bus, &s);
-    return s.groups_written == 0 ? 0 : s.bytes_written / s.groups_written;
-}
+/* --- bare writes ---------------------------------------------------------------------------------- */
 
-/* What the disk does with bare durable writes of the same size. */
-static double bare_rate(struct mr_io *io, uint64_t size, double seconds)
+static int bare_open(struct mr_io *io, uint8_t *buf)
 {
     int file;
-    size = mr_round_up(size, MR_LOG_BLOCK);
-    uint8_t *buf = mr_alloc_aligned(MR_LOG_BLOCK, MR_SEGMENT_SIZE_MAX);
-    if (buf == NULL || io->ops->open(io, "bare", MR_IO_WRITE | MR_IO_CREATE | MR_IO_DIRECT, &file) != MR_OK) {
-        die("bare file");
-    }
-    memset(buf, 0, MR_SEGMENT_SIZE_MAX);
-    if (io->ops->pwrite(io, file, buf, MR_SEGMENT_SIZE_MAX, 0) != MR_OK ||
+    if (io->ops->open(io, "bare", MR_IO_WRITE | MR_IO_CREATE | MR_IO_DIRECT, &file) != MR_OK ||
+        io->ops->pwrite(io, file, buf, MR_SEGMENT_SIZE_MAX, 0) != MR_OK ||
         io->ops->sync(io, file) != MR_OK) {
         die("bare file");
     }
@@ -233,6 +224,14 @@ static double bare_rate(struct mr_io *io, uint64_t size, double seconds)
     if (io->ops->open(io, "bare", MR_IO_WRITE | MR_IO_DURABLE, &file) != MR_OK) {
         die("bare file");
     }
+    return file;
+}
+
+/* Bytes a second of durable writes of @p size, one after another: what this disk gives. */
+static double bare_rate(struct mr_io *io, int file, const uint8_t *buf, uint64_t size,
+                        double seconds)
+{
+    size = mr_round_up(size, MR_LOG_BLOCK);
     uint64_t start = mr_clock_mono_ns();
     uint64_t writes = 0;
     uint64_t at = 0;
@@ -244,19 +243,34 @@ static double bare_rate(struct mr_io *io, uint64_t size, double seconds)
         at += size;
         writes++;
     }
-    double rate = (double)(writes * size) / seconds_since(start);
-    io->ops->close(io, file);
-    (void)io->ops->unlink(io, "bare");
-    mr_free(buf);
-    return rate;
+    return (double)(writes * size) / seconds_since(start);
 }
 
-static void run(const char *folder, bool subscribed, uint64_t outstanding, double seconds)
+/* --- the bus ---------------------------------------------------------------------------------------- */
+
+struct bench {
+    struct driver d;
+    bool subscribed;
+    uint64_t outstanding;
+    uint32_t source;
+    struct mr_config config;
+    struct mr_subscription_config sub;
+    struct mr_target_config target;
+    struct mr_router *router;
+    struct mr_event *event;
+    uint64_t sent;
+    struct io_thread writer;
+    struct io_thread background;
+    pthread_t threads[2];
+};
+
+static void open_bus(struct bench *b, const char *folder)
 {
-    struct driver d = {0};
-    if (mr_io_create(folder, true, true, &d.io) != MR_OK ||
-        mr_opq_init(&d.inbox, UINT64_MAX) != MR_OK || mr_opq_init(&d.writer, UINT64_MAX) != MR_OK ||
-        mr_opq_init(&d.background, UINT64_MAX) != MR_OK) {
+    struct driver *d = &b->d;
+    if (mr_io_create(folder, true, true, &d->io) != MR_OK ||
+        mr_opq_init(&d->inbox, UINT64_MAX) != MR_OK ||
+        mr_opq_init(&d->writer, UINT64_MAX) != MR_OK ||
+        mr_opq_init(&d->background, UINT64_MAX) != MR_OK) {
         die("start");
     }
     struct mr_bus_options options = {
@@ -268,82 +282,143 @@ static void run(const char *folder, bool subscribed, uint64_t outstanding, doubl
         .memory_state = 256 * MR_MIB,
         .seed = 1,
     };
-    struct mr_bus_ports ports = {&d,          port_io,     port_handout, port_cancel,
+    struct mr_bus_ports ports = {d,          port_io,     port_handout, port_cancel,
                                  port_batch_done, port_demand, port_slow,    port_alarm};
     struct mr_problem problem = {{0}};
     struct mr_bus_opened opened;
-    if (mr_bus_open(d.io, &options, &ports, mr_clock_now(), &d.bus, &opened, &problem) != MR_OK) {
+    if (mr_bus_open(d->io, &options, &ports, mr_clock_now(), &d->bus, &opened, &problem) != MR_OK) {
         die(problem.text);
     }
-    struct mr_config config;
-    struct mr_subscription_config sub;
-    struct mr_target_config target;
-    make_config(&config, &sub, &target, subscribed);
-    struct mr_router *router;
+    make_config(&b->config, &b->sub, &b->target, b->subscribed);
     uint32_t refused;
-    if (mr_router_create(&config, &router, &refused, &problem) != MR_OK ||
-        mr_bus_configure(d.bus, mr_clock_now(), &config, router, 1) != MR_OK) {
+    if (mr_router_create(&b->config, &b->router, &refused, &problem) != MR_OK ||
+        mr_bus_configure(d->bus, mr_clock_now(), &b->config, b->router, 1) != MR_OK) {
         die("configure");
     }
-    uint32_t send = mr_bus_source_id(d.bus, MR_SOURCE_SEND_NAME);
-    mr_bus_capacity(d.bus, mr_clock_now(), mr_bus_target_id(d.bus, "noop"), 1024);
-    struct io_thread writer = {&d, &d.writer};
-    struct io_thread background = {&d, &d.background};
-    pthread_t threads[2];
-    if (pthread_create(&threads[0], NULL, perform, &writer) != 0 ||
-        pthread_create(&threads[1], NULL, perform, &background) != 0) {
+    b->source = mr_bus_source_id(d->bus, MR_SOURCE_SEND_NAME);
+    mr_bus_capacity(d->bus, mr_clock_now(), mr_bus_target_id(d->bus, "noop"), 1024);
+    b->writer = (struct io_thread){d, &d->writer};
+    b->background = (struct io_thread){d, &d->background};
+    if (pthread_create(&b->threads[0], NULL, perform, &b->writer) != 0 ||
+        pthread_create(&b->threads[1], NULL, perform, &b->background) != 0) {
         die("threads");
     }
-    struct mr_event *event = make_event(1);
-    uint64_t sent = 0;
+    b->event = make_event(1);
+}
+
+static void close_bus(struct bench *b)
+{
+    struct driver *d = &b->d;
+    atomic_store(&d->stop, true);
+    mr_opq_wake(&d->writer);
+    mr_opq_wake(&d->background);
+    pthread_join(b->threads[0], NULL);
+    pthread_join(b->threads[1], NULL);
+    struct mr_op *op = mr_opq_take(&d->inbox);
+    while (op != NULL) {
+        struct mr_op *next = op->next;
+        mr_bus_io_done(d->bus, mr_clock_now(), (struct mr_log_request *)op);
+        op = next;
+    }
+    mr_event_unref(b->event);
+    mr_bus_destroy(d->bus);
+    mr_router_destroy(b->router);
+    d->io->ops->destroy(d->io);
+}
+
+static uint64_t done_of(const struct bench *b)
+{
+    return b->subscribed ? b->d.settled : b->d.acked;
+}
+
+/* Sends for @p seconds and waits for the rest. @return how many were done in that time */
+static uint64_t send_for(struct bench *b, double seconds)
+{
+    struct driver *d = &b->d;
+    uint64_t done = done_of(b);
     uint64_t start = mr_clock_mono_ns();
     while (seconds_since(start) < seconds) {
-        while (sent - d.acked < outstanding && (!subscribed || sent - d.settled < outstanding)) {
-            struct mr_batch *batch = mr_batch_create(send, 1);
-            struct mr_now now = mr_clock_now();
-            if (batch == NULL || mr_batch_add(batch, mr_event_ref(event), NULL) != MR_OK ||
-                mr_router_match(router, UINT32_MAX, mr_event_record(event),
+        while (b->sent - done_of(b) < b->outstanding) {
+            struct mr_batch *batch = mr_batch_create(b->source, 1);
+            if (batch == NULL || mr_batch_add(batch, mr_event_ref(b->event), NULL) != MR_OK ||
+                mr_router_match(b->router, UINT32_MAX, mr_event_record(b->event),
                                 &batch->items[0].matches) != MR_OK) {
                 die("batch");
             }
             batch->generation = 1;
-            d.in_flight_batches++;
-            mr_bus_ingest(d.bus, now, batch);
-            sent++;
+            d->in_flight_batches++;
+            mr_bus_ingest(d->bus, mr_clock_now(), batch);
+            b->sent++;
         }
-        turn(&d);
+        turn(d);
     }
-    double took = seconds_since(start);
-    uint64_t done = subscribed ? d.settled : d.acked;
-    struct mr_bus_status status;
-    mr_bus_status(d.bus, &status);
-    while (!mr_bus_is_quiet(d.bus)) {
-        turn(&d);
+    done = done_of(b) - done;
+    while (!mr_bus_is_quiet(d->bus)) {
+        turn(d);
     }
-    uint64_t group = bytes_per_group(&d);
-    double log_rate = (double)status.bytes_written / took;
-    printf("{\"name\":\"%s\",\"value\":%.0f,\"unit\":\"events/s\"}\n",
-           subscribed ? "settle" : "append", (double)done / took);
-    printf("{\"name\":\"%s_group\",\"value\":%" PRIu64 ",\"unit\":\"bytes\"}\n",
-           subscribed ? "settle" : "append", group);
-    double bare = bare_rate(d.io, group, seconds / 2);
-    printf("{\"name\":\"%s_vs_raw\",\"value\":%.3f,\"unit\":\"ratio\"}\n",
-           subscribed ? "settle" : "append", log_rate / bare);
-    atomic_store(&d.stop, true);
-    mr_opq_wake(&d.writer);
-    mr_opq_wake(&d.background);
-    pthread_join(threads[0], NULL);
-    pthread_join(threads[1], NULL);
-    struct mr_op *op = mr_opq_take(&d.inbox);
-    while (op != NULL) {
-        struct mr_op *next = op->next;
-        mr_bus_io_done(d.bus, mr_clock_now(), (struct mr_log_request *)op);
-        op = next;
+    return done;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a;
+    double y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static void print_median(const char *name, const char *suffix, double values[ROUNDS],
+                         const char *unit)
+{
+    qsort(values, ROUNDS, sizeof(*values), compare_doubles);
+    printf("{\"name\":\"%s%s\",\"value\":%.3f,\"unit\":\"%s\"}\n", name, suffix,
+           values[ROUNDS / 2], unit);
+}
+
+/* Rounds of the bus and of bare writes of the same size in turn, so that both meet the same
+ * machine; the ratio is taken within a round. */
+static void run(const char *folder, bool subscribed, uint64_t outstanding, double seconds)
+{
+    const char *name = subscribed ? "settle" : "append";
+    struct bench b = {.subscribed = subscribed, .outstanding = outstanding};
+    open_bus(&b, folder);
+    uint8_t *buf = mr_alloc_aligned(MR_LOG_BLOCK, MR_SEGMENT_SIZE_MAX);
+    if (buf == NULL) {
+        die("memory");
     }
-    mr_event_unref(event);
-    mr_bus_destroy(d.bus);
-    mr_router_destroy(router);
-    d.io->ops->destroy(d.io);
+    memset(buf, 0, MR_SEGMENT_SIZE_MAX);
+    int file = bare_open(b.d.io, buf);
+    (void)send_for(&b, seconds / 4); /* segments are made, and recycled from here on */
+    double rates[ROUNDS];
+    double ratios[ROUNDS];
+    double costs[ROUNDS];
+    double groups[ROUNDS];
+    for (int i = 0; i < ROUNDS; i++) {
+        struct mr_bus_status before;
+        struct mr_bus_status after;
+        struct timespec cpu[2];
+        mr_bus_status(b.d.bus, &before);
+        (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu[0]); /* cannot fail for this clock */
+        uint64_t start = mr_clock_mono_ns();
+        uint64_t done = send_for(&b, seconds / ROUNDS);
+        double took = seconds_since(start);
+        (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu[1]);
+        mr_bus_status(b.d.bus, &after);
+        double bytes = (double)(after.bytes_written - before.bytes_written);
+        groups[i] = bytes / (double)(after.groups_written - before.groups_written);
+        rates[i] = (double)done / took;
+        costs[i] = ((double)(cpu[1].tv_sec - cpu[0].tv_sec) * 1e6 +
+                    (double)(cpu[1].tv_nsec - cpu[0].tv_nsec) / 1e3) / (double)done;
+        ratios[i] = bytes / took /
+                    bare_rate(b.d.io, file, buf, (uint64_t)groups[i], seconds / ROUNDS / 2);
+    }
+    print_median(name, "", rates, "events/s");
+    print_median(name, "_vs_raw", ratios, "ratio");
+    print_median(name, "_cpu_us", costs, "us");
+    print_median(name, "_group_bytes", groups, "bytes");
+    b.d.io->ops->close(b.d.io, file);
+    (void)b.d.io->ops->unlink(b.d.io, "bare"); /* the folder goes away with it */
+    mr_free(buf);
+    close_bus(&b);
 }
 
 int main(int argc, char **argv)

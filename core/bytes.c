@@ -332,39 +332,6 @@ char *mr_buf_take_text(struct mr_buf *buf)
     return text;
 }
 
-void mr_put_u16(uint8_t *at, uint16_t v)
-{
-    at[0] = (uint8_t)v;
-    at[1] = (uint8_t)(v >> 8);
-}
-
-void mr_put_u32(uint8_t *at, uint32_t v)
-{
-    mr_put_u16(at, (uint16_t)v);
-    mr_put_u16(at + 2, (uint16_t)(v >> 16));
-}
-
-void mr_put_u64(uint8_t *at, uint64_t v)
-{
-    mr_put_u32(at, (uint32_t)v);
-    mr_put_u32(at + 4, (uint32_t)(v >> 32));
-}
-
-uint16_t mr_get_u16(const uint8_t *at)
-{
-    return (uint16_t)(at[0] | at[1] << 8);
-}
-
-uint32_t mr_get_u32(const uint8_t *at)
-{
-    return mr_get_u16(at) | (uint32_t)mr_get_u16(at + 2) << 16;
-}
-
-uint64_t mr_get_u64(const uint8_t *at)
-{
-    return mr_get_u32(at) | (uint64_t)mr_get_u32(at + 4) << 32;
-}
-
 bool mr_parse_u64(struct mr_bytes text, uint64_t *ret_value)
 {
     uint64_t value = 0;

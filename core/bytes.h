@@ -76,12 +76,39 @@ static inline struct mr_bytes mr_buf_bytes(const struct mr_buf *buf)
     return (struct mr_bytes){buf->data, buf->size};
 }
 
-void mr_put_u16(uint8_t *at, uint16_t v);
-void mr_put_u32(uint8_t *at, uint32_t v);
-void mr_put_u64(uint8_t *at, uint64_t v);
-uint16_t mr_get_u16(const uint8_t *at);
-uint32_t mr_get_u32(const uint8_t *at);
-uint64_t mr_get_u64(const uint8_t *at);
+/* Little-endian numbers at any address. Inline: a record's header is made of a dozen of them. */
+static inline void mr_put_u16(uint8_t *at, uint16_t v)
+{
+    at[0] = (uint8_t)v;
+    at[1] = (uint8_t)(v >> 8);
+}
+
+static inline void mr_put_u32(uint8_t *at, uint32_t v)
+{
+    mr_put_u16(at, (uint16_t)v);
+    mr_put_u16(at + 2, (uint16_t)(v >> 16));
+}
+
+static inline void mr_put_u64(uint8_t *at, uint64_t v)
+{
+    mr_put_u32(at, (uint32_t)v);
+    mr_put_u32(at + 4, (uint32_t)(v >> 32));
+}
+
+static inline uint16_t mr_get_u16(const uint8_t *at)
+{
+    return (uint16_t)(at[0] | at[1] << 8);
+}
+
+static inline uint32_t mr_get_u32(const uint8_t *at)
+{
+    return mr_get_u16(at) | (uint32_t)mr_get_u16(at + 2) << 16;
+}
+
+static inline uint64_t mr_get_u64(const uint8_t *at)
+{
+    return mr_get_u32(at) | (uint64_t)mr_get_u32(at + 4) << 32;
+}
 
 /** Rounds up to a multiple of @p unit, a power of two. */
 static inline uint64_t mr_round_up(uint64_t value, uint64_t unit)
