@@ -445,7 +445,7 @@ struct mr_handout *mr_http_exchange_fail(struct mr_http_exchange *x,
     static const enum mr_verdict verdicts[] = {
         [MR_HTTP_NOT_REACHED] = MR_VERDICT_REFUSED, [MR_HTTP_TIMED_OUT] = MR_VERDICT_RETRY,
         [MR_HTTP_BROKEN] = MR_VERDICT_RETRY,        [MR_HTTP_STOPPED] = MR_VERDICT_CRASH,
-        [MR_HTTP_NOT_STARTED] = MR_VERDICT_REFUSED,
+        [MR_HTTP_NOT_STARTED] = MR_VERDICT_REFUSED, [MR_HTTP_STALE] = MR_VERDICT_CRASH,
     };
     struct mr_answer *answer = &x->handout->answer;
     answer->verdict = verdicts[failure];

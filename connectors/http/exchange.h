@@ -54,6 +54,7 @@ enum mr_http_failure {
     MR_HTTP_BROKEN,      /* sent, and the connection broke or spoke no HTTP */
     MR_HTTP_STOPPED,     /* we are stopping */
     MR_HTTP_NOT_STARTED, /* we stop or are short, before it was sent */
+    MR_HTTP_STALE,       /* a kept connection was closed by the peer as we took it */
 };
 
 /** What a final status means (digest 15.1): OK for 2xx; REFUSED for 429 and 503; RETRY for 404,

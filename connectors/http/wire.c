@@ -229,18 +229,14 @@ static void connect_link(struct wire_transport *t, struct link *link, uint64_t n
     set_due(t, link, link->open_error != 0); /* told by run() */
 }
 
-/* The connection broke. One that was idle before and gave no answer at all was closed by the peer
- * while we took it: the request goes once more over a new one, as every HTTP client does. */
+/* The connection broke. One that was idle before and gave no answer at all was most likely closed
+ * by the peer while we took it. Other clients send the request once more by themselves; here an
+ * attempt is handed out at most once, so the bus is told (a crash without suspects costs nothing)
+ * and hands out another one at once. */
 static void break_link(struct wire_transport *t, struct link *link, const char *what, int error)
 {
-    if (link->is_reused && !link->reply.any) {
-        close_socket(link);
-        link->sent = 0;
-        mr_http_reply_begin(&link->reply, link->x);
-        connect_link(t, link, mr_clock_mono_ns());
-        return;
-    }
-    fail_link(t, link, MR_HTTP_BROKEN, what, error);
+    bool stale = link->is_reused && !link->reply.any;
+    fail_link(t, link, stale ? MR_HTTP_STALE : MR_HTTP_BROKEN, what, error);
 }
 
 static void write_request(struct wire_transport *t, struct link *link)
