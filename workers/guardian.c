@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,20 +38,20 @@ static struct {
     pthread_mutex_t mu; /* protects all below */
     unsigned refs;
     pid_t pid;     /* of the guardian; 0: none */
-    int pipe;      /* its other end; -1: none */
+    int link;      /* to its standard input; -1: none */
     int reaper_before;
     uint64_t next_number;
     struct marked *live; /* owned */
     size_t live_count;
     size_t live_capacity;
     char bus[MR__BUS_NAME_SIZE];
-} self = {.mu = PTHREAD_MUTEX_INITIALIZER, .pipe = -1};
+} self = {.mu = PTHREAD_MUTEX_INITIALIZER, .link = -1};
 
 static bool tell_locked(int32_t message)
 {
     ssize_t n;
     do {
-        n = write(self.pipe, &message, sizeof(message));
+        n = send(self.link, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
     return n == (ssize_t)sizeof(message);
 }
@@ -60,8 +61,8 @@ static void end_locked(void)
     if (self.pid == 0) {
         return;
     }
-    close(self.pipe);
-    self.pipe = -1;
+    close(self.link);
+    self.link = -1;
     int pidfd = pidfd_open(self.pid, 0);
     struct pollfd wait_for = {.fd = pidfd, .events = POLLIN};
     if (pidfd < 0 || poll(&wait_for, 1, END_WAIT_MS) != 1) {
@@ -78,16 +79,17 @@ static void end_locked(void)
 static enum mr_status begin_locked(struct mr_problem *problem)
 {
     int ends[2];
-    if (pipe2(ends, O_CLOEXEC) != 0) {
-        return mr_problem_set(problem, MR_E_UNAVAILABLE, "no pipe for the guardian: %s",
+    /* A socket pair, not a pipe: writing to one whose reader was killed raises no signal. */
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+        return mr_problem_set(problem, MR_E_UNAVAILABLE, "no socket for the guardian: %s",
                               strerrordesc_np(errno));
     }
-    (void)fcntl(ends[1], F_SETFL, O_NONBLOCK); /* a stopped guardian must not stop us */
     char name[] = MR_GUARDIAN_NAME;
     char *argv[] = {name, self.bus, NULL};
     char libraries[1024];
     const char *path = getenv("LD_LIBRARY_PATH"); /* our program may need it to start */
-    int size = snprintf(libraries, sizeof(libraries), "LD_LIBRARY_PATH=%s", path == NULL ? "" : path);
+    int size = snprintf(libraries, sizeof(libraries), "LD_LIBRARY_PATH=%s",
+                        path == NULL ? "" : path);
     char *envp[] = {path != NULL && (size_t)size < sizeof(libraries) ? libraries : NULL, NULL};
     struct mr_spawn spawn = {.path = "/proc/self/exe", .argv = argv, .envp = envp, .folder = "/",
                              .fds = {ends[0], -1, -1, -1}, .outlives = true};
@@ -99,7 +101,7 @@ static enum mr_status begin_locked(struct mr_problem *problem)
         return r;
     }
     self.pid = pid;
-    self.pipe = ends[1];
+    self.link = ends[1];
     for (size_t i = 0; i < self.live_count; i++) {
         if (self.live[i].group != 0 && !tell_locked(self.live[i].group)) {
             break; /* it is gone again: the next message finds out */

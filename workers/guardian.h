@@ -2,7 +2,7 @@
  *
  * Three nets, each for what the one before cannot hold:
  *   1. PR_SET_PDEATHSIG on each child kills the worker itself when the bus dies.
- *   2. A small process of its own session holds the reading end of a pipe from the bus and knows
+ *   2. A small process of its own session holds one end of a socket pair with the bus and knows
  *      every process group of ours. End of file means that the bus is gone, in whatever way: it
  *      kills all groups, then whoever still carries the bus's mark in its environment, and ends.
  *   3. While the bus lives it is the reaper of its descendants (PR_SET_CHILD_SUBREAPER), so that

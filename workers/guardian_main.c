@@ -1,5 +1,5 @@
 /* The guardian process itself: what runs when our program is started as "millrace-guardian BUS"
- * with a pipe on descriptor 0. See guardian.h. */
+ * with a socket on descriptor 0. See guardian.h. */
 #include <dirent.h>
 #include <poll.h>
 #include <signal.h>
@@ -92,7 +92,7 @@ __attribute__((constructor)) static void become_guardian(int argc, char **argv)
 {
     struct stat st;
     if (argc != 2 || strcmp(argv[0], MR_GUARDIAN_NAME) != 0 || fstat(STDIN_FILENO, &st) != 0 ||
-        !S_ISFIFO(st.st_mode)) {
+        !S_ISSOCK(st.st_mode)) {
         return;
     }
     for (int sig = 1; sig < 32; sig++) {

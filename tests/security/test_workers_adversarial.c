@@ -44,7 +44,8 @@ static void test_adversary_prints_garbage_on_the_socket_is_killed_after_ten(void
     bench_init(&b);
     bench_start_python(&b, BARE "say({'millrace': 1})\n"
                                 "for f in frames():\n"
-                                "    for i in range(1000): sock.sendall(b'\\x00\\xff not json %d\\n' % i)\n"
+                                "    for i in range(1000): sock.sendall(b'\\x00\\xff not json "
+                                "%d\\n' % i)\n"
                                 "    pause()\n");
     bench_hand(&b, 1, NULL);
     struct mr_handout *h = bench_take(&b);
@@ -145,7 +146,8 @@ static void test_adversary_never_reads_is_not_ready_and_blocks_nobody(void **sta
     size_t size = 512 * 1024;
     char *json = malloc(size + 200);
     size_t n = (size_t)snprintf(
-        json, 200, "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\",\"data\":\"");
+        json, 200, "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\","
+                   "\"data\":\"");
     memset(json + n, 'x', size);
     memcpy(json + n + size, "\"}", 3);
     bench_hand(&b, 64, json);
@@ -157,7 +159,8 @@ static void test_adversary_never_reads_is_not_ready_and_blocks_nobody(void **sta
     uint32_t crashed = 0;
     for (int k = 0; k < 64; k++) {
         struct mr_handout *h = bench_take(&b);
-        assert_true(h->answer.verdict == MR_VERDICT_CRASH || h->answer.verdict == MR_VERDICT_REFUSED);
+        assert_true(h->answer.verdict == MR_VERDICT_CRASH ||
+                    h->answer.verdict == MR_VERDICT_REFUSED);
         crashed += h->answer.verdict == MR_VERDICT_CRASH;
         mr_handout_destroy(h);
     }
@@ -177,7 +180,8 @@ static void test_adversary_never_answers_is_killed_when_cancelled(void **state)
         bench_hand(&b, 1, NULL);
         b.ops->cancel(b.target, 3, b.offset, 1);
         struct mr_handout *h = bench_take(&b);
-        assert_true(h->answer.verdict == MR_VERDICT_CRASH || h->answer.verdict == MR_VERDICT_REFUSED);
+        assert_true(h->answer.verdict == MR_VERDICT_CRASH ||
+                    h->answer.verdict == MR_VERDICT_REFUSED);
         mr_handout_destroy(h);
     }
     bench_release(&b);
@@ -190,7 +194,7 @@ static void test_adversary_grandchild_ignoring_term_is_gone_after_stop(void **st
     char left[100];
     bench_init(&b);
     b.config.grace_ns = 200 * MR_MS;
-    start_marked(&b, "(trap '' TERM HUP INT; echo > grandchild; while :; do read x < /dev/zero; done) &\n"
+    start_marked(&b, "(trap '' TERM HUP INT; echo > grandchild; exec tail -f /dev/null) &\n"
                      "printf '{\"millrace\":1}\\n' >&3\nread -r a <&3; read -r a <&3\nexit 0\n",
                  left);
     bench_wait(&b, bench_has_file(&b, "grandchild"));
@@ -206,9 +210,10 @@ static void test_adversary_grandchild_goes_with_a_crash(void **state)
     struct bench b;
     char left[100];
     bench_init(&b);
-    start_marked(&b, "test -e second && { printf '{\"millrace\":1}\\n' >&3; read -r a <&3; read -r a <&3; exit 0; }\n"
+    start_marked(&b, "test -e second && { printf '{\"millrace\":1}\\n' >&3; read -r a <&3; read "
+                     "-r a <&3; exit 0; }\n"
                      "echo > second\n"
-                     "(trap '' TERM HUP INT; echo > grandchild; while :; do read x < /dev/zero; done) &\n"
+                     "(trap '' TERM HUP INT; echo > grandchild; exec tail -f /dev/null) &\n"
                      "until test -e grandchild; do :; done\nkill -9 $$\n",
                  left);
     bench_wait(&b, b.capacity == 1);
@@ -237,7 +242,8 @@ static void test_adversary_double_fork_into_its_own_session_is_gone_after_stop(v
     char left[100];
     bench_init(&b);
     mark(&b, left);
-    bench_file(&b, "w.py", BARE DOUBLE_FORK "escape()\nsay({'millrace': 1})\nfor f in frames(): ok(f)\n");
+    bench_file(&b, "w.py", BARE DOUBLE_FORK "escape()\nsay({'millrace': 1})\nfor f in frames(): "
+                                            "ok(f)\n");
     const char *const command[] = {"python3", "w.py", NULL};
     bench_start(&b, &mr_worker_process, command);
     bench_hand(&b, 1, NULL);
@@ -271,9 +277,10 @@ static void test_adversary_escape_without_environment_goes_at_the_end(void **sta
     (void)state;
     struct bench b;
     bench_init(&b);
-    bench_file(&b, "w.sh", "env -i setsid /bin/sh -c 'echo $$ > pid; while :; do read x < /dev/zero; done' &\n"
+    bench_file(&b, "w.sh", "env -i setsid /bin/sh -c 'echo $$ > pid; exec tail -f /dev/null' &\n"
                            "until test -s pid; do :; done\n"
-                           "printf '{\"millrace\":1}\\n' >&3\nread -r a <&3; read -r a <&3\nexit 0\n");
+                           "printf '{\"millrace\":1}\\n' >&3\nread -r a <&3; read -r a <&3\nexit "
+                           "0\n");
     const char *const command[] = {"/bin/sh", "w.sh", NULL};
     bench_start(&b, &mr_worker_process, command);
     bench_wait(&b, b.capacity == 1);
@@ -301,7 +308,7 @@ static void test_adversary_zombies_of_a_live_worker_are_reaped(void **state)
                                 "    for i in range(50):\n"
                                 "        if os.fork() == 0:\n"
                                 "            os.setsid()\n"
-                                "            os.fork()\n" /* both end at once, the second an orphan */
+                                "            os.fork()\n" /* both end, the second an orphan */
                                 "            os._exit(0)\n"
                                 "    while True:\n"
                                 "        try: os.wait()\n"
@@ -337,7 +344,8 @@ static void test_adversary_stdout_is_never_taken_for_answers(void **state)
     bench_init(&b);
     bench_start_python(&b, BARE "say({'millrace': 1})\n"
                                 "for f in frames():\n"
-                                "    os.write(1, json.dumps({'delivery': f['delivery'], 'verdict': 'dead'}).encode() + b'\\n')\n"
+                                "    os.write(1, json.dumps({'delivery': f['delivery'], "
+                                "'verdict': 'dead'}).encode() + b'\\n')\n"
                                 "    ok(f)\n");
     bench_hand(&b, 1, NULL);
     bench_expect(&b, MR_VERDICT_OK, NULL);
@@ -409,7 +417,8 @@ static void test_adversary_frame_of_seven_megabytes_passes(void **state)
     bench_init(&b);
     bench_start_python(&b, BARE "say({'millrace': 1})\n"
                                 "for f in frames():\n"
-                                "    say({'delivery': f['delivery'], 'verdict': 'drop', 'error': 'x' * (7 << 20)})\n");
+                                "    say({'delivery': f['delivery'], 'verdict': 'drop', 'error': "
+                                "'x' * (7 << 20)})\n");
     bench_hand(&b, 1, NULL);
     struct mr_handout *h = bench_take(&b);
     assert_int_equal(h->answer.verdict, MR_VERDICT_DROP);
@@ -425,7 +434,8 @@ static void test_adversary_frame_in_single_bytes_passes(void **state)
     bench_init(&b);
     bench_start_python(&b, BARE "say({'millrace': 1})\n"
                                 "for f in frames():\n"
-                                "    for c in json.dumps({'delivery': f['delivery'], 'verdict': 'ok'}).encode() + b'\\n':\n"
+                                "    for c in json.dumps({'delivery': f['delivery'], 'verdict': "
+                                "'ok'}).encode() + b'\\n':\n"
                                 "        sock.send(bytes([c]))\n");
     for (int k = 0; k < 3; k++) {
         bench_hand(&b, 1, NULL);
@@ -439,13 +449,15 @@ static void test_adversary_declares_absurd_numbers(void **state)
     (void)state;
     static const char *const hellos[] = {"{\"millrace\":1,\"max\":18446744073709551615}",
                                          "{\"millrace\":1,\"max\":1,\"features\":[1,{},[],null]}",
-                                         "{\"millrace\":1,\"features\":{\"raw\":true},\"version\":null}"};
+                                         "{\"millrace\":1,\"features\":{\"raw\":true},"
+                                         "\"version\":null}"};
     for (size_t i = 0; i < sizeof(hellos) / sizeof(hellos[0]); i++) {
         struct bench b;
         char script[2000];
         bench_init(&b);
         b.config.concurrency = 5;
-        snprintf(script, sizeof(script), "%ssay(b'%s\\n')\nfor f in frames(): ok(f)\n", BARE, hellos[i]);
+        snprintf(script, sizeof(script), "%ssay(b'%s\\n')\nfor f in frames(): ok(f)\n", BARE,
+                 hellos[i]);
         bench_start_python(&b, script);
         bench_hand(&b, 1, NULL);
         bench_expect(&b, MR_VERDICT_OK, NULL);
@@ -492,7 +504,8 @@ static void test_adversary_stops_itself_is_killed_when_cancelled(void **state)
     bench_init(&b);
     b.config.grace_ns = 100 * MR_MS;
     bench_start_python(&b, BARE "import signal\nsay({'millrace': 1})\n"
-                                "for f in frames(): open('begun', 'w').close(); os.kill(os.getpid(), signal.SIGSTOP)\n");
+                                "for f in frames(): open('begun', 'w').close(); "
+                                "os.kill(os.getpid(), signal.SIGSTOP)\n");
     bench_hand(&b, 1, NULL);
     bench_wait(&b, bench_has_file(&b, "begun"));
     b.ops->cancel(b.target, 3, 1, 1);
@@ -509,7 +522,8 @@ static void test_adversary_log_lines_cannot_be_forged(void **state)
     assert_int_equal(pipe(ends), 0);
     fcntl(ends[1], F_SETFL, O_NONBLOCK);
     mr_logger_set_fd(ends[1]);
-    bench_start_python(&b, BARE "os.write(2, b'x\\rtime=2020-01-01T00:00:00Z level=error msg=forged \\x1b[2J\\xff\\n')\n"
+    bench_start_python(&b, BARE "os.write(2, b'x\\rtime=2020-01-01T00:00:00Z level=error "
+                                "msg=forged \\x1b[2J\\xff\\n')\n"
                                 "say({'millrace': 1})\nfor f in frames(): ok(f)\n");
     bench_hand(&b, 1, NULL);
     bench_expect(&b, MR_VERDICT_OK, NULL);

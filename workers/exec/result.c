@@ -62,7 +62,8 @@ static bool take_events(struct mr_handout *h, struct mr_bytes text)
             drop_emitted(h);
             return false;
         } else if (trim(line).size == 0) {
-            text = newline == NULL ? mr_bytes(NULL, 0) : mr_bytes(newline + 1, text.size - size - 1);
+            size_t used = size + (newline != NULL);
+            text = mr_bytes(text.data + used, text.size - used);
             continue;
         }
         if (mr_handout_emit(h, event) != MR_OK) {

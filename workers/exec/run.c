@@ -260,7 +260,7 @@ static void run_ended(struct mr__run *run)
 {
     struct mr_target *t = run->target;
     struct mr_child_end end;
-    /* A pipe holds at most 64 KiB unless it was made larger; READS_PER_PASS takes four times that. */
+    /* A pipe holds 64 KiB unless it was made larger; READS_PER_PASS takes four times that. */
     read_output(run, false);
     read_output(run, true);
     mr_tail_end(&run->err_tail, run->who, "stderr", &t->log_rate, t->now.mono_ns);

@@ -13,7 +13,8 @@ struct scan {
 
 static void skip_space(struct scan *s)
 {
-    while (s->at < s->end && (*s->at == ' ' || *s->at == '\t' || *s->at == '\r' || *s->at == '\n')) {
+    while (s->at < s->end &&
+           (*s->at == ' ' || *s->at == '\t' || *s->at == '\r' || *s->at == '\n')) {
         s->at++;
     }
 }

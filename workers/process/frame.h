@@ -1,4 +1,5 @@
-/* One line of the worker protocol, from the worker to the bus, taken apart (docs/worker-protocol.md).
+/* One line of the worker protocol (docs/worker-protocol.md), from the worker to the bus, taken
+ * apart.
  *
  * The scanner reads one flat JSON object once, from left to right, and keeps slices of it: nothing
  * is copied, nothing allocated, nothing recurses. Values it does not need are only skipped; `data`

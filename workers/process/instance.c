@@ -212,6 +212,11 @@ void mr__instance_unwatch(struct mr__instance *i, int fd)
     }
 }
 
+static uint64_t last_grace(const struct mr_target *t)
+{
+    return t->grace_ns < LAST_GRACE_NS ? t->grace_ns : LAST_GRACE_NS;
+}
+
 /* Empty: end of input, then SIGTERM after the grace, then SIGKILL after another. */
 static void begin_end(struct mr__instance *i)
 {
@@ -224,7 +229,7 @@ static void begin_end(struct mr__instance *i)
     i->kill_at_ns = i->term_at_ns + t->grace_ns;
     if (t->stopping) {
         uint64_t deadline = atomic_load_explicit(&t->stop_deadline_ns, memory_order_relaxed);
-        uint64_t last = t->grace_ns < LAST_GRACE_NS ? t->grace_ns : LAST_GRACE_NS;
+        uint64_t last = last_grace(t);
         uint64_t term_at = deadline > last ? deadline - last : 0;
         i->term_at_ns = term_at < i->term_at_ns ? term_at : i->term_at_ns;
         i->kill_at_ns = i->term_at_ns + last < i->kill_at_ns ? i->term_at_ns + last : i->kill_at_ns;
@@ -296,7 +301,7 @@ static void update_draining(struct mr__instance *i)
         if (i->overdue) {
             i->expected = true;
             i->term_at_ns = t->now.mono_ns;
-            i->kill_at_ns = t->now.mono_ns + (t->grace_ns < LAST_GRACE_NS ? t->grace_ns : LAST_GRACE_NS);
+            i->kill_at_ns = t->now.mono_ns + last_grace(t);
         }
         mr__process_wake_at(t, deadline);
     }

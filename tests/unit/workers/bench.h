@@ -255,8 +255,8 @@ static inline struct mr_event *bench_event(const char *json)
 }
 
 #define BENCH_EVENT                                                                                \
-    "{\"specversion\":\"1.0\",\"id\":\"e1\",\"source\":\"/s\",\"type\":\"t.x\",\"subject\":\"a b\"," \
-    "\"data\":{\"n\":1}}"
+    "{\"specversion\":\"1.0\",\"id\":\"e1\",\"source\":\"/s\",\"type\":\"t.x\","                       \
+    "\"subject\":\"a b\",\"data\":{\"n\":1}}"
 
 static inline struct mr_handout *bench_handout(struct bench *b, const char *json)
 {

@@ -60,7 +60,8 @@ static void test_exec_environment_holds_the_attributes(void **state)
     setenv("CANARY_SECRET", "leak", 1);
     bench_env(&b, "GREETING", "hello");
     run_shell(&b, "printf '\"%s|%s|%s|%s|%s|%s|%s|%s|%s|%s\"' \"$CE_SPECVERSION\" \"$CE_ID\" "
-                  "\"$CE_SOURCE\" \"$CE_TYPE\" \"$CE_SUBJECT\" \"$CE_MYEXT\" \"$MILLRACE_DELIVERY\" "
+                  "\"$CE_SOURCE\" \"$CE_TYPE\" \"$CE_SUBJECT\" \"$CE_MYEXT\" "
+                  "\"$MILLRACE_DELIVERY\" "
                   "\"$MILLRACE_ATTEMPT\" \"$GREETING\" \"$CANARY_SECRET\"\n");
     bench_hand(&b, 1,
                "{\"specversion\":\"1.0\",\"id\":\"e1\",\"source\":\"/s\",\"type\":\"t.x\","
@@ -107,11 +108,15 @@ static void test_exec_output_is_the_result(void **state)
         {"echo plain text\n", "\"plain text\"", 0},
         {"printf 'two\\nlines\\n'\n", "\"two\\nlines\"", 0},
         {"echo '{\"specversion\":\"1.0\"}'\n", "{\"specversion\":\"1.0\"}", 0}, /* no event */
-        {"for i in 1 2 3; do echo '{\"specversion\":\"1.0\",\"id\":\"'$i'\",\"source\":\"/x\",\"type\":\"t\"}'; done\n",
+        {"for i in 1 2 3; do echo '{\"specversion\":\"1.0\",\"id\":\"'$i'\",\"source\":\"/x\","
+         "\"type\":\"t\"}'; done\n",
          NULL, 3},
-        {"printf '{\"specversion\":\"1.0\",\\n\"id\":\"1\",\\n\"source\":\"/x\",\"type\":\"t\"}\\n'\n", NULL, 1},
-        {"printf '{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/x\",\"type\":\"t\"}\\noops\\n'\n",
-         "\"{\\\"specversion\\\":\\\"1.0\\\",\\\"id\\\":\\\"1\\\",\\\"source\\\":\\\"/x\\\",\\\"type\\\":\\\"t\\\"}\\noops\"",
+        {"printf '{\"specversion\":\"1.0\",\\n\"id\":\"1\",\\n\"source\":\"/x\","
+         "\"type\":\"t\"}\\n'\n", NULL, 1},
+        {"printf '{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/x\","
+         "\"type\":\"t\"}\\noops\\n'\n",
+         "\"{\\\"specversion\\\":\\\"1.0\\\",\\\"id\\\":\\\"1\\\",\\\"source\\\":\\\"/x\\\","
+         "\\\"type\\\":\\\"t\\\"}\\noops\"",
          0},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
@@ -171,7 +176,8 @@ static void test_exec_input_not_read_is_no_fault(void **state)
     size_t size = 1024 * 1024;
     char *json = malloc(size + 200);
     size_t n = (size_t)snprintf(
-        json, 200, "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\",\"data\":\"");
+        json, 200, "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\","
+                   "\"data\":\"");
     memset(json + n, 'x', size);
     memcpy(json + n + size, "\"}", 3);
     for (int k = 0; k < 3; k++) {
@@ -191,7 +197,8 @@ static void test_exec_large_event_arrives_whole(void **state)
     size_t size = 1024 * 1024;
     char *json = malloc(size + 200);
     size_t n = (size_t)snprintf(
-        json, 200, "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\",\"data\":\"");
+        json, 200, "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\","
+                   "\"data\":\"");
     memset(json + n, 'x', size);
     memcpy(json + n + size, "\"}", 3);
     bench_hand(&b, 1, json);

@@ -36,7 +36,8 @@ static void test_frame_parse_blanks_and_order_make_no_difference(void **state)
 {
     (void)state;
     struct mr_frame f;
-    assert_int_equal(parse(" { \"verdict\" : \"retry\" ,\t\"error\":\"e\", \"delivery\" : \"s:1\" } \r", &f),
+    assert_int_equal(parse(" { \"verdict\" : \"retry\" ,\t\"error\":\"e\", \"delivery\" : "
+                           "\"s:1\" } \r", &f),
                      MR_OK);
     assert_text(f.delivery, "s:1");
     assert_text(f.verdict, "retry");
@@ -156,7 +157,8 @@ static void test_frame_parse_broken_json_is_invalid(void **state)
 {
     (void)state;
     static const char *const bad[] = {
-        "", " ", "hello", "[]", "\"x\"", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,", "{\"a\":1,}",
+        "", " ", "hello", "[]", "\"x\"", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":1,",
+        "{\"a\":1,}",
         "{\"a\" 1}", "{a:1}", "{\"a\":1}}", "{\"a\":1} {\"b\":2}", "{\"a\":\"x}", "{\"a\":\"x\\\"}",
         "{\"a\":[}", "{\"a\":[1,2}", "{\"a\":{]}}", "{\"a\":}", "{,}", "{\"delivery\":1}",
         "{\"heartbeat\":[]}", "{\"a\":@}", "{\"a\":\"\\", "{\"a\":[\"]}"};
@@ -171,7 +173,8 @@ static void test_frame_parse_broken_json_is_invalid(void **state)
 static void test_frame_parse_every_prefix_of_a_frame_is_invalid(void **state)
 {
     (void)state;
-    const char *whole = "{\"delivery\":\"a\\\"b:1\",\"verdict\":\"ok\",\"events\":[{\"a\":\"]\"},[]],"
+    const char *whole = "{\"delivery\":\"a\\\"b:1\",\"verdict\":\"ok\",\"events\":[{\"a\":\"]\"},"
+                        "[]],"
                         "\"data\":{\"x\":[1,\"}\"]}}";
     struct mr_frame f;
     assert_int_equal(parse(whole, &f), MR_OK);
@@ -215,7 +218,7 @@ static void test_frame_parse_last_of_two_equal_members_counts(void **state)
 {
     (void)state;
     struct mr_frame f;
-    assert_int_equal(parse("{\"delivery\":\"a:1\",\"delivery\":\"a:2\",\"verdict\":\"ok\"}", &f), MR_OK);
+    assert_int_equal(parse("{\"delivery\":\"a:1\",\"delivery\":\"a:2\"}", &f), MR_OK);
     assert_text(f.delivery, "a:2");
 }
 
@@ -235,7 +238,8 @@ static void test_frame_text_escapes_are_decoded(void **state)
 static void test_frame_text_broken_escapes_at_the_end_stay_inside(void **state)
 {
     (void)state;
-    static const char *const texts[] = {"\\", "\\u", "\\u1", "\\u12", "\\u123", "\\ud83d\\", "\\ud83d\\u",
+    static const char *const texts[] = {"\\", "\\u", "\\u1", "\\u12", "\\u123", "\\ud83d\\",
+                                        "\\ud83d\\u",
                                         "\\ud83d\\ude0"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(texts); i++) {
         size_t n = strlen(texts[i]);

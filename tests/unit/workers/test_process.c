@@ -56,7 +56,8 @@ static void test_process_handler_sees_event_and_delivery(void **state)
     h = bench_take(&b);
     assert_int_equal(h->answer.verdict, MR_VERDICT_OK);
     assert_string_equal(h->answer.result,
-                        "[{\"specversion\":\"1.0\",\"id\":\"e1\",\"source\":\"/s\",\"type\":\"t.x\","
+                        "[{\"specversion\":\"1.0\",\"id\":\"e1\",\"source\":\"/s\","
+                        "\"type\":\"t.x\","
                         "\"subject\":\"a b\",\"data\":{\"n\":1}},\"sub:1\",3,true,"
                         "\"{\\\"n\\\": 1}\",\"Z\"]");
     mr_handout_destroy(h);
@@ -86,7 +87,8 @@ static void test_process_verdicts_are_taken_over(void **state)
     for (int n = 1; n <= 4; n++) {
         char json[128];
         snprintf(json, sizeof(json),
-                 "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\",\"data\":%d}", n);
+                 "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\","
+                 "\"data\":%d}", n);
         bench_hand(&b, 1, json);
         struct mr_handout *h = bench_take(&b);
         assert_int_equal(h->answer.verdict, wanted[n - 1].verdict);
@@ -165,7 +167,8 @@ static void test_process_unknown_verdict_is_retry_that_says_so(void **state)
     struct bench b;
     bench_init(&b);
     bench_start_shell(&b, &mr_worker_process,
-                      SHELL_ANSWERS("{\\\"delivery\\\":\\\"$id\\\",\\\"verdict\\\":\\\"maybe\\\"}"));
+                      SHELL_ANSWERS("{\\\"delivery\\\":\\\"$id\\\","
+                                    "\\\"verdict\\\":\\\"maybe\\\"}"));
     bench_hand(&b, 1, NULL);
     bench_expect(&b, MR_VERDICT_RETRY, "unknown verdict \"maybe\"");
     bench_release(&b);
@@ -267,7 +270,8 @@ static void test_process_many_in_flight_are_answered_in_any_order(void **state)
                            "    if 'delivery' in frame: ids.append(frame['delivery'])\n"
                            "    if len(ids) == 16:\n"
                            "        for i in reversed(ids):\n"
-                           "            f.write(json.dumps({'verdict': 'ok', 'delivery': i}).encode() + b'\\n')\n"
+                           "            f.write(json.dumps({'verdict': 'ok', 'delivery': "
+                           "i}).encode() + b'\\n')\n"
                            "        f.flush(); ids = []\n");
     for (int round = 0; round < 3; round++) {
         bench_hand(&b, 16, NULL);
@@ -315,7 +319,8 @@ static void test_process_event_of_one_mebibyte_arrives_whole(void **state)
     size_t size = 1024 * 1024;
     char *json = malloc(size + 200);
     size_t n = (size_t)snprintf(
-        json, 200, "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\",\"data\":\"");
+        json, 200, "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\","
+                   "\"data\":\"");
     memset(json + n, 'x', size);
     memcpy(json + n + size, "\"}", 3);
     bench_hand(&b, 1, json);
@@ -333,7 +338,8 @@ static void test_process_binary_data_arrives_as_base64(void **state)
     struct bench b;
     bench_init(&b);
     bench_start_python(&b,
-                       "import millrace\nmillrace.run(lambda e, c: [list(c.data), e['data_base64']])\n");
+                       "import millrace\nmillrace.run(lambda e, c: [list(c.data), "
+                       "e['data_base64']])\n");
     bench_hand(&b, 1,
                "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\","
                "\"datacontenttype\":\"image/png\",\"data_base64\":\"AAEC/w==\"}");
@@ -351,7 +357,8 @@ static void test_process_raw_data_follows_its_header(void **state)
     b.config.concurrency = 4;
     bench_start_python(&b, "import millrace\n"
                            "millrace.run(lambda e, c: [e['id'], 'data' in e, 'data_base64' in e, "
-                           "None if c.data is None else list(c.data)], raw=True, concurrency=4, threads=False)\n");
+                           "None if c.data is None else list(c.data)], raw=True, concurrency=4, "
+                           "threads=False)\n");
     bench_wait(&b, b.capacity == 4);
     struct mr_handout *first = bench_handout(
         &b, "{\"specversion\":\"1.0\",\"id\":\"a\",\"source\":\"/s\",\"type\":\"t\","
@@ -564,7 +571,8 @@ static void test_process_child_state_is_clean(void **state)
     bench_start_python(
         &b, "import os\n"
             "fds = sorted(os.listdir('/proc/self/fd'), key=int)\n" /* one is listdir's own */
-            "status = dict(l.split(':\\t', 1) for l in open('/proc/self/status').read().splitlines() if ':\\t' in l)\n"
+            "status = dict(l.split(':\\t', 1) for l in "
+            "open('/proc/self/status').read().splitlines() if ':\\t' in l)\n"
             "import millrace, resource, signal\n"
             "seen = [fds[:4], len(fds), status['SigBlk'].strip(), status['NoNewPrivs'].strip(),\n"
             "        resource.getrlimit(resource.RLIMIT_CORE)[0], os.getsid(0) == os.getpid(),\n"
@@ -574,7 +582,8 @@ static void test_process_child_state_is_clean(void **state)
     struct mr_handout *h = bench_take(&b);
     char wanted[256];
     snprintf(wanted, sizeof(wanted),
-             "[[\"0\",\"1\",\"2\",\"3\"],5,\"0000000000000000\",\"1\",0,true,true,\"%s\"]", b.folder);
+             "[[\"0\",\"1\",\"2\",\"3\"],5,\"0000000000000000\",\"1\",0,true,true,\"%s\"]",
+             b.folder);
     assert_string_equal(h->answer.result, wanted);
     mr_handout_destroy(h);
     close(extra);
@@ -588,7 +597,8 @@ static void test_process_sigpipe_is_default_in_the_child(void **state)
     bench_init(&b);
     signal(SIGPIPE, SIG_IGN);
     /* /bin/sh does not touch SIGPIPE; SigIgn bit 13 is 0x1000. */
-    bench_start_shell(&b, &mr_worker_exec, "grep SigIgn /proc/$$/status | grep -q 0000000000000000\n");
+    bench_start_shell(&b, &mr_worker_exec, "grep SigIgn /proc/$$/status | grep -q "
+                                           "0000000000000000\n");
     bench_hand(&b, 1, NULL);
     bench_expect(&b, MR_VERDICT_OK, NULL);
     bench_release(&b);
@@ -685,6 +695,64 @@ static void test_process_declared_version_is_in_the_answer(void **state)
     bench_release(&b);
 }
 
+static void test_process_short_memory_still_answers_once(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_init(&b);
+    bench_start_python(&b, "import millrace\n"
+                           "def handle(event, ctx):\n"
+                           "    ctx.emit({'id': 'a', 'source': '/w', 'type': 't', 'data': 'x' * "
+                           "9000})\n"
+                           "    return {'data': 'y' * 9000}\n"
+                           "millrace.run(handle)\n");
+    uint32_t other = 0;
+    for (uint64_t nth = 1; nth <= 25; nth++) {
+        bench_wait(&b, b.capacity == 1);
+        struct mr_handout *h = bench_handout(&b, NULL);
+        (void)mr_alloc_fail_at(nth, 0);
+        b.ops->submit(b.target, h);
+        h = bench_take(&b);
+        (void)mr_alloc_fail_at(0, 0);
+        other += h->answer.verdict != MR_VERDICT_OK;
+        assert_true(h->answer.verdict != MR_VERDICT_OK || h->answer.emitted_count == 1);
+        assert_true(h->answer.verdict != MR_VERDICT_OK || h->answer.result != NULL);
+        mr_handout_destroy(h);
+    }
+    assert_true(other > 0 && other < 25);
+    bench_hand(&b, 1, NULL);
+    bench_expect(&b, MR_VERDICT_OK, NULL);
+    bench_release(&b);
+}
+
+static void test_process_create_without_memory_fails_cleanly(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_init(&b);
+    int64_t live = mr_alloc_live();
+    const char *const command[] = {"true", "x", NULL};
+    bool done = false;
+    for (uint64_t nth = 1; !done && nth < 100; nth++) {
+        struct mr_problem problem = {.text = ""};
+        bench_env(&b, "A", "B");
+        (void)mr_alloc_fail_at(nth, 0);
+        enum mr_status r = bench_try_create(&b, nth % 2 == 0 ? &mr_worker_exec : &mr_worker_process,
+                                            command, &problem);
+        done = mr_alloc_fail_at(0, 0) < nth;
+        assert_int_equal(r, done ? MR_OK : MR_E_NOMEM);
+        if (r == MR_OK) {
+            b.ops->destroy(b.target);
+            b.target = NULL;
+        } else {
+            assert_true(problem.text[0] != '\0');
+        }
+        assert_int_equal(mr_alloc_live(), live);
+    }
+    assert_true(done);
+    bench_release(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -722,6 +790,8 @@ int main(void)
         cmocka_unit_test(test_process_destroy_before_start_is_allowed),
         cmocka_unit_test(test_process_reindex_tells_capacity_under_the_new_index),
         cmocka_unit_test(test_process_declared_version_is_in_the_answer),
+        cmocka_unit_test(test_process_short_memory_still_answers_once),
+        cmocka_unit_test(test_process_create_without_memory_fails_cleanly),
     };
     return cmocka_run_group_tests(tests, quiet, NULL);
 }

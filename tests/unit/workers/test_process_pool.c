@@ -105,7 +105,8 @@ static void test_pool_max_events_replaces_the_instance(void **state)
     bench_init(&b);
     b.process.max_events = 2;
     b.config.concurrency = 8;
-    bench_start_python(&b, "import millrace, os\nmillrace.run(lambda e, c: os.getpid(), 8, False)\n");
+    bench_start_python(&b, "import millrace, os\nmillrace.run(lambda e, c: os.getpid(), 8, "
+                           "False)\n");
     char pids[4][32];
     bench_wait(&b, b.capacity == 2); /* not eight: two are left in it */
     for (int k = 0; k < 4; k++) {
@@ -219,7 +220,8 @@ static void test_pool_answer_before_exit_counts(void **state)
                            "s = socket.socket(fileno=3); f = s.makefile('rb')\n"
                            "s.sendall(b'{\"millrace\":1}\\n')\n"
                            "f.readline(); d = json.loads(f.readline())\n"
-                           "s.sendall(json.dumps({'delivery': d['delivery'], 'verdict': 'ok'}).encode() + b'\\n')\n"
+                           "s.sendall(json.dumps({'delivery': d['delivery'], 'verdict': "
+                           "'ok'}).encode() + b'\\n')\n"
                            "os._exit(7)\n");
     bench_hand(&b, 1, NULL);
     bench_expect(&b, MR_VERDICT_OK, NULL);
@@ -371,7 +373,8 @@ static void test_pool_stop_of_a_silent_worker_is_quick(void **state)
     (void)state;
     struct bench b;
     bench_init(&b);
-    bench_start_shell(&b, &mr_worker_process, "echo $$ > begun\nread never <&3; read never <&3; read never <&3\n");
+    bench_start_shell(&b, &mr_worker_process, "echo $$ > begun\nread never <&3; read never <&3; "
+                                              "read never <&3\n");
     bench_wait(&b, bench_has_file(&b, "begun"));
     uint64_t begin = mr_clock_mono_ns();
     bench_stop(&b, 20 * MR_SECOND);
@@ -404,7 +407,8 @@ static void test_pool_worker_that_ends_itself_after_work_is_no_crash(void **stat
                            "s = socket.socket(fileno=3); f = s.makefile('rb')\n"
                            "s.sendall(b'{\"millrace\":1}\\n')\n"
                            "f.readline(); d = json.loads(f.readline())\n"
-                           "s.sendall(json.dumps({'delivery': d['delivery'], 'verdict': 'ok'}).encode() + b'\\n')\n");
+                           "s.sendall(json.dumps({'delivery': d['delivery'], 'verdict': "
+                           "'ok'}).encode() + b'\\n')\n");
     for (int k = 0; k < 3; k++) {
         bench_hand(&b, 1, NULL);
         bench_expect(&b, MR_VERDICT_OK, NULL);

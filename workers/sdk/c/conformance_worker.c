@@ -30,8 +30,10 @@ static enum millrace_verdict handle(struct millrace_delivery *d, void *context)
     }
     if (strcmp(kind, "emit") == 0) {
         static const char *const children[] = {
-            "{\"specversion\":\"1.0\",\"id\":\"child-1\",\"source\":\"/w\",\"type\":\"conformance.child\"}",
-            "{\"specversion\":\"1.0\",\"id\":\"child-2\",\"source\":\"/w\",\"type\":\"conformance.child\"}"};
+            "{\"specversion\":\"1.0\",\"id\":\"child-1\",\"source\":\"/w\","
+            "\"type\":\"conformance.child\"}",
+            "{\"specversion\":\"1.0\",\"id\":\"child-2\",\"source\":\"/w\","
+            "\"type\":\"conformance.child\"}"};
         if (millrace_emit(d, children[0]) != 0 || millrace_emit(d, children[1]) != 0) {
             return MILLRACE_RETRY;
         }

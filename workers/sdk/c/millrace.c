@@ -106,7 +106,7 @@ static void clear(struct text *t)
     memset(t, 0, sizeof(*t));
 }
 
-/* --- JSON: one flat look at an object ---------------------------------------------------------- */
+/* --- JSON: one flat look at an object --------------------------------------------------------- */
 
 static const char *skip_space(const char *p, const char *end)
 {
@@ -274,8 +274,9 @@ static int add_decoded(struct text *t, struct slice json)
             }
             failed = add_utf8(t, unit);
         } else {
-            const char *simple = p + 1 < end ? strchr(from, p[1]) : NULL;
-            char c = simple != NULL && *simple != '\0' ? to[simple - from] : p + 1 < end ? p[1] : '\\';
+            char c = p + 1 < end ? p[1] : '\\';
+            const char *simple = c == '\0' ? NULL : strchr(from, c);
+            c = simple == NULL ? c : to[simple - from];
             failed = add(t, &c, 1);
             p += 2;
         }
@@ -316,7 +317,7 @@ static int add_unbase64(struct text *t, struct slice json)
     return 0;
 }
 
-/* --- the socket -------------------------------------------------------------------------------- */
+/* --- the socket ------------------------------------------------------------------------------- */
 
 static void send_all(struct worker *w)
 {
@@ -369,7 +370,7 @@ static int next_line(const struct worker *w, size_t *at, struct slice *ret)
     return 1;
 }
 
-/* --- deliveries -------------------------------------------------------------------------------- */
+/* --- deliveries ------------------------------------------------------------------------------- */
 
 /* A NUL-terminated text that lives as long as the delivery. */
 static const char *keep(struct running *r, struct text *text)
@@ -570,7 +571,7 @@ int millrace_run(millrace_handler handler, void *context)
     return millrace_run_with(handler, context, &options);
 }
 
-/* --- what a handler says ----------------------------------------------------------------------- */
+/* --- what a handler says ---------------------------------------------------------------------- */
 
 static int replace(struct text *to, struct text *with, int failed)
 {
@@ -624,7 +625,8 @@ int millrace_heartbeat(struct millrace_delivery *delivery, const char *progress_
     struct running *r = delivery->internal;
     struct worker *w = r->worker;
     size_t before = w->out.size;
-    int failed = add_text(&w->out, "{\"heartbeat\":") || add_json_string(&w->out, delivery->delivery);
+    int failed = add_text(&w->out, "{\"heartbeat\":") ||
+                 add_json_string(&w->out, delivery->delivery);
     if (progress_json != NULL) {
         failed = failed || add_text(&w->out, ",\"progress\":") || add_text(&w->out, progress_json);
     }

@@ -67,7 +67,7 @@ int millrace_run(millrace_handler handler, void *context);
 int millrace_run_with(millrace_handler handler, void *context,
                       const struct millrace_options *options);
 
-/* What a handler may say; texts are copied. 0: done, -1: memory is short, the call had no effect. */
+/* What a handler may say; texts are copied. 0: done; -1: memory is short, nothing changed. */
 int millrace_error(struct millrace_delivery *delivery, const char *text);
 int millrace_after(struct millrace_delivery *delivery, double seconds);
 int millrace_result(struct millrace_delivery *delivery, const char *json);
