@@ -1,19 +1,23 @@
 #include "connectors/mqtt/link.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <mqtt_protocol.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <openssl/err.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include "core/assert.h"
 #include "core/logger.h"
 
 #define OPEN_TIMEOUT_NS (15 * MR_SECOND)
 #define RESUBSCRIBE_NS (30 * MR_SECOND)
+#define LINGER_NS (500 * MR_MS)
 #define SUBACK_REFUSED 0x80
 
 static pthread_once_t library_once = PTHREAD_ONCE_INIT;
@@ -28,6 +32,17 @@ static void set_error(struct mr_mqtt_link *link, const char *what, const char *w
     char text[sizeof(link->error)];
     (void)snprintf(text, sizeof(text), "%s%s%s", what, why[0] == '\0' ? "" : ": ", why);
     mr_text_clean(link->error, sizeof(link->error), mr_bytes_of(text));
+}
+
+/* The library says "A TLS error occurred"; what kind is in its log lines, on most paths. */
+static const char *loss_text(const struct mr_mqtt_link *link, int code)
+{
+    if (link->tls_error[0] != '\0') {
+        return link->tls_error;
+    }
+    const char *reason =
+        code == MOSQ_ERR_TLS ? ERR_reason_error_string(ERR_peek_last_error()) : NULL;
+    return reason != NULL ? reason : mosquitto_strerror(code);
 }
 
 /* --- callbacks of the library, all within calls of ours ---------------------------------------- */
@@ -65,8 +80,7 @@ static void on_disconnect(struct mosquitto *mosq, void *context, int code,
         set_error(link, "connection lost",
                   code > 0x80 ? mosquitto_reason_string(code) : mosquitto_strerror(code));
     } else if (link->error[0] == '\0') {
-        set_error(link, "cannot connect",
-                  link->tls_error[0] != '\0' ? link->tls_error : mosquitto_strerror(code));
+        set_error(link, "cannot connect", loss_text(link, code));
     }
     link->state = MR_MQTT_LINK_DOWN;
 }
@@ -255,6 +269,7 @@ bool mr__mqtt_link_open(struct mr_mqtt_link *link, uint64_t now_ns)
     MR_ASSERT(link->state == MR_MQTT_LINK_DOWN);
     int code = MOSQ_ERR_SUCCESS;
     link->tls_error[0] = '\0';
+    ERR_clear_error();
     if (!link->session_set && mr__mqtt_version(&link->options->peer) == 5) {
         code = set_session(link);
         link->session_set = code == MOSQ_ERR_SUCCESS;
@@ -269,7 +284,7 @@ bool mr__mqtt_link_open(struct mr_mqtt_link *link, uint64_t now_ns)
     if (code != MOSQ_ERR_SUCCESS) {
         link->state = MR_MQTT_LINK_DOWN;
         set_error(link, "cannot connect",
-                  code == MOSQ_ERR_ERRNO ? strerror(errno) : mosquitto_strerror(code));
+                  code == MOSQ_ERR_ERRNO ? strerror(errno) : loss_text(link, code));
         return false;
     }
     link->opened_ns = now_ns;
@@ -314,8 +329,8 @@ static void lose(struct mr_mqtt_link *link, int code)
     if (link->state == MR_MQTT_LINK_DOWN) {
         return; /* on_disconnect said why */
     }
-    const char *why = link->tls_error[0] != '\0' ? link->tls_error : mosquitto_strerror(code);
-    set_error(link, link->state == MR_MQTT_LINK_UP ? "connection lost" : "cannot connect", why);
+    set_error(link, link->state == MR_MQTT_LINK_UP ? "connection lost" : "cannot connect",
+              loss_text(link, code));
     mr__mqtt_link_close(link, false, NULL);
 }
 
@@ -395,17 +410,37 @@ void mr__mqtt_link_tick(struct mr_mqtt_link *link, uint64_t now_ns)
     }
 }
 
+/* Sends DISCONNECT and waits a moment for the broker to hang up. The library closes the socket at
+ * once; closed with messages unread, the kernel would send a reset, which can overtake the PUBACKs
+ * on their way. What is read here was never acknowledged and comes again. */
+static void disconnect(struct mr_mqtt_link *link)
+{
+    int fd = fcntl(mosquitto_socket(link->mosq), F_DUPFD_CLOEXEC, 0);
+    if (mosquitto_disconnect(link->mosq) == MOSQ_ERR_SUCCESS) {
+        (void)mosquitto_loop_write(link->mosq, 1); /* best effort: the session stays anyway */
+    }
+    if (fd < 0) {
+        return;
+    }
+    (void)shutdown(fd, SHUT_WR);
+    uint64_t until_ns = mr_clock_mono_ns() + LINGER_NS;
+    struct pollfd p = {.fd = fd, .events = POLLIN};
+    char rest[16384];
+    while (mr_clock_mono_ns() < until_ns && poll(&p, 1, (int)(LINGER_NS / MR_MS)) > 0 &&
+           recv(fd, rest, sizeof(rest), MSG_DONTWAIT) > 0) {
+    }
+    (void)close(fd);
+}
+
 void mr__mqtt_link_close(struct mr_mqtt_link *link, bool polite, const char *reason)
 {
     if (reason != NULL) {
         set_error(link, reason, "");
     }
     if (link->state == MR_MQTT_LINK_UP && polite) {
-        char error[sizeof(link->error)];
+        char error[sizeof(link->error)]; /* the callback will call it a loss */
         memcpy(error, link->error, sizeof(error));
-        if (mosquitto_disconnect(link->mosq) == MOSQ_ERR_SUCCESS) {
-            (void)mosquitto_loop_write(link->mosq, 1); /* best effort: the session stays anyway */
-        }
+        disconnect(link);
         memcpy(link->error, error, sizeof(error));
     }
     int fd = mosquitto_socket(link->mosq);

@@ -315,10 +315,12 @@ static void read_messages(struct mr_source *source)
 
 static void flush_if_durable(struct mr_source *source, uint64_t now_ns)
 {
-    if (!is_durable(source) || !mr__mqtt_link_wants_flush(&source->link)) {
+    if (source->link.state != MR_MQTT_LINK_UP || !is_durable(source)) {
         return;
     }
-    source->flushing = !mr__mqtt_link_flush(&source->link, now_ns);
+    /* Messages of quality 0 leave nothing to flush, and are done with all the same. */
+    source->flushing = mr__mqtt_link_wants_flush(&source->link) &&
+                       !mr__mqtt_link_flush(&source->link, now_ns);
     if (!source->flushing) {
         source->unacked = 0;
         source->unacked_size = 0;

@@ -36,8 +36,11 @@ struct test_host {
 static inline void test_host_take(struct test_host *h, struct mr_batch *batch)
 {
     for (uint32_t i = 0; i < batch->count; i++) {
-        h->events = realloc(h->events, (h->event_count + 1) * sizeof(*h->events));
-        h->rejected = realloc(h->rejected, (h->event_count + 1) * sizeof(*h->rejected));
+        if ((h->event_count & (h->event_count - 1)) == 0) { /* at powers of two */
+            size_t room = h->event_count == 0 ? 1 : 2 * (size_t)h->event_count;
+            h->events = realloc(h->events, room * sizeof(*h->events));
+            h->rejected = realloc(h->rejected, room * sizeof(*h->rejected));
+        }
         h->events[h->event_count] = mr_event_ref(batch->items[i].event);
         h->rejected[h->event_count] =
             batch->items[i].rejected == NULL ? NULL : strdup(batch->items[i].rejected);
