@@ -69,7 +69,9 @@ static bool write_letter(void *context, const struct mr_letter *letter)
     }
     mr_json_out_bytes_or_null(out, "reason", letter->has_result ? letter->result.reason : none);
     mr_json_out_bytes_or_null(out, "error", letter->has_result ? letter->result.error : none);
-    mr_json_out_time(out, "died", letter->dead.died_log_ns);
+    /* When the last attempt ended, if one did; the log clock reads like wall time otherwise. */
+    mr_json_out_time(out, "died",
+                     letter->ended_wall_ns != 0 ? letter->ended_wall_ns : letter->dead.died_log_ns);
     if (!list->no_events) {
         if (letter->event.size > 0) {
             mr_json_out_event(out, "event", letter->event);

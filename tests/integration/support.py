@@ -117,14 +117,32 @@ class Instance:
 
     def __exit__(self, *what):
         failed = bool(what) and what[0] is not None
-        if self.process is not None and self.process.poll() is None:
-            self.process.kill()
-            self.process.wait()
-        if failed and self.log.exists():
-            sys.stdout.write("    the log of the instance:\n")
-            for line in self.log.read_text(errors="replace").splitlines()[-15:]:
-                sys.stdout.write("    | %s\n" % line)
+        said = self.end()
         shutil.rmtree(self.folder, ignore_errors=True)
+        bad = re.search(r"Sanitizer|runtime error:|assertion failed", said)
+        if failed or bad:
+            sys.stdout.write("    the log of the instance:\n")
+            for line in said[bad.start() if bad else -3000:][:6000].splitlines():
+                sys.stdout.write("    | %s\n" % line)
+        if bad and not failed:
+            raise AssertionError("the instance broke: %s" % bad.group(0))
+
+    def end(self):
+        """Stops it at once, by force if it must be; what it logged."""
+        if self.process is not None and self.process.poll() is None:
+            tick = threading.Event()
+            for _ in range(100):
+                self.process.send_signal(signal.SIGTERM)
+                if tick.wait(0.05) or self.process.poll() is not None:
+                    break
+            try:
+                self.process.wait(timeout=1)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+        if self.process is not None:
+            self.process.stdout.close()
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def start(self):
         with open(self.log, "ab") as err:
