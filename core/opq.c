@@ -31,11 +31,24 @@ void mr_opq_release(struct mr_opq *q)
     (void)pthread_mutex_destroy(&q->mu); /* nobody holds it */
 }
 
-static void signal_fd(int fd)
+/* Last use of the queue by a producer is the write: its consumer may release it then. */
+static void signal_fd(struct mr_opq *q)
 {
+    atomic_fetch_add_explicit(&q->signals, 1, memory_order_relaxed); /* drain_fd() compares only */
     uint64_t one = 1;
-    ssize_t n = write(fd, &one, sizeof(one));
+    ssize_t n = write(q->fd, &one, sizeof(one));
     (void)n; /* EAGAIN: the counter is full, so the fd is readable already */
+}
+
+/* Reads the fd only when a signal was announced that has not been read; a busy consumer would pay
+ * a system call a turn for nothing otherwise. The eventfd counts, so none is left behind. */
+static void drain_fd(struct mr_opq *q)
+{
+    uint64_t count;
+    if (atomic_load_explicit(&q->signals, memory_order_relaxed) != q->drained &&
+        read(q->fd, &count, sizeof(count)) == (ssize_t)sizeof(count)) {
+        q->drained += count;
+    }
 }
 
 enum mr_status mr_opq_push(struct mr_opq *q, struct mr_op *first)
@@ -67,7 +80,7 @@ enum mr_status mr_opq_push(struct mr_opq *q, struct mr_op *first)
     }
     pthread_mutex_unlock(&q->mu);
     if (wake) {
-        signal_fd(q->fd);
+        signal_fd(q);
     }
     return r;
 }
@@ -76,9 +89,7 @@ struct mr_op *mr_opq_take(struct mr_opq *q)
 {
     /* Drained before the take: a push that comes in between is taken, and at worst leaves a
      * signal behind that wakes the consumer once for nothing. */
-    uint64_t drained;
-    ssize_t n = read(q->fd, &drained, sizeof(drained));
-    (void)n; /* EAGAIN: there was none */
+    drain_fd(q);
     pthread_mutex_lock(&q->mu);
     struct mr_op *first = q->first;
     q->first = NULL;
@@ -99,10 +110,10 @@ void mr_opq_close(struct mr_opq *q)
     pthread_mutex_lock(&q->mu);
     q->closed = true;
     pthread_mutex_unlock(&q->mu);
-    signal_fd(q->fd);
+    signal_fd(q);
 }
 
 void mr_opq_wake(struct mr_opq *q)
 {
-    signal_fd(q->fd);
+    signal_fd(q);
 }

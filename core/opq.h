@@ -11,6 +11,7 @@
 #define MR_CORE_OPQ_H
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -31,6 +32,8 @@ struct mr_opq {
     bool sleeping;      /* the consumer found nothing and waits on fd */
     bool closed;
     int fd; /* eventfd, owned */
+    _Atomic uint64_t signals; /* announced, each before its write to fd */
+    uint64_t drained;         /* the consumer's: read from fd */
 };
 
 /** @return MR_E_UNAVAILABLE when the kernel gives no eventfd */
