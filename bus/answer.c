@@ -301,10 +301,13 @@ static enum mr_status finish(struct mr_bus *bus, struct mr__delivery *d,
         uint32_t sub = d->sub->id;
         uint64_t offset = d->offset;
         for (uint32_t i = 0; answer != NULL && i < answer->answer.emitted_count; i++) {
+            if (MR_PLANTED(SETTLE_ALONE)) {
+                break;
+            }
             const struct mr_batch_item *item = &answer->answer.emitted[i];
             append_child(bus, item->event, sub, offset, &item->matches);
         }
-        if (outcome != NULL && (matches.count > 0 || !loop)) {
+        if (outcome != NULL && !MR_PLANTED(OUTCOME_LOST) && (matches.count > 0 || !loop)) {
             (void)mr__event_append(bus, outcome, MR_SOURCE_BUS, sub, offset, matches.items,
                                    matches.count);
         }
@@ -313,7 +316,8 @@ static enum mr_status finish(struct mr_bus *bus, struct mr__delivery *d,
                                             mr__ingest_sub(bus, MR_SOURCE_BUS)->id,
                                             "hop limit reached: outcomes go round in a loop");
         }
-        uint64_t at = log_end(bus, d, end);
+        bool unlogged = MR_PLANTED(DEAD_UNLOGGED) && end->state == MR_STATE_DEAD;
+        uint64_t at = unlogged ? MR_GROUP_HEADER_SIZE : log_end(bus, d, end);
         apply_end(bus, d, end->state, at);
     }
     mr_event_unref(outcome);
@@ -490,10 +494,11 @@ static struct decision decide(struct mr_bus *bus, const struct mr__delivery *d,
     case MR_VERDICT_REFUSED:
         decision.state = MR_STATE_WAITING;
         decision.refusal = true;
+        decision.counts = MR_PLANTED(REFUSAL_COUNTED);
         decision.due_ns = refused_wait(bus, d, answer);
         break;
     case MR_VERDICT_CRASH:
-        if (answer->suspects == 0 || answer->suspects > 1) {
+        if ((answer->suspects == 0 || answer->suspects > 1) && !MR_PLANTED(SUSPECT_PAYS)) {
             /* Stopped by us, or one of several on the instance: no attempt of its own. */
             decision.state = MR_STATE_WAITING;
             decision.suspect = answer->suspects > 1;
@@ -702,7 +707,8 @@ static bool take_answer(struct mr_bus *bus, struct mr_handout *h)
 {
     struct mr__sub *sub = bus->subs[h->subscription];
     struct mr__delivery *d = mr__delivery_find(sub, h->offset);
-    bool current = d != NULL && d->fence == h->fence && d->where == MR__FLIGHT;
+    bool current = d != NULL && (d->fence == h->fence || MR_PLANTED(STALE_FENCE)) &&
+                   d->where == MR__FLIGHT;
     bool late_end = d != NULL && d->fence == h->fence && d->timed_out &&
                     (d->where == MR__WAITING || d->where == MR__READY ||
                      d->where == MR__BLOCKED || d->where == MR__HELD) &&

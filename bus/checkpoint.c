@@ -239,7 +239,7 @@ void mr__checkpoint_build(struct mr_bus *bus, uint64_t sequence, uint64_t positi
     mr_put_u32(at + 60, mr_crc32c(0, at, 60));
     request->buf = s.buf.data;
     request->size = s.buf.size;
-    request->number = (bus->checkpoint_generation + 1) & 1;
+    request->number = MR_PLANTED(ONE_SLOT) ? 0 : (bus->checkpoint_generation + 1) & 1;
     bus->checkpoint = request;
     bus->checkpoint_sequence = sequence;
     bus->checkpoint_pending_position = position;
@@ -249,7 +249,8 @@ void mr__checkpoint_build(struct mr_bus *bus, uint64_t sequence, uint64_t positi
 void mr__checkpoint_group_durable(struct mr_bus *bus)
 {
     uint64_t durable = mr__promised_sequence(bus);
-    if (bus->checkpoint == NULL || bus->checkpoint_writing || bus->checkpoint_sequence > durable) {
+    if (bus->checkpoint == NULL || bus->checkpoint_writing ||
+        (bus->checkpoint_sequence > durable && !MR_PLANTED(CHECKPOINT_EARLY))) {
         return;
     }
     bus->checkpoint_writing = true;

@@ -251,10 +251,11 @@ static enum mr_status fold_retry(struct mr_bus *bus, const struct mr_record *rec
     if (record->b > 0 && result.verdict != MR_VERDICT_NONE) {
         mr__note_add(bus, d, record->b, record->c, record->d, &result);
     }
+    result.attempts = MR_PLANTED(ATTEMPTS_FORGOTTEN) ? 0 : result.attempts;
     d->attempts = (uint16_t)(result.attempts > UINT16_MAX ? UINT16_MAX : result.attempts);
     d->refusals = (uint16_t)(result.refusals > UINT16_MAX ? UINT16_MAX : result.refusals);
     d->alone = result.alone;
-    if (record->extra == MR_STATE_HELD) {
+    if (record->extra == MR_STATE_HELD && !MR_PLANTED(HELD_FORGOTTEN)) {
         mr__state_hold(bus, d);
     } else {
         mr__state_wait(bus, d, result.due_ns);

@@ -403,6 +403,12 @@ void mr_bus_ingest(struct mr_bus *bus, struct mr_now now, struct mr_batch *batch
     if (bus->pending == NULL && take_batch(bus, batch)) {
         return;
     }
+    if (MR_PLANTED(CURSOR_AHEAD) && batch->cursor != NULL &&
+        mr__stage_reserve(bus, mr_record_size(strlen(batch->cursor))) == MR_OK) {
+        struct mr_record record = {
+            .kind = MR_RECORD_CURSOR, .a = batch->source, .body = mr_bytes_of(batch->cursor)};
+        (void)mr__stage_record(bus, &record); /* planted */
+    }
     batch->op.next = NULL;
     if (bus->pending_last != NULL) {
         bus->pending_last->op.next = &batch->op;

@@ -17,6 +17,7 @@
 
 #include "bus/bus.h"
 #include "bus/map.h"
+#include "bus/planted.h"
 #include "core/assert.h"
 
 #define REMOVED_KEEP_NS (7 * MR_DAY)

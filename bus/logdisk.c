@@ -1,5 +1,6 @@
 #include "bus/logdisk.h"
 
+#include "bus/planted.h"
 #include "core/alloc.h"
 
 #define ZERO_CHUNK (1u * MR_MIB)
@@ -64,7 +65,7 @@ static enum mr_status prepare(struct mr_io *io, struct mr_log_request *request)
             r = io->ops->sync(io, file);
         }
         if (r == MR_OK) {
-            r = io->ops->sync_dir(io);
+            r = MR_PLANTED(NAME_UNSYNCED) ? MR_OK : io->ops->sync_dir(io);
         }
         if (r != MR_OK) {
             io->ops->close(io, file);

@@ -3,6 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "bus/planted.h"
 #include "core/assert.h"
 #include "core/hash.h"
 
@@ -93,7 +94,7 @@ enum mr_status mr_group_header_decode(const uint8_t *at, uint64_t salt,
                                       struct mr_group_header *ret_header)
 {
     bool magic = mr_get_u32(at) == GROUP_MAGIC;
-    bool ours = mr_get_u64(at + 8) == salt;
+    bool ours = mr_get_u64(at + 8) == salt || MR_PLANTED(NO_SALT);
     bool sum = mr_get_u32(at + 124) == mr_crc32c(0, at, 124);
     if (!sum) {
         /* A header whose salt is ours, or that begins like one and is torn, is damage of ours;
@@ -183,7 +184,8 @@ enum mr_status mr_record_decode(const uint8_t *at, size_t left, struct mr_record
     if (ret_head_crc != NULL) {
         *ret_head_crc = mr_get_u32(at + 44);
     }
-    if (ret_record->body_crc != mr_crc32c(0, ret_record->body.data, size)) {
+    if (ret_record->body_crc != mr_crc32c(0, ret_record->body.data, size) &&
+        !MR_PLANTED(NO_BODY_CHECKSUM)) {
         return MR_E_IO;
     }
     return MR_OK;

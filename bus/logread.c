@@ -1,6 +1,7 @@
 #include "bus/logread.h"
 
 
+#include "bus/planted.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/hash.h"
@@ -317,6 +318,7 @@ static enum mr_status look(struct mr_log_reader *reader, uint64_t at, bool want_
     if (h != MR_OK) {
         return MR_OK;
     }
+    want_sequence = want_sequence && !MR_PLANTED(NO_CHAIN) && !MR_PLANTED(NO_SALT);
     if (want_sequence && (group->header.sequence != reader->sequence ||
                           group->header.previous_crc != reader->previous_crc)) {
         return MR_OK;
@@ -471,6 +473,7 @@ enum mr_status mr_log_reader_next(struct mr_log_reader *reader, struct mr_log_gr
     bool continues = true;
     while (r == MR_OK && place != MR_PLACE_GROUP && continues) {
         r = continues_in_next(reader, &continues);
+        continues = continues && !MR_PLANTED(ONE_TORN_TAIL);
         if (r == MR_OK) { /* there (torn again, perhaps), or here: the search moved the window */
             r = look(reader, reader->at, reader->chained, &group, &place);
         }

@@ -113,7 +113,7 @@ static enum mr_status load_checkpoint(struct mr_bus *bus, struct mr_io *io,
         }
         /* A process that was killed may have left it in the page cache alone; from here on the
          * other slot is written over and this one must be able to stand for both. */
-        r = sync_slot(io, i);
+        r = MR_PLANTED(SLOT_UNSYNCED) ? MR_OK : sync_slot(io, i);
         if (r != MR_OK) {
             break;
         }
@@ -258,6 +258,19 @@ static enum mr_status replay(struct mr_bus *bus, struct mr_io *io,
     return MR_OK;
 }
 
+/* What lies behind the checkpoint, in whole files: a bus that is killed again and again comes to
+ * its checkpoints all the same, so its starts stay short and its old segments go. */
+static uint64_t tail_size(const struct mr_bus *bus, const struct mr__checkpoint_head *head)
+{
+    uint64_t size = 0;
+    for (uint32_t i = 0; i < bus->segment_count; i++) {
+        if (bus->segments[i].number >= mr_position_segment(head->position)) {
+            size += bus->segments[i].size;
+        }
+    }
+    return size;
+}
+
 static void set_defaults(struct mr_bus_options *o)
 {
     o->group_size_soft = o->group_size_soft == 0 ? GROUP_SIZE_SOFT_DEFAULT : o->group_size_soft;
@@ -276,7 +289,9 @@ static enum mr_status log_start(struct mr_bus *bus, const struct mr_bus_opened *
     if (r != MR_OK) {
         return r;
     }
-    struct mr_record start = {.kind = MR_RECORD_START, .c = bus->now.boot_id};
+    struct mr_record start = {.kind = MR_PLANTED(START_UNLOGGED) ? MR_RECORD_MARK : MR_RECORD_START,
+                              .flags = MR_PLANTED(START_UNLOGGED) ? MR_RECORD_SKIPPABLE : 0,
+                              .c = bus->now.boot_id};
     (void)mr__stage_record(bus, &start); /* its place does not matter */
     if (opened->lost_events > 0) {
         struct mr_record lost = {
@@ -326,6 +341,7 @@ enum mr_status mr_bus_open(struct mr_io *io, const struct mr_bus_options *option
             bus->log_ns = now.wall_ns;
         }
         mr__clock_resume(bus, now);
+        bus->bytes_since_checkpoint = tail_size(bus, &head);
         r = mr__state_interrupt_all(bus, bus->log_ns, &opened.interrupted);
     }
     bus->log_id = bus->log_id == 0 ? mr_rng_next(&bus->rng) | 1 : bus->log_id;

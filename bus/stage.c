@@ -294,7 +294,7 @@ static struct mr__segment *segment_for(struct mr_bus *bus, uint32_t padded)
 
 static bool slot_needs(const struct mr_bus *bus, uint64_t number)
 {
-    for (int i = 0; i < 2; i++) {
+    for (int i = 0; i < (MR_PLANTED(ONE_SLOT) ? 1 : 2); i++) {
         if (mr_position_segment(bus->checkpoint_slot_position[i]) <= number) {
             return true; /* this slot's replay begins at or before it (or there is no slot) */
         }
@@ -362,8 +362,8 @@ void mr__segments_maintain(struct mr_bus *bus)
                                                 bus->now.wall_ns > segment->wall_ns &&
                                                 bus->now.wall_ns - segment->wall_ns >
                                                     log->retain_age_ns);
-        if (segment->retiring || !segment->sealed || segment->live > 0 || !old ||
-            segment->freed_sequence > durable || segment->number >= cursor ||
+        if (segment->retiring || !segment->sealed || (segment->live > 0 && !MR_PLANTED(TRIM_LIVE)) || !old ||
+            (segment->freed_sequence > durable && !MR_PLANTED(TRIM_EARLY)) || segment->number >= cursor ||
             slot_needs(bus, segment->number)) {
             continue;
         }
@@ -481,6 +481,38 @@ static void encode_header(struct mr_bus *bus, struct mr__group *group, uint64_t 
     bus->previous_crc = header.crc;
 }
 
+static void answer_batches(struct mr_bus *bus, struct mr__group *group, enum mr_status result)
+{
+    static const enum mr_durability durable[] = {
+        [MR_SYNC_ALWAYS] = MR_DURABLE_DISK,
+        [MR_SYNC_INTERVAL] = MR_DURABLE_INTERVAL,
+        [MR_SYNC_NEVER] = MR_DURABLE_NEVER,
+    };
+    struct mr_batch *batch = group->batches;
+    group->batches = NULL;
+    group->batches_last = NULL;
+    while (batch != NULL) {
+        struct mr_batch *next = (struct mr_batch *)batch->op.next;
+        batch->op.next = NULL;
+        batch->result = result;
+        batch->durable = durable[bus->options.log.sync];
+        bus->ports.batch_done(bus->ports.context, batch);
+        batch = next;
+    }
+}
+
+/* The attempts of a durable group wait for their targets now. */
+static void queue_armed(struct mr__group *group)
+{
+    while (group->armed.first != NULL) {
+        struct mr__delivery *d = group->armed.first;
+        mr__list_remove(d);
+        MR_ASSERT(d->where == MR__ARMED);
+        d->where = MR__QUEUED;
+        mr__list_push(&d->sub->target->queue, d);
+    }
+}
+
 void mr__stage_submit(struct mr_bus *bus)
 {
     if (bus->writing || bus->faulty || bus->stage.size == 0) {
@@ -526,34 +558,26 @@ void mr__stage_submit(struct mr_bus *bus)
         .buf = group->data,
         .size = padded,
     };
+    if (MR_PLANTED(ACK_EARLY)) {
+        answer_batches(bus, group, MR_OK);
+    }
     mr__send(bus, &bus->write_request);
+    if (MR_PLANTED(HAND_OUT_EARLY)) {
+        queue_armed(group);
+    }
 }
 
 /* --- written ------------------------------------------------------------------------------------------ */
 
-static void answer_batches(struct mr_bus *bus, struct mr__group *group, enum mr_status result)
-{
-    static const enum mr_durability durable[] = {
-        [MR_SYNC_ALWAYS] = MR_DURABLE_DISK,
-        [MR_SYNC_INTERVAL] = MR_DURABLE_INTERVAL,
-        [MR_SYNC_NEVER] = MR_DURABLE_NEVER,
-    };
-    struct mr_batch *batch = group->batches;
-    group->batches = NULL;
-    group->batches_last = NULL;
-    while (batch != NULL) {
-        struct mr_batch *next = (struct mr_batch *)batch->op.next;
-        batch->op.next = NULL;
-        batch->result = result;
-        batch->durable = durable[bus->options.log.sync];
-        bus->ports.batch_done(bus->ports.context, batch);
-        batch = next;
-    }
-}
 
 void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request)
 {
     struct mr__group *group = &bus->flight;
+    if (MR_PLANTED(WRITE_AGAIN) && request->result != MR_OK && request->result_size == 0) {
+        request->result_size = 1; /* once */
+        mr__send(bus, request);
+        return;
+    }
     bus->writing = false;
     if (request->result != MR_OK) {
         mr__fail(bus, "a write failed", request->result);
@@ -568,13 +592,7 @@ void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request)
     bus->last_write_mono_ns = bus->now.mono_ns;
     bus->mark_wanted = group->records > 1 || group->data[MR_GROUP_HEADER_SIZE + 4] != MR_RECORD_MARK;
     answer_batches(bus, group, MR_OK);
-    while (group->armed.first != NULL) {
-        struct mr__delivery *d = group->armed.first;
-        mr__list_remove(d);
-        MR_ASSERT(d->where == MR__ARMED);
-        d->where = MR__QUEUED;
-        mr__list_push(&d->sub->target->queue, d);
-    }
+    queue_armed(group);
     mr__cache_add(bus, group);
     mr__checkpoint_group_durable(bus);
 }

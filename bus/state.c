@@ -538,7 +538,7 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub, uin
     sub->window_bytes += DELIVERY_COST;
     bus->state_bytes += DELIVERY_COST;
     bus->delivery_count++;
-    bool head = lane == NULL || lane_insert(lane, d);
+    bool head = lane == NULL || lane_insert(lane, d) || MR_PLANTED(LANE_OVERTAKES);
     if (!head) {
         d->where = MR__BLOCKED;
         mr__timer_set(bus, d);
@@ -630,7 +630,7 @@ void mr__count_end(struct mr__sub *sub, enum mr_state state)
         sub->counts.dropped++;
         break;
     case MR_STATE_EXPIRED:
-        sub->counts.expired++;
+        sub->counts.expired += MR_PLANTED(EXPIRED_TWICE) ? 2 : 1;
         break;
     case MR_STATE_LOST:
         sub->counts.lost++;
@@ -848,6 +848,8 @@ enum mr_status mr__state_interrupt_all(struct mr_bus *bus, uint64_t log_ns, uint
         }
         for (uint64_t k = 0; k < count; k++) {
             struct mr__delivery *d = begun[k];
+            d->attempts = (uint16_t)(d->attempts + MR_PLANTED(INTERRUPTION_COUNTED));
+            d->fence = MR_PLANTED(FENCE_REUSED) ? 0 : d->fence;
             d->interruptions = (uint16_t)(d->interruptions + (d->interruptions < UINT16_MAX));
             d->alone = d->alone || d->interruptions >= INTERRUPTIONS_ALONE;
             mr__state_wait(bus, d, ramp_due(log_ns, n++));

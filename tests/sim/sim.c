@@ -1,4 +1,6 @@
-/* sim --seeds A..B [--seconds N] [--crash-points N] [--all-faults]
+/* sim_planted --planted [--seeds A..B]: each planted bug must be caught, in a process of its own.
+ *
+ * sim --seeds A..B [--seconds N] [--crash-points N] [--all-faults]
  * sim --seed N [--verbose]
  *
  * Runs every seed twice, compares the traces, and prints what was counted. */
@@ -9,12 +11,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "bus/planted.h"
 #include "core/assert.h"
 #include "core/logger.h"
 #include "sim.h"
+
+#define SEED_SECONDS_MAX 20u /* of the wall; a seed takes milliseconds */
 
 uint64_t sim_fired[SIM_FAULT_MAX];
 uint64_t sim_points_made;
@@ -44,6 +50,21 @@ static void on_abort(int number)
     int n = snprintf(text, sizeof(text),
                      "\nsim: FAILED seed %" PRIu64 ": the bus stopped itself\nsim: replay: %s "
                      "--seed %" PRIu64 " --verbose\n",
+                     running_seed, program, running_seed);
+    if (n > 0) {
+        (void)!write(STDOUT_FILENO, text, (size_t)n);
+    }
+    _exit(1);
+}
+
+/* A seed that does not end is a failure too. */
+static void on_alarm(int number)
+{
+    (void)number;
+    char text[256];
+    int n = snprintf(text, sizeof(text),
+                     "\nsim: FAILED seed %" PRIu64 ": it does not end\nsim: replay: %s --seed %" PRIu64
+                     " --verbose\n",
                      running_seed, program, running_seed);
     if (n > 0) {
         (void)!write(STDOUT_FILENO, text, (size_t)n);
@@ -155,6 +176,7 @@ struct sim_world *sim_world_create(uint64_t seed)
 static uint64_t run_once(uint64_t seed, bool points)
 {
     running_seed = seed;
+    (void)alarm(SEED_SECONDS_MAX);
     struct sim_world *world = sim_world_create(seed);
     if (!points) {
         world->swarm.crash_points_each = 0; /* they leave the run as it is */
@@ -202,6 +224,76 @@ static bool report(uint64_t seeds, bool all_faults)
     return all;
 }
 
+/* --- planted bugs ----------------------------------------------------------------------------------- */
+
+#ifdef MR_PLANTED_BUGS
+
+int mr_planted_bug;
+
+/* The child's last words: the line that says what failed. */
+static void read_verdict(int fd, char *text, size_t size)
+{
+    FILE *f = fdopen(fd, "r");
+    char line[512];
+    text[0] = '\0';
+    while (f != NULL && fgets(line, sizeof(line), f) != NULL) {
+        if (strncmp(line, "sim: FAILED ", 12) == 0) {
+            line[strcspn(line, "\n")] = '\0';
+            (void)snprintf(text, size, "%s", line + 12); /* cut at worst */
+        }
+    }
+    if (f != NULL) {
+        (void)fclose(f);
+    }
+}
+
+static bool is_caught(int bug, uint64_t from, uint64_t to, char *text, size_t size)
+{
+    int ends[2];
+    if (pipe(ends) != 0) {
+        return false;
+    }
+    (void)fflush(stdout);
+    pid_t child = fork();
+    if (child == 0) {
+        (void)dup2(ends[1], STDOUT_FILENO);
+        (void)dup2(ends[1], STDERR_FILENO);
+        (void)close(ends[0]);
+        (void)close(ends[1]);
+        mr_planted_bug = bug;
+        for (uint64_t seed = from; seed <= to; seed++) {
+            (void)run_once(seed, true); /* what matters is that it ends */
+        }
+        _exit(0);
+    }
+    (void)close(ends[1]);
+    read_verdict(ends[0], text, size);
+    int status = 0;
+    bool ended = child > 0 && waitpid(child, &status, 0) == child;
+    return ended && WIFEXITED(status) && WEXITSTATUS(status) == 1 && text[0] != '\0';
+}
+
+static bool run_planted(uint64_t from, uint64_t to)
+{
+    static const char *const texts[] = {
+        "none",
+#define TEXT(name, text) text,
+        MR_PLANTED_LIST(TEXT)
+#undef TEXT
+    };
+    uint64_t caught = 0;
+    for (int bug = 1; bug < MR_PLANTED_MAX; bug++) {
+        char verdict[512];
+        bool ok = is_caught(bug, from, to, verdict, sizeof(verdict));
+        printf("  %-3s %2d %s\n         %s\n", ok ? "ok" : "NOT", bug, texts[bug], verdict);
+        caught += ok;
+    }
+    printf("sim: %" PRIu64 " of %d planted bugs caught\n", caught, MR_PLANTED_MAX - 1);
+    return caught == MR_PLANTED_MAX - 1;
+}
+
+#endif
+
 static uint64_t number_of(const char *text)
 {
     uint64_t value = 0;
@@ -219,6 +311,9 @@ int main(int argc, char **argv)
     uint64_t seconds = 0;
     uint64_t points = 0;
     bool all_faults = false;
+#ifdef MR_PLANTED_BUGS
+    bool planted = false;
+#endif
     program = argv[0];
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
@@ -244,6 +339,13 @@ int main(int argc, char **argv)
             all_faults = true;
         } else if (strcmp(argv[i], "--verbose") == 0) {
             sim_verbose = true;
+#ifdef MR_PLANTED_BUGS
+        } else if (strcmp(argv[i], "--bug") == 0) {
+            mr_planted_bug = (int)number_of(value);
+            i++;
+        } else if (strcmp(argv[i], "--planted") == 0) {
+            planted = true;
+#endif
         } else {
             (void)fprintf(stderr, "usage: sim [--seeds A..B | --seed N] [--seconds N] "
                                   "[--crash-points N] [--all-faults] [--verbose]\n");
@@ -254,7 +356,13 @@ int main(int argc, char **argv)
     (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     (void)signal(SIGABRT, on_abort);
+    (void)signal(SIGALRM, on_alarm);
     mr_logger_set_level(MR_LEVEL_ERROR);
+#ifdef MR_PLANTED_BUGS
+    if (planted) {
+        return run_planted(from, to) ? 0 : 1;
+    }
+#endif
     struct timespec start;
     (void)clock_gettime(CLOCK_MONOTONIC, &start);
     uint64_t seeds = 0;

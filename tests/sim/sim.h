@@ -149,7 +149,8 @@ struct sim_source {
     uint32_t sent_max; /* first never sent */
     uint8_t *state;    /* by message: 0 unsent, 1 outside, 2 acknowledged */
     uint32_t *crc;
-    bool busy; /* the cursor source has one batch out at a time */
+    bool busy;      /* the cursor source has one batch out at a time */
+    bool scheduled; /* it will send: once is enough */
 };
 
 /* What one seed turns on. Chances are per 1024. */
@@ -239,6 +240,7 @@ void sim_configure(struct sim_world *world);
 
 /* actors */
 void sim_source_init(struct sim_world *world);
+void sim_source_wake(struct sim_world *world, uint64_t source, uint64_t after_ns);
 void sim_source_send(struct sim_world *world, uint64_t source);
 void sim_source_batch_done(struct sim_world *world, struct mr_batch *batch);
 void sim_source_restart(struct sim_world *world);

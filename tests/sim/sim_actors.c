@@ -43,6 +43,14 @@ static struct mr_event *make_event(const struct sim_world *world, const char *id
 
 /* --- sources ------------------------------------------------------------------------------------- */
 
+void sim_source_wake(struct sim_world *world, uint64_t s, uint64_t after_ns)
+{
+    if (!world->sources[s].scheduled) {
+        world->sources[s].scheduled = true;
+        sim_schedule(world, after_ns, SIM_SOURCE_SENDS, s, NULL, 0);
+    }
+}
+
 void sim_source_init(struct sim_world *world)
 {
     for (uint32_t s = 0; s < SIM_SOURCES; s++) {
@@ -51,7 +59,7 @@ void sim_source_init(struct sim_world *world)
         source->total = (uint32_t)mr_rng_below(&world->rng, world->swarm.messages + 1);
         source->state = calloc(source->total + 1u, sizeof(*source->state));
         MR_ASSERT(source->state != NULL);
-        sim_schedule(world, mr_rng_below(&world->rng, MR_SECOND), SIM_SOURCE_SENDS, s, NULL, 0);
+        sim_source_wake(world, s, mr_rng_below(&world->rng, MR_SECOND));
     }
 }
 
@@ -97,6 +105,7 @@ static void add_message(struct sim_world *world, struct mr_batch *batch, uint32_
 void sim_source_send(struct sim_world *world, uint64_t s)
 {
     struct sim_source *source = &world->sources[s];
+    source->scheduled = false;
     bool cursor = s == SIM_CURSOR_SOURCE;
     uint32_t n = next_unsent(source, 0);
     if (n == source->total || (cursor && source->busy) || world->failed) {
@@ -124,8 +133,7 @@ void sim_source_send(struct sim_world *world, uint64_t s)
     world->batches[world->batch_count++] = batch;
     mr_bus_ingest(world->bus, sim_now(world), batch);
     if (next_unsent(source, 0) < source->total) {
-        sim_schedule(world, mr_rng_below(&world->rng, world->swarm.io_ns * 4), SIM_SOURCE_SENDS,
-                     s, NULL, 0);
+        sim_source_wake(world, s, mr_rng_below(&world->rng, world->swarm.io_ns * 4));
     }
 }
 
@@ -156,8 +164,9 @@ void sim_source_batch_done(struct sim_world *world, struct mr_batch *batch)
     source->busy = false;
     set_states(source, batch, batch->result == MR_OK ? 2 : 0);
     if (next_unsent(source, 0) < source->total) {
-        uint64_t wait = batch->result == MR_OK ? world->swarm.io_ns : 200 * MR_MS;
-        sim_schedule(world, mr_rng_below(&world->rng, wait), SIM_SOURCE_SENDS, s, NULL, 0);
+        bool refused = batch->result != MR_OK;
+        uint64_t wait = refused ? 200 * MR_MS : 0;
+        sim_source_wake(world, s, wait + mr_rng_below(&world->rng, world->swarm.io_ns));
     }
     mr_batch_destroy(batch);
 }
@@ -168,6 +177,7 @@ void sim_source_restart(struct sim_world *world)
     for (uint32_t s = 0; s < SIM_SOURCES; s++) {
         struct sim_source *source = &world->sources[s];
         source->busy = false;
+        source->scheduled = false;
         const char *cursor = mr_bus_source_cursor(world->bus, source->id);
         unsigned known = 0;
         if (s == SIM_CURSOR_SOURCE && cursor != NULL &&
@@ -182,8 +192,7 @@ void sim_source_restart(struct sim_world *world)
             }
         }
         if (next_unsent(source, 0) < source->total) {
-            sim_schedule(world, mr_rng_below(&world->rng, world->swarm.io_ns * 8),
-                         SIM_SOURCE_SENDS, s, NULL, 0);
+            sim_source_wake(world, s, mr_rng_below(&world->rng, world->swarm.io_ns * 8));
         }
     }
 }

@@ -454,7 +454,7 @@ static void heal(struct sim_world *world)
     }
     sim_configure(world);
     for (uint32_t s = 0; s < SIM_SOURCES; s++) {
-        sim_schedule(world, 0, SIM_SOURCE_SENDS, s, NULL, 0);
+        sim_source_wake(world, s, 0);
     }
 }
 

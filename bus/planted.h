@@ -1,0 +1,49 @@
+/* Bugs planted on purpose, to prove that the simulation would catch them (tests/sim/). They exist
+ * only in a build with MR_PLANTED_BUGS, which the tests make for themselves; everywhere else
+ * MR_PLANTED() is 0 and the compiler removes them. */
+#ifndef MR_BUS_PLANTED_H
+#define MR_BUS_PLANTED_H
+
+/* name, what it does */
+#define MR_PLANTED_LIST(X)                                                                         \
+    X(ACK_EARLY, "batches are acknowledged before the write returns")                              \
+    X(HAND_OUT_EARLY, "attempts are handed out before they are durable")                           \
+    X(NO_BODY_CHECKSUM, "the checksum of a record's body is not verified")                         \
+    X(NO_CHAIN, "sequence and chain of a group are not verified")                                  \
+    X(NO_SALT, "neither salt nor chain of a group are verified")                                   \
+    X(WRITE_AGAIN, "a failed write is tried again")                                                \
+    X(STALE_FENCE, "an answer of an old attempt is accepted")                                      \
+    X(ONE_SLOT, "one checkpoint slot is written over and over")                                    \
+    X(CHECKPOINT_EARLY, "a checkpoint is written before its group is durable")                     \
+    X(DEAD_UNLOGGED, "a dead letter is made without its record")                                   \
+    X(LANE_OVERTAKES, "a delivery is ready though another of its lane is before it")               \
+    X(ATTEMPTS_FORGOTTEN, "recovery forgets the attempts that were counted")                       \
+    X(EXPIRED_TWICE, "an expiry is counted twice")                                                 \
+    X(SETTLE_ALONE, "a settle is logged without the events it emitted")                            \
+    X(CURSOR_AHEAD, "a source's cursor is logged before its events")                               \
+    X(TRIM_LIVE, "a segment is retired while deliveries need it")                                  \
+    X(TRIM_EARLY, "a segment is retired before the settles that free it are durable")              \
+    X(FENCE_REUSED, "after a start the fences begin again")                                        \
+    X(INTERRUPTION_COUNTED, "an interruption costs an attempt")                                    \
+    X(REFUSAL_COUNTED, "a refusal costs an attempt")                                               \
+    X(HELD_FORGOTTEN, "recovery lets held deliveries go")                                          \
+    X(READ_AHEAD, "bytes behind the end of the log are cached")                                    \
+    X(ONE_TORN_TAIL, "recovery goes past one torn tail, not two")                                  \
+    X(SLOT_UNSYNCED, "a checkpoint is trusted from the page cache")                                \
+    X(NAME_UNSYNCED, "a new segment's name is not synced")                                         \
+    X(SUSPECT_PAYS, "a crash with others on the instance costs an attempt")                        \
+    X(OUTCOME_LOST, "an outcome is not logged")                                                    \
+    X(START_UNLOGGED, "a start is not logged")
+
+#define MR_PLANTED_ENUM(name, text) MR_PLANTED_##name,
+enum mr_planted { MR_PLANTED_NONE = 0, MR_PLANTED_LIST(MR_PLANTED_ENUM) MR_PLANTED_MAX };
+#undef MR_PLANTED_ENUM
+
+#ifdef MR_PLANTED_BUGS
+extern int mr_planted_bug; /* defined by the test */
+#define MR_PLANTED(name) (mr_planted_bug == MR_PLANTED_##name)
+#else
+#define MR_PLANTED(name) 0
+#endif
+
+#endif
