@@ -30,9 +30,10 @@ struct shared {
     volatile int step;
 };
 
-static void reset_signals(void)
+/* What is ignored stays so through execve: the guardian is deaf from its first instruction. */
+static void reset_signals(bool ignore)
 {
-    struct sigaction standard = {.sa_handler = SIG_DFL};
+    struct sigaction standard = {.sa_handler = ignore ? SIG_IGN : SIG_DFL};
     for (int sig = 1; sig < NSIG; sig++) {
         (void)sigaction(sig, &standard, NULL); /* KILL, STOP and libc's own refuse */
     }
@@ -68,7 +69,7 @@ static _Noreturn void become_program(struct shared *shared)
         shared->step = STEP_FOLDER;
         _exit(127);
     }
-    reset_signals();
+    reset_signals(spawn->outlives);
     shared->step = STEP_EXEC;
     (void)execve(spawn->path, spawn->argv, spawn->envp);
     shared->error = errno;

@@ -18,7 +18,8 @@ struct mr_spawn {
     char *const *envp;
     const char *folder; /* becomes the working directory; NULL: ours */
     int fds[MR_SPAWN_FDS]; /* what 0..3 become; -1: /dev/null for 0..2, closed for 3 */
-    bool outlives;      /* the guardian alone: is not killed when its starter ends */
+    bool outlives;      /* the guardian alone: is not killed when its starter ends, and
+                           ignores every signal that can be */
 };
 
 /** Starts the process. @p spawn and what it points to are borrowed for the call.

@@ -11,7 +11,7 @@
 #include "core/assert.h"
 #include "workers/process/internal.h"
 
-#define START_MAX_NS (60 * MR_SECOND)
+#define START_MAX_NS (60 * MR_SECOND) /* or the timeout, when that is longer */
 /* A worker that took our handshake and says nothing for this long has none of its own. */
 #define SILENT_NS (250 * MR_MS)
 #define SILENT_POLL_NS (20 * MR_MS)
@@ -261,8 +261,9 @@ static void update_starting(struct mr__instance *i)
     }
     if (i->read_first_ns != 0 && t->now.mono_ns >= i->read_first_ns + SILENT_NS) {
         mr__instance_ready(i);
-    } else if (t->now.mono_ns >= i->born_ns + START_MAX_NS) {
-        mr__instance_kill(i, "was not ready within 60s of its start");
+    } else if (t->now.mono_ns >=
+               i->born_ns + (t->timeout_ns > START_MAX_NS ? t->timeout_ns : START_MAX_NS)) {
+        mr__instance_kill(i, "was not ready within its start-up time");
     } else {
         mr__process_wake_at(t, t->now.mono_ns + SILENT_POLL_NS);
     }
