@@ -280,7 +280,9 @@ static uint32_t check_records(const uint8_t *data, const struct mr_group_header 
         uint32_t head_crc = 0;
         enum mr_status r = mr_record_decode(data + at, header->size - at, &record, &head_crc);
         if (r == MR_E_CORRUPT) {
-            return header->records - good; /* lengths are lost: so is the rest of the group */
+            /* Lengths are lost: so is the rest of the group. What a recycled file still holds may
+             * have made up the number. */
+            return good < header->records ? header->records - good : 1;
         }
         uint8_t le[4];
         mr_put_u32(le, head_crc);
