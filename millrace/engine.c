@@ -389,6 +389,9 @@ static void stop_everything(struct mr_engine *engine)
     MR_INFO("engine", "stopping: sources first, then what is in flight (at most %llu ms)",
             (unsigned long long)(drain_ns / MR_MS));
     uint64_t deadline = mr_clock_mono_ns() + drain_ns;
+    if (engine->listener != NULL) {
+        mr_http_listener_drain(engine->listener);
+    }
     instances_stop_sources(engine, deadline);
     wait_quiet(engine, deadline);
     bool at_once = atomic_load(&engine->stop_requests) >= 2;

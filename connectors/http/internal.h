@@ -181,6 +181,7 @@ struct mr_http_listener {
     struct mr_opq ops;
     enum mr__http_poll daemon_poll;
     enum mr__http_poll ops_poll;
+    _Atomic bool draining;             /* relaxed; set once */
     _Atomic bool stopping;             /* release/acquire; set once */
     _Atomic uint64_t stop_deadline_ns; /* set before `stopping` */
 

@@ -522,6 +522,11 @@ uint16_t mr_http_listener_port(const struct mr_http_listener *listener)
     return listener->port;
 }
 
+void mr_http_listener_drain(struct mr_http_listener *listener)
+{
+    atomic_store_explicit(&listener->draining, true, memory_order_relaxed);
+}
+
 void mr_http_listener_stop(struct mr_http_listener *listener, uint64_t deadline_mono_ns)
 {
     if (!listener->is_started) {

@@ -63,6 +63,9 @@ MR_MUST_USE enum mr_status mr_http_listener_route(struct mr_http_listener *liste
 /** Removes every route of @p context; when it returns, no handler of it runs any more. Requests it
  * keeps must still be answered by it. @thread any but the listener's own */
 void mr_http_listener_unroute(struct mr_http_listener *listener, void *context);
+/** From now on a path without a route gets 503, not 404: its owner has stopped before us, and 404
+ * would tell a sender never to come back. @thread any */
+void mr_http_listener_drain(struct mr_http_listener *listener);
 /** Closes the socket, answers what is still held with 503, joins. */
 void mr_http_listener_stop(struct mr_http_listener *listener, uint64_t deadline_mono_ns);
 void mr_http_listener_destroy(struct mr_http_listener *listener);

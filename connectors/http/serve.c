@@ -264,6 +264,15 @@ static struct body_info read_body_info(struct MHD_Connection *mhd)
     return info;
 }
 
+static void answer_unrouted(struct mr_http_listener *l, struct mr_http_request *request)
+{
+    if (atomic_load_explicit(&l->draining, memory_order_relaxed)) {
+        mr__http_answer_error(request, MHD_HTTP_SERVICE_UNAVAILABLE, "stopping", 1);
+    } else {
+        mr__http_answer_error(request, MHD_HTTP_NOT_FOUND, "nothing is served at this path", 0);
+    }
+}
+
 /* Whatever can be said from the header alone; the request is answered when it is wrong. */
 static void check_header(struct mr_http_listener *l, struct mr_http_request *request,
                          unsigned method, const struct body_info *info)
@@ -274,7 +283,7 @@ static void check_header(struct mr_http_listener *l, struct mr_http_request *req
         return;
     }
     if (!enter_route(l, request->path, &route)) {
-        mr__http_answer_error(request, MHD_HTTP_NOT_FOUND, "nothing is served at this path", 0);
+        answer_unrouted(l, request);
         return;
     }
     request->method = (enum mr_http_method)method;
@@ -380,7 +389,7 @@ static enum MHD_Result dispatch(struct mr_http_listener *l, struct mr_http_reque
     request->conn->deadline_ns = 0;
     request->phase = MR__HTTP_HANDLING;
     if (!enter_route(l, request->path, &route)) {
-        mr__http_answer_error(request, MHD_HTTP_NOT_FOUND, "nothing is served at this path", 0);
+        answer_unrouted(l, request);
         return send_response(l, request, mhd);
     }
     if ((route.methods & (unsigned)request->method) == 0) {
