@@ -27,7 +27,7 @@ if [ $# -gt 0 ]; then
   suite dev "$@"
 else
   suite dev
-  suite asan -L 'unit|contract'
+  suite asan -L 'unit|contract|integration'
   suite tsan -R 'opq|http|process|exec|mqtt|timer|file|admin|worker'
   tests/support/fuzz.sh "$jobs" "$results" || status=1
 fi
