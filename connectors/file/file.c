@@ -88,7 +88,7 @@ enum mr_status mr__file_check_sink(const void *options, struct mr_problem *probl
     return check_path(o->path, problem);
 }
 
-/* --- opening ----------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static enum mr_status open_failed(const char *what, const char *path, int error,
                                   struct mr_problem *problem)
@@ -194,7 +194,7 @@ enum mr_status mr__file_open_append(int dir, const char *name, int *ret_file,
     return MR_OK;
 }
 
-/* --- the cursor -------------------------------------------------------------------------------- */
+/* --- the cursor ------------------------------------------------------------------------------- */
 
 char *mr__file_cursor(const struct mr_file_position *position)
 {
@@ -237,7 +237,7 @@ bool mr__file_read_cursor(const char *cursor, struct mr_file_position *ret_posit
     return true;
 }
 
-/* --- the connector ----------------------------------------------------------------------------- */
+/* --- the connector ---------------------------------------------------------------------------- */
 
 static uint64_t bytes_max(const void *options)
 {

@@ -23,7 +23,7 @@
 #define BATCH_SIZE (2u * MR_MIB)
 #define CHUNK_SIZE (128u * MR_KIB)
 
-/* --- opening ----------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static uint32_t head_crc(int file, uint64_t at)
 {
@@ -140,10 +140,10 @@ enum mr_status mr__file_reader_open(struct mr_file_reader *reader, struct mr_pro
     return MR_OK;
 }
 
-/* --- lines to events --------------------------------------------------------------------------- */
+/* --- lines to events -------------------------------------------------------------------------- */
 
-static enum mr_status decode_line(struct mr_file_reader *reader, struct mr_bytes line, const char *id,
-                                  struct mr_event **ret_event, struct mr_problem *problem)
+static enum mr_status decode_line(struct mr_file_reader *reader, struct mr_bytes line,
+                                  const char *id, struct mr_event **ret_event, struct mr_problem *problem)
 {
     if (reader->options->adapter != MR_FILE_GENERIC) {
         return mr_json_decode_event(line, reader->event_size_max, ret_event, problem);
@@ -181,9 +181,13 @@ static enum mr_status add_line(struct mr_file_reader *reader, struct mr_batch *b
     (void)snprintf(id, sizeof(id), "%llx-%llx-%llu",
                    (unsigned long long)(reader->is_stdin ? reader->boot : reader->position.device),
                    (unsigned long long)reader->position.inode, (unsigned long long)at);
-    enum mr_status r = too_long ? mr_problem_set(&problem, MR_E_TOO_BIG, "line longer than %zu bytes",
-                                                 reader->line_size_max)
-                                : decode_line(reader, line, id, &event, &problem);
+    enum mr_status r;
+    if (too_long) {
+        r = mr_problem_set(&problem, MR_E_TOO_BIG, "line longer than %zu bytes",
+                           reader->line_size_max);
+    } else {
+        r = decode_line(reader, line, id, &event, &problem);
+    }
     if (r == MR_OK) {
         return mr_batch_add(batch, event, NULL);
     }
@@ -237,7 +241,7 @@ static enum mr_status take_lines(struct mr_file_reader *reader, struct mr_batch 
     return r;
 }
 
-/* --- reading ----------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 static enum mr_status read_chunk(struct mr_file_reader *reader, struct mr_problem *problem)
 {
@@ -358,7 +362,7 @@ bool mr__file_reader_is_done(const struct mr_file_reader *reader)
     return reader->ended && reader->buf.size == 0;
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 void mr__file_reader_init(struct mr_file_reader *reader, const char *name, const char *folder,
                           const struct mr_file_source_options *options, size_t event_size_max,

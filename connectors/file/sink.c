@@ -73,7 +73,7 @@ static void read_health(struct mr_target *target, struct mr_health *ret_health)
     pthread_mutex_unlock(&target->mu);
 }
 
-/* --- the file ---------------------------------------------------------------------------------- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 static void close_file(struct mr_target *target)
 {
@@ -186,7 +186,7 @@ static enum mr_status write_lines(struct mr_target *target, bool *ret_tried,
     return MR_OK;
 }
 
-/* --- hand-outs --------------------------------------------------------------------------------- */
+/* --- hand-outs -------------------------------------------------------------------------------- */
 
 static void give_back(struct mr_target *target, struct mr_op *first, enum mr_verdict verdict,
                       const char *error, uint64_t started_ns)
@@ -261,7 +261,7 @@ static struct mr_op *write_group(struct mr_target *target, struct mr_op *first)
     return rest;
 }
 
-/* --- the thread -------------------------------------------------------------------------------- */
+/* --- the thread ------------------------------------------------------------------------------- */
 
 static void tell_capacity(struct mr_target *target, uint32_t slots)
 {
@@ -317,7 +317,7 @@ static void *run(void *context)
     }
 }
 
-/* --- the connector's calls --------------------------------------------------------------------- */
+/* --- the connector's calls -------------------------------------------------------------------- */
 
 static void destroy_target(struct mr_target *target)
 {

@@ -83,7 +83,7 @@ static void wait_again(struct mr_source *source)
     source->again_ns = mr_clock_mono_ns() + source->again_wait_ns;
 }
 
-/* --- batches ----------------------------------------------------------------------------------- */
+/* --- batches ---------------------------------------------------------------------------------- */
 
 static void submit(struct mr_source *source, struct mr_batch *batch)
 {
@@ -128,7 +128,7 @@ static bool open_reader(struct mr_source *source)
     return true;
 }
 
-/* --- the thread -------------------------------------------------------------------------------- */
+/* --- the thread ------------------------------------------------------------------------------- */
 
 static void take_batch(struct mr_source *source, struct mr_batch *batch)
 {
@@ -246,7 +246,7 @@ static void *run(void *context)
     }
 }
 
-/* --- the connector's calls --------------------------------------------------------------------- */
+/* --- the connector's calls -------------------------------------------------------------------- */
 
 static void destroy_source(struct mr_source *source)
 {

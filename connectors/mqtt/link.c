@@ -45,7 +45,7 @@ static const char *loss_text(const struct mr_mqtt_link *link, int code)
     return reason != NULL ? reason : mosquitto_strerror(code);
 }
 
-/* --- callbacks of the library, all within calls of ours ---------------------------------------- */
+/* --- callbacks of the library, all within calls of ours --------------------------------------- */
 
 static const char *connack_text(const struct mr_mqtt_link *link, int code)
 {
@@ -147,7 +147,7 @@ static int no_password(char *to, int size, int writing, void *context)
     return 0;
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static enum mr_status set_tls(struct mosquitto *mosq, const struct mr_mqtt_peer_options *peer,
                               struct mr_problem *problem)
@@ -163,7 +163,7 @@ static enum mr_status set_tls(struct mosquitto *mosq, const struct mr_mqtt_peer_
     }
     if (code != MOSQ_ERR_SUCCESS) {
         return mr_problem_set(problem, code == MOSQ_ERR_NOMEM ? MR_E_NOMEM : MR_E_INVALID,
-                              "tls: cannot use the files given (tls_ca \"%s\", tls_cert \"%s\"): %s",
+                              "tls: cannot use the files (tls_ca \"%s\", tls_cert \"%s\"): %s",
                               peer->tls_ca == NULL ? "/etc/ssl/certs" : peer->tls_ca,
                               peer->tls_cert == NULL ? "" : peer->tls_cert,
                               mosquitto_strerror(code));
@@ -239,7 +239,7 @@ void mr__mqtt_link_release(struct mr_mqtt_link *link)
     link->state = MR_MQTT_LINK_DOWN;
 }
 
-/* --- opening ----------------------------------------------------------------------------------- */
+/* --- opening ---------------------------------------------------------------------------------- */
 
 static int keepalive_seconds(const struct mr_mqtt_link *link)
 {
@@ -322,7 +322,7 @@ void mr__mqtt_link_handshake(struct mr_mqtt_link *link, short revents, uint64_t 
     }
 }
 
-/* --- reading and writing ----------------------------------------------------------------------- */
+/* --- reading and writing ---------------------------------------------------------------------- */
 
 static void lose(struct mr_mqtt_link *link, int code)
 {

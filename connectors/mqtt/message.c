@@ -60,10 +60,13 @@ static enum mr_status decode(struct mr_mqtt_maker *maker, const struct mr_mqtt_m
                              bool too_many, struct mr_event **ret_event, bool *ret_rejected,
                              struct mr_problem *problem)
 {
-    enum mr_status r = too_many ? mr_problem_set(problem, MR_E_TOO_BIG,
-                                                 "more than %u user properties",
-                                                 USER_PROPERTIES_MAX)
-                                : mr_mqtt_decode(message, maker->event_size_max, ret_event, problem);
+    enum mr_status r;
+    if (too_many) {
+        r = mr_problem_set(problem, MR_E_TOO_BIG, "more than %u user properties",
+                           USER_PROPERTIES_MAX);
+    } else {
+        r = mr_mqtt_decode(message, maker->event_size_max, ret_event, problem);
+    }
     if (r == MR_OK) {
         return r;
     }

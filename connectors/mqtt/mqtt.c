@@ -37,7 +37,7 @@ static const struct mr_option source_options[] = {
      .at = offsetof(struct mr_mqtt_source_options, topic), .help = "One topic filter."},
     {.name = "qos", .type = MR_OPTION_INT, .at = offsetof(struct mr_mqtt_source_options, qos),
      .default_text = "1", .min = 0, .max = 2,
-     .help = "Quality of service subscribed with; 2 is taken as 1, which loses nothing in a crash."},
+     .help = "Quality of service subscribed with; 2 is taken as 1, which survives a crash."},
     {.name = "session_expiry", .type = MR_OPTION_DURATION,
      .at = offsetof(struct mr_mqtt_source_options, session_expiry_ns), .default_text = "7d",
      .min = 0, .max = 36500ll * (int64_t)MR_DAY,

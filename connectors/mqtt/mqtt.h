@@ -64,7 +64,7 @@ uint16_t mr__mqtt_port(const struct mr_mqtt_peer_options *peer);
 #define MR_MQTT_CLIENT_ID_SIZE_MAX 129u
 void mr__mqtt_client_id(const char *name, const char *folder, char text[MR_MQTT_CLIENT_ID_SIZE]);
 
-/* --- checks; pure ---------------------------------------------------------------------------- */
+/* --- checks; pure ----------------------------------------------------------------------------- */
 
 MR_MUST_USE enum mr_status mr__mqtt_check_source(const void *options, struct mr_problem *problem);
 MR_MUST_USE enum mr_status mr__mqtt_check_sink(const void *options, struct mr_problem *problem);
@@ -76,7 +76,7 @@ bool mr__mqtt_filter_is_valid(const char *filter);
 MR_MUST_USE enum mr_status mr__mqtt_topic(const char *template, struct mr_bytes record,
                                           struct mr_buf *out, struct mr_problem *problem);
 
-/* --- reconnecting ---------------------------------------------------------------------------- */
+/* --- reconnecting ----------------------------------------------------------------------------- */
 
 struct mr_mqtt_backoff {
     uint32_t tries;

@@ -20,7 +20,7 @@ struct mr_mqtt_publisher {
     char error[160]; /* written before `lost` is pushed */
 };
 
-/* --- callbacks: any thread of paho's, its lock held ---------------------------------------------- */
+/* --- callbacks: any thread of paho's, its lock held ------------------------------------------- */
 
 static void push(struct mr_opq *events, struct mr_op *op)
 {
@@ -137,7 +137,7 @@ static void on_unsent5(void *context, MQTTAsync_failureData5 *data)
     push_sent(context, code);
 }
 
-/* --- life -------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static int connect_handle(struct mr_mqtt_publisher *publisher,
                           const struct mr_mqtt_peer_options *peer)
@@ -241,7 +241,7 @@ const char *mr__mqtt_publisher_error(const struct mr_mqtt_publisher *publisher)
     return publisher->error;
 }
 
-/* --- sending ----------------------------------------------------------------------------------- */
+/* --- sending ---------------------------------------------------------------------------------- */
 
 static MQTTLenString text_of(struct mr_bytes bytes)
 {

@@ -78,7 +78,7 @@ static void read_health(struct mr_target *target, struct mr_health *ret_health)
     ret_health->messages = atomic_load_explicit(&target->messages, memory_order_relaxed);
 }
 
-/* --- answers ----------------------------------------------------------------------------------- */
+/* --- answers ---------------------------------------------------------------------------------- */
 
 static void answer(struct mr_target *target, struct mr_handout *handout, enum mr_verdict verdict,
                    const char *error, uint64_t started_wall_ns)
@@ -122,7 +122,7 @@ static void end_send(struct mr_target *target, struct mr_mqtt_send *send, enum m
     mr_free(send);
 }
 
-/* --- publishing -------------------------------------------------------------------------------- */
+/* --- publishing ------------------------------------------------------------------------------- */
 
 static enum mr_status encode(struct mr_target *target, const struct mr_handout *handout,
                              struct mr_buf *topic, struct mr_message *message,
@@ -190,7 +190,7 @@ static void publish(struct mr_target *target, struct mr_handout *handout)
     mr_message_release(&message);
 }
 
-/* --- the connection ---------------------------------------------------------------------------- */
+/* --- the connection --------------------------------------------------------------------------- */
 
 static void tell_capacity(struct mr_target *target, uint32_t slots)
 {
@@ -226,7 +226,7 @@ static void close_link(struct mr_target *target, enum mr_verdict verdict, const 
             op = next;
         }
     }
-    mr__mqtt_publisher_destroy(MR_TAKE(target->publisher)); /* its operations are out of the queue */
+    mr__mqtt_publisher_destroy(MR_TAKE(target->publisher)); /* its operations are taken */
     while (target->sends != NULL) {
         end_send(target, target->sends, verdict, error);
     }
@@ -312,7 +312,7 @@ static void check_deadlines(struct mr_target *target, uint64_t now_ns)
     }
 }
 
-/* --- the thread -------------------------------------------------------------------------------- */
+/* --- the thread ------------------------------------------------------------------------------- */
 
 static int poll_timeout_ms(const struct mr_target *target, uint64_t now_ns)
 {
@@ -375,7 +375,7 @@ static void *run(void *context)
     return NULL;
 }
 
-/* --- the connector's calls --------------------------------------------------------------------- */
+/* --- the connector's calls -------------------------------------------------------------------- */
 
 static void destroy_target(struct mr_target *target)
 {

@@ -73,7 +73,7 @@ struct mr_source {
     _Atomic uint64_t bytes_held;
 };
 
-/* --- health ------------------------------------------------------------------------------------ */
+/* --- health ----------------------------------------------------------------------------------- */
 
 static void set_health(struct mr_source *source, enum mr_health_state state, const char *error)
 {
@@ -101,7 +101,7 @@ static void read_health(struct mr_source *source, struct mr_health *ret_health)
     ret_health->bytes_held = atomic_load_explicit(&source->bytes_held, memory_order_relaxed);
 }
 
-/* --- batches ----------------------------------------------------------------------------------- */
+/* --- batches ---------------------------------------------------------------------------------- */
 
 static enum mr_status add_event(struct mr_source *source, struct mr_event *event,
                                 const char *rejected)
@@ -228,7 +228,7 @@ static void drop_refused(struct mr_source *source)
     }
 }
 
-/* --- the connection ---------------------------------------------------------------------------- */
+/* --- the connection --------------------------------------------------------------------------- */
 
 static bool is_durable(const struct mr_source *source)
 {
@@ -377,7 +377,7 @@ static void step_link(struct mr_source *source, short revents)
     show_link(source, before);
 }
 
-/* --- the thread -------------------------------------------------------------------------------- */
+/* --- the thread ------------------------------------------------------------------------------- */
 
 static int poll_timeout_ms(const struct mr_source *source, uint64_t now_ns)
 {
@@ -445,7 +445,7 @@ static void *run(void *context)
     return NULL;
 }
 
-/* --- the connector's calls --------------------------------------------------------------------- */
+/* --- the connector's calls -------------------------------------------------------------------- */
 
 static void destroy_source(struct mr_source *source)
 {

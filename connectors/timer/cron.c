@@ -148,7 +148,7 @@ static enum mr_status parse_fields(const char *text, struct mr_cron *cron,
         }
         if (!read_field(&fields[i], at, end, &bits[i])) {
             return mr_problem_set(problem, MR_E_INVALID,
-                                  "cron: \"%.*s\" is no %s; it takes %u-%u, lists, ranges and steps",
+                                  "cron: \"%.*s\" is no %s; wants %u-%u, lists, ranges, steps",
                                   (int)(end - at), at, fields[i].name, fields[i].min,
                                   fields[i].max);
         }

@@ -25,7 +25,7 @@ struct mr_cron {
     bool any_weekday;
 };
 
-/** @return MR_E_INVALID with the field and the reason; also for what can never come (30 February) */
+/** @return MR_E_INVALID with the field and the reason; also for what never comes (30 February) */
 MR_MUST_USE enum mr_status mr_cron_parse(const char *text, struct mr_cron *ret_cron,
                                          struct mr_problem *problem);
 

@@ -80,7 +80,7 @@ static void read_health(struct mr_source *source, struct mr_health *ret_health)
     pthread_mutex_unlock(&source->mu);
 }
 
-/* --- events ------------------------------------------------------------------------------------ */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static enum mr_status add_attr(struct mr_event_builder *builder, const char *name,
                                enum mr_attr_type type, const char *value,
@@ -189,7 +189,7 @@ static void fire(struct mr_source *source, int64_t now_ms)
     submit(source, batch);
 }
 
-/* --- the thread -------------------------------------------------------------------------------- */
+/* --- the thread ------------------------------------------------------------------------------- */
 
 static void take_batch(struct mr_source *source, struct mr_batch *batch)
 {
@@ -290,7 +290,7 @@ static void *run(void *context)
     }
 }
 
-/* --- the connector's calls --------------------------------------------------------------------- */
+/* --- the connector's calls -------------------------------------------------------------------- */
 
 static void destroy_source(struct mr_source *source)
 {

@@ -47,7 +47,7 @@ struct mr_zone {
     struct rule to_standard;
 };
 
-/* --- the footer: a POSIX TZ string ------------------------------------------------------------- */
+/* --- the footer: a POSIX TZ string ------------------------------------------------------------ */
 
 struct cursor {
     const char *at;
@@ -86,7 +86,7 @@ static bool skip_name(struct cursor *c)
         }
         return skip_char(c, '>');
     }
-    while (c->at < c->end && ((*c->at >= 'A' && *c->at <= 'Z') || (*c->at >= 'a' && *c->at <= 'z'))) {
+    while (c->at < c->end && (*c->at | 0x20) >= 'a' && (*c->at | 0x20) <= 'z') { /* either case */
         c->at++;
     }
     return c->at - start >= 3;
@@ -227,7 +227,7 @@ static void footer_changes(const struct mr_zone *zone, int64_t unix_s, struct ch
     }
 }
 
-/* --- the file ---------------------------------------------------------------------------------- */
+/* --- the file --------------------------------------------------------------------------------- */
 
 static uint32_t be32(const uint8_t *at)
 {
@@ -387,7 +387,7 @@ void mr_zone_destroy(struct mr_zone *zone)
     }
 }
 
-/* --- questions --------------------------------------------------------------------------------- */
+/* --- questions -------------------------------------------------------------------------------- */
 
 /* How many changes of the table lie at or before @p unix_s. */
 static uint32_t count_until(const struct mr_zone *zone, int64_t unix_s)

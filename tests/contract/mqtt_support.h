@@ -21,7 +21,7 @@
 
 #define DEADLINE_MS 20000
 
-/* --- the broker -------------------------------------------------------------------------------- */
+/* --- the broker ------------------------------------------------------------------------------- */
 
 struct broker {
     char dir[64];
@@ -100,7 +100,7 @@ static inline void broker_remove(struct broker *b)
     waitpid(pid, NULL, 0);
 }
 
-/* --- a plain client ---------------------------------------------------------------------------- */
+/* --- a plain client --------------------------------------------------------------------------- */
 
 struct client {
     struct mosquitto *mosq;
@@ -254,7 +254,7 @@ static inline void publish_plain(unsigned port, const char *topic, int qos, bool
     client_close(&c);
 }
 
-/* --- a source under test ----------------------------------------------------------------------- */
+/* --- a source under test ---------------------------------------------------------------------- */
 
 struct source_words {
     const char *host;  /* "127.0.0.1" */

@@ -325,7 +325,7 @@ static void test_source_connect_says_who_and_keeps_the_session(void **state)
     end(&f);
 }
 
-/* --- the sink ---------------------------------------------------------------------------------- */
+/* --- the sink --------------------------------------------------------------------------------- */
 
 static struct mr_target *sink_open(struct test_host *h, unsigned port, int64_t qos)
 {

@@ -13,7 +13,7 @@ static const char *topic_of(const char *name)
     return text;
 }
 
-/* --- promise 1 --------------------------------------------------------------------------------- */
+/* --- promise 1 -------------------------------------------------------------------------------- */
 
 /* A child reads all, gets nothing durable, is killed. The broker must deliver all again. */
 static void read_and_die(const struct source_words *words, int qos)
@@ -212,7 +212,7 @@ static void test_source_broker_down_at_start_connects_later(void **state)
     broker_remove(&own);
 }
 
-/* --- what arrives ------------------------------------------------------------------------------ */
+/* --- what arrives ----------------------------------------------------------------------------- */
 
 static void test_source_binary_event_takes_user_properties(void **state)
 {
@@ -350,8 +350,8 @@ static void deliver_each_qos(const char *version, int subscribe_qos)
     if (count_ids(&h, 0, 30) != 30) {
         struct mr_health health;
         ops->health(source, &health);
-        fail_msg("%s, subscribed with %d: of 10 each came %d %d %d; %llu reconnects, \"%s\"", version,
-                 subscribe_qos, count_ids(&h, 0, 10), count_ids(&h, 10, 10), count_ids(&h, 20, 10),
+        fail_msg("%s, subscribed with %d: of 10 each came %d %d %d; %llu reconnects, \"%s\"",
+                 version, subscribe_qos, count_ids(&h, 0, 10), count_ids(&h, 10, 10), count_ids(&h, 20, 10),
                  (unsigned long long)health.reconnects, health.last_error);
     }
     source_close(source);
@@ -420,7 +420,7 @@ static void test_source_two_filters_both_deliver(void **state)
     test_host_free(&h);
 }
 
-/* --- holding back ------------------------------------------------------------------------------ */
+/* --- holding back ----------------------------------------------------------------------------- */
 
 static void test_source_paused_takes_nothing_until_resumed(void **state)
 {
@@ -498,7 +498,7 @@ static void test_source_backlog_of_30000_is_read_fast(void **state)
     test_host_free(&h);
 }
 
-/* --- security ---------------------------------------------------------------------------------- */
+/* --- security --------------------------------------------------------------------------------- */
 
 static void expect_tls(const char *cert, const char *host, const char *ca, const char *error)
 {

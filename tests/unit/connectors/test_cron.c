@@ -34,7 +34,7 @@ static const char *text_of(int64_t s)
     return text;
 }
 
-/* --- next -------------------------------------------------------------------------------------- */
+/* --- next ------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *cron;
@@ -245,7 +245,7 @@ static void test_cron_next_always_moves_forward(void **state)
     mr_zone_destroy(zone);
 }
 
-/* --- parse ------------------------------------------------------------------------------------- */
+/* --- parse ------------------------------------------------------------------------------------ */
 
 static void test_cron_parse_bad_text_is_refused_with_reason(void **state)
 {

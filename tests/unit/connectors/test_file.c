@@ -73,7 +73,8 @@ static const char *line_of(int number)
 {
     static __thread char text[160];
     snprintf(text, sizeof(text),
-             "{\"specversion\":\"1.0\",\"id\":\"e%d\",\"source\":\"/s\",\"type\":\"t\",\"data\":%d}\n",
+             "{\"specversion\":\"1.0\",\"id\":\"e%d\",\"source\":\"/s\",\"type\":\"t\","
+             "\"data\":%d}\n",
              number, number);
     return text;
 }
@@ -161,7 +162,7 @@ static void expect_ids(struct fixture *f, int from, int count)
     }
 }
 
-/* --- the source -------------------------------------------------------------------------------- */
+/* --- the source ------------------------------------------------------------------------------- */
 
 static void test_source_existing_lines_come_in_order(void **state)
 {
@@ -508,12 +509,12 @@ static void test_open_what_is_no_regular_file_is_denied(void **state)
     close(dir);
 }
 
-/* --- the cursor -------------------------------------------------------------------------------- */
+/* --- the cursor ------------------------------------------------------------------------------- */
 
 static void test_cursor_round_trip_and_rubbish(void **state)
 {
     (void)state;
-    struct mr_file_position p = {.device = 66, .inode = UINT64_MAX, .at = 12345, .head = UINT32_MAX};
+    struct mr_file_position p = {.device = 66, .inode = UINT64_MAX, .at = 12345, .head = ~0u};
     char *text = mr__file_cursor(&p);
     struct mr_file_position q;
     assert_true(mr__file_read_cursor(text, &q));
@@ -531,7 +532,7 @@ static void test_cursor_round_trip_and_rubbish(void **state)
     }
 }
 
-/* --- the sink ---------------------------------------------------------------------------------- */
+/* --- the sink --------------------------------------------------------------------------------- */
 
 static struct mr_target *open_sink(struct fixture *f, const char *path, uint64_t rotate,
                                    int64_t keep)

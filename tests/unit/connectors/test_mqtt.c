@@ -11,7 +11,7 @@
 #include "core/logger.h"
 #include "schemas/json_format.h"
 
-/* --- filters ----------------------------------------------------------------------------------- */
+/* --- filters ---------------------------------------------------------------------------------- */
 
 static void test_filter_good_ones_are_valid(void **state)
 {
@@ -47,7 +47,7 @@ static void test_filter_bad_ones_are_not(void **state)
     free(huge);
 }
 
-/* --- options ----------------------------------------------------------------------------------- */
+/* --- options ---------------------------------------------------------------------------------- */
 
 static void set_url(struct mr_mqtt_peer_options *peer, const char *text)
 {
@@ -194,7 +194,7 @@ static void test_options_copy_is_deep_and_survives_short_memory(void **state)
     mr_options_release(table, &copy);
 }
 
-/* --- identity and backoff ---------------------------------------------------------------------- */
+/* --- identity and backoff --------------------------------------------------------------------- */
 
 static void test_client_id_is_stable_and_its_own(void **state)
 {
@@ -232,7 +232,7 @@ static void test_backoff_grows_to_its_bound_with_jitter(void **state)
     assert_true(mr__mqtt_backoff_next(&backoff) <= 100 * MR_MS);
 }
 
-/* --- topics ------------------------------------------------------------------------------------ */
+/* --- topics ----------------------------------------------------------------------------------- */
 
 static struct mr_event *make_event(const char *subject)
 {
@@ -279,7 +279,7 @@ static void test_topic_attributes_are_filled_in(void **state)
     assert_int_equal(topic("a/{{subject}}", "#", text, sizeof(text)), MR_E_INVALID);
 }
 
-/* --- messages ---------------------------------------------------------------------------------- */
+/* --- messages --------------------------------------------------------------------------------- */
 
 static void test_make_event_too_many_user_properties_is_rejected(void **state)
 {

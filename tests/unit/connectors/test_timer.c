@@ -28,7 +28,7 @@ static struct mr_timer_options make_options(void)
     return o;
 }
 
-/* --- options ----------------------------------------------------------------------------------- */
+/* --- options ---------------------------------------------------------------------------------- */
 
 static void expect_options(const char *cron, uint64_t every_ns, const char *at, const char *zone,
                          const char *error)
@@ -74,7 +74,7 @@ static void test_defaults_are_as_documented(void **state)
     mr_options_release(kind()->options, &o);
 }
 
-/* --- the schedule ------------------------------------------------------------------------------ */
+/* --- the schedule ----------------------------------------------------------------------------- */
 
 static uint32_t due(struct mr_timer_options *o, const char *last, const char *now, int64_t *ret_ms,
                     int64_t *ret_last)
@@ -227,7 +227,7 @@ static void test_text_and_cursor_round_trip(void **state)
     }
 }
 
-/* --- the source -------------------------------------------------------------------------------- */
+/* --- the source ------------------------------------------------------------------------------- */
 
 static struct mr_source *open_timer(struct test_host *h, struct mr_timer_options *o,
                                     const char *cursor)
