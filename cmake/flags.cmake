@@ -7,7 +7,7 @@ add_compile_options(
 if(CMAKE_C_COMPILER_ID STREQUAL "GNU")
     add_compile_options(-Wimplicit-fallthrough=5)
 else()
-    add_compile_options(-Wimplicit-fallthrough)
+    add_compile_options(-Wimplicit-fallthrough -Wno-string-conversion)
 endif()
 if(MR_WERROR)
     add_compile_options(-Werror)
