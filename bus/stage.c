@@ -10,6 +10,7 @@
 #include "core/hash.h"
 
 #define STAGE_FIRST_CAPACITY (64u * MR_KIB)
+#define STAGE_GUESS_MAX (1u * MR_MIB)
 #define SPARES_KEPT 4u
 
 /* --- requests -------------------------------------------------------------------------------- */
@@ -73,7 +74,13 @@ enum mr_status mr__stage_reserve(struct mr_bus *bus, size_t bytes)
         return MR_OK;
     }
     size_t capacity = stage->capacity == 0 ? STAGE_FIRST_CAPACITY : stage->capacity;
-    while (capacity < need) {
+    size_t least = need;
+    if (stage->capacity == 0 && bus->flight.padded > need) {
+        /* Likely as large as the group before: growing to that copies it nearly twice. */
+        least = bus->flight.padded < STAGE_GUESS_MAX ? bus->flight.padded : STAGE_GUESS_MAX;
+        least = least < need ? need : least;
+    }
+    while (capacity < least) {
         capacity *= 2;
     }
     uint8_t *data = mr_alloc_aligned(MR_LOG_BLOCK, capacity);
