@@ -340,11 +340,14 @@ enum mr_status mr_frame_parse(struct mr_bytes line, struct mr_frame *ret_frame,
 
 bool mr_frame_next_item(struct mr_bytes events, size_t *position, struct mr_bytes *ret_item)
 {
-    struct scan s = {events.data + *position, events.data + events.size};
     size_t before = *position;
     *position = 0;
     bool first = before == 0;
-    if (events.size == 0 || (first && !take_byte(&s, '['))) {
+    if (events.size == 0) {
+        return false;
+    }
+    struct scan s = {events.data + before, events.data + events.size};
+    if (first && !take_byte(&s, '[')) {
         return false;
     }
     if (take_byte(&s, ']')) {
