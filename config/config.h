@@ -28,6 +28,8 @@ struct mr_config_kinds {
     const struct mr_config_kind *sources; /* arrays end with a NULL name */
     const struct mr_config_kind *workers;
     const struct mr_config_kind *sinks;
+    /* Whether a subscription's filters array is good; NULL: not asked. Sets the problem. */
+    enum mr_status (*check_filter)(struct mr_bytes json, struct mr_problem *problem);
 };
 
 enum mr_sync {

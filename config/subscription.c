@@ -93,6 +93,17 @@ static enum mr_status take_sources(struct mr_builder *builder, const struct mr_n
     return r;
 }
 
+static enum mr_status check_filter(struct mr_loader *loader, const struct mr_node *node,
+                                   const char *json)
+{
+    struct mr_problem problem = {.text = ""};
+    if (node == NULL || loader->kinds->check_filter == NULL) {
+        return MR_OK;
+    }
+    enum mr_status r = loader->kinds->check_filter(mr_bytes_of(json), &problem);
+    return r == MR_OK || r == MR_E_NOMEM ? r : mr__report(loader, node, "%s", problem.text);
+}
+
 static enum mr_status take_filter(struct mr_loader *loader, const struct mr_node *entry,
                                   const char *json, struct mr_subscription_config *subscription)
 {
@@ -123,7 +134,7 @@ static enum mr_status take_filter(struct mr_loader *loader, const struct mr_node
         r = subscription->filter_json == NULL ? MR_E_NOMEM : MR_OK;
     }
     mr_buf_release(&buf);
-    return r;
+    return r == MR_OK ? check_filter(loader, node, subscription->filter_json) : r;
 }
 
 static bool is_data_path(const char *path)

@@ -70,37 +70,18 @@ static void print_human(const struct mr_cli *cli, const struct mr_config *config
             mib(budget->cache), mib(budget->connectors));
 }
 
-/* Filters are compiled as they will be at run time. */
-static int check_filters(struct mr_cli *cli, const struct mr_config *config)
+/* The loader has checked each filter; together they must compile as well. */
+static int check_router(struct mr_cli *cli, const struct mr_config *config)
 {
     struct mr_router *router;
-    uint32_t index = UINT32_MAX;
+    uint32_t index;
     struct mr_problem problem = {.text = ""};
     enum mr_status r = mr_router_create(config, &router, &index, &problem);
-    if (r == MR_OK) {
-        mr_router_destroy(router);
-        return MR_EXIT_OK;
+    if (r != MR_OK) {
+        return mr_cli_fail_status(cli, r == MR_E_NOMEM ? MR_EXIT_FAILED : MR_EXIT_DATA, r, &problem);
     }
-    if (index >= config->subscription_count) {
-        return mr_cli_fail_status(cli, MR_EXIT_FAILED, r, &problem);
-    }
-    const char *name = config->subscriptions[index].name;
-    if (cli->json) {
-        struct mr_json_out out;
-        mr_json_out_init(&out, MR_MIB);
-        mr_json_out_object(&out, NULL);
-        mr_json_out_text(&out, "file", config->path);
-        mr_json_out_u64(&out, "line", 0);
-        mr_json_out_u64(&out, "column", 0);
-        mr_json_out_text(&out, "subscription", name);
-        mr_json_out_text(&out, "error", problem.text);
-        mr_json_out_end(&out);
-        fprintf(cli->out, "%.*s\n", (int)out.buf.size, (const char *)out.buf.data);
-        mr_json_out_release(&out);
-    } else {
-        fprintf(cli->err, "%s: subscriptions.%s: %s\n", config->path, name, problem.text);
-    }
-    return MR_EXIT_DATA;
+    mr_router_destroy(router);
+    return MR_EXIT_OK;
 }
 
 int mr_cmd_check(struct mr_cli *cli)
@@ -111,7 +92,7 @@ int mr_cmd_check(struct mr_cli *cli)
     if (code != MR_EXIT_OK) {
         return code;
     }
-    code = check_filters(cli, config);
+    code = check_router(cli, config);
     if (code == MR_EXIT_OK) {
         uint32_t visible = 0;
         for (uint32_t i = 0; i < config->subscription_count; i++) {

@@ -14,7 +14,17 @@ static struct mr_config_kind sink_kinds[KINDS_MAX];
 static const struct mr_connector *source_connectors[KINDS_MAX];
 static const struct mr_connector *worker_connectors[KINDS_MAX];
 static const struct mr_connector *sink_connectors[KINDS_MAX];
-static struct mr_config_kinds all_kinds = {source_kinds, worker_kinds, sink_kinds};
+static enum mr_status check_filter(struct mr_bytes json, struct mr_problem *problem)
+{
+    struct mr_filter *filter;
+    enum mr_status r = mr_filter_create(json, &filter, problem);
+    if (r == MR_OK) {
+        mr_filter_destroy(filter);
+    }
+    return r;
+}
+
+static struct mr_config_kinds all_kinds = {source_kinds, worker_kinds, sink_kinds, check_filter};
 
 static void add_kind(struct mr_config_kind *kinds, const struct mr_connector **connectors,
                      const struct mr_config_kind *kind, const struct mr_connector *connector)

@@ -40,7 +40,8 @@ static const struct mr_config_kind kinds_all[] = {
     {"exec", all_table, sizeof(struct all), NULL},
     {NULL, NULL, 0, NULL},
 };
-static const struct mr_config_kinds kinds = {kinds_all, kinds_all, kinds_all};
+static const struct mr_config_kinds kinds = {
+    .sources = kinds_all, .workers = kinds_all, .sinks = kinds_all};
 
 static struct mr_config *load(struct mr_bytes text)
 {

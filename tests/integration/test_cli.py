@@ -71,6 +71,11 @@ def test_check_refuses_bad_filters():
                                         "subscriptions": {"s": {"filter": filter, "to": "w"}}}))
             result = cli("check", "-c", path)
             assert result.code == 65 and result.err.strip(), (filter, result.err)
+        (at / "two.yaml").write_text("workers: {w: {exec: {command: [x]}}}\nsubscriptions:\n"
+                                     "  s: {to: w, filter: {suffx: {subject: a}}}\n"
+                                     "  t:\n    to: w\n    filter: {all: []}\n")
+        two = cli("check", "-c", at / "two.yaml").err
+        assert "two.yaml:3:14: " in two and "suffx" in two and "two.yaml:6:5: " in two, two
 
 
 def test_check_needs_no_port_and_prints_the_budget():
