@@ -278,7 +278,7 @@ def http_source(path="/events", **more):
 
 def python(code):
     """A process worker of a few lines; handle(event, ctx) is in the code."""
-    return "import json, os, sys, time, signal\nimport millrace\n" + code + "\nmillrace.run(handle)\n"
+    return "import json, os, select, signal, sys\nimport millrace\n" + code + "\nmillrace.run(handle)\n"
 
 
 def main():

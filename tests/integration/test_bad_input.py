@@ -135,7 +135,7 @@ def test_worker_that_is_silent_times_out():
 
 
 def test_worker_that_never_reads_does_not_stop_the_bus():
-    worker = "import time, os\nwhile not os.path.exists('never'):\n    time.sleep(1)\n"
+    worker = "import signal\nsignal.pause()\n"
     with Instance({"sources": {"in": http_source()},
                    "workers": {"deaf": {"process": {"command": ["python3", "deaf.py"]}, "timeout": "2s"},
                                "w": {"process": {"command": ["python3", "w.py"]}}},
@@ -149,7 +149,7 @@ def test_worker_that_never_reads_does_not_stop_the_bus():
 
 def test_worker_that_forks_leaves_nothing_behind():
     worker = python("def handle(event, ctx):\n    if os.fork() == 0:\n        os.setsid()\n"
-                    "        open('child','w').write(str(os.getpid()))\n        time.sleep(60)\n"
+                    "        open('child','w').write(str(os.getpid()))\n        signal.pause()\n"
                     "        os._exit(0)")
     with bus({"w.py": worker}) as m:
         m.post(event("f1"))

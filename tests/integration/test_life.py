@@ -4,7 +4,7 @@ import json
 from support import *
 
 SLOW = python("def handle(event, ctx):\n    open('started','a').write(event['id'] + '\\n')\n"
-              "    while not os.path.exists('go'):\n        time.sleep(0.01)")
+              "    while not os.path.exists('go'):\n        select.select([], [], [], 0.01)")
 CONFIG = {"sources": {"in": http_source()},
           "workers": {"w": {"process": {"command": ["python3", "w.py"]}}},
           "subscriptions": {"s": {"to": "w", "retry": {"schedule": ["10ms"], "jitter": "none"}}}}
@@ -124,7 +124,7 @@ def test_data_dir_too_long_for_a_socket_is_said():
 
 
 def test_workers_die_with_a_killed_bus():
-    worker = python("open('pid','w').write(str(os.getpid()))\ndef handle(event, ctx):\n    time.sleep(60)")
+    worker = python("open('pid','w').write(str(os.getpid()))\ndef handle(event, ctx):\n    signal.pause()")
     with Instance({**CONFIG, "workers": {"w": {"process": {"command": ["python3", "w.py"]},
                                                "scale": {"min": 1}}}}, {"w.py": worker}) as m:
         m.post(event("p1"))

@@ -42,7 +42,7 @@ def test_retry_then_success_counts_the_attempts():
 
 def test_trace_of_a_delivery_in_flight_lists_the_attempt():
     worker = python("def handle(event, ctx):\n    while not os.path.exists('go'):\n"
-                    "        time.sleep(0.01)")
+                    "        select.select([], [], [], 0.01)")
     with Instance({"sources": {"in": http_source()},
                    "workers": {"w": {"process": {"command": ["python3", "w.py"]}}},
                    "subscriptions": {"s": {"to": "w"}}}, {"w.py": worker}) as m:
