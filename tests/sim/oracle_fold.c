@@ -15,6 +15,7 @@ struct fold {
     uint32_t children;      /* emitted events their results speak of */
     uint32_t emitted;       /* emitted events found */
     uint32_t outcomes;
+    uint32_t outcomes_wanted;
 };
 
 #define FAIL(f, ...) sim_fail((f)->o->world, __VA_ARGS__)
@@ -438,6 +439,18 @@ static bool fold_rejected(struct fold *f, const struct mr_record *r)
     return true;
 }
 
+/* Whether this end goes to a destination, while there was one configuration only. */
+static bool has_outcome(const struct oracle *o, uint32_t sub, uint16_t state)
+{
+    uint32_t index;
+    if (o->spec_count != 1 || !visible_index(o, sub, &index)) {
+        return false;
+    }
+    const struct sim_sub_spec *s = &o->specs[0].subs[index];
+    bool failed = state == MR_STATE_DEAD || state == MR_STATE_EXPIRED;
+    return (state == MR_STATE_DONE && s->success_to >= 0) || (failed && s->failure_to != -1);
+}
+
 static void fold_end(struct fold *f, const struct mr_record *r)
 {
     struct oracle *o = f->o;
@@ -468,6 +481,7 @@ static void fold_end(struct fold *f, const struct mr_record *r)
     }
     f->children += result.verdict == MR_VERDICT_NONE ? 0 : result.children;
     f->settled++;
+    f->outcomes_wanted += has_outcome(o, r->a, r->extra);
     d->letter = r->extra == MR_STATE_DEAD;
     d->attempts = (uint16_t)result.attempts;
     d->refusals = (uint16_t)result.refusals;
@@ -647,6 +661,10 @@ static void check_emitted(struct fold *f)
     if (f->children != f->emitted) {
         FAIL(f, "group %llu settles deliveries with %u emitted events and holds %u",
              LLU(f->sequence), f->children, f->emitted);
+    }
+    if (f->o->spec_count == 1 && f->outcomes != f->outcomes_wanted) {
+        FAIL(f, "group %llu ends deliveries with %u outcomes and holds %u", LLU(f->sequence),
+             f->outcomes_wanted, f->outcomes);
     }
     for (uint32_t i = f->emitted_first; i < f->o->event_count; i++) {
         const struct oracle_event *event = &f->o->events[i];

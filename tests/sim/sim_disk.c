@@ -108,6 +108,12 @@ static void names_change(struct sim_names *names, const struct sim_change *chang
     }
 }
 
+static void names_copy(struct sim_names *to, const struct sim_names *from)
+{
+    memcpy(to->items, from->items, from->count * sizeof(from->items[0]));
+    to->count = from->count;
+}
+
 static void inode_clear(struct sim_disk *disk, struct sim_inode *inode)
 {
     for (uint32_t i = 0; i < inode->count; i++) {
@@ -519,7 +525,7 @@ static enum mr_status disk_sync_dir(struct mr_io *io)
         disk->fired_sync++;
         return MR_E_IO;
     }
-    disk->durable = disk->now;
+    names_copy(&disk->durable, &disk->now);
     disk->change_count = 0;
     sweep(disk);
     return MR_OK;
@@ -581,12 +587,6 @@ struct sim_disk *sim_disk_create(uint64_t seed, uint64_t pages_max)
     disk->ops_left = SIM_NO_LIMIT;
     mr_rng_init(&disk->rng, seed);
     return disk;
-}
-
-static void names_copy(struct sim_names *to, const struct sim_names *from)
-{
-    memcpy(to->items, from->items, from->count * sizeof(from->items[0]));
-    to->count = from->count;
 }
 
 struct sim_disk *sim_disk_fork(const struct sim_disk *disk, uint64_t seed)
