@@ -401,6 +401,7 @@ void mr_bus_ingest(struct mr_bus *bus, struct mr_now now, struct mr_batch *batch
     mr__clock_advance(bus, now);
     MR_ASSERT(batch->source < bus->source_count);
     if (bus->pending == NULL && take_batch(bus, batch)) {
+        mr__stage_submit_large(bus);
         return;
     }
     if (MR_PLANTED(CURSOR_AHEAD) && batch->cursor != NULL &&

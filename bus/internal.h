@@ -382,6 +382,9 @@ void mr__stage_dead(struct mr_bus *bus, uint32_t sub, uint64_t offset);
 void mr__stage_created(struct mr_bus *bus, struct mr__delivery *d);
 void mr__stage_forget(struct mr_bus *bus, struct mr__delivery *d);
 void mr__stage_submit(struct mr_bus *bus);
+/** As mr__stage_submit() when the disk is idle and the stage large: what a turn has gathered so far
+ * is written while the rest of it is encoded. */
+void mr__stage_submit_large(struct mr_bus *bus);
 void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request);
 void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request);
 void mr__segments_maintain(struct mr_bus *bus);

@@ -10,6 +10,7 @@
 #include "core/hash.h"
 
 #define STAGE_FIRST_CAPACITY (64u * MR_KIB)
+#define STAGE_LARGE (128u * MR_KIB) /* a write of it costs half as much again as one of a block */
 #define STAGE_GUESS_MAX (1u * MR_MIB)
 #define SPARES_KEPT 4u
 
@@ -571,6 +572,13 @@ void mr__stage_submit(struct mr_bus *bus)
     mr__send(bus, &bus->write_request);
     if (MR_PLANTED(HAND_OUT_EARLY)) {
         queue_armed(group);
+    }
+}
+
+void mr__stage_submit_large(struct mr_bus *bus)
+{
+    if (!bus->writing && bus->stage.size >= STAGE_LARGE) {
+        mr__stage_submit(bus);
     }
 }
 
