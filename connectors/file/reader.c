@@ -143,7 +143,8 @@ enum mr_status mr__file_reader_open(struct mr_file_reader *reader, struct mr_pro
 /* --- lines to events -------------------------------------------------------------------------- */
 
 static enum mr_status decode_line(struct mr_file_reader *reader, struct mr_bytes line,
-                                  const char *id, struct mr_event **ret_event, struct mr_problem *problem)
+                                  const char *id, struct mr_event **ret_event,
+                                  struct mr_problem *problem)
 {
     if (reader->options->adapter != MR_FILE_GENERIC) {
         return mr_json_decode_event(line, reader->event_size_max, ret_event, problem);

@@ -5,6 +5,7 @@
 
 #include "tests/support/test.h"
 
+#include <fcntl.h>
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
 #include <poll.h>
@@ -35,6 +36,10 @@ static inline int run_script(const char *script, const char *verb, const char *d
 {
     char path[512];
     int out[2];
+    static int guard[2] = {-1, -1}; /* its writing end closes when we end, however we do */
+    if (guard[0] < 0 && pipe2(guard, O_CLOEXEC) != 0) {
+        return -1;
+    }
     snprintf(path, sizeof(path), "%s/tests/support/%s", MR_SOURCE_DIR, script);
     if (pipe(out) != 0) {
         return -1;
@@ -44,6 +49,9 @@ static inline int run_script(const char *script, const char *verb, const char *d
         dup2(out[1], 1);
         close(out[0]);
         close(out[1]);
+        char fd[16]; /* a copy outlives the exec */
+        snprintf(fd, sizeof(fd), "%d", dup(guard[0]));
+        setenv("MQTT_GUARD", fd, 1);
         execl("/bin/bash", "bash", path, verb, dir, (char *)NULL);
         _exit(127);
     }

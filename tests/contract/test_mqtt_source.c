@@ -1,6 +1,8 @@
 /* The MQTT source against Mosquitto. */
 #include "tests/contract/mqtt_support.h"
 
+#include <sys/prctl.h>
+
 static struct broker broker;
 
 static const struct mr_source_ops *const ops = &mr__mqtt_source_ops;
@@ -32,6 +34,7 @@ static void read_and_die(const struct source_words *words, int qos)
     pid_t pid = fork();
     assert_true(pid >= 0);
     if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         struct test_host held;
         test_host_init(&held);
         test_host_set(&held, true, 0, MR_OK);
@@ -351,7 +354,8 @@ static void deliver_each_qos(const char *version, int subscribe_qos)
         struct mr_health health;
         ops->health(source, &health);
         fail_msg("%s, subscribed with %d: of 10 each came %d %d %d; %llu reconnects, \"%s\"",
-                 version, subscribe_qos, count_ids(&h, 0, 10), count_ids(&h, 10, 10), count_ids(&h, 20, 10),
+                 version, subscribe_qos, count_ids(&h, 0, 10), count_ids(&h, 10, 10),
+                 count_ids(&h, 20, 10),
                  (unsigned long long)health.reconnects, health.last_error);
     }
     source_close(source);

@@ -9,6 +9,8 @@
 #   MQTT_AUTH=1       user millrace, password millrace-secret; nobody else
 #   MQTT_PERSIST=1    keeps sessions in DIR over a stop
 #   MQTT_EXTRA='a;b'  further lines for mosquitto.conf
+#   MQTT_GUARD=FD     ends the broker and removes DIR when the other end of this pipe is closed: a
+#                     test that crashes leaves nothing behind
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 configure() { # DIR PORT TLSPORT
@@ -53,6 +55,12 @@ try_start() { # DIR PORT TLSPORT
   return 1
 }
 
+guard() { # DIR
+  read -ru "$MQTT_GUARD" || :
+  end_pid "$1/pid" KILL
+  rm -rf "$1"
+}
+
 start() { # DIR
   need mosquitto mosquitto
   PATH=$PATH:/usr/sbin
@@ -66,6 +74,9 @@ start() { # DIR
       port=$(random_port) tls=$(random_port)
     fi
     if try_start "$1" "$port" "$tls"; then
+      if [[ ${MQTT_GUARD:-} ]]; then
+        setsid "$here/$script" guard "$1" </dev/null >/dev/null 2>&1 & # survives the test's group
+      fi
       printf '%s %s\n' "$port" "$tls" | tee "$1/port"
       return 0
     fi
@@ -80,5 +91,6 @@ case $1 in
 start) start "$2" ;;
 stop) end_pid "$2/pid" TERM ;;
 kill) end_pid "$2/pid" KILL ;;
+guard) guard "$2" ;;
 *) die 'usage: mosquitto.sh start|stop|kill DIR' ;;
 esac
