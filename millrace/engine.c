@@ -314,7 +314,7 @@ static void core_loop(struct mr_engine *engine)
         if (mr_bus_is_faulty(bus) && !atomic_exchange(&engine->faulty, true)) {
             mr_engine_request_stop(engine); /* the supervisor's restart recovers from the disk */
         }
-        if (idle) {
+        if (idle && !atomic_load(&engine->finish)) {
             struct pollfd fd = {.fd = mr_opq_fd(&engine->inbox), .events = POLLIN};
             (void)poll(&fd, 1, wait_ms(bus)); /* EINTR: a turn for nothing */
         }
