@@ -58,7 +58,8 @@ static bool write_letter(void *context, const struct mr_letter *letter)
     struct mr_json_out *out = &list->out;
     struct mr_bytes none = {0};
     mr_json_out_object(out, NULL);
-    mr_json_out_bytes_or_null(out, "id", letter->event.size > 0 ? mr_event_id(letter->event) : none);
+    mr_json_out_bytes_or_null(out, "id",
+                              letter->event.size > 0 ? mr_event_id(letter->event) : none);
     mr_json_out_text(out, "subscription", list->subscription);
     mr_json_out_u64(out, "offset", letter->dead.offset);
     if (list->full) {
@@ -421,7 +422,8 @@ void mr__post_deliveries(struct mr_admin *admin, struct mr__call *call)
         r = parse_standings(mr_http_request_body(call->http), &standings);
         if (r == MR_E_INVALID) {
             mr_free(standings.items);
-            mr__answer_error(call, 400, "wants {\"offsets\":[…],\"position\":…} with 1 to %d offsets",
+            mr__answer_error(call, 400,
+                             "wants {\"offsets\":[…],\"position\":…} with 1 to %d offsets",
                              OFFSETS_MAX);
             return;
         }

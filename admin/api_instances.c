@@ -177,7 +177,8 @@ static void pause_source(struct mr_admin *admin, struct mr__call *call, bool pau
         mr__answer_error(call, 404, "no source is called %s", call->name);
         return;
     }
-    enum mr_status r = mr__log_action(admin, paused ? "pause" : "resume", "source", call->name, NULL);
+    const char *action = paused ? "pause" : "resume";
+    enum mr_status r = mr__log_action(admin, action, "source", call->name, NULL);
     if (r == MR_OK) {
         r = admin->host->ops->pause_source(admin->host, call->name, paused);
     }

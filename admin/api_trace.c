@@ -82,9 +82,10 @@ static enum mr_status open_history(struct mr_admin *admin, struct mr_history *re
 {
     struct mr_bus_status status;
     enum mr_status r = mr__bus_status(admin, &status);
-    return r == MR_OK
-               ? mr_history_open(admin->host->log_dir, status.durable_position, ret_history, problem)
-               : r;
+    if (r != MR_OK) {
+        return r;
+    }
+    return mr_history_open(admin->host->log_dir, status.durable_position, ret_history, problem);
 }
 
 static enum mr_status tell(struct mr_admin *admin, const char *id, struct story *ret_story,
@@ -303,7 +304,8 @@ static enum mr_status say_state(const struct story *story, uint32_t i, struct mr
     if (state == MR_STATE_WAITING || state == MR_STATE_HELD) {
         enum mr_blocked_on reason = story->is_live[i] ? live->blocked_on : MR_BLOCKED_MEMORY;
         if (reason == MR_BLOCKED_BACKOFF) {
-            return mr_buf_printf(out, "matched; %u attempts failed, waits for the back-off until %s",
+            return mr_buf_printf(out,
+                                 "matched; %u attempts failed, waits for the back-off until %s",
                                  live->attempts, mr_time_format(live->due_log_ns, time));
         }
         return mr_buf_printf(out, "matched; waits: %s",

@@ -29,7 +29,7 @@ struct mr__call;
 
 struct mr__route {
     enum mr_http_method method;
-    const char *path;   /* "/api/v1/trace/" + "*" matches any non-empty rest, also with a verb behind */
+    const char *path;   /* "/api/v1/trace/" + "*" matches any non-empty rest */
     const char *verb;   /* last segment, for "…/NAME/pause"; NULL: none */
     const char *scope;  /* read, operate, ingest: what a token will need */
     enum mr__lane lane;
@@ -68,11 +68,11 @@ struct mr_admin {
     struct mr_admin_host *host;              /* borrowed: outlives us */
     struct mr_http_listener *socket;         /* borrowed */
     struct mr_http_listener *ingest;         /* borrowed; may be NULL */
-    _Atomic bool stopping;                   /* relaxed: a wake-up of the queue follows each store */
+    _Atomic bool stopping; /* relaxed: a wake-up of the queue follows each store */
     struct mr__lane_thread lanes[MR__LANE_MAX];
     struct mr__pulse pulse;
     struct mr__tail *tail; /* owned */
-    pthread_mutex_t names_mu; /* protects names: the stable names of subscription ids, filled as met */
+    pthread_mutex_t names_mu; /* protects names: those of subscription ids, filled as met */
     char **names;
     uint32_t name_count;
 };

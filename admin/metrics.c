@@ -23,12 +23,14 @@
     }
 
 const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
-    [MR__M_EVENTS] = F("millrace_events", "counter", NULL, "Events accepted from a source since the start."),
+    [MR__M_EVENTS] = F("millrace_events", "counter", NULL,
+                       "Events accepted from a source since the start."),
     [MR__M_REJECTED] = F("millrace_source_rejected", "counter", NULL,
                          "Messages of a source that became ingest dead letters since the start."),
     [MR__M_SOURCE_LAG] = F("millrace_source_lag", "gauge", NULL,
                            "Messages waiting at the peer of a source, if it can tell."),
-    [MR__M_SOURCE_PAUSED] = F("millrace_source_paused", "gauge", NULL, "1 while a source is paused."),
+    [MR__M_SOURCE_PAUSED] = F("millrace_source_paused", "gauge", NULL,
+                              "1 while a source is paused."),
     [MR__M_SOURCE_ERRORS] = F("millrace_source_errors", "counter", NULL,
                               "Errors a source met since the start."),
     [MR__M_SOURCE_RECONNECTS] = F("millrace_source_reconnects", "counter", NULL,
@@ -126,8 +128,8 @@ static void keep(struct scrape *scrape, enum mr_status r)
 }
 
 /* Labels are escaped as the format asks: backslash, quote and line feed. */
-static void put_label(struct scrape *scrape, struct mr_buf *buf, const char *name, const char *value,
-                      char before)
+static void put_label(struct scrape *scrape, struct mr_buf *buf, const char *name,
+                      const char *value, char before)
 {
     keep(scrape, mr_buf_printf(buf, "%c%s=\"", before, name));
     for (const char *c = value; *c != '\0'; c++) {

@@ -43,7 +43,8 @@ const struct mr__route mr__routes[] = {
 };
 
 /* Whether @p path fits the route; the name is what stands for the star, without the verb. */
-static bool path_fits(const struct mr__route *route, struct mr_bytes path, struct mr_bytes *ret_name)
+static bool path_fits(const struct mr__route *route, struct mr_bytes path,
+                      struct mr_bytes *ret_name)
 {
     struct mr_bytes pattern = mr_bytes_of(route->path);
     bool has_star = pattern.size > 0 && pattern.data[pattern.size - 1] == '*';

@@ -33,8 +33,9 @@ static void print_options(FILE *out, const struct mr_cli_option *options)
         if (options->letter != 0) {
             (void)snprintf(letter, sizeof(letter), "-%c, ", options->letter); /* fits */
         }
+        const char *value = options->value == NULL ? "" : options->value;
         (void)snprintf(left, sizeof(left), "%s--%s%s%s", letter, options->name, /* table text */
-                       options->value == NULL ? "" : " ", options->value == NULL ? "" : options->value);
+                       options->value == NULL ? "" : " ", value);
         fprintf(out, "  %-26s %s\n", left, options->help);
     }
 }
@@ -136,7 +137,8 @@ static const struct mr_verb *choose_verb(int argc, char **argv, int *ret_words, 
                 is_later(two) ? two : argv[1]);
         return NULL;
     }
-    if ((argc == 2 || asks_help || argv[2][0] == '-') && print_group(asks_help ? out : err, argv[1])) {
+    bool is_alone = argc == 2 || asks_help || argv[2][0] == '-';
+    if (is_alone && print_group(asks_help ? out : err, argv[1])) {
         *ret_code = asks_help ? MR_EXIT_OK : MR_EXIT_USAGE;
         return NULL;
     }
@@ -226,7 +228,8 @@ static int take_option(struct mr_cli *cli, char **argv, int argc, int *at, bool 
         return refuse_option(cli, word);
     }
     const struct mr_cli_option *option = own >= 0 ? &cli->verb->options[own] : &common[shared];
-    const char *value = equals != NULL ? equals + 1 : (!is_long && word[2] != '\0') ? word + 2 : NULL;
+    const char *glued = !is_long && word[2] != '\0' ? word + 2 : NULL; /* -ojson */
+    const char *value = equals != NULL ? equals + 1 : glued;
     if (option->value == NULL && value != NULL) {
         return mr_cli_fail(cli, MR_EXIT_USAGE, "--%s takes no value", option->name);
     }

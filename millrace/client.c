@@ -342,7 +342,8 @@ static size_t find_array(struct mr_bytes body, const char *key)
     return 0;
 }
 
-bool mr_json_next_item(struct mr_bytes body, const char *key, size_t *at, struct mr_bytes *ret_item)
+bool mr_json_next_item(struct mr_bytes body, const char *key, size_t *at,
+                       struct mr_bytes *ret_item)
 {
     if (*at == 0) {
         *at = find_array(body, key);
@@ -372,7 +373,8 @@ const char *mr_json_text(const cJSON *object, const char *name, char number[32])
         if (whole) {
             (void)snprintf(number, 32, "%" PRId64, (int64_t)member->valuedouble); /* 17 digits */
         } else {
-            (void)snprintf(number, 32, "%.3f", member->valuedouble > 9e15 ? 9e15 : member->valuedouble);
+            double shown = member->valuedouble > 9e15 ? 9e15 : member->valuedouble;
+            (void)snprintf(number, 32, "%.3f", shown < -9e15 ? -9e15 : shown); /* 21 places */
         }
         return number;
     }

@@ -40,7 +40,8 @@ int mr_client_lines(struct mr_client *client, struct mr_path *path,
 
 /** Steps through the elements of the array called @p key in the JSON object @p body, as they stand:
  * set *@p at to 0 first. @return false after the last */
-bool mr_json_next_item(struct mr_bytes body, const char *key, size_t *at, struct mr_bytes *ret_item);
+bool mr_json_next_item(struct mr_bytes body, const char *key, size_t *at,
+                       struct mr_bytes *ret_item);
 
 /** The member @p name of @p object as text for people: "" when absent or null. Numbers and booleans
  * are written into @p number. */

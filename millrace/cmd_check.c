@@ -78,7 +78,8 @@ static int check_router(struct mr_cli *cli, const struct mr_config *config)
     struct mr_problem problem = {.text = ""};
     enum mr_status r = mr_router_create(config, &router, &index, &problem);
     if (r != MR_OK) {
-        return mr_cli_fail_status(cli, r == MR_E_NOMEM ? MR_EXIT_FAILED : MR_EXIT_DATA, r, &problem);
+        int code = r == MR_E_NOMEM ? MR_EXIT_FAILED : MR_EXIT_DATA;
+        return mr_cli_fail_status(cli, code, r, &problem);
     }
     mr_router_destroy(router);
     return MR_EXIT_OK;

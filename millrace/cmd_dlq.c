@@ -124,8 +124,9 @@ int mr_cmd_dlq_list(struct mr_cli *cli)
 
 static void print_letter(const struct mr_cli *cli, const cJSON *letter)
 {
-    static const char *const names[] = {"id",   "subscription",  "offset",  "died",  "attempt_count",
-                                        "refusals", "interruptions", "reason", "error"};
+    static const char *const names[] = {"id",       "subscription",  "offset",
+                                        "died",     "attempt_count", "refusals",
+                                        "interruptions", "reason",   "error"};
     char number[32];
     for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
         fprintf(cli->out, "%-14s ", names[i]);
@@ -380,7 +381,8 @@ static int ask_open(struct operation *operation, uint32_t *ret_open)
         r = mr_buf_printf(&request, "],\"position\":%" PRIu64 "}", operation->position);
     }
     *ret_open = open;
-    int code = r == MR_OK ? MR_EXIT_OK : mr_cli_fail(operation->cli, MR_EXIT_FAILED, "out of memory");
+    int code = r == MR_OK ? MR_EXIT_OK
+                          : mr_cli_fail(operation->cli, MR_EXIT_FAILED, "out of memory");
     if (code == MR_EXIT_OK && open > 0) {
         struct mr_path path;
         struct mr_buf body;

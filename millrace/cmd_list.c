@@ -90,7 +90,8 @@ static void print_object(const struct mr_cli *cli, const cJSON *object, const ch
         }
         char number[32];
         fprintf(cli->out, "%-28s ", name);
-        mr_print_clean(cli, cJSON_IsNull(member) ? "-" : mr_json_text(object, member->string, number));
+        const char *text = mr_json_text(object, member->string, number);
+        mr_print_clean(cli, cJSON_IsNull(member) ? "-" : text);
         fputc('\n', cli->out);
     }
 }
@@ -159,7 +160,8 @@ int mr_cmd_source_list(struct mr_cli *cli)
     static const struct column columns[] = {
         {"NAME", "name", NULL},       {"KIND", "kind", NULL},     {"HEALTH", "health", NULL},
         {"PAUSED", "paused", NULL},   {"EVENTS", "events", NULL}, {"REJECTED", "rejected", NULL},
-        {"LAG", "lag", NULL},         {"DETAIL", "detail", NULL}, {"LAST ERROR", "last_error", NULL},
+        {"LAG", "lag", NULL},         {"DETAIL", "detail", NULL},
+        {"LAST ERROR", "last_error", NULL},
     };
     return list(cli, "/api/v1/sources", "sources", columns, MR_ARRAY_COUNT(columns));
 }

@@ -19,7 +19,8 @@ static int write_file(struct mr_cli *cli, const char *folder, const char *name,
 {
     struct mr_buf text;
     mr_buf_init(&text, 16 * MR_KIB);
-    char *path = mr_buf_printf(&text, "%s/%s", folder, name) == MR_OK ? mr_buf_take_text(&text) : NULL;
+    bool fits = mr_buf_printf(&text, "%s/%s", folder, name) == MR_OK;
+    char *path = fits ? mr_buf_take_text(&text) : NULL;
     mr_buf_release(&text);
     if (path == NULL) {
         return mr_cli_fail(cli, MR_EXIT_FAILED, "out of memory");

@@ -88,7 +88,8 @@ int mr_cmd_normalise(struct mr_cli *cli)
     const char *mode_text = mr_cli_value(cli, "mode");
     enum mr_mode mode = MR_MODE_BINARY;
     if ((to != NULL && mr_cli_flag(cli, "as")) || (mode_text != NULL && to == NULL)) {
-        return mr_cli_fail(cli, MR_EXIT_USAGE, "either --as ADAPTER, or --to PROTOCOL [--mode MODE]");
+        return mr_cli_fail(cli, MR_EXIT_USAGE,
+                           "either --as ADAPTER, or --to PROTOCOL [--mode MODE]");
     }
     if (mode_text != NULL && !parse_mode(mode_text, &mode)) {
         return mr_cli_fail(cli, MR_EXIT_USAGE,
@@ -151,7 +152,8 @@ int mr_cmd_filter_test(struct mr_cli *cli)
     if (r != MR_OK) {
         code = mr_cli_fail_status(cli, data_code(r), r, &problem);
     } else if (code == MR_EXIT_OK) {
-        fprintf(cli->out, "%s\n", mr_filter_test(filter, mr_event_record(event)) ? "true" : "false");
+        bool matches = mr_filter_test(filter, mr_event_record(event));
+        fprintf(cli->out, "%s\n", matches ? "true" : "false");
     }
     mr_event_unref(event);
     mr_filter_destroy(filter);

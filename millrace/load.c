@@ -87,14 +87,13 @@ static char *default_data_dir(const char *path)
     bool is_folder = stat(path, &info) == 0 && S_ISDIR(info.st_mode);
     const char *slash = strrchr(path, '/');
     int size = is_folder ? (int)strlen(path) : slash == NULL ? 0 : (int)(slash - path);
+    const char *below = size == 0 ? "./data" : "/data";
     struct mr_buf text;
     mr_buf_init(&text, 16 * MR_KIB);
-    char *data_dir = mr_buf_printf(&text, "%.*s%s", size, path, size == 0 ? "./data" : "/data") == MR_OK
-                         ? mr_buf_take_text(&text)
-                         : NULL;
-    char *socket_path = data_dir != NULL && mr_buf_printf(&text, "%s/millrace.sock", data_dir) == MR_OK
-                            ? mr_buf_take_text(&text)
-                            : NULL;
+    bool fits = mr_buf_printf(&text, "%.*s%s", size, path, below) == MR_OK;
+    char *data_dir = fits ? mr_buf_take_text(&text) : NULL;
+    fits = data_dir != NULL && mr_buf_printf(&text, "%s/millrace.sock", data_dir) == MR_OK;
+    char *socket_path = fits ? mr_buf_take_text(&text) : NULL;
     mr_buf_release(&text);
     if (socket_path == NULL || access(socket_path, F_OK) != 0) {
         mr_free(data_dir);

@@ -61,7 +61,8 @@ static void fake_instances(struct mr_admin_host *host,
                            void *context)
 {
     (void)host;
-    struct mr_admin_instance shop = {.name = "shop", .kind = "http", .is_source = true, .events = 5};
+    struct mr_admin_instance shop = {
+        .name = "shop", .kind = "http", .is_source = true, .events = 5};
     (void)snprintf(shop.health.last_error, sizeof(shop.health.last_error), "quoted \"text\"");
     fn(context, &shop);
 }

@@ -47,10 +47,12 @@ static void test_route_find_verb_picks_the_action(void **state)
     (void)state;
     char name[64];
     unsigned allowed;
-    assert_ptr_equal(find(MR_HTTP_POST, "/api/v1/subscriptions/a/pause", false, name, &allowed)->run,
-                     mr__post_subscription_pause);
-    assert_ptr_equal(find(MR_HTTP_POST, "/api/v1/subscriptions/a/resume", false, name, &allowed)->run,
-                     mr__post_subscription_resume);
+    assert_ptr_equal(
+        find(MR_HTTP_POST, "/api/v1/subscriptions/a/pause", false, name, &allowed)->run,
+        mr__post_subscription_pause);
+    assert_ptr_equal(
+        find(MR_HTTP_POST, "/api/v1/subscriptions/a/resume", false, name, &allowed)->run,
+        mr__post_subscription_resume);
     assert_string_equal(name, "a");
     assert_null(find(MR_HTTP_POST, "/api/v1/subscriptions/a/burn", false, name, &allowed));
     assert_null(find(MR_HTTP_POST, "/api/v1/subscriptions//pause", false, name, &allowed));

@@ -31,8 +31,8 @@ static void see_attempt(struct mr_timeline *timeline, uint32_t subscription, uin
                         uint16_t n)
 {
     see(timeline,
-        (struct mr_record){.kind = MR_RECORD_ATTEMPT, .offset = OFFSET, .a = subscription, .b = fence,
-                           .extra = n},
+        (struct mr_record){.kind = MR_RECORD_ATTEMPT, .offset = OFFSET, .a = subscription,
+                           .b = fence, .extra = n},
         (struct mr_bytes){0});
 }
 

@@ -117,7 +117,8 @@ static void test_verbs_have_help_and_bounded_options(void **state)
 static void test_normalise_cloudevents_comes_back_as_it_was(void **state)
 {
     (void)state;
-    expect(RUN("{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\"data\":1.50}",
+    expect(RUN("{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\","
+               "\"data\":1.50}",
                "normalise", "--as", "cloudevents"),
            MR_EXIT_OK, "\"data\":1.50}", NULL);
     expect(RUN("{}", "normalise", "--as", "cloudevents"), MR_EXIT_DATA, NULL, "normalise");
@@ -185,7 +186,8 @@ static void test_path_encodes_names_and_values(void **state)
 static void test_json_text_is_for_people(void **state)
 {
     (void)state;
-    cJSON *json = cJSON_Parse("{\"s\":\"x\",\"n\":42,\"f\":1.5,\"t\":true,\"z\":null,\"big\":1e300}");
+    cJSON *json = cJSON_Parse("{\"s\":\"x\",\"n\":42,\"f\":1.5,\"t\":true,\"z\":null,"
+                              "\"big\":1e300}");
     char number[32];
     assert_string_equal(mr_json_text(json, "s", number), "x");
     assert_string_equal(mr_json_text(json, "n", number), "42");
