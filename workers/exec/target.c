@@ -203,6 +203,13 @@ static const struct mr_target_ops exec_ops = {
     .reindex = exec_reindex,
 };
 
+/* Of one process: how many there may be stands in the target's scale, not in its options. */
+static uint64_t bytes_max(const void *options)
+{
+    (void)options;
+    return sizeof(struct mr__run) + MR_FRAME_SIZE_MAX + MR_RESPONSE_SIZE_MAX;
+}
+
 const struct mr_connector mr_worker_exec = {
     .abi = MR_CONNECTOR_ABI,
     .name = "exec",
@@ -211,4 +218,5 @@ const struct mr_connector mr_worker_exec = {
                     .options_size = sizeof(struct mr_exec_options),
                     .check = check_options},
     .worker = &exec_ops,
+    .bytes_max = bytes_max,
 };

@@ -72,9 +72,8 @@ static struct mr__instance *create(struct mr_target *t)
     i->slot_max = 1;
     i->born_ns = t->now.mono_ns;
     i->recycle_at_ns = t->max_life_ns == 0 ? 0 : i->born_ns + with_jitter(t, t->max_life_ns);
-    /* The soft maximum, one frame beyond it, and control frames. */
-    mr_buf_init(&i->out, MR__OUT_SOFT_MAX + MR_FRAME_SIZE_MAX + 64 * MR_KIB);
-    mr_buf_init(&i->in, MR_FRAME_SIZE_MAX + 64 * MR_KIB);
+    mr_buf_init(&i->out, MR__OUT_SIZE_MAX);
+    mr_buf_init(&i->in, MR__IN_SIZE_MAX);
     (void)snprintf(i->who, sizeof(i->who), "%.28s/%" PRIu32, t->name, i->number); /* fits */
     (void)snprintf(i->version, sizeof(i->version), "%" PRIu64, t->generation);    /* fits */
     return i;

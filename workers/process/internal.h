@@ -25,6 +25,9 @@
 #include "workers/tail.h"
 
 #define MR__OUT_SOFT_MAX (256u * MR_KIB) /* unsent bytes beyond which an instance gets no more */
+/* The soft maximum, one frame beyond it, and control frames. */
+#define MR__OUT_SIZE_MAX (MR__OUT_SOFT_MAX + MR_FRAME_SIZE_MAX + 64u * MR_KIB)
+#define MR__IN_SIZE_MAX (MR_FRAME_SIZE_MAX + 64u * MR_KIB)
 #define MR__CONCURRENCY_MAX 4096u        /* of one instance, whatever it declares */
 
 enum mr__state {

@@ -11,15 +11,18 @@
 #define BACKOFF_MAX_NS (30 * MR_SECOND)
 #define SAMPLE_NS (2 * MR_SECOND)
 
-/* Instances that take work, or will. */
+/* Instances that take work, or will; and those whose socket just ended by itself: whether to
+ * replace one is decided when its process has ended too, as a crash or not. */
 static uint32_t count_live(const struct mr_target *t, uint32_t *ret_starting)
 {
     uint32_t live = 0;
     *ret_starting = 0;
     for (uint32_t i = 0; i < t->count; i++) {
-        enum mr__state state = t->instances[i]->state;
+        const struct mr__instance *instance = t->instances[i];
+        enum mr__state state = instance->state;
         *ret_starting += state == MR__STARTING;
-        live += state == MR__STARTING || state == MR__READY;
+        live += state == MR__STARTING || state == MR__READY ||
+                (state == MR__DRAINING && instance->socket_ended && !instance->stop_sent);
     }
     return live;
 }

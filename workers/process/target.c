@@ -252,6 +252,14 @@ static const struct mr_target_ops process_ops = {
     .reindex = process_reindex,
 };
 
+/* Of one instance: how many there may be stands in the target's scale, not in its options. */
+static uint64_t bytes_max(const void *options)
+{
+    (void)options;
+    return sizeof(struct mr__instance) + MR__OUT_SIZE_MAX + MR__IN_SIZE_MAX +
+           MR__CONCURRENCY_MAX * sizeof(struct mr__slot);
+}
+
 const struct mr_connector mr_worker_process = {
     .abi = MR_CONNECTOR_ABI,
     .name = "process",
@@ -260,4 +268,5 @@ const struct mr_connector mr_worker_process = {
                     .options_size = sizeof(struct mr_process_options),
                     .check = check_options},
     .worker = &process_ops,
+    .bytes_max = bytes_max,
 };
