@@ -64,7 +64,6 @@ struct mr_admin_host_ops {
 struct mr_admin_host {
     const struct mr_admin_host_ops *ops;
     const char *log_dir;   /* to open a read-only mr_io on */
-    const char *data_dir;
     uint64_t started_wall_ns;
     struct mr_now opened_at;
     struct mr_bus_opened opened; /* what recovery found */

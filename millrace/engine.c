@@ -592,7 +592,6 @@ enum mr_status mr_engine_create(struct mr_config *config, const char *config_pat
     }
     engine->bus_snapshot = snapshot_get(engine);
     engine->admin_host.log_dir = engine->log_dir;
-    engine->admin_host.data_dir = config->data_dir;
     *ret_engine = engine;
     return MR_OK;
 }

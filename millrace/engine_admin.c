@@ -90,6 +90,19 @@ static enum mr_status admin_reload(struct mr_admin_host *host, bool dry_run, str
     return engine_reload(engine_of(host), dry_run, out, problem);
 }
 
+/* Events sent on behalf of a source count as its own. */
+static void count_events(struct mr_engine *engine, const struct mr_batch *batch)
+{
+    pthread_mutex_lock(&engine->instances_mu);
+    for (uint32_t i = 0; i < engine->source_count; i++) {
+        if (engine->sources[i]->id == batch->source) {
+            atomic_fetch_add_explicit(&engine->sources[i]->events, batch->count,
+                                      memory_order_relaxed);
+        }
+    }
+    pthread_mutex_unlock(&engine->instances_mu);
+}
+
 /* Matched here as a source would; the built-in source has no index, so only subscriptions that do
  * not name their sources match it. */
 static enum mr_status admin_submit(struct mr_admin_host *host, const char *source,
@@ -113,6 +126,7 @@ static enum mr_status admin_submit(struct mr_admin_host *host, const char *sourc
     batch->generation = snapshot->generation;
     snapshot_unref(snapshot);
     if (r == MR_OK) {
+        count_events(engine, batch);
         atomic_fetch_add_explicit(&engine->pending_bytes, batch->size, memory_order_relaxed);
         batch->op.type = ENGINE_BATCH;
         batch->op.next = NULL;
