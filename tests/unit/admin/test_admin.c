@@ -153,7 +153,7 @@ static int setup(void **state)
     (void)snprintf(f->folder, sizeof(f->folder), "/tmp/mr-admin-XXXXXX");
     assert_non_null(mkdtemp(f->folder));
     (void)snprintf(f->socket_path, sizeof(f->socket_path), "%s/s", f->folder);
-    f->host = (struct mr_admin_host){.ops = &fake_ops, .log_dir = f->folder, .data_dir = f->folder};
+    f->host = (struct mr_admin_host){.ops = &fake_ops, .log_dir = f->folder};
     f->call_result = MR_E_CLOSED;
     f->ready = true;
     struct mr_problem problem;
