@@ -298,6 +298,7 @@ struct mr_bus {
     uint64_t state_bytes;
     uint64_t delivery_count;
     struct mr__delivery *free_deliveries;
+    uint64_t free_delivery_count;
 
     uint64_t checkpoint_generation;
     uint64_t checkpoint_slot_position[2]; /* each slot is true at; 0: slot not usable */

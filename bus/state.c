@@ -441,18 +441,14 @@ static enum mr_status reserve_heap(struct mr_bus *bus, uint64_t count)
  * memory_state. */
 static enum mr_status reserve_deliveries(struct mr_bus *bus, uint64_t count)
 {
-    uint64_t have = 0;
-    for (struct mr__delivery *d = bus->free_deliveries; d != NULL && have < count; d = d->next) {
-        have++;
-    }
-    while (have < count) {
+    while (bus->free_delivery_count < count) {
         struct mr__delivery *d = mr_calloc(1, sizeof(*d));
         if (d == NULL) {
             return MR_E_NOMEM;
         }
         d->next = bus->free_deliveries;
         bus->free_deliveries = d;
-        have++;
+        bus->free_delivery_count++;
     }
     return MR_OK;
 }
@@ -500,6 +496,7 @@ static void free_delivery(struct mr_bus *bus, struct mr__delivery *d)
     memset(d, 0, sizeof(*d));
     d->next = bus->free_deliveries;
     bus->free_deliveries = d;
+    bus->free_delivery_count++;
 }
 
 enum mr_status mr__state_reserve_total(struct mr_bus *bus, uint64_t more)
@@ -526,6 +523,7 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub, uin
     struct mr__delivery *d = bus->free_deliveries;
     MR_ASSERT(d != NULL);
     bus->free_deliveries = d->next;
+    bus->free_delivery_count--;
     *d = (struct mr__delivery){
         .sub = sub,
         .offset = offset,
