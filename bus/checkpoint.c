@@ -56,7 +56,9 @@ enum saved_where {
 
 static enum saved_where saved_where(const struct mr__delivery *d)
 {
-    switch ((enum mr__where)d->where) {
+    /* An end that is decided and not logged is decided again after a crash. */
+    bool ending = d->where == MR__ENDING && d->ending != NULL;
+    switch ((enum mr__where)(ending ? d->ending->where : d->where)) {
     case MR__WAITING:
         return SAVED_WAITING;
     case MR__ARMED:
@@ -67,7 +69,7 @@ static enum saved_where saved_where(const struct mr__delivery *d)
         return SAVED_HELD;
     case MR__READY:
     case MR__BLOCKED:
-    case MR__ENDING: /* decided but not logged: after a crash it is decided again */
+    case MR__ENDING:
     case MR__WHERE_MAX:
         break;
     }

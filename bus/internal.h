@@ -54,6 +54,7 @@ struct mr__notes { /* earlier attempts, in the form a DEAD record ends with */
 
 struct mr__ending { /* what to do once the event's bytes are there */
     enum mr_state state;
+    uint8_t where; /* enum mr__where, before: what the log says until the end is logged */
     uint64_t started_wall_ns;
     uint64_t ended_wall_ns;
     struct mr_buf result;  /* encoded result */
@@ -128,6 +129,7 @@ struct mr__sub {
     struct mr_map dead_lanes; /* lane -> settles counted since its first dead letter */
     struct mr__list ready;
     uint64_t begun;    /* armed + queued + in flight */
+    uint64_t in_flight; /* of these, with the target */
     struct mr__dead *dead; /* owned; ascending offset */
     uint64_t dead_count;
     uint64_t dead_capacity;

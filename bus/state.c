@@ -574,6 +574,7 @@ static void leave_begun(struct mr_bus *bus, struct mr__delivery *d)
     if (mr__is_begun(d)) {
         MR_ASSERT(d->sub->begun > 0);
         d->sub->begun--;
+        d->sub->in_flight -= d->where == MR__FLIGHT;
         if (d->where != MR__FLIGHT && d->sub->target != NULL && !bus->recovering) {
             MR_ASSERT(d->sub->target->armed > 0);
             d->sub->target->armed--;
@@ -609,6 +610,7 @@ void mr__state_hold(struct mr_bus *bus, struct mr__delivery *d)
 
 void mr__state_ending(struct mr_bus *bus, struct mr__delivery *d, struct mr__ending *end)
 {
+    end->where = d->where;
     leave_begun(bus, d); /* its place in the lane stays */
     d->where = MR__ENDING;
     d->ending = end;

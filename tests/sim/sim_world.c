@@ -115,6 +115,8 @@ static void port_io(void *context, struct mr_log_request *request)
     case MR_LOG_WRITE:
         oracle_write(world->oracle, request);
         sim_trace(world, mr_crc32c(0, request->buf, request->size));
+        sim_say(world, "write %zu bytes, checksum %08x", request->size,
+                mr_crc32c(0, request->buf, request->size));
         ordered = true;
         break;
     case MR_LOG_SYNC:
