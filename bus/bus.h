@@ -172,8 +172,8 @@ struct mr_counts {
     uint64_t expired;
     uint64_t lost;
     uint64_t held;
-    uint64_t waiting; /* ready, waiting, and on disk behind the window */
-    uint64_t in_flight;
+    uint64_t waiting; /* ready, waiting, logged ahead, and on disk behind the window */
+    uint64_t in_flight; /* handed to a target */
 };
 
 struct mr_subscription_info {

@@ -218,6 +218,7 @@ static bool hand_out(struct mr_bus *bus, struct mr__target *target, struct mr__d
     target->in_flight++;
     target->breaker.half_open = target->breaker.open_until_ns != 0;
     d->where = MR__FLIGHT;
+    d->sub->in_flight++;
     d->started_ns = bus->log_ns;
     d->started_wall_ns = bus->now.wall_ns;
     if (__builtin_add_overflow(bus->log_ns, h->timeout_ns, &d->lease_ns)) {

@@ -7,13 +7,13 @@
 
 static uint64_t waiting_in_window(const struct mr__sub *sub)
 {
-    return sub->deliveries.count - sub->begun - sub->counts.held;
+    return sub->deliveries.count - sub->in_flight - sub->counts.held;
 }
 
 static void fill_counts(const struct mr__sub *sub, struct mr_counts *ret_counts)
 {
     *ret_counts = sub->counts;
-    ret_counts->in_flight = sub->begun;
+    ret_counts->in_flight = sub->in_flight;
     ret_counts->waiting = waiting_in_window(sub) + sub->behind;
 }
 
@@ -146,7 +146,7 @@ enum mr_status mr_bus_delivery_info(const struct mr_bus *bus, struct mr_now now,
         return MR_E_NOT_FOUND;
     }
     *ret_info = (struct mr_delivery_info){
-        .state = mr__is_begun(d)         ? MR_STATE_IN_FLIGHT
+        .state = d->where == MR__FLIGHT ? MR_STATE_IN_FLIGHT
                  : d->where == MR__HELD ? MR_STATE_HELD
                                         : MR_STATE_WAITING,
         .blocked_on = mr__blocked_on(d),
@@ -236,6 +236,7 @@ void mr_bus_check(const struct mr_bus *bus)
     for (uint32_t i = 0; i < bus->sub_count; i++) {
         const struct mr__sub *sub = bus->subs[i];
         uint64_t begun = 0;
+        uint64_t flying = 0;
         uint64_t held = 0;
         uint64_t ready = 0;
         for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
@@ -247,10 +248,12 @@ void mr_bus_check(const struct mr_bus *bus)
             MR_ASSERT(sub->deliveries.slots[k].key == d->offset);
             check_delivery(bus, sub, d);
             begun += mr__is_begun(d);
+            flying += d->where == MR__FLIGHT;
             held += d->where == MR__HELD;
             ready += d->where == MR__READY;
         }
         MR_ASSERT(begun == sub->begun);
+        MR_ASSERT(flying == sub->in_flight);
         MR_ASSERT(held == sub->counts.held);
         MR_ASSERT(ready == sub->ready.count);
         MR_ASSERT(sum_holds(sub));
@@ -301,7 +304,7 @@ uint64_t mr_bus_state_hash(const struct mr_bus *bus)
         hash = mix(hash, sub->counts.expired);
         hash = mix(hash, sub->counts.lost);
         hash = mix(hash, sub->paused);
-        hash = mix(hash, sub->behind + waiting_in_window(sub) + sub->begun);
+        hash = mix(hash, sub->behind + sub->deliveries.count);
         uint64_t sum = 0;
         for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
             if (sub->deliveries.slots[k].key == 0) {
