@@ -4,6 +4,12 @@
 #include "millrace/verbs.h"
 #include "router/router.h"
 
+const struct mr_cli_option mr_check_options[] = {
+    {"reference", 0, NULL, "print every setting as Markdown instead (docs/reference/config.md)"},
+    {"schema", 0, NULL, "print the configuration's JSON Schema instead"},
+    {.name = NULL},
+};
+
 /* What an instance may hold at most, summed: the memory a configuration allows itself. */
 struct budget {
     uint64_t state;
@@ -23,7 +29,9 @@ static struct budget sum_budget(const struct mr_config *config)
     for (uint32_t i = 0; i < config->target_count; i++) {
         const struct mr_connector *connector = engine_connector_of(config->targets[i].kind);
         if (connector != NULL && connector->bytes_max != NULL) {
-            budget.connectors += connector->bytes_max(config->targets[i].options);
+            uint32_t instances = config->targets[i].scale_max;
+            budget.connectors += connector->bytes_max(config->targets[i].options) *
+                                 (config->targets[i].is_worker && instances > 1 ? instances : 1);
         }
     }
     return budget;
@@ -85,8 +93,26 @@ static int check_router(struct mr_cli *cli, const struct mr_config *config)
     return MR_EXIT_OK;
 }
 
+/* The tables of this build, for a person or for an editor. */
+static int print_tables(struct mr_cli *cli, bool schema)
+{
+    struct mr_buf out;
+    mr_buf_init(&out, MR_CONFIG_SIZE_MAX);
+    const struct mr_config_kinds *kinds = mr_engine_kinds();
+    enum mr_status r =
+        schema ? mr_config_schema(kinds, &out) : mr_config_reference(kinds, &out);
+    if (r == MR_OK) {
+        fprintf(cli->out, "%.*s", (int)out.size, (const char *)out.data);
+    }
+    mr_buf_release(&out);
+    return r == MR_OK ? MR_EXIT_OK : mr_cli_fail(cli, MR_EXIT_FAILED, "%s", mr_status_text(r));
+}
+
 int mr_cmd_check(struct mr_cli *cli)
 {
+    if (mr_cli_flag(cli, "reference") || mr_cli_flag(cli, "schema")) {
+        return print_tables(cli, mr_cli_flag(cli, "schema"));
+    }
     const char *path = cli->argument_count > 0 ? cli->arguments[0] : mr_cli_config_path(cli);
     struct mr_config *config;
     int code = mr_cli_load_config(cli, path, &config);

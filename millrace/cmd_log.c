@@ -154,7 +154,7 @@ static void count_bad_segments(const struct mr_cli *cli, const struct log *log,
 {
     for (uint32_t i = 0; i < log->index.segment_count; i++) {
         const struct mr_log_segment *segment = &log->index.segments[i];
-        if (segment->usable || segment->number > verdict->last_segment) {
+        if (segment->usable || segment->blank || segment->number > verdict->last_segment) {
             continue;
         }
         char name[MR_LOG_NAME_SIZE];

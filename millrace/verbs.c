@@ -3,7 +3,8 @@
 /* name, arguments, summary, options, least and most arguments, function */
 const struct mr_verb mr_verbs[] = {
     {"run", "", "run Millrace until it is told to stop", mr_run_options, 0, 0, mr_cmd_run},
-    {"check", "[FILE]", "check a configuration: every error at once", NULL, 0, 1, mr_cmd_check},
+    {"check", "[FILE]", "check a configuration: every error at once", mr_check_options, 0, 1,
+     mr_cmd_check},
     {"new", "alerting|iot|orders DIR", "write a working project", NULL, 2, 2, mr_cmd_new},
     {"send", "[FILE]", "send events, from a file or standard input", mr_send_options, 0, 1,
      mr_cmd_send},

@@ -37,6 +37,7 @@ int mr_cmd_version(struct mr_cli *cli);
 int mr_cmd_completion(struct mr_cli *cli);
 
 extern const struct mr_cli_option mr_run_options[];
+extern const struct mr_cli_option mr_check_options[];
 extern const struct mr_cli_option mr_send_options[];
 extern const struct mr_cli_option mr_tail_options[];
 extern const struct mr_cli_option mr_dlq_list_options[];
