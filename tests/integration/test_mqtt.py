@@ -1,0 +1,128 @@
+"""MQTT through the real program and a real Mosquitto: telemetry and CloudEvents in, results out,
+and nothing lost when either of the two is killed while messages flow."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import tempfile
+
+from support import ROOT, Instance, Skip, main, wait_until
+
+SCRIPT = ROOT / "tests" / "support" / "mosquitto.sh"
+WORKER = """import millrace
+def handle(event, context):
+    with open("seen", "a") as f:
+        f.write("%s %s\\n" % (event["subject"], event["data"]["n"]))
+millrace.run(handle)
+"""
+
+
+class Broker:
+    def __enter__(self):
+        if shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin") is None:
+            raise Skip("mosquitto is not installed")
+        self.folder = tempfile.mkdtemp(prefix="mr-mqtt-")
+        # The broker and its folder go when this end of the pipe is closed, whatever ends us.
+        self.theirs, self.ours = os.pipe()
+        self.start()
+        return self
+
+    def start(self):
+        env = dict(os.environ, MQTT_GUARD=str(self.theirs), MQTT_PERSIST="1")
+        out = subprocess.run([str(SCRIPT), "start", self.folder], env=env, check=True, text=True,
+                             pass_fds=[self.theirs], stdout=subprocess.PIPE).stdout
+        self.port = int(out.split()[0])
+
+    def kill(self):
+        subprocess.run([str(SCRIPT), "kill", self.folder], check=True)
+
+    def publish(self, topic, lines, *more):
+        subprocess.run(["mosquitto_pub", "-p", str(self.port), "-q", "1", "-t", topic, "-l", *more],
+                       input="".join(line + "\n" for line in lines), text=True, check=True)
+
+    def __exit__(self, *what):
+        subprocess.run([str(SCRIPT), "stop", self.folder], check=False)
+        os.close(self.ours)
+        os.close(self.theirs)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def config(broker):
+    url = "mqtt://127.0.0.1:%d" % broker.port
+    return {
+        "sources": {"plant": {"mqtt": {"url": url, "topics": ["plant/+/temp"], "qos": 1}}},
+        "workers": {"w": {"process": {"command": ["python3", "w.py"]}, "concurrency": 16}},
+        "sinks": {"out": {"mqtt": {"url": url, "topic": "results"}}},
+        "subscriptions": {"all": {"to": "w", "on_success": "out"}},
+    }
+
+
+def seen(instance):
+    path = pathlib.Path(instance.folder) / "seen"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def subscribed(instance):
+    rows = instance.ask("source", "list")
+    rows = rows if isinstance(rows, list) else [rows]
+    return rows[0]["health"] == "ok"
+
+
+def test_telemetry_reaches_a_worker_and_its_result_the_broker():
+    with Broker() as broker, Instance(config(broker), {"w.py": WORKER}) as m:
+        wait_until("the subscription", lambda: subscribed(m))
+        results = ["mosquitto_sub", "-p", str(broker.port), "-c", "-i", "listener", "-q", "1", "-t",
+                   "results"]
+        subprocess.run(results + ["-E"], check=True)  # the session is there before the results are
+        broker.publish("plant/7/temp", ['{"n":%d}' % n for n in range(3)])
+        wait_until("three readings", lambda: len(seen(m)) == 3)
+        out = subprocess.run(results + ["-C", "3", "-W", "30"], stdout=subprocess.PIPE,
+                             text=True).stdout.splitlines()
+        assert len(out) == 3, out
+        assert sorted(seen(m)) == ["plant/7/temp %d" % n for n in range(3)], seen(m)
+
+
+def test_nothing_is_lost_when_millrace_is_killed_while_messages_flow():
+    with Broker() as broker, Instance(config(broker), {"w.py": WORKER}) as m:
+        wait_until("the subscription", lambda: subscribed(m))
+        sent = 0
+        for _ in range(5):
+            sent += 200
+            before = len(seen(m))
+            broker.publish("plant/1/temp", ['{"n":%d}' % n for n in range(sent - 200, sent)])
+            wait_until("the flow", lambda: len(seen(m)) > before)
+            m.process.send_signal(signal.SIGKILL)
+            m.process.wait()
+            m.process.stdout.close()
+            m.start()
+        wait_until("all %d" % sent, lambda: len(set(seen(m))) == sent)
+        repeated = len(seen(m)) - sent
+        assert repeated <= 5 * 1100, repeated  # what was in flight at each kill
+
+
+def test_nothing_is_lost_when_the_broker_restarts():
+    with Broker() as broker, Instance(config(broker), {"w.py": WORKER}) as m:
+        wait_until("the subscription", lambda: subscribed(m))
+        broker.publish("plant/1/temp", ['{"n":%d}' % n for n in range(100)])
+        wait_until("the first hundred", lambda: len(set(seen(m))) == 100)
+        subprocess.run([str(SCRIPT), "stop", broker.folder], check=True)
+        wait_until("the source to notice", lambda: not subscribed(m))
+        broker.start()
+        wait_until("the source to come back", lambda: subscribed(m), 60)
+        broker.publish("plant/1/temp", ['{"n":%d}' % n for n in range(100, 200)])
+        wait_until("all of them", lambda: len(set(seen(m))) == 200)
+
+
+def test_an_invalid_cloudevent_is_an_ingest_dead_letter():
+    with Broker() as broker, Instance(config(broker), {"w.py": WORKER}) as m:
+        wait_until("the subscription", lambda: subscribed(m))
+        bad = json.dumps({"specversion": "1.0", "id": "", "source": "/s", "type": "t"})
+        broker.publish("plant/1/temp", [bad])
+        letters = wait_until("the dead letter", lambda: m.ask_lines("dlq", "list", "ingest:plant"))
+        assert len(letters) == 1 and letters[0]["error"], letters
+
+
+if __name__ == "__main__":
+    main()
