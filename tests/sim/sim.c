@@ -1,7 +1,7 @@
 /* sim_planted --planted [--seeds A..B]: each planted bug must be caught, in a process of its own.
  *
  * sim --seeds A..B [--seconds N] [--crash-points N] [--all-faults]
- * sim --seed N [--verbose]
+ * sim --seed N [--perturb] [--verbose]
  *
  * Runs every seed twice, compares the traces, and prints what was counted. */
 #include <inttypes.h>
@@ -191,9 +191,14 @@ static uint64_t run_once(uint64_t seed, bool points)
     return trace;
 }
 
+/* Fresh memory is filled, and otherwise in each of the two runs: what depends on it differs. */
+static bool perturb;
+
 static void run_seed(uint64_t seed)
 {
+    (void)mallopt(M_PERTURB, perturb ? 0x5a : 0);
     uint64_t first = run_once(seed, true);
+    (void)mallopt(M_PERTURB, perturb ? 0xa5 : 0);
     uint64_t second = run_once(seed, false);
     if (first != second) {
         printf("sim: FAILED seed %" PRIu64 ": two runs of it differ\n", seed);
@@ -337,6 +342,8 @@ int main(int argc, char **argv)
             i++;
         } else if (strcmp(argv[i], "--all-faults") == 0) {
             all_faults = true;
+        } else if (strcmp(argv[i], "--perturb") == 0) {
+            perturb = true;
         } else if (strcmp(argv[i], "--verbose") == 0) {
             sim_verbose = true;
 #ifdef MR_PLANTED_BUGS
@@ -348,7 +355,7 @@ int main(int argc, char **argv)
 #endif
         } else {
             (void)fprintf(stderr, "usage: sim [--seeds A..B | --seed N] [--seconds N] "
-                                  "[--crash-points N] [--all-faults] [--verbose]\n");
+                                  "[--crash-points N] [--all-faults] [--perturb] [--verbose]\n");
             return 2;
         }
     }

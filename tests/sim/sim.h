@@ -139,7 +139,6 @@ struct sim_event {
     enum sim_event_kind kind;
     uint64_t number; /* source, target, … */
     void *object;    /* request or hand-out */
-    uint32_t fence;
 };
 
 struct sim_source {
@@ -218,6 +217,7 @@ struct sim_world {
     bool slow;
     uint64_t steps;
     uint64_t trace;
+    uint64_t serial;  /* of the last hand-out */
     uint64_t emitted; /* ids handed out so far */
     uint64_t points;
     uint64_t syncs_failed; /* when this process began */
@@ -229,7 +229,7 @@ void sim_say(const struct sim_world *world, const char *format, ...) MR_PRINTF(2
 
 struct mr_now sim_now(const struct sim_world *world);
 void sim_schedule(struct sim_world *world, uint64_t after_ns, enum sim_event_kind kind,
-                  uint64_t number, void *object, uint32_t fence);
+                  uint64_t number, void *object);
 struct mr_bus_ports sim_ports(struct sim_world *world);
 bool sim_chance(struct sim_world *world, uint32_t per_1024);
 
@@ -247,8 +247,7 @@ void sim_source_restart(struct sim_world *world);
 bool sim_sources_finished(const struct sim_world *world);
 void sim_worker_take(struct sim_world *world, struct mr_handout *handout);
 void sim_worker_answer(struct sim_world *world, struct mr_handout *handout);
-void sim_worker_heartbeat(struct sim_world *world, uint64_t number, struct mr_handout *handout,
-                          uint32_t fence);
+void sim_worker_heartbeat(struct sim_world *world, uint64_t serial, struct mr_handout *handout);
 void sim_worker_cancel(struct sim_world *world, uint32_t subscription, uint64_t offset,
                        uint32_t fence);
 void sim_operator_act(struct sim_world *world);

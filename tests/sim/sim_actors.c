@@ -47,7 +47,7 @@ void sim_source_wake(struct sim_world *world, uint64_t s, uint64_t after_ns)
 {
     if (!world->sources[s].scheduled) {
         world->sources[s].scheduled = true;
-        sim_schedule(world, after_ns, SIM_SOURCE_SENDS, s, NULL, 0);
+        sim_schedule(world, after_ns, SIM_SOURCE_SENDS, s, NULL);
     }
 }
 
@@ -273,14 +273,16 @@ static void choose(struct sim_world *world, struct mr_handout *h)
 void sim_worker_take(struct sim_world *world, struct mr_handout *h)
 {
     uint64_t wait = mr_rng_below(&world->rng, world->swarm.work_ns + 1);
+    uint64_t serial = ++world->serial; /* addresses are used again */
+    h->context = (void *)(uintptr_t)serial;
     bool slow = !world->healing && sim_chance(world, world->swarm.v_slow);
     if (slow) {
         wait = h->timeout_ns / 2 + mr_rng_below(&world->rng, h->timeout_ns * 3);
         if (mr_rng_chance(&world->rng, 1, 2)) {
-            sim_schedule(world, h->timeout_ns / 3, SIM_HEARTBEAT_DUE, h->offset, h, h->fence);
+            sim_schedule(world, h->timeout_ns / 3, SIM_HEARTBEAT_DUE, serial, h);
         }
     }
-    sim_schedule(world, wait, SIM_ANSWER, 0, h, h->fence);
+    sim_schedule(world, wait, SIM_ANSWER, 0, h);
 }
 
 static uint32_t handout_index(const struct sim_world *world, const struct mr_handout *h)
@@ -305,16 +307,15 @@ void sim_worker_answer(struct sim_world *world, struct mr_handout *h)
     mr_bus_answer(world->bus, sim_now(world), h);
 }
 
-void sim_worker_heartbeat(struct sim_world *world, uint64_t offset, struct mr_handout *h,
-                          uint32_t fence)
+void sim_worker_heartbeat(struct sim_world *world, uint64_t serial, struct mr_handout *h)
 {
-    if (handout_index(world, h) == world->handout_count || h->offset != offset ||
-        h->fence != fence) {
+    if (handout_index(world, h) == world->handout_count ||
+        (uintptr_t)h->context != serial) {
         return; /* answered meanwhile */
     }
     sim_fired[SIM_HEARTBEAT]++;
     mr_bus_heartbeat(world->bus, sim_now(world), h->subscription, h->offset, h->fence);
-    sim_schedule(world, h->timeout_ns / 3, SIM_HEARTBEAT_DUE, h->offset, h, h->fence);
+    sim_schedule(world, h->timeout_ns / 3, SIM_HEARTBEAT_DUE, serial, h);
 }
 
 void sim_worker_cancel(struct sim_world *world, uint32_t subscription, uint64_t offset,

@@ -68,7 +68,7 @@ static void count_disk(const struct sim_disk *disk)
 
 struct fork_ports {
     const struct sim_world *world;
-    struct mr_log_request *requests[16];
+    struct mr_log_request *requests[64];
     uint32_t count;
     bool dying;
 };
@@ -296,11 +296,11 @@ static void open_bus(struct sim_world *world, uint64_t floor)
             opened.from_checkpoint);
     sim_trace(world, sequence);
     sim_configure(world);
-    sim_schedule(world, 100 * MR_MS, SIM_CAPACITY, 0, NULL, 0);
-    sim_schedule(world, MR_SECOND, SIM_CLOCK, 0, NULL, 0);
-    sim_schedule(world, 500 * MR_MS, SIM_DISK_TOLD, 0, NULL, 0);
+    sim_schedule(world, 100 * MR_MS, SIM_CAPACITY, 0, NULL);
+    sim_schedule(world, MR_SECOND, SIM_CLOCK, 0, NULL);
+    sim_schedule(world, 500 * MR_MS, SIM_DISK_TOLD, 0, NULL);
     if (!world->swarm.calm) {
-        sim_schedule(world, world->swarm.operator_every_ms * MR_MS, SIM_OPERATOR, 0, NULL, 0);
+        sim_schedule(world, world->swarm.operator_every_ms * MR_MS, SIM_OPERATOR, 0, NULL);
     }
 }
 
@@ -332,8 +332,7 @@ void sim_crash(struct sim_world *world, struct mr_log_request *running)
     open_bus(world, floor);
     sim_source_restart(world);
     if (sim_chance(world, world->swarm.loop_chance)) {
-        sim_schedule(world, mr_rng_below(&world->rng, world->swarm.io_ns * 4), SIM_CRASH, 0, NULL,
-                     0);
+        sim_schedule(world, mr_rng_below(&world->rng, world->swarm.io_ns * 4), SIM_CRASH, 0, NULL);
         sim_fired[SIM_CRASH_LOOP]++;
     }
 }

@@ -50,7 +50,7 @@ static bool before(const struct sim_event *a, const struct sim_event *b)
 }
 
 void sim_schedule(struct sim_world *world, uint64_t after_ns, enum sim_event_kind kind,
-                  uint64_t number, void *object, uint32_t fence)
+                  uint64_t number, void *object)
 {
     if (world->heap_count == world->heap_capacity) {
         world->heap_capacity = world->heap_capacity * 2 + 64;
@@ -63,7 +63,6 @@ void sim_schedule(struct sim_world *world, uint64_t after_ns, enum sim_event_kin
         .kind = kind,
         .number = number,
         .object = object,
-        .fence = fence,
     };
     uint32_t at = world->heap_count++;
     while (at > 0 && before(&event, &world->heap[(at - 1) / 2])) {
@@ -145,7 +144,7 @@ static void port_io(void *context, struct mr_log_request *request)
         *free_ns = world->time_ns + wait;
     }
     sim_trace(world, (uint64_t)request->kind << 56 | request->number << 32 | request->at);
-    sim_schedule(world, wait, SIM_IO_DONE, 0, request, 0);
+    sim_schedule(world, wait, SIM_IO_DONE, 0, request);
 }
 
 static void port_handout(void *context, struct mr_handout *h)
@@ -326,7 +325,7 @@ static void change_clock(struct sim_world *world)
             sim_fired[SIM_CLOCK_FORWARD]++;
         }
     }
-    sim_schedule(world, MR_SECOND, SIM_CLOCK, 0, NULL, 0);
+    sim_schedule(world, MR_SECOND, SIM_CLOCK, 0, NULL);
 }
 
 static void change_capacity(struct sim_world *world)
@@ -339,7 +338,7 @@ static void change_capacity(struct sim_world *world)
     }
     uint32_t id = mr_bus_target_id(world->bus, world->config->targets[t].name);
     mr_bus_capacity(world->bus, sim_now(world), id, world->capacity[t]);
-    sim_schedule(world, 100 * MR_MS, SIM_CAPACITY, 0, NULL, 0);
+    sim_schedule(world, 100 * MR_MS, SIM_CAPACITY, 0, NULL);
 }
 
 static void tell_disk(struct sim_world *world)
@@ -350,7 +349,7 @@ static void tell_disk(struct sim_world *world)
         sim_fired[SIM_DISK_LOW]++;
     }
     mr_bus_disk(world->bus, sim_now(world), free_bytes, 1ull << 41);
-    sim_schedule(world, 500 * MR_MS, SIM_DISK_TOLD, 0, NULL, 0);
+    sim_schedule(world, 500 * MR_MS, SIM_DISK_TOLD, 0, NULL);
 }
 
 static void happen(struct sim_world *world, const struct sim_event *event)
@@ -363,7 +362,7 @@ static void happen(struct sim_world *world, const struct sim_event *event)
         sim_worker_answer(world, event->object);
         break;
     case SIM_HEARTBEAT_DUE:
-        sim_worker_heartbeat(world, event->number, event->object, event->fence);
+        sim_worker_heartbeat(world, event->number, event->object);
         break;
     case SIM_SOURCE_SENDS:
         sim_source_send(world, event->number);
@@ -371,7 +370,7 @@ static void happen(struct sim_world *world, const struct sim_event *event)
     case SIM_OPERATOR:
         if (!world->healing && !world->failed) {
             sim_operator_act(world);
-            sim_schedule(world, world->swarm.operator_every_ms * MR_MS, SIM_OPERATOR, 0, NULL, 0);
+            sim_schedule(world, world->swarm.operator_every_ms * MR_MS, SIM_OPERATOR, 0, NULL);
         }
         break;
     case SIM_CAPACITY:
@@ -404,7 +403,7 @@ static void check_step(struct sim_world *world)
     mr_bus_status(world->bus, &status);
     if (status.faulty && !world->failed) {
         world->failed = true;
-        sim_schedule(world, mr_rng_below(&world->rng, 2 * MR_SECOND), SIM_CRASH, 0, NULL, 0);
+        sim_schedule(world, mr_rng_below(&world->rng, 2 * MR_SECOND), SIM_CRASH, 0, NULL);
     }
 }
 
@@ -522,7 +521,7 @@ void sim_world_run(struct sim_world *world)
         if (world->time_ns >= tick_ns) {
             sim_operator_release(world);
             tick_ns = world->time_ns + 2 * MR_SECOND + ticks * 10 * MR_MS;
-            sim_schedule(world, tick_ns - world->time_ns, SIM_TICK, 0, NULL, 0);
+            sim_schedule(world, tick_ns - world->time_ns, SIM_TICK, 0, NULL);
             if (++ticks > HEAL_TICKS_MAX) {
                 tell_stuck(world);
                 sim_fail(world, "it does not come to rest without faults");
