@@ -6,6 +6,7 @@
 #include "admin/metrics.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -45,6 +46,11 @@ const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
                          "attempts of a delivery's budget."),
     [MR__M_QUEUE] = F("millrace_queue_deliveries", "gauge", NULL,
                       "Deliveries that have not ended, by state."),
+    [MR__M_DELIVERY_SECONDS] = F("millrace_delivery_seconds", "histogram", "seconds",
+                                 "From the arrival of an event to the end of its delivery, since "
+                                 "the start."),
+    [MR__M_ATTEMPT_SECONDS] = F("millrace_attempt_seconds", "histogram", "seconds",
+                                "How long attempts were with their handler, since the start."),
     [MR__M_QUEUE_AGE] = F("millrace_queue_age_seconds", "gauge", "seconds",
                           "Age of the oldest delivery in memory that has not ended."),
     [MR__M_QUEUE_BEHIND] = F("millrace_queue_behind_deliveries", "gauge", NULL,
@@ -173,6 +179,34 @@ static void put_seconds(struct scrape *scrape, enum mr__family_id id, const char
                                (uint64_t)(ns / MR_SECOND), (uint64_t)(ns % MR_SECOND)));
 }
 
+/* Buckets are cumulative in the exposition. */
+static void put_histogram(struct scrape *scrape, enum mr__family_id id, const char *subscription,
+                          const struct mr_histogram *histogram)
+{
+    struct mr_buf *buf = &scrape->families[id];
+    const char *name = mr__families[id].name;
+    uint64_t count = 0;
+    for (size_t i = 0; i <= MR_HISTOGRAM_BOUNDS; i++) {
+        char bound[32] = "+Inf";
+        if (i < MR_HISTOGRAM_BOUNDS) {
+            (void)snprintf(bound, sizeof(bound), "%g",
+                           (double)mr_histogram_bounds_ns[i] / (double)MR_SECOND); /* fits */
+        }
+        count += histogram->counts[i];
+        keep(scrape, mr_buf_printf(buf, "%s_bucket", name));
+        put_label(scrape, buf, "subscription", subscription, '{');
+        put_label(scrape, buf, "le", bound, ',');
+        keep(scrape, mr_buf_printf(buf, "} %" PRIu64 "\n", count));
+    }
+    keep(scrape, mr_buf_printf(buf, "%s_count", name));
+    put_label(scrape, buf, "subscription", subscription, '{');
+    keep(scrape, mr_buf_printf(buf, "} %" PRIu64 "\n%s_sum", count, name));
+    put_label(scrape, buf, "subscription", subscription, '{');
+    keep(scrape, mr_buf_printf(buf, "} %" PRIu64 ".%09" PRIu64 "\n",
+                               (uint64_t)(histogram->sum_ns / MR_SECOND),
+                               (uint64_t)(histogram->sum_ns % MR_SECOND)));
+}
+
 /* --- the walks -------------------------------------------------------------------------------- */
 
 static void see_instance(void *context, const struct mr_admin_instance *instance)
@@ -235,6 +269,8 @@ static void see_subscription(void *context, const struct mr__subscription *subsc
                 mr_blocked_text((enum mr_blocked_on)reason), info->blocked[reason]);
         }
     }
+    put_histogram(scrape, MR__M_DELIVERY_SECONDS, name, &info->delivery_time);
+    put_histogram(scrape, MR__M_ATTEMPT_SECONDS, name, &info->attempt_time);
     put_seconds(scrape, MR__M_QUEUE_AGE, "subscription", name, info->oldest_age_ns);
     put(scrape, MR__M_QUEUE_BEHIND, "subscription", name, NULL, NULL, info->behind);
     put(scrape, MR__M_DEAD_LETTERS, "subscription", name, NULL, NULL, info->dead_letters);

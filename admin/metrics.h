@@ -13,6 +13,8 @@ enum mr__family_id {
     MR__M_DELIVERIES,
     MR__M_ATTEMPTS,
     MR__M_QUEUE,
+    MR__M_DELIVERY_SECONDS,
+    MR__M_ATTEMPT_SECONDS,
     MR__M_QUEUE_AGE,
     MR__M_QUEUE_BEHIND,
     MR__M_BLOCKED,

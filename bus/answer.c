@@ -204,6 +204,7 @@ static void apply_end(struct mr_bus *bus, struct mr__delivery *d, enum mr_state 
 {
     struct mr__sub *sub = d->sub;
     uint64_t offset = d->offset;
+    mr__time_delivery(sub, bus->log_ns > d->arrival_ns ? bus->log_ns - d->arrival_ns : 0);
     if (state == MR_STATE_DEAD) {
         struct mr_dead_letter letter = {
             .offset = offset,
@@ -725,6 +726,11 @@ static bool take_answer(struct mr_bus *bus, struct mr_handout *h)
 
 static void free_answer(struct mr_bus *bus, struct mr_handout *h)
 {
+    const struct mr_answer *answer = &h->answer;
+    if (answer->started_wall_ns != 0 && answer->ended_wall_ns >= answer->started_wall_ns) {
+        mr__time_attempt(bus->subs[h->subscription],
+                         answer->ended_wall_ns - answer->started_wall_ns);
+    }
     bus->subs[h->subscription]->attempts_by_verdict[h->answer.verdict]++;
     mr_handout_destroy(h);
 }

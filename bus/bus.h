@@ -176,6 +176,15 @@ struct mr_counts {
     uint64_t in_flight; /* handed to a target */
 };
 
+/* Upper bounds of a histogram's buckets; what is longer counts in the last one. */
+#define MR_HISTOGRAM_BOUNDS 12u
+extern const uint64_t mr_histogram_bounds_ns[MR_HISTOGRAM_BOUNDS];
+
+struct mr_histogram {
+    uint64_t counts[MR_HISTOGRAM_BOUNDS + 1]; /* each bucket by itself, not cumulative */
+    uint64_t sum_ns;
+};
+
 struct mr_subscription_info {
     uint32_t id;
     const char *name;   /* borrowed until the next configure */
@@ -190,6 +199,8 @@ struct mr_subscription_info {
     bool paused;
     bool live; /* its cursor is at the end of the log */
     uint64_t blocked[MR_BLOCKED_MAX]; /* how many wait for what (walks the window) */
+    struct mr_histogram delivery_time; /* from arrival to the end; since the process started */
+    struct mr_histogram attempt_time;  /* with a handler */
 };
 
 struct mr_target_info {

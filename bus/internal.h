@@ -112,6 +112,11 @@ struct mr__dead {
     uint64_t later_before; /* of its lane's counter, when it died */
 };
 
+struct mr__times {
+    struct mr_histogram delivery;
+    struct mr_histogram attempt;
+};
+
 struct mr__sub {
     uint32_t id;
     char *name;                               /* owned */
@@ -141,6 +146,7 @@ struct mr__sub {
     uint64_t cursor_position;
     uint64_t cursor_offset;
     uint64_t attempts_by_verdict[MR_VERDICT_MAX];
+    struct mr__times *times; /* owned; NULL until something ended */
     struct mr__sub *turn_next; /* ring of subscriptions with something ready, per target */
     bool on_turn;
 };
@@ -428,6 +434,10 @@ void mr__ending_ready(struct mr_bus *bus, struct mr__delivery *d);
 /* Ends d without an answer: expired, lost. @return false: no room now, try again */
 bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state,
                       const char *reason);
+
+/* query.c */
+void mr__time_delivery(struct mr__sub *sub, uint64_t ns);
+void mr__time_attempt(struct mr__sub *sub, uint64_t ns);
 
 /* cold.c */
 void mr__cache_add(struct mr_bus *bus, struct mr__group *group);

@@ -3,7 +3,52 @@
 
 #include <stdio.h>
 
+#include "core/alloc.h"
 #include "core/hash.h"
+
+/* --- times ---------------------------------------------------------------------------------------- */
+
+const uint64_t mr_histogram_bounds_ns[MR_HISTOGRAM_BOUNDS] = {
+    MR_MS,      5 * MR_MS,     10 * MR_MS, 50 * MR_MS,     100 * MR_MS,     500 * MR_MS,
+    MR_SECOND,  5 * MR_SECOND, MR_MINUTE,  10 * MR_MINUTE, 60 * MR_MINUTE, 6 * MR_HOUR,
+};
+
+static void observe(struct mr_histogram *histogram, uint64_t ns)
+{
+    size_t i = 0;
+    while (i < MR_HISTOGRAM_BOUNDS && ns > mr_histogram_bounds_ns[i]) {
+        i++;
+    }
+    histogram->counts[i]++;
+    histogram->sum_ns += ns;
+}
+
+/* Made when first wanted: most of many subscriptions are idle. Memory short: not counted. */
+static struct mr__times *times_of(struct mr__sub *sub)
+{
+    if (sub->times == NULL) {
+        sub->times = mr_calloc(1, sizeof(*sub->times));
+    }
+    return sub->times;
+}
+
+void mr__time_delivery(struct mr__sub *sub, uint64_t ns)
+{
+    struct mr__times *times = times_of(sub);
+    if (times != NULL) {
+        observe(&times->delivery, ns);
+    }
+}
+
+void mr__time_attempt(struct mr__sub *sub, uint64_t ns)
+{
+    struct mr__times *times = times_of(sub);
+    if (times != NULL) {
+        observe(&times->attempt, ns);
+    }
+}
+
+/* --- questions -------------------------------------------------------------------------------------- */
 
 static uint64_t waiting_in_window(const struct mr__sub *sub)
 {
@@ -47,6 +92,10 @@ void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint3
     fill_counts(sub, &info.counts);
     memcpy(info.attempts, sub->attempts_by_verdict, sizeof(info.attempts));
     info.blocked[MR_BLOCKED_MEMORY] = sub->behind;
+    if (sub->times != NULL) {
+        info.delivery_time = sub->times->delivery;
+        info.attempt_time = sub->times->attempt;
+    }
     for (uint64_t i = 0; i < sub->deliveries.capacity; i++) {
         if (sub->deliveries.slots[i].key == 0) {
             continue;

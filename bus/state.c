@@ -891,6 +891,7 @@ void mr__sub_destroy(struct mr__sub *sub)
     mr_map_release(&sub->lanes);
     mr_map_release(&sub->skip);
     mr_map_release(&sub->dead_lanes);
+    mr_free(sub->times);
     mr_free(sub->dead);
     mr_free(sub->name);
     mr_free(sub);
