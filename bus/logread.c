@@ -183,9 +183,11 @@ enum mr_status mr_log_reader_create(struct mr_io *io, const struct mr_log_index 
         .chained = sequence != 0,
         .file = -1,
     };
-    if (sequence == 0 && index->segment_count > 0 && index->segments[0].number == 1) {
-        /* The log from its beginning: nothing was trimmed, so its first group is wanted, and a
-         * later one standing first is not the start of anything. */
+    bool trimmed = index->has_checkpoint[0] && index->has_checkpoint[1] &&
+                   index->segment_count > 0 && index->segments[0].number > 1;
+    if (sequence == 0 && !trimmed) {
+        /* The log from its beginning: nothing goes before both checkpoints stood, so the first
+         * group is wanted, and a later one standing first is not the start of anything. */
         reader->sequence = 1;
         reader->next_offset = 1;
         reader->chained = true;

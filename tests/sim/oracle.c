@@ -413,7 +413,7 @@ bool oracle_message_logged(const struct oracle *o, uint32_t source, uint32_t n)
 uint64_t oracle_unsettled(const struct oracle *o)
 {
     uint64_t sum = 0;
-    for (uint32_t i = 0; i < ORACLE_SUBS; i++) {
+    for (uint32_t i = 0; i < ORACLE_SUBS && !o->rotten; i++) {
         sum += o->counts[i].waiting + o->counts[i].in_flight + o->counts[i].held;
     }
     return sum;

@@ -410,7 +410,7 @@ static void check_end_state(struct fold *f, const struct oracle_delivery *d,
         sim_fired[SIM_EXPIRED]++;
         break;
     case MR_STATE_LOST:
-        fits = f->o->rotten;
+        fits = f->o->rotten || f->o->world->disk->fired_read > 0;
         break;
     case MR_STATE_NONE:
     case MR_STATE_WAITING:

@@ -304,6 +304,27 @@ static void open_bus(struct sim_world *world, uint64_t floor)
     }
 }
 
+/* Flips a few bits in what the disk has: from here on nobody knows what must be left, only that
+ * the bus comes up, says what it lost, conserves and comes to rest. */
+static void rot(struct sim_world *world)
+{
+    const struct sim_names *names = &world->disk->now;
+    if (names->count == 0 || mr_rng_chance(&world->rng, 1, 2)) {
+        return;
+    }
+    for (uint64_t n = 1 + mr_rng_below(&world->rng, 3); n > 0; n--) {
+        const char *name = names->items[mr_rng_below(&world->rng, names->count)].name;
+        /* Mostly where something was written. */
+        uint64_t size = mr_rng_chance(&world->rng, 3, 4) ? 32 * MR_KIB : 256 * MR_KIB;
+        if (sim_disk_rot(world->disk, name, mr_rng_below(&world->rng, size),
+                         (unsigned)mr_rng_below(&world->rng, 8))) {
+            sim_fired[SIM_ROT]++;
+            oracle_rotten(world->oracle);
+            sim_say(world, "a bit of %s is flipped", name);
+        }
+    }
+}
+
 void sim_start(struct sim_world *world)
 {
     open_bus(world, 0);
@@ -328,6 +349,9 @@ void sim_crash(struct sim_world *world, struct mr_log_request *running)
         world->boot_id++;
         world->boot_at_ns = world->time_ns;
         sim_fired[SIM_REBOOT]++;
+    }
+    if (world->swarm.rot && !world->healing) {
+        rot(world);
     }
     open_bus(world, floor);
     sim_source_restart(world);
