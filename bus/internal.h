@@ -394,6 +394,8 @@ void mr__stage_submit(struct mr_bus *bus);
 /** As mr__stage_submit() when the disk is idle and the stage large: what a turn has gathered so far
  * is written while the rest of it is encoded. */
 void mr__stage_submit_large(struct mr_bus *bus);
+/** Gives back what was staged and will never be written: the log is faulty. */
+void mr__stage_refuse(struct mr_bus *bus);
 void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request);
 void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request);
 void mr__segments_maintain(struct mr_bus *bus);

@@ -509,6 +509,12 @@ static void answer_batches(struct mr_bus *bus, struct mr__group *group, enum mr_
     }
 }
 
+void mr__stage_refuse(struct mr_bus *bus)
+{
+    MR_ASSERT(bus->faulty);
+    answer_batches(bus, &bus->stage, MR_E_FAULTY);
+}
+
 /* The attempts of a durable group wait for their targets now. */
 static void queue_armed(struct mr__group *group)
 {

@@ -156,6 +156,7 @@ void mr_bus_step(struct mr_bus *bus, struct mr_now now)
     } else {
         mr__deferred_run(bus);
         mr__ingest_pending(bus);
+        mr__stage_refuse(bus);
     }
 }
 
