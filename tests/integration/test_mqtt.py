@@ -65,9 +65,7 @@ def seen(instance):
 
 
 def subscribed(instance):
-    rows = instance.ask("source", "list")
-    rows = rows if isinstance(rows, list) else [rows]
-    return rows[0]["health"] == "ok"
+    return instance.ask_lines("source", "list")[0]["health"] == "ok"
 
 
 def test_telemetry_reaches_a_worker_and_its_result_the_broker():
