@@ -33,7 +33,8 @@ struct mr_admin_host_ops {
                            void (*fn)(void *argument, struct mr_bus *bus, struct mr_now now),
                            void *argument);
     /* The configuration in force, kept alive until release. */
-    const struct mr_config *(*config)(struct mr_admin_host *host, const struct mr_router **ret_router);
+    const struct mr_config *(*config)(struct mr_admin_host *host,
+                                      const struct mr_router **ret_router);
     void (*config_release)(struct mr_admin_host *host, const struct mr_config *config);
     void (*instances)(struct mr_admin_host *host,
                       void (*fn)(void *context, const struct mr_admin_instance *instance),

@@ -210,7 +210,7 @@ static void make_config(struct mr_config *config, struct mr_subscription_config 
     };
 }
 
-/* --- bare writes ---------------------------------------------------------------------------------- */
+/* --- bare writes ------------------------------------------------------------------------------ */
 
 static int bare_open(struct mr_io *io, uint8_t *buf)
 {
@@ -246,7 +246,7 @@ static double bare_rate(struct mr_io *io, int file, const uint8_t *buf, uint64_t
     return (double)(writes * size) / seconds_since(start);
 }
 
-/* --- the bus ---------------------------------------------------------------------------------------- */
+/* --- the bus ---------------------------------------------------------------------------------- */
 
 struct bench {
     struct driver d;

@@ -1,6 +1,6 @@
 /* The two ends of an MQTT measurement.
  *
- *     bench_mqtt pub PORT TOPIC COUNT [--window 1000]   QoS 1 over a bare socket (MQTT 3.1.1), 1 KiB
+ *     bench_mqtt pub PORT TOPIC COUNT [--window 1000]   QoS 1 over a bare socket (3.1.1), 1 KiB
  *     bench_mqtt sub PORT TOPIC COUNT                   libmosquitto alone: what a client can reach
  *
  * `sub` prints "ready" when it is subscribed. Both print CLOCK_MONOTONIC of their first and last

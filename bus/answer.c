@@ -12,7 +12,7 @@
 #include "core/logger.h"
 #include "schemas/adapter.h"
 
-/* --- outcomes ------------------------------------------------------------------------------------- */
+/* --- outcomes --------------------------------------------------------------------------------- */
 
 #define OUTCOME_ATTEMPTS_MAX 64u
 
@@ -166,7 +166,7 @@ static enum mr_status outcome_matches(struct mr_bus *bus, const struct mr__sub *
     return MR_OK;
 }
 
-/* --- the end --------------------------------------------------------------------------------------- */
+/* --- the end ---------------------------------------------------------------------------------- */
 
 static size_t end_record_size(const struct mr__delivery *d, const struct mr__ending *end)
 {
@@ -401,7 +401,7 @@ bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state 
     return true;
 }
 
-/* --- verdicts ---------------------------------------------------------------------------------------- */
+/* --- verdicts --------------------------------------------------------------------------------- */
 
 struct decision {
     enum mr_state state;  /* WAITING: again at due; else the end, or HELD */
@@ -780,7 +780,7 @@ void mr__deferred_run(struct mr_bus *bus)
     }
 }
 
-/* --- leases and timers ----------------------------------------------------------------------------------- */
+/* --- leases and timers ------------------------------------------------------------------------ */
 
 void mr_bus_heartbeat(struct mr_bus *bus, struct mr_now now, uint32_t subscription,
                       uint64_t offset, uint32_t fence)

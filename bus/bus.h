@@ -276,7 +276,7 @@ void mr_bus_status(const struct mr_bus *bus, struct mr_bus_status *ret_status);
 MR_MUST_USE enum mr_status mr_bus_delivery_info(const struct mr_bus *bus, struct mr_now now,
                                                 uint32_t subscription, uint64_t offset,
                                                 struct mr_delivery_info *ret_info);
-/** Calls @p fn for each dead letter of @p subscription in order of offset until it returns false. */
+/** Calls @p fn for each dead letter of @p subscription by offset until it returns false. */
 void mr_bus_dead_letters(const struct mr_bus *bus, uint32_t subscription,
                          bool (*fn)(void *context, const struct mr_dead_letter *letter),
                          void *context);

@@ -278,7 +278,7 @@ void mr__checkpoint_done(struct mr_bus *bus, struct mr_log_request *request)
     bus->checkpoint_writing = false;
 }
 
-/* --- reading ------------------------------------------------------------------------------------- */
+/* --- reading ---------------------------------------------------------------------------------- */
 
 enum mr_status mr__checkpoint_check(struct mr_bytes slot, struct mr__checkpoint_head *ret_head)
 {

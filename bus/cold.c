@@ -7,7 +7,7 @@
 
 #include "core/alloc.h"
 
-/* --- the cache: a ring of groups, ascending position ----------------------------------------------- */
+/* --- the cache: a ring of groups, ascending position ------------------------------------------ */
 
 static struct mr__chunk *cache_at(const struct mr_bus *bus, uint32_t i)
 {
@@ -143,7 +143,7 @@ void mr__cache_release(struct mr_bus *bus)
     }
 }
 
-/* --- reads ------------------------------------------------------------------------------------------ */
+/* --- reads ------------------------------------------------------------------------------------ */
 
 /* How much may be read from @p position on: in the segment that is being written to, only what
  * was written when the read is asked for. Behind that are zeros now and groups later. */
@@ -234,7 +234,7 @@ void mr__read_done(struct mr_bus *bus, struct mr_log_request *request)
     }
 }
 
-/* --- the event of one delivery ------------------------------------------------------------------------ */
+/* --- the event of one delivery ---------------------------------------------------------------- */
 
 static void mark_lost(struct mr_bus *bus, struct mr__delivery *d)
 {
@@ -323,7 +323,7 @@ void mr__load_event(struct mr_bus *bus, struct mr__delivery *d)
     }
 }
 
-/* --- subscriptions that are behind ---------------------------------------------------------------------- */
+/* --- subscriptions that are behind ------------------------------------------------------------ */
 
 enum walk {
     WALK_DONE = 0, /* the whole group */

@@ -10,7 +10,7 @@
 
 #define DEMAND_SUBS_MAX 64u /* looked at to tell a target's demand; beyond, it is busy anyway */
 
-/* --- breaker: failures of a target within a sliding window -------------------------------------- */
+/* --- breaker: failures of a target within a sliding window ------------------------------------ */
 
 static void breaker_roll(struct mr_bus *bus, struct mr__target *target)
 {
@@ -72,7 +72,7 @@ static uint32_t slots_now(const struct mr_bus *bus, const struct mr__target *tar
     return target->slots > 0 ? 1 : 0; /* half open: one tells */
 }
 
-/* --- arming ---------------------------------------------------------------------------------------- */
+/* --- arming ----------------------------------------------------------------------------------- */
 
 static uint32_t ahead_of(const struct mr_bus *bus, uint32_t slots)
 {
@@ -185,7 +185,7 @@ static void arm_target(struct mr_bus *bus, struct mr__target *target)
     }
 }
 
-/* --- handing out -------------------------------------------------------------------------------------- */
+/* --- handing out ------------------------------------------------------------------------------ */
 
 static uint64_t policy_timeout(const struct mr__delivery *d)
 {
@@ -290,7 +290,7 @@ void mr_bus_capacity(struct mr_bus *bus, struct mr_now now, uint32_t target, uin
     bus->targets[target]->slots = slots;
 }
 
-/* --- why it waits --------------------------------------------------------------------------------------- */
+/* --- why it waits ----------------------------------------------------------------------------- */
 
 const char *mr_blocked_text(enum mr_blocked_on b)
 {

@@ -7,7 +7,7 @@
 #include "core/alloc.h"
 #include "core/hash.h"
 
-/* --- names ------------------------------------------------------------------------------------- */
+/* --- names ------------------------------------------------------------------------------------ */
 
 void mr__name_log(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id, const char *name)
 {
@@ -56,7 +56,7 @@ struct mr__sub *mr__ingest_sub(struct mr_bus *bus, uint32_t source)
     return sub;
 }
 
-/* --- one event ----------------------------------------------------------------------------------- */
+/* --- one event -------------------------------------------------------------------------------- */
 
 static uint64_t expiry_of(struct mr_bytes record)
 {
@@ -239,7 +239,7 @@ uint64_t mr__event_append_rejected(struct mr_bus *bus, struct mr_event *event, u
     return offset;
 }
 
-/* --- batches --------------------------------------------------------------------------------------- */
+/* --- batches ---------------------------------------------------------------------------------- */
 
 static void refuse(struct mr_bus *bus, struct mr_batch *batch, enum mr_status why)
 {
@@ -434,7 +434,7 @@ void mr__ingest_pending(struct mr_bus *bus)
     }
 }
 
-/* --- when the disk is short ---------------------------------------------------------------------- */
+/* --- when the disk is short ------------------------------------------------------------------- */
 
 void mr__flow_update(struct mr_bus *bus)
 {

@@ -370,7 +370,8 @@ void mr__state_add_dead(struct mr_bus *bus, struct mr__sub *sub, const struct mr
 int64_t mr__dead_find(const struct mr__sub *sub, uint64_t offset);
 void mr__state_remove_dead(struct mr_bus *bus, struct mr__sub *sub, uint64_t at);
 uint64_t mr__dead_later(const struct mr__sub *sub, const struct mr__dead *dead);
-void mr__note_add(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, uint64_t started, uint64_t ended,
+void mr__note_add(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, uint64_t started,
+                  uint64_t ended,
                   const struct mr_result *result);
 enum mr_status mr__state_interrupt_all(struct mr_bus *bus, uint64_t log_ns, uint64_t *ret_count);
 void mr__timer_set(struct mr_bus *bus, struct mr__delivery *d);

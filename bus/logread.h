@@ -23,8 +23,8 @@ enum mr_recovery {
     MR_RECOVERY_TAKE = 0,   /* fold it, go on behind it */
     MR_RECOVERY_END,        /* the clean end of the log */
     MR_RECOVERY_CUT_TORN,   /* never acknowledged: the end of the log, the rest is cut */
-    MR_RECOVERY_ROTTEN,     /* acknowledged and damaged: take what is good, name the rest lost, go on
-                               at the next good group */
+    MR_RECOVERY_ROTTEN,     /* acknowledged and damaged: take what is good, name the rest lost, go
+                               on at the next good group */
     MR_RECOVERY_CUT_UNSYNCED, /* sync was interval or never: groups reached the disk out of order;
                                  nothing behind here was promised: the end of the log */
     MR_RECOVERY_MAX,

@@ -11,7 +11,7 @@
 #define AHEAD_DEFAULT 32u
 #define MARK_AFTER_DEFAULT (200 * MR_MS)
 
-/* --- recovery ----------------------------------------------------------------------------------- */
+/* --- recovery --------------------------------------------------------------------------------- */
 
 static enum mr_status adopt_segments(struct mr_bus *bus, const struct mr_log_index *index)
 {
@@ -427,7 +427,7 @@ void mr_bus_destroy(struct mr_bus *bus)
     mr_free(bus);
 }
 
-/* --- configuration ---------------------------------------------------------------------------------- */
+/* --- configuration ---------------------------------------------------------------------------- */
 
 static void leave_turn(struct mr__sub *sub)
 {
@@ -584,8 +584,9 @@ enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
         }
     }
     if (bus->config_hash_logged != config->hash) {
-        struct mr_record record = {
-            .kind = MR_RECORD_CONFIG, .c = config->hash, .body = mr_bytes_of(config->canonical_json)};
+        struct mr_record record = {.kind = MR_RECORD_CONFIG,
+                                   .c = config->hash,
+                                   .body = mr_bytes_of(config->canonical_json)};
         (void)mr__stage_record(bus, &record);
         bus->config_hash_logged = config->hash;
     }

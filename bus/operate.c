@@ -5,7 +5,7 @@
 
 #define UNARMED_BODY_MAX 96u
 
-/* --- names ------------------------------------------------------------------------------------------ */
+/* --- names ------------------------------------------------------------------------------------ */
 
 enum mr_status mr__name_set(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id,
                             const char *name)
@@ -35,7 +35,7 @@ enum mr_status mr__name_set(struct mr_bus *bus, enum mr_name_kind kind, uint32_t
     return MR_OK;
 }
 
-/* --- removal ---------------------------------------------------------------------------------------- */
+/* --- removal ---------------------------------------------------------------------------------- */
 
 void mr__apply_removed(struct mr_bus *bus, struct mr__sub *sub, uint32_t what, uint64_t log_ns)
 {
@@ -59,8 +59,9 @@ void mr__timers_reset(struct mr_bus *bus)
     for (uint32_t i = 0; i < bus->sub_count; i++) {
         struct mr__sub *sub = bus->subs[i];
         for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
-            if (sub->deliveries.slots[k].key != 0) {
-                mr__timer_set(bus, (struct mr__delivery *)(uintptr_t)sub->deliveries.slots[k].value);
+            struct mr_map_slot slot = sub->deliveries.slots[k];
+            if (slot.key != 0) {
+                mr__timer_set(bus, (struct mr__delivery *)(uintptr_t)slot.value);
             }
         }
     }
@@ -113,7 +114,7 @@ void mr__unarm(struct mr_bus *bus, struct mr__sub *sub)
     }
 }
 
-/* --- actions ----------------------------------------------------------------------------------------- */
+/* --- actions ---------------------------------------------------------------------------------- */
 
 enum mr_status mr_bus_log_action(struct mr_bus *bus, const char *json)
 {

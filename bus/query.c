@@ -6,7 +6,7 @@
 #include "core/alloc.h"
 #include "core/hash.h"
 
-/* --- times ---------------------------------------------------------------------------------------- */
+/* --- times ------------------------------------------------------------------------------------ */
 
 const uint64_t mr_histogram_bounds_ns[MR_HISTOGRAM_BOUNDS] = {
     MR_MS,      5 * MR_MS,     10 * MR_MS, 50 * MR_MS,     100 * MR_MS,     500 * MR_MS,
@@ -48,7 +48,7 @@ void mr__time_attempt(struct mr__sub *sub, uint64_t ns)
     }
 }
 
-/* --- questions -------------------------------------------------------------------------------------- */
+/* --- questions -------------------------------------------------------------------------------- */
 
 static uint64_t waiting_in_window(const struct mr__sub *sub)
 {
@@ -228,7 +228,7 @@ void mr_bus_dead_letters(const struct mr_bus *bus, uint32_t subscription,
     }
 }
 
-/* --- invariants ------------------------------------------------------------------------------------ */
+/* --- invariants ------------------------------------------------------------------------------- */
 
 static bool sum_holds(const struct mr__sub *sub)
 {

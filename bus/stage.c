@@ -56,7 +56,7 @@ uint64_t mr__promised_sequence(const struct mr_bus *bus)
                                                      : bus->durable_sequence;
 }
 
-/* --- gathering --------------------------------------------------------------------------------- */
+/* --- gathering -------------------------------------------------------------------------------- */
 
 size_t mr__group_size_max(const struct mr_bus *bus)
 {
@@ -179,7 +179,7 @@ void mr__stage_forget(struct mr_bus *bus, struct mr__delivery *d)
     d->in_stage = false;
 }
 
-/* --- segments ------------------------------------------------------------------------------------ */
+/* --- segments --------------------------------------------------------------------------------- */
 
 static bool push_segment(struct mr_bus *bus)
 {
@@ -370,8 +370,9 @@ void mr__segments_maintain(struct mr_bus *bus)
                                                 bus->now.wall_ns > segment->wall_ns &&
                                                 bus->now.wall_ns - segment->wall_ns >
                                                     log->retain_age_ns);
-        if (segment->retiring || !segment->sealed || (segment->live > 0 && !MR_PLANTED(TRIM_LIVE)) || !old ||
-            (segment->freed_sequence > durable && !MR_PLANTED(TRIM_EARLY)) || segment->number >= cursor ||
+        if (segment->retiring || !segment->sealed || !old || segment->number >= cursor ||
+            (segment->live > 0 && !MR_PLANTED(TRIM_LIVE)) ||
+            (segment->freed_sequence > durable && !MR_PLANTED(TRIM_EARLY)) ||
             slot_needs(bus, segment->number)) {
             continue;
         }
@@ -405,7 +406,7 @@ static void segment_retired(struct mr_bus *bus, struct mr_log_request *request)
     mr__flow_update(bus);
 }
 
-/* --- writing --------------------------------------------------------------------------------------- */
+/* --- writing ---------------------------------------------------------------------------------- */
 
 static void log_names(struct mr_bus *bus)
 {
@@ -588,7 +589,7 @@ void mr__stage_submit_large(struct mr_bus *bus)
     }
 }
 
-/* --- written ------------------------------------------------------------------------------------------ */
+/* --- written ---------------------------------------------------------------------------------- */
 
 
 void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request)
@@ -611,14 +612,15 @@ void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request)
     bus->groups_written++;
     bus->bytes_written += group->padded;
     bus->last_write_mono_ns = bus->now.mono_ns;
-    bus->mark_wanted = group->records > 1 || group->data[MR_GROUP_HEADER_SIZE + 4] != MR_RECORD_MARK;
+    bus->mark_wanted =
+        group->records > 1 || group->data[MR_GROUP_HEADER_SIZE + 4] != MR_RECORD_MARK;
     answer_batches(bus, group, MR_OK);
     queue_armed(group);
     mr__cache_add(bus, group);
     mr__checkpoint_group_durable(bus);
 }
 
-/* --- all requests -------------------------------------------------------------------------------------- */
+/* --- all requests ----------------------------------------------------------------------------- */
 
 void mr_bus_io_done(struct mr_bus *bus, struct mr_now now, struct mr_log_request *request)
 {

@@ -168,7 +168,7 @@ failed:
     return NULL;
 }
 
-/* --- segments that are needed ------------------------------------------------------------------ */
+/* --- segments that are needed ----------------------------------------------------------------- */
 
 struct mr__segment *mr__segment_of(struct mr_bus *bus, uint64_t position)
 {
@@ -199,7 +199,7 @@ void mr__segment_live(struct mr_bus *bus, uint64_t position, int64_t change)
     }
 }
 
-/* --- timers: one binary heap by (time, subscription, offset) ------------------------------------ */
+/* --- timers: one binary heap by (time, subscription, offset) ---------------------------------- */
 
 static bool earlier(const struct mr__delivery *a, const struct mr__delivery *b)
 {
@@ -311,7 +311,7 @@ void mr__timer_set(struct mr_bus *bus, struct mr__delivery *d)
     }
 }
 
-/* --- turns and lanes --------------------------------------------------------------------------- */
+/* --- turns and lanes -------------------------------------------------------------------------- */
 
 void mr__turn_add(struct mr__sub *sub)
 {
@@ -398,7 +398,7 @@ static void lane_leave(struct mr_bus *bus, struct mr__delivery *d)
     }
 }
 
-/* --- a delivery's life -------------------------------------------------------------------------- */
+/* --- a delivery's life ------------------------------------------------------------------------ */
 
 bool mr__is_begun(const struct mr__delivery *d)
 {
@@ -669,7 +669,7 @@ void mr__state_end(struct mr_bus *bus, struct mr__delivery *d, enum mr_state sta
     mr__turn_add(sub);
 }
 
-/* --- dead letters -------------------------------------------------------------------------------- */
+/* --- dead letters ----------------------------------------------------------------------------- */
 
 enum mr_status mr__state_reserve_dead(struct mr__sub *sub)
 {
@@ -753,9 +753,10 @@ void mr__state_remove_dead(struct mr_bus *bus, struct mr__sub *sub, uint64_t at)
     }
 }
 
-/* --- notes of earlier attempts ------------------------------------------------------------------- */
+/* --- notes of earlier attempts ---------------------------------------------------------------- */
 
-void mr__note_add(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, uint64_t started, uint64_t ended,
+void mr__note_add(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, uint64_t started,
+                  uint64_t ended,
                   const struct mr_result *result)
 {
     struct mr_result small = *result;
@@ -787,7 +788,7 @@ void mr__note_add(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, ui
     mr_buf_release(&buf);
 }
 
-/* --- a start ---------------------------------------------------------------------------------------- */
+/* --- a start ---------------------------------------------------------------------------------- */
 
 /* When the nth interrupted delivery may go again: 200 in the first second, twice as many in each
  * one after, so that a start does not become a storm. Integer arithmetic: the same everywhere. */
@@ -861,7 +862,7 @@ enum mr_status mr__state_interrupt_all(struct mr_bus *bus, uint64_t log_ns, uint
     return MR_OK;
 }
 
-/* --- the end of a subscription's memory ---------------------------------------------------------- */
+/* --- the end of a subscription's memory ------------------------------------------------------- */
 
 void mr__sub_destroy(struct mr__sub *sub)
 {

@@ -131,7 +131,7 @@ struct mr_target_ops {
      * starts an instance when there is none. May be NULL. @thread bus thread; must not block */
     void (*demand)(struct mr_target *target, uint64_t queued, uint64_t oldest_age_ns);
     /* Refuses what is not yet with a handler (verdict REFUSED), lets handlers finish until the
-     * deadline, then kills (verdict CRASH with suspects 0: "stopped"), answers everything, joins. */
+     * deadline, then kills (verdict CRASH, suspects 0: "stopped"), answers everything, joins. */
     void (*stop)(struct mr_target *target, uint64_t deadline_mono_ns);
     void (*destroy)(struct mr_target *target);
     void (*health)(struct mr_target *target, struct mr_health *ret_health);

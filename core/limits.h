@@ -1,5 +1,5 @@
 /* Every bound of Millrace, with its unit and reason. A setting may lower or raise a DEFAULT up to
- * its MAX; the others are fixed. Sources: reliability catalogue 4.3, CloudEvents 1.0 section 1.4. */
+ * its MAX; the others are fixed. CloudEvents 1.0 section 1.4 asks for 64 KiB events at least. */
 #ifndef MR_CORE_LIMITS_H
 #define MR_CORE_LIMITS_H
 

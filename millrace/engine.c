@@ -17,7 +17,7 @@
 #define CONTROL_PERIOD_MS 500
 #define STOP_TARGETS_NS (10 * MR_SECOND)
 
-/* --- to the core ------------------------------------------------------------------------------------ */
+/* --- to the core ------------------------------------------------------------------------------ */
 
 void engine_post(struct mr_engine *engine, struct mr_op *first)
 {
@@ -65,7 +65,7 @@ static void wake_control(struct mr_engine *engine)
     (void)n; /* EAGAIN: it is awake already */
 }
 
-/* --- ports ------------------------------------------------------------------------------------------- */
+/* --- ports ------------------------------------------------------------------------------------ */
 
 static void port_io(void *context, struct mr_log_request *request)
 {
@@ -201,7 +201,7 @@ static void flush_outputs(struct mr_engine *engine)
     engine->reply_count = 0;
 }
 
-/* --- the threads of the log ---------------------------------------------------------------------------- */
+/* --- the threads of the log ------------------------------------------------------------------- */
 
 static void *io_thread(void *argument)
 {
@@ -250,7 +250,7 @@ static void stop_io_thread(struct engine_io_thread *t)
     }
 }
 
-/* --- the core loop --------------------------------------------------------------------------------------- */
+/* --- the core loop ---------------------------------------------------------------------------- */
 
 static void take_op(struct mr_engine *engine, struct mr_op *op, struct mr_now now)
 {
@@ -321,7 +321,7 @@ static void core_loop(struct mr_engine *engine)
     }
 }
 
-/* --- control ------------------------------------------------------------------------------------------------ */
+/* --- control ---------------------------------------------------------------------------------- */
 
 static void tell_disk(struct mr_engine *engine)
 {
@@ -459,7 +459,7 @@ void mr_engine_request_reload(struct mr_engine *engine)
     wake_control(engine);
 }
 
-/* --- life ----------------------------------------------------------------------------------------------------- */
+/* --- life ------------------------------------------------------------------------------------- */
 
 static char *join_path(const char *folder, const char *name)
 {
@@ -524,7 +524,7 @@ static enum mr_status open_bus(struct mr_engine *engine, const struct mr_config 
     const struct mr_bus_opened *opened = &engine->admin_host.opened;
     engine->admin_host.opened_at = now;
     if (opened->lost_events > 0) {
-        MR_ERROR("bus", "%llu events were rotten in the log and are lost; see `millrace log verify`",
+        MR_ERROR("bus", "%llu events rotted in the log and are lost; see `millrace log verify`",
                  (unsigned long long)opened->lost_events);
     }
     MR_INFO("bus", "log open: %llu events, %llu groups read%s, %llu deliveries were interrupted",

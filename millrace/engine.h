@@ -19,7 +19,7 @@ MR_MUST_USE enum mr_status mr_engine_create(struct mr_config *config, const char
 /** Starts targets, then sources, and listeners. */
 MR_MUST_USE enum mr_status mr_engine_start(struct mr_engine *engine, struct mr_problem *problem);
 /** Runs the core on the calling thread until a stop is requested and done: sources stop, what is in
- * flight drains (at most config->drain), the log is synced. @return 0, or 1 when the log is faulty */
+ * flight drains (at most config->drain), the log is synced. @return 0; 1 when the log is faulty */
 int mr_engine_run(struct mr_engine *engine);
 /** Asks for a stop; a second time: at once. Async-signal-safe and thread-safe. */
 void mr_engine_request_stop(struct mr_engine *engine);

@@ -4,7 +4,7 @@
 #include "millrace/engine_internal.h"
 #include "workers/registry.h"
 
-/* --- kinds ------------------------------------------------------------------------------------------ */
+/* --- kinds ------------------------------------------------------------------------------------ */
 
 #define KINDS_MAX 16
 
@@ -80,7 +80,7 @@ const struct mr_connector *engine_connector_of(const struct mr_config_kind *kind
     return sink_connectors[kind - sink_kinds];
 }
 
-/* --- one instance -------------------------------------------------------------------------------------- */
+/* --- one instance ----------------------------------------------------------------------------- */
 
 static struct instance *instance_new(struct mr_engine *engine, const char *name, const char *kind)
 {
@@ -210,7 +210,7 @@ enum mr_status instances_push(struct instance ***array, uint32_t *count, struct 
     return MR_OK;
 }
 
-/* --- start ------------------------------------------------------------------------------------------------- */
+/* --- start ------------------------------------------------------------------------------------ */
 
 static enum mr_status enter_target(struct mr_engine *engine, struct instance *instance)
 {
@@ -281,7 +281,7 @@ enum mr_status instances_start_sources(struct mr_engine *engine, struct mr_probl
     return MR_OK;
 }
 
-/* --- pause and stop ------------------------------------------------------------------------------------------ */
+/* --- pause and stop --------------------------------------------------------------------------- */
 
 void instances_pause_sources(struct mr_engine *engine, bool slow)
 {

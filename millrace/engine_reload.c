@@ -11,7 +11,7 @@
 
 #define RETIRE_STOP_NS (30 * MR_SECOND)
 
-/* --- the difference ------------------------------------------------------------------------------------ */
+/* --- the difference --------------------------------------------------------------------------- */
 
 static const cJSON *section(const cJSON *root, const char *name)
 {
@@ -118,7 +118,7 @@ static enum mr_status put_difference(struct mr_engine *engine, const struct mr_c
     return r;
 }
 
-/* --- the new instances ----------------------------------------------------------------------------------- */
+/* --- the new instances ------------------------------------------------------------------------ */
 
 struct change {
     struct mr_engine *engine;
@@ -379,7 +379,7 @@ static enum mr_status apply_change(struct mr_engine *engine, struct snapshot *sn
     return r;
 }
 
-/* --- the whole -------------------------------------------------------------------------------------------------- */
+/* --- the whole -------------------------------------------------------------------------------- */
 
 /* What only a restart can change. */
 static const char *startup_change(const struct mr_config *a, const struct mr_config *b)

@@ -1,6 +1,6 @@
 /* The HTTP client for deliveries, shared by the http sink and the http worker: one thread per
  * target, as many requests at once as its concurrency. Plain http:// to an address or localhost
- * goes over a small HTTP/1.1 client of our own (6 us of CPU a request), everything else over libcurl
+ * goes over a small HTTP/1.1 client of our own (6 us of CPU a request), all else over libcurl
  * (18 us). TLS verifies chain and host, redirects are not followed, answers are bounded, proxies
  * and .netrc of the environment are ignored. */
 #ifndef MR_CONNECTORS_HTTP_CLIENT_H

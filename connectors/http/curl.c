@@ -12,7 +12,7 @@
 /* One easy handle, used for one exchange after the other; its connections live in the multi. */
 struct transfer {
     CURL *easy; /* owned */
-    struct curl_slist lines[MR_HTTP_LINES_MAX + 2]; /* the request's header, without a malloc each */
+    struct curl_slist lines[MR_HTTP_LINES_MAX + 2]; /* its header, without a malloc each */
     char error[CURL_ERROR_SIZE];
     struct transfer *next; /* among the free */
 };

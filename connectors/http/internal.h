@@ -162,7 +162,7 @@ void mr__http_linger_read(struct mr__http_lingers *lingers, struct mr__http_ling
 /** Closes those whose time is over, or all when @p now_ns is UINT64_MAX. */
 void mr__http_linger_sweep(struct mr__http_lingers *lingers, uint64_t now_ns);
 
-/* --- the listener ------------------------------------------------------------------------------ */
+/* --- the listener ----------------------------------------------------------------------------- */
 
 struct mr_http_listener {
     char *host;        /* owned; NULL: Unix socket */

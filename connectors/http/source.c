@@ -116,7 +116,7 @@ static enum mr_status append_result(struct mr_buf *out, const struct mr_batch_it
                                     const char *durable)
 {
     char offset[32];
-    (void)snprintf(offset, sizeof(offset), "%llu", (unsigned long long)item->offset); /* 20 digits */
+    (void)snprintf(offset, sizeof(offset), "%llu", (unsigned long long)item->offset); /* fits */
     enum mr_status r = mr_buf_append_text(out, "{\"id\":");
     if (r == MR_OK) {
         r = mr_buf_append_json(out, mr_event_id(mr_event_record(item->event)));
