@@ -17,7 +17,7 @@ _Noreturn void bench_die(const char *program, const char *what);
 int bench_connect(uint16_t port);
 /** A non-blocking listener on 127.0.0.1 and a free port, or -1. */
 int bench_listen(uint16_t *ret_port);
-/** The number of option @p name in argv, or @p otherwise; a missing or wrong one ends the program. */
+/** The number of option @p name in argv, or @p otherwise; a missing or wrong one ends it. */
 uint64_t bench_option(int argc, char **argv, const char *name, uint64_t otherwise);
 
 #endif

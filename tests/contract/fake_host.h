@@ -3,6 +3,8 @@
 #ifndef MR_TESTS_CONTRACT_FAKE_HOST_H
 #define MR_TESTS_CONTRACT_FAKE_HOST_H
 
+#include "tests/support/test.h"
+
 #include <pthread.h>
 
 #include "bus/ports.h"

@@ -2,6 +2,8 @@
 #ifndef MR_TESTS_CONTRACT_HTTP_WIRE_H
 #define MR_TESTS_CONTRACT_HTTP_WIRE_H
 
+#include "tests/support/test.h"
+
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""tidy.py LIBMR_BUS LIBMR_ROUTER - the rules of CONTRIBUTING.md that a program can check.
+"""tidy.py COMPILER BUILD LIBMR_BUS LIBMR_ROUTER - the rules of CONTRIBUTING.md a program can check.
 
 Prints what breaks them with file and line, and `N passed, N failed`.
 """
+import concurrent.futures
+import os
 import pathlib
 import re
 import subprocess
@@ -16,6 +18,22 @@ PURE = re.compile(r"^(mr_\w+|_?mem\w+|str\w+|qsort|snprintf|vsnprintf|__\w*chk|_
                   r"explicit_bzero|cJSON_\w+|__asan\w*|__ubsan\w*|__tsan\w*|__sanitizer\w*|_GLOBAL_OFFSET_TABLE_|"
                   r"__isoc99_\w+|__ctype_\w+|bsearch)$")
 IMPURE = re.compile(r"^mr_(clock_now|clock_mono_ns|rng_entropy|io_create|fd_\w+|file_read|opq_\w+|logger_\w+)$")
+# Heap memory goes through core/alloc.h; these give back what is not ours.
+HEAP = re.compile(r"(?<![\w.>])(malloc|calloc|realloc|free|strdup|strndup|v?asprintf|getline)\s*\(")
+HEAP_ALLOWED = {
+    "core/alloc.c": "the hook itself",
+    "connectors/mqtt/message.c": "texts that libmosquitto allocated",
+    "millrace/cmd_run.c": "realpath() allocates",
+}
+# Only the program ends the process, and an assertion.
+ENDING = re.compile(r"(?<![\w.>])(exit|abort|_exit|quick_exit)\s*\(")
+ENDING_ALLOWED = {
+    "core/assert.c": "the assertion",
+    "workers/spawn.c": "the child of a fork, before its exec",
+    "workers/guardian_main.c": "a process of its own",
+}
+PURE_HEADERS = set("inttypes.h limits.h math.h stdarg.h stdbool.h stddef.h stdint.h stdio.h stdlib.h "
+                   "string.h ctype.h errno.h cJSON.h cjson/cJSON.h".split())
 problems = {}
 
 
@@ -27,6 +45,76 @@ def sources(*folders):
     for folder in folders:
         for path in sorted((ROOT / folder).rglob("*.[ch]")):
             yield path, path.relative_to(ROOT).as_posix()
+
+
+def bare(text):
+    """C without comments and strings; lines stay."""
+    return re.sub(r'/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\\n])*"|\'(?:\\.|[^\'\\\n])*\'',
+                  lambda found: re.sub(r"[^\n]", " ", found[0]), text, flags=re.S)
+
+
+def check_calls():
+    """Lines and calls of what ships."""
+    used = set()
+    for path, name in sources(*FOLDERS, "bench"):
+        text = path.read_text()
+        for number, line in enumerate(text.splitlines(), 1):
+            if len(line) > 100:
+                report("width", "%s:%d" % (name, number), "%d characters" % len(line))
+        if "/sdk/" in name or name.startswith("bench/"):
+            continue
+        for number, line in enumerate(bare(text).splitlines(), 1):
+            where = "%s:%d" % (name, number)
+            for rule, pattern, allowed in (("heap", HEAP, HEAP_ALLOWED),
+                                           ("ending", ENDING, ENDING_ALLOWED)):
+                found = pattern.search(line)
+                if found and name in allowed:
+                    used.add((rule, name))
+                elif found and not (rule == "ending" and name.startswith("millrace/")):
+                    report(rule, where, found[1] + "()")
+            found = re.match(r"\s*#\s*include\s+<([^>]+)>", line)
+            if found and name.split("/")[0] in ("bus", "router") and found[1] not in PURE_HEADERS:
+                report("pure", where, line.strip())
+    for rule, allowed in (("heap", HEAP_ALLOWED), ("ending", ENDING_ALLOWED)):
+        for name in allowed:
+            if (rule, name) not in used:
+                report(rule, name, "is allowed and not used: take it off the list")
+
+
+def check_headers_alone(compiler, build):
+    libraries = subprocess.run(
+        ["pkg-config", "--cflags", "libcjson", "yaml-0.1", "libmicrohttpd", "libcurl",
+         "libmosquitto", "libcrypto", "cmocka"], capture_output=True, text=True, check=False)
+    flags = ["-std=c17", "-D_GNU_SOURCE", "-I%s" % ROOT, "-I%s" % build, "-fsyntax-only", "-Wall",
+             "-Werror", "-Wno-unused-function", '-DMR_SOURCE_DIR="."', '-DMR_SHARED_DIR="."',
+             *libraries.stdout.split()]
+
+    def compile_one(header):
+        path, name = header
+        done = subprocess.run([compiler, *flags, "-x", "c", "-include", str(path), os.devnull],
+                              capture_output=True, text=True, check=False)
+        errors = [line for line in done.stderr.splitlines() if "error" in line]
+        return name, done.returncode == 0 or errors[:1] or ["?"]
+
+    headers = [(p, n) for p, n in sources(*FOLDERS, "bench", "tests") if p.suffix == ".h"]
+    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+        for name, result in pool.map(compile_one, headers):
+            if result is not True:
+                report("alone", name, result[0])
+
+
+def check_metrics():
+    known = re.compile(r"\b((?:millrace|process)_[a-z0-9_]*[a-z0-9])\b")
+    ending = re.compile(r"_(total|bucket|sum|count|info)$")
+    told = (ROOT / "docs/reference/metrics.md").read_text()
+    told = {ending.sub("", n) for code in re.findall(r"`[^`]*`", told) for n in known.findall(code)}
+    made = (ROOT / "admin/metrics.c").read_text()
+    made = {ending.sub("", n) for text in re.findall(r'"((?:\\.|[^"\\])*)"', made)
+            for n in known.findall(text)}
+    for name in sorted(told - made):
+        report("metrics", "docs/reference/metrics.md", "tells of %s, which is not made" % name)
+    for name in sorted(made - told):
+        report("metrics", "admin/metrics.c", "%s is not in docs/reference/metrics.md" % name)
 
 
 def check_lines():
@@ -92,9 +180,13 @@ def main():
     check_layers()
     check_headers()
     check_compiled()
-    for library in sys.argv[1:]:
+    check_calls()
+    check_metrics()
+    check_headers_alone(sys.argv[1], sys.argv[2])
+    for library in sys.argv[3:]:
         check_pure(library)
-    rules = ["length", "banned", "todo", "sleep", "layers", "guards", "dead", "pure"]
+    rules = ["length", "width", "banned", "heap", "ending", "todo", "sleep", "layers", "guards",
+             "alone", "dead", "pure", "metrics"]
     for rule in rules:
         for text in problems.get(rule, []):
             print("%s: %s" % (rule, text))
