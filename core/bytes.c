@@ -213,6 +213,17 @@ static enum mr_status append_json_escape(struct mr_buf *buf, uint8_t c)
     }
 }
 
+/* C1 controls, the byte order mark and noncharacters of the first plane are legal in JSON but not in
+ * YAML, which reads what we write. @return the code point, 0 for any other sequence of @p n bytes */
+static unsigned unprintable(const uint8_t *p, size_t n)
+{
+    if (n == 2 && p[0] == 0xC2 && p[1] < 0xA0) {
+        return p[1];
+    }
+    unsigned last = n == 3 && p[0] == 0xEF ? (unsigned)(p[1] << 8 | p[2]) : 0;
+    return last == 0xBBBF ? 0xFEFF : last == 0xBFBE ? 0xFFFE : last == 0xBFBF ? 0xFFFF : 0;
+}
+
 enum mr_status mr_buf_append_json(struct mr_buf *buf, struct mr_bytes text)
 {
     size_t before = buf->size;
@@ -224,15 +235,19 @@ enum mr_status mr_buf_append_json(struct mr_buf *buf, struct mr_bytes text)
         size_t n = c < 0x20 || c == '"' || c == '\\' || c == 0x7F
                        ? 0
                        : utf8_sequence(text.data + i, text.size - i);
-        if (n > 0) {
+        unsigned point = n > 1 ? unprintable(text.data + i, n) : 0;
+        if (n > 0 && point == 0) {
             i += n;
             continue;
         }
         r = mr_buf_append(buf, text.data + from, i - from);
-        if (r == MR_OK) {
+        if (r == MR_OK && point != 0) {
+            r = mr_buf_printf(buf, "\\u%04x", point);
+        } else if (r == MR_OK) {
             r = c < 0x80 ? append_json_escape(buf, c) : mr_buf_append_text(buf, "\xEF\xBF\xBD");
         }
-        from = ++i;
+        i += n == 0 ? 1 : n;
+        from = i;
     }
     if (r == MR_OK && from < text.size) {
         r = mr_buf_append(buf, text.data + from, text.size - from);

@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,14 +16,15 @@
 #include "core/bytes.h"
 
 /* The real file system. Files are plain descriptors relative to a directory descriptor. Where the
- * file system refuses O_DIRECT (tmpfs), a durable write is pwrite and fdatasync. */
+ * file system refuses O_DIRECT (tmpfs), a durable write is pwrite and fdatasync; the file's number
+ * says so, because files are opened and written by several threads. */
+#define NEEDS_SYNC (1 << 30)
+
 struct real_io {
     struct mr_io io;
     int dir_fd;
-    int lock_fd;     /* -1 when not exclusive */
-    bool no_direct;  /* learnt at the first refused open */
-    bool *needs_sync; /* owned; by descriptor: this durable file has no O_DSYNC */
-    int needs_sync_count;
+    int lock_fd;            /* -1 when not exclusive */
+    _Atomic bool no_direct; /* learnt at the first refused open; relaxed, learnt again at worst */
 };
 
 static struct real_io *real(struct mr_io *io)
@@ -30,21 +32,9 @@ static struct real_io *real(struct mr_io *io)
     return (struct real_io *)io;
 }
 
-static bool remember_sync(struct real_io *r, int fd, bool needs)
+static int fd_of(int file)
 {
-    if (fd >= r->needs_sync_count) {
-        int count = fd + 64;
-        bool *grown = mr_realloc(r->needs_sync, (size_t)count * sizeof(*grown));
-        if (grown == NULL) {
-            return false;
-        }
-        memset(grown + r->needs_sync_count, 0,
-               (size_t)(count - r->needs_sync_count) * sizeof(*grown));
-        r->needs_sync = grown;
-        r->needs_sync_count = count;
-    }
-    r->needs_sync[fd] = needs;
-    return true;
+    return file & ~NEEDS_SYNC;
 }
 
 static enum mr_status real_open(struct mr_io *io, const char *name, unsigned flags, int *ret_file)
@@ -69,18 +59,14 @@ static enum mr_status real_open(struct mr_io *io, const char *name, unsigned fla
     if (fd < 0) {
         return mr_status_from_errno(errno);
     }
-    if (!remember_sync(r, fd, buffered_durable)) {
-        close(fd);
-        return MR_E_NOMEM;
-    }
-    *ret_file = fd;
+    *ret_file = buffered_durable ? fd | NEEDS_SYNC : fd;
     return MR_OK;
 }
 
 static void real_close(struct mr_io *io, int file)
 {
     (void)io;
-    close(file);
+    close(fd_of(file));
 }
 
 static enum mr_status real_pread(struct mr_io *io, int file, void *to, size_t size, uint64_t at,
@@ -89,7 +75,7 @@ static enum mr_status real_pread(struct mr_io *io, int file, void *to, size_t si
     (void)io;
     size_t done = 0;
     while (done < size) {
-        ssize_t n = pread(file, (char *)to + done, size - done, (off_t)(at + done));
+        ssize_t n = pread(fd_of(file), (char *)to + done, size - done, (off_t)(at + done));
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -110,7 +96,7 @@ static enum mr_status real_pwrite(struct mr_io *io, int file, const void *from, 
 {
     size_t done = 0;
     while (done < size) {
-        ssize_t n = pwrite(file, (const char *)from + done, size - done, (off_t)(at + done));
+        ssize_t n = pwrite(fd_of(file), (const char *)from + done, size - done, (off_t)(at + done));
         if (n < 0 && errno == EINTR) {
             continue;
         }
@@ -119,8 +105,8 @@ static enum mr_status real_pwrite(struct mr_io *io, int file, const void *from, 
         }
         done += (size_t)n;
     }
-    struct real_io *r = real(io);
-    if (r->needs_sync[file] && fdatasync(file) != 0) {
+    (void)io;
+    if ((file & NEEDS_SYNC) != 0 && fdatasync(fd_of(file)) != 0) {
         return mr_status_from_errno(errno);
     }
     return MR_OK;
@@ -129,14 +115,14 @@ static enum mr_status real_pwrite(struct mr_io *io, int file, const void *from, 
 static enum mr_status real_sync(struct mr_io *io, int file)
 {
     (void)io;
-    return fsync(file) == 0 ? MR_OK : mr_status_from_errno(errno);
+    return fsync(fd_of(file)) == 0 ? MR_OK : mr_status_from_errno(errno);
 }
 
 static enum mr_status real_size(struct mr_io *io, int file, uint64_t *ret_size)
 {
     (void)io;
     struct stat st;
-    if (fstat(file, &st) != 0) {
+    if (fstat(fd_of(file), &st) != 0) {
         return mr_status_from_errno(errno);
     }
     *ret_size = (uint64_t)st.st_size;
@@ -146,7 +132,7 @@ static enum mr_status real_size(struct mr_io *io, int file, uint64_t *ret_size)
 static enum mr_status real_truncate(struct mr_io *io, int file, uint64_t size)
 {
     (void)io;
-    return ftruncate(file, (off_t)size) == 0 ? MR_OK : mr_status_from_errno(errno);
+    return ftruncate(fd_of(file), (off_t)size) == 0 ? MR_OK : mr_status_from_errno(errno);
 }
 
 static enum mr_status real_rename(struct mr_io *io, const char *from, const char *to)
@@ -234,7 +220,6 @@ static void real_destroy(struct mr_io *io)
         close(r->lock_fd);
     }
     close(r->dir_fd);
-    mr_free(r->needs_sync);
     mr_free(r);
 }
 
