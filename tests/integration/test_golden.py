@@ -4,7 +4,7 @@ import shutil
 
 from support import ROOT, Instance, cli, main, wait_until
 
-GOLDEN = ROOT / "tests" / "data" / "golden-log-0.1"
+GOLDEN = ROOT / "tests" / "data" / "golden-program-0.1"
 STATE = {
     "orders": {"matched": 5, "done": 3, "dead": 1, "waiting": 1, "held": 0, "lost": 0},
     "held": {"matched": 1, "done": 0, "dead": 0, "waiting": 0, "held": 1, "lost": 0},
