@@ -50,7 +50,7 @@ void oracle_destroy(struct oracle *o)
     free(o);
 }
 
-/* --- attempts: (subscription, offset, fence) --------------------------------------------------- */
+/* --- attempts: (subscription, offset, fence) -------------------------------------------------- */
 
 struct oracle_answer *oracle_answer_of(struct oracle *o, uint32_t sub, uint64_t offset,
                                        uint32_t fence)
@@ -83,7 +83,7 @@ struct oracle_answer *oracle_answer_of(struct oracle *o, uint32_t sub, uint64_t 
     }
 }
 
-/* --- events and deliveries ---------------------------------------------------------------------- */
+/* --- events and deliveries -------------------------------------------------------------------- */
 
 struct oracle_event *oracle_event_of(struct oracle *o, uint64_t offset)
 {
@@ -102,7 +102,7 @@ struct oracle_delivery *oracle_delivery_of(struct oracle *o, uint32_t sub, uint6
     return NULL;
 }
 
-/* --- what the world does -------------------------------------------------------------------------- */
+/* --- what the world does ---------------------------------------------------------------------- */
 
 void oracle_sends(struct oracle *o, uint32_t source, uint32_t n, uint32_t crc)
 {
@@ -164,7 +164,7 @@ void oracle_rotten(struct oracle *o)
     o->rotten = true;
 }
 
-/* --- what the bus does ------------------------------------------------------------------------------ */
+/* --- what the bus does ------------------------------------------------------------------------ */
 
 void oracle_write_done(struct oracle *o, enum mr_status result)
 {
@@ -316,7 +316,7 @@ void oracle_handed_out(struct oracle *o, const struct mr_handout *h)
     }
 }
 
-/* --- taking back -------------------------------------------------------------------------------------- */
+/* --- taking back ------------------------------------------------------------------------------ */
 
 static void undo_delivery(struct oracle *o, const struct oracle_undo *undo)
 {
@@ -388,7 +388,7 @@ void oracle_undo(struct oracle *o, uint64_t sequence)
     }
 }
 
-/* --- checks ---------------------------------------------------------------------------------------------- */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 uint64_t oracle_floor(const struct oracle *o, bool power_cut)
 {

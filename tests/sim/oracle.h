@@ -15,7 +15,7 @@ struct sim_world;
 struct oracle *oracle_create(const struct sim_world *world, bool always);
 void oracle_destroy(struct oracle *oracle);
 
-/* --- what the bus does -------------------------------------------------------------------------- */
+/* --- what the bus does ------------------------------------------------------------------------ */
 
 /** A group is on its way to the disk: checked record by record, and folded. */
 void oracle_write(struct oracle *oracle, const struct mr_log_request *request);
@@ -26,7 +26,7 @@ void oracle_checkpoint(struct oracle *oracle, const struct mr_log_request *reque
 void oracle_acknowledged(struct oracle *oracle, const struct mr_batch *batch);
 void oracle_handed_out(struct oracle *oracle, const struct mr_handout *handout);
 
-/* --- what the world does -------------------------------------------------------------------------- */
+/* --- what the world does ---------------------------------------------------------------------- */
 
 /** A message a source is about to send; @p crc of its record. */
 void oracle_sends(struct oracle *oracle, uint32_t source, uint32_t n, uint32_t crc);
@@ -39,7 +39,7 @@ void oracle_started(struct oracle *oracle);
 /** Bits of the log were flipped: from here on the disk decides what is left. */
 void oracle_rotten(struct oracle *oracle);
 
-/* --- checks ----------------------------------------------------------------------------------------- */
+/* --- checks ----------------------------------------------------------------------------------- */
 
 /** What a recovery found in @p bus: a state the log may be in after this crash, nothing less and
  * nothing else. @p floor: the groups that must have survived. @return the sequence recovered */

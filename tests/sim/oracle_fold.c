@@ -80,7 +80,7 @@ static struct oracle_delivery *delivery_add(struct oracle *o, struct oracle_even
     return d;
 }
 
-/* --- EVENT --------------------------------------------------------------------------------------- */
+/* --- EVENT ------------------------------------------------------------------------------------ */
 
 static uint8_t type_index(struct mr_bytes type)
 {
@@ -173,7 +173,7 @@ static void fold_event(struct fold *f, const struct mr_record *r)
     FAIL(f, "event %llu comes from nowhere", LLU(event->offset));
 }
 
-/* --- MATCH --------------------------------------------------------------------------------------- */
+/* --- MATCH ------------------------------------------------------------------------------------ */
 
 static bool matches_spec(const struct sim_spec *spec, uint32_t sub, const struct oracle_event *e)
 {
@@ -277,7 +277,7 @@ static void fold_match(struct fold *f, const struct mr_record *r)
     check_matches(f, event, bits);
 }
 
-/* --- ATTEMPT, SETTLE, RETRY, DEAD ------------------------------------------------------------------ */
+/* --- ATTEMPT, SETTLE, RETRY, DEAD ------------------------------------------------------------- */
 
 static struct oracle_delivery *find(struct fold *f, const struct mr_record *r)
 {
@@ -506,7 +506,7 @@ static void fold_retry(struct fold *f, const struct mr_record *r)
     set_state(f->o, d, (enum mr_state)r->extra);
 }
 
-/* --- the others ---------------------------------------------------------------------------------------- */
+/* --- the others ------------------------------------------------------------------------------- */
 
 static void fold_redrive(struct fold *f, const struct mr_record *r)
 {
@@ -637,7 +637,7 @@ static void fold_record(struct fold *f, const struct mr_record *r, bool names)
     }
 }
 
-/* --- groups --------------------------------------------------------------------------------------------- */
+/* --- groups ----------------------------------------------------------------------------------- */
 
 static void open_group(struct oracle *o, uint64_t sequence)
 {

@@ -1,7 +1,7 @@
 /* sim_planted --planted [--seeds A..B]: each planted bug must be caught, in a process of its own.
  *
  * sim --seeds A..B [--seconds N] [--crash-points N] [--all-faults]
- * sim --seed N [--perturb] [--verbose]
+ * sim --seed N [--export DIR] [--perturb] [--verbose]
  *
  * Runs every seed twice, compares the traces, and prints what was counted. */
 #include <inttypes.h>
@@ -25,6 +25,7 @@
 uint64_t sim_fired[SIM_FAULT_MAX];
 uint64_t sim_points_made;
 bool sim_verbose;
+const char *sim_export;
 
 static const char *program = "sim";
 static volatile uint64_t running_seed;
@@ -173,7 +174,7 @@ struct sim_world *sim_world_create(uint64_t seed)
     return world;
 }
 
-/* --- runs ------------------------------------------------------------------------------------------ */
+/* --- runs ------------------------------------------------------------------------------------- */
 
 static uint64_t run_once(uint64_t seed, bool points)
 {
@@ -231,7 +232,7 @@ static bool report(uint64_t seeds, bool all_faults)
     return all;
 }
 
-/* --- planted bugs ----------------------------------------------------------------------------------- */
+/* --- planted bugs ----------------------------------------------------------------------------- */
 
 #ifdef MR_PLANTED_BUGS
 
@@ -344,6 +345,9 @@ int main(int argc, char **argv)
             i++;
         } else if (strcmp(argv[i], "--all-faults") == 0) {
             all_faults = true;
+        } else if (strcmp(argv[i], "--export") == 0 && value != NULL) {
+            sim_export = value;
+            i++;
         } else if (strcmp(argv[i], "--perturb") == 0) {
             perturb = true;
         } else if (strcmp(argv[i], "--verbose") == 0) {

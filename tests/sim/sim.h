@@ -72,6 +72,7 @@ enum sim_fault { SIM_FAULT_LIST(SIM_FAULT_ENUM) SIM_FAULT_MAX };
 
 extern uint64_t sim_fired[SIM_FAULT_MAX];
 extern bool sim_verbose;
+extern const char *sim_export; /* a folder: the disk is copied there in the middle of the run */
 extern uint64_t sim_points_made;
 
 /* --- configurations --------------------------------------------------------------------------- */

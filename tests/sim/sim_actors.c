@@ -7,7 +7,7 @@
 #include "core/assert.h"
 #include "sim.h"
 
-/* --- events ------------------------------------------------------------------------------------ */
+/* --- events ----------------------------------------------------------------------------------- */
 
 static void attr(struct mr_event_builder *b, const char *name, const char *value)
 {
@@ -41,7 +41,7 @@ static struct mr_event *make_event(const struct sim_world *world, const char *id
     return event;
 }
 
-/* --- sources ------------------------------------------------------------------------------------- */
+/* --- sources ---------------------------------------------------------------------------------- */
 
 void sim_source_wake(struct sim_world *world, uint64_t s, uint64_t after_ns)
 {
@@ -210,7 +210,7 @@ bool sim_sources_finished(const struct sim_world *world)
     return true;
 }
 
-/* --- workers --------------------------------------------------------------------------------------- */
+/* --- workers ---------------------------------------------------------------------------------- */
 
 static void emit(struct sim_world *world, struct mr_handout *h)
 {
@@ -331,7 +331,7 @@ void sim_worker_cancel(struct sim_world *world, uint32_t subscription, uint64_t 
              (unsigned long long)offset, fence);
 }
 
-/* --- the operator ---------------------------------------------------------------------------------- */
+/* --- the operator ----------------------------------------------------------------------------- */
 
 struct letters {
     uint64_t offsets[256];

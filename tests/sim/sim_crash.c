@@ -64,7 +64,7 @@ static void count_disk(const struct sim_disk *disk)
     sim_fired[SIM_NAME_LOST] += disk->fired_name_lost;
 }
 
-/* --- beside the run: fork the disk, crash it, recover, look --------------------------------------- */
+/* --- beside the run: fork the disk, crash it, recover, look ----------------------------------- */
 
 struct fork_ports {
     const struct sim_world *world;
@@ -248,7 +248,7 @@ void sim_crash_points(struct sim_world *world, const struct mr_log_request *requ
     world->in_fork = false;
 }
 
-/* --- the run itself --------------------------------------------------------------------------------- */
+/* --- the run itself --------------------------------------------------------------------------- */
 
 /* The process is gone: what it had outside comes to nothing. */
 void sim_process_gone(struct sim_world *world)

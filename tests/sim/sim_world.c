@@ -42,7 +42,7 @@ struct mr_now sim_now(const struct sim_world *world)
     };
 }
 
-/* --- what is to happen: a heap by (time, order) -------------------------------------------------- */
+/* --- what is to happen: a heap by (time, order) ----------------------------------------------- */
 
 static bool before(const struct sim_event *a, const struct sim_event *b)
 {
@@ -98,7 +98,7 @@ static struct sim_event heap_take(struct sim_world *world)
     return first;
 }
 
-/* --- ports ----------------------------------------------------------------------------------------- */
+/* --- ports ------------------------------------------------------------------------------------ */
 
 static void port_io(void *context, struct mr_log_request *request)
 {
@@ -219,7 +219,7 @@ struct mr_bus_ports sim_ports(struct sim_world *world)
     };
 }
 
-/* --- inputs ----------------------------------------------------------------------------------------- */
+/* --- inputs ----------------------------------------------------------------------------------- */
 
 void sim_configure(struct sim_world *world)
 {
@@ -390,7 +390,7 @@ static void happen(struct sim_world *world, const struct sim_event *event)
     }
 }
 
-/* --- the loop ---------------------------------------------------------------------------------------- */
+/* --- the loop --------------------------------------------------------------------------------- */
 
 static void check_step(struct sim_world *world)
 {
@@ -513,6 +513,15 @@ void sim_world_run(struct sim_world *world)
         if (world->steps % 64 == 0) {
             note_behind(world);
         }
+    }
+    if (sim_export != NULL) {
+        struct sim_disk *disk = sim_disk_fork(world->disk, world->seed);
+        sim_disk_crash(disk, true);
+        if (!sim_disk_export(disk, sim_export)) {
+            sim_fail(world, "cannot write to %s", sim_export);
+        }
+        sim_disk_destroy(disk);
+        tell_stuck(world); /* what it holds */
     }
     heal(world);
     uint64_t tick_ns = world->time_ns;
