@@ -213,8 +213,8 @@ static enum mr_status append_json_escape(struct mr_buf *buf, uint8_t c)
     }
 }
 
-/* C1 controls, the byte order mark and noncharacters of the first plane are legal in JSON but not in
- * YAML, which reads what we write. @return the code point, 0 for any other sequence of @p n bytes */
+/* C1 controls, the byte order mark and noncharacters of the first plane are legal in JSON but not
+ * in YAML, which reads what we write. @return the code point, 0 for any other @p n bytes */
 static unsigned unprintable(const uint8_t *p, size_t n)
 {
     if (n == 2 && p[0] == 0xC2 && p[1] < 0xA0) {
