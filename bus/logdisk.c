@@ -33,6 +33,10 @@ static enum mr_status prepare(struct mr_io *io, struct mr_log_request *request)
     mr_segment_name(request->number, name);
     enum mr_status r = MR_OK;
     int file = -1;
+    uint8_t *block = mr_alloc_aligned(MR_LOG_BLOCK, MR_LOG_BLOCK);
+    if (block == NULL) {
+        return MR_E_NOMEM; /* before any file is touched */
+    }
     if (request->has_from) {
         mr_free_name(request->from, spare);
         r = io->ops->rename(io, spare, name);
@@ -50,11 +54,8 @@ static enum mr_status prepare(struct mr_io *io, struct mr_log_request *request)
         }
     }
     if (r != MR_OK) {
+        mr_free(block);
         return r;
-    }
-    uint8_t *block = mr_alloc_aligned(MR_LOG_BLOCK, MR_LOG_BLOCK);
-    if (block == NULL) {
-        return MR_E_NOMEM;
     }
     mr_segment_header_encode(&request->header, block);
     r = io->ops->open(io, name, MR_IO_WRITE | (request->durable ? MR_IO_DURABLE : MR_IO_DIRECT),

@@ -9,6 +9,7 @@
 #include "core/alloc.h"
 #include "core/hash.h"
 
+#define PREPARE_AGAIN_NS (100 * MR_MS) /* after memory was short */
 #define STAGE_FIRST_CAPACITY (64u * MR_KIB)
 #define STAGE_LARGE (128u * MR_KIB) /* a write of it costs half as much again as one of a block */
 #define STAGE_GUESS_MAX (1u * MR_MIB)
@@ -234,11 +235,12 @@ void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request)
         bus->disk_low = true;
         bus->prepare_after_mono_ns = bus->now.mono_ns + MR_SECOND;
         mr__flow_update(bus);
+    } else if (request->result == MR_E_NOMEM) {
+        /* Nothing was written that counts; another number, a little later. */
+        bus->prepare_after_mono_ns = bus->now.mono_ns + PREPARE_AGAIN_NS;
     } else if (request->result != MR_OK) {
         mr__fail(bus, "a segment cannot be prepared", request->result);
-    } else if (!push_segment(bus)) {
-        mr__fail(bus, "no memory for a segment", MR_E_NOMEM);
-    } else {
+    } else { /* prepare_next() made room for it, and only one is prepared at a time */
         bus->segments[bus->segment_count++] = (struct mr__segment){
             .number = request->number,
             .size = request->header.size,

@@ -15,6 +15,8 @@
 
 #define FIRST_SEGMENT_SIZE (4u * MR_MIB) /* quick to zero: the start must not wait for it */
 #define CONTROL_PERIOD_MS 500
+/* A timer that stays due gets nothing done, memory being short: try again, without spinning. */
+#define DUE_PASSES_MAX 16u
 #define STOP_TARGETS_NS (10 * MR_SECOND)
 
 /* --- to the core ------------------------------------------------------------------------------ */
@@ -272,9 +274,13 @@ static void take_op(struct mr_engine *engine, struct mr_op *op, struct mr_now no
         finish_call(call, true);
         return;
     }
-    case ENGINE_CAPACITY:
-        mr_bus_capacity(bus, now, note->target, (uint32_t)note->a);
-        break;
+    case ENGINE_CAPACITY: {
+        struct engine_capacity *capacity = (struct engine_capacity *)op;
+        atomic_store(&capacity->posted, false); /* a later value comes again */
+        mr_bus_capacity(bus, now, atomic_load(&capacity->target), atomic_load(&capacity->slots));
+        engine_capacity_unref(capacity);
+        return;
+    }
     case ENGINE_HEARTBEAT:
         mr_bus_heartbeat(bus, now, note->subscription, note->a, note->fence);
         break;
@@ -299,6 +305,7 @@ static int wait_ms(const struct mr_bus *bus)
 static void core_loop(struct mr_engine *engine)
 {
     struct mr_bus *bus = engine->bus;
+    uint32_t due_passes = 0; /* in a row without an input and with a timer that is due */
     while (!atomic_load(&engine->finish)) {
         struct mr_op *op = mr_opq_take(&engine->inbox);
         struct mr_now now = mr_clock_now();
@@ -316,7 +323,12 @@ static void core_loop(struct mr_engine *engine)
         }
         if (idle && !atomic_load(&engine->finish)) {
             struct pollfd fd = {.fd = mr_opq_fd(&engine->inbox), .events = POLLIN};
-            (void)poll(&fd, 1, wait_ms(bus)); /* EINTR: a turn for nothing */
+            int ms = wait_ms(bus);
+            due_passes = ms == 0 ? due_passes + 1 : 0;
+            if (due_passes > DUE_PASSES_MAX) {
+                ms = 1;
+            }
+            (void)poll(&fd, 1, ms); /* EINTR: a turn for nothing */
         }
     }
 }
@@ -676,6 +688,8 @@ static void drain_inbox(struct mr_engine *engine)
             mr_handout_destroy((struct mr_handout *)op);
         } else if (op->type == ENGINE_IO && engine->bus != NULL) {
             mr_bus_io_done(engine->bus, mr_clock_now(), (struct mr_log_request *)op);
+        } else if (op->type == ENGINE_CAPACITY) {
+            engine_capacity_unref((struct engine_capacity *)op);
         } else if (op->type != ENGINE_IO) {
             mr_free(op);
         }

@@ -131,14 +131,21 @@ static void host_capacity(struct mr_host *host, uint32_t target, uint32_t slots)
     if (atomic_load_explicit(&instance->retired, memory_order_acquire)) {
         return;
     }
-    struct engine_note *note = mr_calloc(1, sizeof(*note));
-    while (note == NULL) {
-        note = mr_calloc(1, sizeof(*note)); /* a lost capacity would stop the target for good */
+    struct engine_capacity *capacity = instance->capacity;
+    atomic_store(&capacity->target, target);
+    atomic_store(&capacity->slots, slots);
+    if (!atomic_exchange(&capacity->posted, true)) {
+        atomic_fetch_add(&capacity->refs, 1);
+        capacity->op.next = NULL;
+        engine_post(instance->engine, &capacity->op);
     }
-    note->op.type = ENGINE_CAPACITY;
-    note->target = target;
-    note->a = slots;
-    engine_post(instance->engine, &note->op);
+}
+
+void engine_capacity_unref(struct engine_capacity *capacity)
+{
+    if (capacity != NULL && atomic_fetch_sub(&capacity->refs, 1) == 1) {
+        mr_free(capacity);
+    }
 }
 
 const struct mr_host_ops engine_host_ops = {

@@ -92,10 +92,15 @@ static struct instance *instance_new(struct mr_engine *engine, const char *name,
     instance->engine = engine;
     instance->kind = kind;
     instance->name = mr_strdup(name);
-    if (instance->name == NULL) {
+    instance->capacity = mr_calloc(1, sizeof(*instance->capacity));
+    if (instance->name == NULL || instance->capacity == NULL) {
+        mr_free(instance->name);
+        mr_free(instance->capacity);
         mr_free(instance);
         return NULL;
     }
+    instance->capacity->op.type = ENGINE_CAPACITY;
+    atomic_store(&instance->capacity->refs, 1);
     return instance;
 }
 
@@ -110,6 +115,7 @@ void instance_destroy(struct instance *instance)
     if (instance->target != NULL) {
         instance->target_ops->destroy(instance->target);
     }
+    engine_capacity_unref(instance->capacity);
     mr_free(instance->name);
     mr_free(instance);
 }

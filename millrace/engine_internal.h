@@ -20,7 +20,7 @@ enum engine_op {
     ENGINE_ANSWER,      /* struct mr_handout, from a target */
     ENGINE_IO,          /* struct mr_log_request, performed */
     ENGINE_CALL,        /* struct engine_call: run on the core thread */
-    ENGINE_CAPACITY,    /* struct engine_note */
+    ENGINE_CAPACITY,    /* struct engine_capacity */
     ENGINE_HEARTBEAT,   /* struct engine_note */
     ENGINE_DISK,        /* struct engine_note */
 };
@@ -37,12 +37,23 @@ struct engine_call {
 
 struct engine_note { /* owned by the queue, freed by the core */
     struct mr_op op;
-    uint32_t target;
     uint32_t subscription;
     uint32_t fence;
     uint64_t a;
     uint64_t b;
 };
+
+/* How many hand-outs a target takes at once. Allocated with its instance, so that telling it cannot
+ * fail; on its way to the core at most once, with the newest value. Freed with the last of its two
+ * holders, the instance and the queue. */
+struct engine_capacity {
+    struct mr_op op;
+    _Atomic uint32_t refs;
+    _Atomic bool posted; /* seq_cst with the two below: a value is seen, or posted again */
+    _Atomic uint32_t target;
+    _Atomic uint32_t slots;
+};
+void engine_capacity_unref(struct engine_capacity *capacity);
 
 /* A configuration in force: kept by whoever matches with it. */
 struct snapshot {
@@ -69,6 +80,7 @@ struct instance {
     uint32_t id; /* source or target id of the bus */
     bool is_worker;
     bool paused;          /* by an operator or the file */
+    struct engine_capacity *capacity; /* shared: ref */
     _Atomic bool retired; /* an older generation that drains: its capacity no longer counts */
     _Atomic uint64_t events;   /* relaxed counters */
     _Atomic uint64_t rejected;
