@@ -384,7 +384,13 @@ static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct loa
                              const struct saved_delivery *saved)
 {
     struct mr__delivery *d = NULL;
-    if (saved->offset != 0 && mr__delivery_find(sub, saved->offset) == NULL) {
+    bool sense = saved->offset != 0 && mr__delivery_find(sub, saved->offset) == NULL &&
+                 (saved->where != SAVED_BEGUN || saved->fence > 0);
+    if (!sense) {
+        l->status = MR_E_CORRUPT;
+        return;
+    }
+    if (l->status == MR_OK) {
         d = mr__state_load(bus, sub, saved->offset, saved->lane, saved->position, saved->size,
                            saved->arrival);
     }
