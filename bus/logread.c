@@ -225,8 +225,9 @@ void mr_log_reader_destroy(struct mr_log_reader *reader)
     }
 }
 
-/* Makes [at, at + size) of the present segment available. Bytes past the end of the file, and
- * unreadable ones, are missing: *ret_data is NULL then. Only NOMEM is an error. */
+/* Makes [at, at + size) of the present segment available. Bytes past the end of the file are
+ * missing: *ret_data is NULL then. A read that fails is an error, never a torn tail: what could not
+ * be read may have been acknowledged, and the next try may read it. */
 static enum mr_status fetch(struct mr_log_reader *reader, uint64_t at, size_t size,
                             const uint8_t **ret_data)
 {
@@ -242,9 +243,11 @@ static enum mr_status fetch(struct mr_log_reader *reader, uint64_t at, size_t si
     if (reader->file < 0) {
         char name[MR_LOG_NAME_SIZE];
         mr_segment_name(segment->number, name);
-        if (reader->io->ops->open(reader->io, name, MR_IO_READ_ONLY, &reader->file) != MR_OK) {
+        enum mr_status opened =
+            reader->io->ops->open(reader->io, name, MR_IO_READ_ONLY, &reader->file);
+        if (opened != MR_OK) {
             reader->file = -1;
-            return MR_OK;
+            return opened;
         }
     }
     size_t want = size < READ_AHEAD ? READ_AHEAD : size;
@@ -259,8 +262,13 @@ static enum mr_status fetch(struct mr_log_reader *reader, uint64_t at, size_t si
     reader->data_at = at;
     reader->data_size = 0;
     size_t got = 0;
-    if (reader->io->ops->pread(reader->io, reader->file, reader->data, want, at, &got) != MR_OK) {
-        return MR_OK;
+    const struct mr_io_ops *ops = reader->io->ops;
+    enum mr_status r = ops->pread(reader->io, reader->file, reader->data, want, at, &got);
+    if (r != MR_OK && want > size) {
+        r = ops->pread(reader->io, reader->file, reader->data, size, at, &got);
+    }
+    if (r != MR_OK) {
+        return r; /* not what was read ahead, but what is wanted */
     }
     reader->data_size = got;
     if (got >= size) {
