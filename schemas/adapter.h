@@ -4,6 +4,70 @@
 
 #include "schemas/binding.h"
 
+enum mr_adapter {
+    MR_ADAPTER_CLOUDEVENTS = 0, /* one event as JSON, or an array */
+    MR_ADAPTER_HTTP,            /* HTTP binding: binary, structured, batch */
+    MR_ADAPTER_S3,              /* AWS, MinIO, Ceph, and the SQS, SNS, EventBridge wrappings */
+    MR_ADAPTER_OSS,
+    MR_ADAPTER_COS,
+    MR_ADAPTER_OBS,
+    MR_ADAPTER_GCS,
+    MR_ADAPTER_AZURE_BLOB, /* Event Grid, both schemas */
+    MR_ADAPTER_GCF,
+    MR_ADAPTER_SNS,
+    MR_ADAPTER_EVENTBRIDGE,
+    MR_ADAPTER_ALERTMANAGER,
+    MR_ADAPTER_GRAFANA,
+    MR_ADAPTER_GITHUB,
+    MR_ADAPTER_GITLAB,
+    MR_ADAPTER_STRIPE,
+    MR_ADAPTER_SHOPIFY,
+    MR_ADAPTER_K8S,
+    MR_ADAPTER_CDEVENTS,
+    MR_ADAPTER_GENERIC, /* any body */
+    MR_ADAPTER_AUTO,    /* recognised by headers and shape; else generic */
+    MR_ADAPTER_MAX,
+};
+/* The words of the options and of `normalise --as`, in the order of the enum, NULL-terminated:
+ * "cloudevents", "http", "s3", …, "azure-blob", …, "auto". */
+extern const char *const mr_adapter_words[];
+
+/* Where adapter "generic" finds attributes in a JSON body: dot paths, NULL for none; what a path
+ * does not find keeps its default. */
+struct mr_generic_paths {
+    const char *id;
+    const char *type;
+    const char *subject;
+    const char *time;
+};
+
+struct mr_adapt_input {
+    struct mr_bytes body;
+    const struct mr_field *headers; /* names in any case; none for broker messages */
+    uint32_t header_count;
+    struct mr_bytes source_name;    /* the source's name: stands in mapped `source`s */
+    const char *type;               /* of generic events; NULL: io.millrace.http.request */
+    const struct mr_generic_paths *paths; /* may be NULL */
+    uint64_t received_wall_ns;
+    uint64_t unique;                /* seeds an id where the message has none */
+    size_t size_max;                /* of an event */
+};
+
+struct mr_adapted {
+    struct mr_events events; /* none for a control message (s3:TestEvent, a handshake) */
+    char *answer;            /* owned; JSON a control message wants as the body of its 200 (Event
+                                Grid's validationResponse), or NULL */
+    char *confirm_url;       /* owned; SNS SubscribeURL of a SubscriptionConfirmation, or NULL: to
+                                be fetched only when its signature held and the source may */
+};
+void mr_adapted_release(struct mr_adapted *adapted);
+
+/** One foreign message to its events, all or nothing (digest 13 and 16).
+ * @return MR_E_INVALID, MR_E_NOT_CLOUDEVENT, MR_E_UNSUPPORTED, MR_E_TOO_BIG with the reason;
+ * MR_E_NOMEM */
+MR_MUST_USE enum mr_status mr_adapt(enum mr_adapter adapter, const struct mr_adapt_input *input,
+                                    struct mr_adapted *ret_adapted, struct mr_problem *problem);
+
 /** Any HTTP body that is no CloudEvent (adapter "generic"): id @p id, source @p source (a
  * URI-reference), type @p type, time the receive time, data the body under its Content-Type
  * (application/octet-stream when it has none). */

@@ -1,8 +1,8 @@
-/* Protocol bindings: HTTP (digest section 3) and MQTT (section 6), both ways, pure functions.
+/* Protocol bindings: HTTP (digest section 3), Kafka (4), AMQP (5) and MQTT (6), both ways, pure
+ * functions.
  *
  * A message is protocol-neutral here: named text fields plus a body. The connectors fill it from
- * their library and send what comes back; `millrace normalise` does the same with files. Kafka and
- * AMQP will use the same struct. */
+ * their library and send what comes back; `millrace normalise` does the same with files. */
 #ifndef MR_SCHEMAS_BINDING_H
 #define MR_SCHEMAS_BINDING_H
 
@@ -80,5 +80,94 @@ MR_MUST_USE enum mr_status mr_mqtt_wrap(const struct mr_mqtt_message *message,
 /** One event to MQTT: user properties with bare names (version 5 binary), else structured JSON. */
 MR_MUST_USE enum mr_status mr_mqtt_encode(struct mr_bytes record, int version, enum mr_mode mode,
                                           struct mr_message *message);
+
+/* --- Kafka ------------------------------------------------------------------------------------ */
+
+struct mr_kafka_record {
+    struct mr_bytes topic;
+    int32_t partition;
+    int64_t offset;
+    struct mr_bytes key;
+    bool has_key;
+    struct mr_bytes value;
+    bool has_value; /* false: null, a tombstone; an empty value is another thing */
+    const struct mr_field *headers; /* as they came, repeats included; value.data NULL: null */
+    uint32_t header_count;
+    int64_t timestamp_ms; /* since 1970; -1: none */
+};
+
+/** A record that is a CloudEvent, binary or structured (digest section 4), or a JSON batch. The key
+ * changes nothing in the event. @return MR_E_NOT_CLOUDEVENT for a raw record */
+MR_MUST_USE enum mr_status mr_kafka_decode(const struct mr_kafka_record *record, size_t size_max,
+                                           struct mr_events *ret_events,
+                                           struct mr_problem *problem);
+
+/** A raw record wrapped (digest 13.5): id "partition:P/offset:O", subject "partition:P#O", time the
+ * record's timestamp, else the receive time; extensions key and partitionkey, kafkaheader….
+ * @param source_name the source's name, stands in `source` */
+MR_MUST_USE enum mr_status mr_kafka_wrap(const struct mr_kafka_record *record,
+                                         struct mr_bytes source_name, uint64_t received_wall_ns,
+                                         size_t size_max, struct mr_event **ret_event,
+                                         struct mr_problem *problem);
+
+/** One event to Kafka: headers ce_… and content-type (message->content_type), or structured. The
+ * key is the sink's business. message->has_body false: a null value. */
+MR_MUST_USE enum mr_status mr_kafka_encode(struct mr_bytes record, enum mr_mode mode,
+                                           struct mr_message *message);
+
+/* --- AMQP ------------------------------------------------------------------------------------- */
+
+enum mr_amqp_type {
+    MR_AMQP_STRING = 0,
+    MR_AMQP_BOOL,
+    MR_AMQP_INTEGER,
+    MR_AMQP_TIMESTAMP, /* number: ms since 1970 */
+    MR_AMQP_BINARY,
+    MR_AMQP_OTHER, /* tables, arrays, floats: not mapped */
+};
+
+struct mr_amqp_header {
+    struct mr_bytes name;
+    enum mr_amqp_type type;
+    struct mr_bytes text; /* STRING, BINARY */
+    int64_t number;       /* BOOL, INTEGER, TIMESTAMP */
+};
+
+struct mr_amqp_message {
+    bool is_1_0; /* else 0-9-1 */
+    struct mr_bytes content_type; /* property; empty when absent */
+    struct mr_bytes message_id;   /* property; empty when absent */
+    int64_t timestamp_ms;         /* property; -1 when absent */
+    const struct mr_amqp_header *headers; /* 1.0: application-properties */
+    uint32_t header_count;
+    struct mr_bytes body;
+};
+
+/** A message that is a CloudEvent: 0-9-1 by all four habits of digest 5.2, 1.0 by 5.1.
+ * @return MR_E_NOT_CLOUDEVENT for a raw message */
+MR_MUST_USE enum mr_status mr_amqp_decode(const struct mr_amqp_message *message, size_t size_max,
+                                          struct mr_events *ret_events,
+                                          struct mr_problem *problem);
+
+/** A raw message wrapped (digest 5.2): id the message_id, else @p id; time its timestamp, else the
+ * receive time; data the body under its content type.
+ * @param source_name the source's name; @param queue stands in `source` beside it */
+MR_MUST_USE enum mr_status mr_amqp_wrap(const struct mr_amqp_message *message,
+                                        struct mr_bytes source_name, struct mr_bytes queue,
+                                        struct mr_bytes id, uint64_t received_wall_ns,
+                                        size_t size_max, struct mr_event **ret_event,
+                                        struct mr_problem *problem);
+
+/* How attributes are named in the headers of a 0-9-1 message (digest 5.2). */
+enum mr_amqp_habit {
+    MR_AMQP_CLOUDEVENTS_COLON = 0, /* cloudEvents:id */
+    MR_AMQP_CLOUDEVENTS_UNDERSCORE, /* cloudEvents_id */
+    MR_AMQP_CE_DASH,                /* ce-id */
+    MR_AMQP_BARE,                   /* id */
+};
+
+/** One event to AMQP: all values as strings in message->fields, body, content type. */
+MR_MUST_USE enum mr_status mr_amqp_encode(struct mr_bytes record, enum mr_amqp_habit habit,
+                                          enum mr_mode mode, struct mr_message *message);
 
 #endif

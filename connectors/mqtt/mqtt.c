@@ -93,32 +93,6 @@ void mr__mqtt_client_id(const char *name, const char *folder, char text[MR_MQTT_
                    (unsigned long long)(hash & 0xffffffffffffffull));
 }
 
-void mr__mqtt_backoff_init(struct mr_mqtt_backoff *backoff)
-{
-    backoff->tries = 0;
-    mr_rng_init(&backoff->rng, mr_rng_entropy());
-}
-
-void mr__mqtt_backoff_reset(struct mr_mqtt_backoff *backoff)
-{
-    backoff->tries = 0;
-}
-
-uint64_t mr__mqtt_backoff_next(struct mr_mqtt_backoff *backoff)
-{
-    uint64_t step = 100 * MR_MS;
-    for (uint32_t i = 0; i < backoff->tries && step < 30 * MR_SECOND; i++) {
-        step *= 2;
-    }
-    if (step > 30 * MR_SECOND) {
-        step = 30 * MR_SECOND;
-    }
-    if (backoff->tries < 16) {
-        backoff->tries++;
-    }
-    return step / 2 + mr_rng_below(&backoff->rng, step / 2 + 1);
-}
-
 static enum mr_status check_peer(const struct mr_mqtt_peer_options *peer,
                                  struct mr_problem *problem)
 {

@@ -8,7 +8,6 @@
 
 #include "connectors/connector.h"
 #include "core/clock.h"
-#include "core/rng.h"
 
 /* Order of the words of option `version`. */
 enum mr_mqtt_version_word {
@@ -75,18 +74,6 @@ bool mr__mqtt_filter_is_valid(const char *filter);
  * @return MR_E_INVALID when the result is no topic name (empty, wildcards, NUL, too long) */
 MR_MUST_USE enum mr_status mr__mqtt_topic(const char *template, struct mr_bytes record,
                                           struct mr_buf *out, struct mr_problem *problem);
-
-/* --- reconnecting ----------------------------------------------------------------------------- */
-
-struct mr_mqtt_backoff {
-    uint32_t tries;
-    struct mr_rng rng;
-};
-void mr__mqtt_backoff_init(struct mr_mqtt_backoff *backoff);
-void mr__mqtt_backoff_reset(struct mr_mqtt_backoff *backoff);
-/** 50-100 ms at first, doubling to 15-30 s; the half that varies keeps a fleet from returning as
- * one. */
-uint64_t mr__mqtt_backoff_next(struct mr_mqtt_backoff *backoff);
 
 extern const struct mr_source_ops mr__mqtt_source_ops;
 extern const struct mr_target_ops mr__mqtt_sink_ops;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connectors/backoff.h"
 #include "connectors/mqtt/publisher.h"
 #include "connectors/options.h"
 #include "core/alloc.h"
@@ -43,7 +44,7 @@ struct mr_target {
     uint64_t opened_ns;
     uint64_t open_at_ns;
     uint64_t connects;
-    struct mr_mqtt_backoff backoff;
+    struct mr_backoff backoff;
     struct mr_mqtt_send *sends; /* owned: with the library */
     struct mr_handout *answers; /* owned: answered, to be given back together */
     uint64_t looked_ns;
@@ -238,10 +239,10 @@ static void lose_link(struct mr_target *target, const char *error)
     (void)snprintf(text, sizeof(text), "%s", error); /* the publisher's, which goes now */
     uint64_t now_ns = mr_clock_mono_ns();
     if (target->connected && now_ns - target->opened_ns > STEADY_NS) {
-        mr__mqtt_backoff_reset(&target->backoff);
+        mr__backoff_reset(&target->backoff);
     }
     close_link(target, MR_VERDICT_RETRY, text);
-    target->open_at_ns = now_ns + mr__mqtt_backoff_next(&target->backoff);
+    target->open_at_ns = now_ns + mr__backoff_next(&target->backoff);
     set_health(target, MR_HEALTH_DOWN, text);
     MR_WARN("mqtt", "sink=%s err=\"%s\" retry_ms=%llu", target->name, text,
             (unsigned long long)((target->open_at_ns - now_ns) / MR_MS));
@@ -434,7 +435,7 @@ static enum mr_status create_target(const struct mr_target_args *args,
     target->slots = args->config == NULL || args->config->concurrency == 0
                         ? SLOTS_DEFAULT
                         : args->config->concurrency;
-    mr__mqtt_backoff_init(&target->backoff);
+    mr__backoff_init(&target->backoff);
     target->name = mr_strdup(args->name);
     r = target->name == NULL ? MR_E_NOMEM
                              : mr__options_copy(mr_connector_mqtt.sink_kind.options,

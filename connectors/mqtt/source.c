@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connectors/backoff.h"
 #include "connectors/mqtt/link.h"
 #include "connectors/mqtt/message.h"
 #include "connectors/options.h"
@@ -49,7 +50,7 @@ struct mr_source {
 
     /* The thread's own. */
     struct mr_mqtt_link link;
-    struct mr_mqtt_backoff backoff;
+    struct mr_backoff backoff;
     uint64_t open_at_ns;
     uint64_t connects;
     struct mr_batch *filling; /* owned; NULL when empty */
@@ -256,7 +257,7 @@ static void lose_link(struct mr_source *source, uint64_t now_ns)
     MR_ASSERT(source->link.state == MR_MQTT_LINK_DOWN);
     uint64_t lived_ns = now_ns - source->link.opened_ns;
     if (lived_ns > STEADY_NS) {
-        mr__mqtt_backoff_reset(&source->backoff);
+        mr__backoff_reset(&source->backoff);
     }
     source->flushing = false;
     source->broken = false;
@@ -270,7 +271,7 @@ static void lose_link(struct mr_source *source, uint64_t now_ns)
         source->open_at_ns = now_ns;
         return;
     }
-    source->open_at_ns = now_ns + mr__mqtt_backoff_next(&source->backoff);
+    source->open_at_ns = now_ns + mr__backoff_next(&source->backoff);
     MR_WARN("mqtt", "source=%s err=\"%s\" retry_ms=%llu", source->name, source->link.error,
             (unsigned long long)((source->open_at_ns - now_ns) / MR_MS));
 }
@@ -498,7 +499,7 @@ static enum mr_status create_source(const struct mr_source_args *args,
     (void)pthread_mutex_init(&source->mu, NULL);
     source->host = args->host;
     atomic_init(&source->index, args->index);
-    mr__mqtt_backoff_init(&source->backoff);
+    mr__backoff_init(&source->backoff);
     source->name = mr_strdup(args->name);
     r = source->name == NULL ? MR_E_NOMEM
                              : mr__options_copy(mr_connector_mqtt.source_kind.options,

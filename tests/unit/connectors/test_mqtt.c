@@ -4,6 +4,7 @@
 
 #include "connectors/mqtt/link.h"
 #include "connectors/mqtt/message.h"
+#include "connectors/backoff.h"
 #include "connectors/mqtt/mqtt.h"
 #include "connectors/mqtt/publisher.h"
 #include "connectors/options.h"
@@ -217,19 +218,19 @@ static void test_client_id_is_stable_and_its_own(void **state)
 static void test_backoff_grows_to_its_bound_with_jitter(void **state)
 {
     (void)state;
-    struct mr_mqtt_backoff backoff;
-    mr__mqtt_backoff_init(&backoff);
+    struct mr_backoff backoff;
+    mr__backoff_init(&backoff);
     uint64_t step = 100 * MR_MS;
     bool differs = false;
     for (int i = 0; i < 40; i++) {
-        uint64_t wait = mr__mqtt_backoff_next(&backoff);
+        uint64_t wait = mr__backoff_next(&backoff);
         assert_true(wait >= step / 2 && wait <= step);
         differs |= wait != step;
         step = step * 2 > 30 * MR_SECOND ? 30 * MR_SECOND : step * 2;
     }
     assert_true(differs);
-    mr__mqtt_backoff_reset(&backoff);
-    assert_true(mr__mqtt_backoff_next(&backoff) <= 100 * MR_MS);
+    mr__backoff_reset(&backoff);
+    assert_true(mr__backoff_next(&backoff) <= 100 * MR_MS);
 }
 
 /* --- topics ----------------------------------------------------------------------------------- */
