@@ -194,8 +194,9 @@ static void make_config(struct mr_config *config, struct mr_subscription_config 
     static char json[] = "{}";
     *sub = (struct mr_subscription_config){
         .name = name, .filter_json = none, .window_size = 64 * MR_MIB};
+    static const uint64_t step_ns[] = {MR_SECOND};
     sub->retry.step_count = 1;
-    sub->retry.step_ns[0] = MR_SECOND;
+    sub->retry.step_ns = step_ns;
     *target = (struct mr_target_config){
         .name = target_name, .concurrency = 1, .timeout_ns = 30 * MR_SECOND};
     *config = (struct mr_config){

@@ -35,8 +35,10 @@ MR_MUST_USE enum mr_status mr__check_name(struct mr_loader *loader, const struct
 MR_MUST_USE enum mr_status mr__build_subscriptions(struct mr_builder *builder,
                                                    struct mr_node *section);
 
-/** The retry policy of the block @p node (NULL: the default). Contradictions are reported. */
-MR_MUST_USE enum mr_status mr__build_retry(struct mr_loader *loader, const struct mr_node *node,
+/** The retry policy of the block @p node (NULL: the default); its waits are kept by @p config.
+ * Contradictions are reported. */
+MR_MUST_USE enum mr_status mr__build_retry(struct mr_loader *loader, struct mr_config *config,
+                                           const struct mr_node *node,
                                            const struct mr_retry_options *options,
                                            struct mr_retry *ret_retry);
 

@@ -58,7 +58,7 @@ enum mr_jitter {
 
 /* The retry schedule, every form of it spelled out: wait step_ns[i] after attempt i + 1. */
 struct mr_retry {
-    uint64_t step_ns[MR_RETRY_STEPS_MAX];
+    const uint64_t *step_ns; /* borrowed from the configuration's schedules; NULL when none */
     uint32_t step_count; /* attempts allowed = step_count + 1 */
     int jitter;          /* enum mr_jitter */
     uint32_t jitter_percent;
@@ -138,6 +138,12 @@ struct mr_subscription_config {
     uint32_t *on_failure_hidden; /* owned */
 };
 
+struct mr_schedule {
+    struct mr_schedule *next;
+    uint32_t count;
+    uint64_t step_ns[];
+};
+
 struct mr_config {
     char *path;     /* owned; file or folder as given, made absolute */
     char *folder;   /* owned; relative paths start here */
@@ -157,6 +163,7 @@ struct mr_config {
     uint32_t worker_count;
     struct mr_subscription_config *subscriptions; /* owned; hidden ones last */
     uint32_t subscription_count;
+    struct mr_schedule *schedules; /* owned, a list: subscriptions with equal waits share one */
     char *canonical_json; /* owned; the whole configuration as JSON with secrets as "***",
                              what goes into the log as its snapshot */
     uint64_t hash;        /* of the content, secrets included by a keyless hash of their bytes */

@@ -309,8 +309,8 @@ static enum mr_status take_options(struct mr_builder *builder, const struct mr_n
         r = take_order(loader, entry, options->order_by, subscription);
     }
     if (r == MR_OK) {
-        r = mr__build_retry(loader, mr__node_child(entry, "retry"), &options->retry,
-                            &subscription->retry);
+        r = mr__build_retry(loader, builder->config, mr__node_child(entry, "retry"),
+                            &options->retry, &subscription->retry);
     }
     if (r == MR_OK) {
         r = take_destinations(builder, entry, "on_success", &options->on_success,
@@ -385,7 +385,8 @@ static enum mr_status make_hidden(struct mr_builder *builder, const char *of, co
     enum mr_status r = mr_options_defaults(mr__subscription_table, &options);
     if (r == MR_OK) {
         take_plain(&options, hidden);
-        r = mr__build_retry(builder->loader, NULL, &options.retry, &hidden->retry);
+        r = mr__build_retry(builder->loader, builder->config, NULL, &options.retry,
+                            &hidden->retry);
     }
     mr_options_release(mr__subscription_table, &options);
     if (r != MR_OK) {

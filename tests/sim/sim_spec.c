@@ -155,15 +155,29 @@ static void fill_targets(struct mr_config *config, const struct sim_spec *spec)
     }
 }
 
-static void fill_sub(struct mr_subscription_config *c, const struct sim_sub_spec *s)
+/* @p count waits that begin with @p first_ns, kept by the configuration. */
+static const uint64_t *steps_of(struct mr_config *config, uint32_t count, uint64_t first_ns,
+                                bool doubling)
+{
+    struct mr_schedule *schedule =
+        cleared(1, sizeof(*schedule) + count * sizeof(*schedule->step_ns));
+    schedule->count = count;
+    for (uint32_t k = 0; k < count; k++) {
+        schedule->step_ns[k] = doubling ? first_ns << k : first_ns;
+    }
+    schedule->next = config->schedules;
+    config->schedules = schedule;
+    return schedule->step_ns;
+}
+
+static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
+                     const struct sim_sub_spec *s)
 {
     c->target = s->target;
     c->order = s->ordered ? MR_ORDER_ATTRIBUTE : MR_ORDER_NONE;
     c->order_key = s->ordered ? copy_of("lane") : NULL;
     c->retry.step_count = s->steps;
-    for (uint32_t k = 0; k < s->steps; k++) {
-        c->retry.step_ns[k] = s->step_ns << k;
-    }
+    c->retry.step_ns = steps_of(config, s->steps, s->step_ns, true);
     c->retry.jitter = s->jitter;
     c->retry.jitter_percent = 20;
     c->on_exhausted = s->hold ? MR_EXHAUSTED_HOLD : MR_EXHAUSTED_DEAD;
@@ -197,7 +211,7 @@ static uint32_t add_hidden(struct mr_config *config, const struct mr_subscriptio
         .hidden = true,
         .filter_json = copy_of("[]"),
         .target = sink,
-        .retry = {.step_ns = {MR_SECOND, MR_SECOND}, .step_count = 2},
+        .retry = {.step_ns = steps_of(config, 2, MR_SECOND, false), .step_count = 2},
         .retry_after_max_ns = MR_HOUR,
         .window_size = 4096,
         .hash = 7,
@@ -257,7 +271,7 @@ struct mr_config *sim_config_create(const struct sim_spec *spec, const struct mr
             struct mr_subscription_config *c = &config->subscriptions[index];
             c->name = numbered("sub", i);
             c->filter_json = filter_of(spec->subs[i].types);
-            fill_sub(c, &spec->subs[i]);
+            fill_sub(config, c, &spec->subs[i]);
         }
     }
     uint32_t count = config->subscription_count;
@@ -288,6 +302,11 @@ void sim_config_destroy(struct mr_config *config)
         free(c->on_failure);
         free(c->on_success_hidden);
         free(c->on_failure_hidden);
+    }
+    for (struct mr_schedule *schedule = config->schedules; schedule != NULL;) {
+        struct mr_schedule *next = schedule->next;
+        free(schedule);
+        schedule = next;
     }
     free(config->sources);
     free(config->targets);

@@ -8,6 +8,11 @@ static struct mr_retry retry_of(const char *settings)
 {
     struct mr_config *config = load_subscription(settings);
     struct mr_retry retry = config->subscriptions[0].retry;
+    static uint64_t step_ns[MR_RETRY_STEPS_MAX]; /* of the last call */
+    if (retry.step_count > 0) {
+        memcpy(step_ns, retry.step_ns, retry.step_count * sizeof(*step_ns));
+    }
+    retry.step_ns = step_ns;
     mr_config_destroy(config);
     return retry;
 }
@@ -42,6 +47,22 @@ static void test_retry_schedule_is_taken_as_it_stands(void **state)
     static const uint64_t steps[] = {S, 5 * S, 200 * MS, 0};
     check_steps(&retry, steps, 4);
     assert_int_equal(retry.jitter, MR_JITTER_NONE);
+}
+
+static void test_retry_equal_schedules_are_shared(void **state)
+{
+    (void)state;
+    struct mr_config *config =
+        load_right(FAKE_BASE "subscriptions:\n"
+                             "  a: {to: thumbs, retry: {schedule: [1s, 2s]}}\n"
+                             "  b: {to: thumbs}\n"
+                             "  c: {to: thumbs, retry: {attempts: 3, initial: 1s}}\n"
+                             "  d: {to: thumbs, retry: {schedule: [1s]}}\n");
+    const struct mr_subscription_config *s = config->subscriptions;
+    assert_ptr_equal(s[0].retry.step_ns, s[2].retry.step_ns);
+    assert_ptr_not_equal(s[0].retry.step_ns, s[1].retry.step_ns);
+    assert_ptr_not_equal(s[0].retry.step_ns, s[3].retry.step_ns);
+    mr_config_destroy(config);
 }
 
 static void test_retry_schedule_of_one_text_is_one_step(void **state)
@@ -172,6 +193,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_retry_default_is_nine_attempts_over_four_hours),
         cmocka_unit_test(test_retry_schedule_is_taken_as_it_stands),
+        cmocka_unit_test(test_retry_equal_schedules_are_shared),
         cmocka_unit_test(test_retry_schedule_of_one_text_is_one_step),
         cmocka_unit_test(test_retry_empty_schedule_is_one_attempt),
         cmocka_unit_test(test_retry_one_attempt_has_no_steps),
