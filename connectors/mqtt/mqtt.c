@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connectors/template.h"
 #include "core/hash.h"
 
 static const char *const version_words[] = {"5", "3.1.1", "5.0", NULL};
@@ -178,35 +179,6 @@ enum mr_status mr__mqtt_check_source(const void *options, struct mr_problem *pro
     return MR_OK;
 }
 
-/* The next {{attribute}} of @p at: *ret_name is its name. NULL when there is none, and with
- * *ret_bad set when braces do not match. */
-static const char *find_placeholder(const char *at, struct mr_bytes *ret_name, const char **ret_end,
-                                    bool *ret_bad)
-{
-    const char *open = strstr(at, "{{");
-    if (open == NULL) {
-        *ret_bad = strstr(at, "}}") != NULL;
-        return NULL;
-    }
-    const char *name = open + 2;
-    while (*name == ' ') {
-        name++;
-    }
-    size_t size = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789");
-    const char *end = name + size;
-    while (*end == ' ') {
-        end++;
-    }
-    if (size == 0 || size > MR_ATTR_NAME_SIZE_MAX || strncmp(end, "}}", 2) != 0) {
-        *ret_bad = true;
-        return NULL;
-    }
-    *ret_name = mr_bytes(name, size);
-    *ret_end = end + 2;
-    *ret_bad = false;
-    return open;
-}
-
 enum mr_status mr__mqtt_check_sink(const void *options, struct mr_problem *problem)
 {
     const struct mr_mqtt_sink_options *o = options;
@@ -222,12 +194,7 @@ enum mr_status mr__mqtt_check_sink(const void *options, struct mr_problem *probl
                               "topic: \"%s\" holds a wildcard; events are published to one topic",
                               o->topic);
     }
-    bool bad = false;
-    struct mr_bytes name;
-    const char *at = o->topic;
-    while (find_placeholder(at, &name, &at, &bad) != NULL) {
-    }
-    if (bad) {
+    if (!mr__template_is_valid(o->topic)) {
         return mr_problem_set(problem, MR_E_INVALID,
                               "topic: \"%s\" wants {{attribute}} with a CloudEvents attribute name",
                               o->topic);
@@ -239,38 +206,10 @@ enum mr_status mr__mqtt_check_sink(const void *options, struct mr_problem *probl
     return MR_OK;
 }
 
-/* The value of any attribute; specversion, which no record holds, included. */
-static struct mr_bytes attribute_value(struct mr_bytes record, struct mr_bytes name)
-{
-    struct mr_attr attr;
-    if (mr_event_attr(record, name, &attr)) {
-        return attr.value;
-    }
-    if (mr_bytes_equal(name, MR_BYTES_LITERAL("specversion"))) {
-        return MR_BYTES_LITERAL("1.0");
-    }
-    return mr_bytes(NULL, 0);
-}
-
 enum mr_status mr__mqtt_topic(const char *template, struct mr_bytes record, struct mr_buf *out,
                               struct mr_problem *problem)
 {
-    bool bad = false;
-    struct mr_bytes name;
-    const char *at = template;
-    const char *end = NULL;
-    const char *open;
-    enum mr_status r = MR_OK;
-    while (r == MR_OK && (open = find_placeholder(at, &name, &end, &bad)) != NULL) {
-        r = mr_buf_append(out, at, (size_t)(open - at));
-        if (r == MR_OK) {
-            r = mr_buf_append_bytes(out, attribute_value(record, name));
-        }
-        at = end;
-    }
-    if (r == MR_OK) {
-        r = mr_buf_append_text(out, at);
-    }
+    enum mr_status r = mr__template_fill(template, record, out);
     if (r == MR_E_TOO_BIG) {
         return mr_problem_set(problem, MR_E_INVALID, "the topic is longer than 65535 bytes");
     }

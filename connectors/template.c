@@ -1,0 +1,159 @@
+#include "connectors/template.h"
+
+#include "core/limits.h"
+#include "schemas/event.h"
+#include "schemas/json_scan.h"
+
+#define PATH_SIZE_MAX 256u
+
+static bool is_name(struct mr_bytes text)
+{
+    for (size_t i = 0; i < text.size; i++) {
+        uint8_t c = text.data[i];
+        if ((c < 'a' || c > 'z') && (c < '0' || c > '9')) {
+            return false;
+        }
+    }
+    return text.size > 0 && text.size <= MR_ATTR_NAME_SIZE_MAX;
+}
+
+/* data, or data.a.b: no segment is empty. */
+static bool is_path(struct mr_bytes text)
+{
+    if (!mr_bytes_starts(text, MR_BYTES_LITERAL("data")) || text.size > PATH_SIZE_MAX) {
+        return false;
+    }
+    for (size_t i = 4; i < text.size; i++) {
+        bool dot = text.data[i] == '.';
+        bool ends = i + 1 == text.size || text.data[i + 1] == '.';
+        if ((i == 4 && !dot) || (dot && ends) || text.data[i] <= ' ' || text.data[i] == '{' ||
+            text.data[i] == '"' || text.data[i] == '\\') {
+            return false;
+        }
+    }
+    return true;
+}
+
+/* The next placeholder of @p at: *ret_name is what it holds. NULL when there is none, and with
+ * *ret_bad set when braces do not match. */
+static const char *find_placeholder(const char *at, struct mr_bytes *ret_name,
+                                    const char **ret_end, bool *ret_bad)
+{
+    const char *open = strstr(at, "{{");
+    const char *close = strstr(at, "}}");
+    *ret_bad = open == NULL ? close != NULL : close == NULL || close < open;
+    if (open == NULL || *ret_bad) {
+        return NULL;
+    }
+    const char *start = open + 2 + strspn(open + 2, " ");
+    const char *end = close;
+    while (end > start && end[-1] == ' ') {
+        end--;
+    }
+    *ret_name = mr_bytes(start, (size_t)(end - start));
+    *ret_end = close + 2;
+    *ret_bad = !is_name(*ret_name) && !is_path(*ret_name);
+    return *ret_bad ? NULL : open;
+}
+
+enum mr_status mr__template_check(const char *text, struct mr_problem *problem)
+{
+    bool bad = false;
+    struct mr_bytes name;
+    for (const char *at = text; find_placeholder(at, &name, &at, &bad) != NULL;) {
+    }
+    if (bad) {
+        return mr_problem_set(problem, MR_E_INVALID,
+                              "\"%s\" wants {{attribute}} with a CloudEvents attribute name, "
+                              "{{data}}, or {{data.path}}",
+                              text);
+    }
+    return MR_OK;
+}
+
+/* The value of any attribute; specversion, which no record holds, included. */
+static struct mr_bytes attribute_value(struct mr_bytes record, struct mr_bytes name)
+{
+    struct mr_attr attr;
+    if (mr_event_attr(record, name, &attr)) {
+        return attr.value;
+    }
+    if (mr_bytes_equal(name, MR_BYTES_LITERAL("specversion"))) {
+        return MR_BYTES_LITERAL("1.0");
+    }
+    return mr_bytes(NULL, 0);
+}
+
+/* The element numbered @p segment of an array, or the member of that name of an object. */
+static bool step_into(struct mr_bytes *value, struct mr_bytes segment)
+{
+    struct mr__scan s;
+    uint64_t number;
+    if (mr_parse_u64(segment, &number) && mr__json_open(&s, *value, '[')) {
+        struct mr_bytes element;
+        for (uint64_t i = 0; mr__json_next(&s, NULL, &element); i++) {
+            if (i == number) {
+                *value = element;
+                return true;
+            }
+        }
+        return false;
+    }
+    char name[PATH_SIZE_MAX + 1];
+    memcpy(name, segment.data, segment.size);
+    name[segment.size] = '\0';
+    return mr__json_find(*value, name, value);
+}
+
+static enum mr_status append_value(struct mr_buf *out, struct mr_bytes value)
+{
+    if (value.size >= 2 && value.data[0] == '"') {
+        return mr__json_unescape(mr_bytes(value.data + 1, value.size - 2), out);
+    }
+    if (mr_bytes_equal(value, MR_BYTES_LITERAL("null"))) {
+        return MR_OK;
+    }
+    return mr_buf_append_bytes(out, value);
+}
+
+static enum mr_status append_path(struct mr_buf *out, struct mr_bytes record,
+                                  struct mr_bytes path)
+{
+    struct mr_bytes value = mr_event_data(record);
+    if (path.size == 4) {
+        return mr_buf_append_bytes(out, value);
+    }
+    if (!mr_event_data_is_json(record)) {
+        return MR_OK;
+    }
+    for (size_t at = 5; at < path.size;) {
+        const uint8_t *dot = memchr(path.data + at, '.', path.size - at);
+        size_t end = dot == NULL ? path.size : (size_t)(dot - path.data);
+        if (!step_into(&value, mr_bytes(path.data + at, end - at))) {
+            return MR_OK;
+        }
+        at = end + 1;
+    }
+    enum mr_status r = append_value(out, value);
+    return r == MR_E_INVALID ? MR_OK : r; /* a lone surrogate stands for no text */
+}
+
+enum mr_status mr__template_fill(const char *text, struct mr_bytes record, struct mr_buf *out)
+{
+    bool bad = false;
+    struct mr_bytes name;
+    const char *at = text;
+    const char *end = NULL;
+    const char *open;
+    enum mr_status r = MR_OK;
+    while (r == MR_OK && (open = find_placeholder(at, &name, &end, &bad)) != NULL) {
+        r = mr_buf_append(out, at, (size_t)(open - at));
+        if (r == MR_OK && !is_path(name)) {
+            r = mr_buf_append_bytes(out, attribute_value(record, name));
+        } else if (r == MR_OK) {
+            r = append_path(out, record, name);
+        }
+        at = end;
+    }
+    return r == MR_OK ? mr_buf_append_text(out, at) : r;
+}
