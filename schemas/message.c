@@ -3,6 +3,7 @@
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/limits.h"
+#include "schemas/builder.h"
 #include "schemas/json_format.h"
 
 /* Room for the text of a message: attributes, each byte percent-encoded, each with its prefix. */
@@ -44,6 +45,106 @@ enum mr_status mr__events_of_one(struct mr_event *event, struct mr_events *ret_e
     events[0] = event;
     *ret_events = (struct mr_events){events, 1};
     return MR_OK;
+}
+
+static const char *const required_names[] = {"specversion", "id", "source", "type"};
+
+unsigned mr__required_bit(struct mr_bytes name)
+{
+    for (unsigned i = 0; i < MR_ARRAY_COUNT(required_names); i++) {
+        if (mr_bytes_equal(name, mr_bytes_of(required_names[i]))) {
+            return 1u << i;
+        }
+    }
+    return 0;
+}
+
+const char *mr__required_missing(unsigned seen)
+{
+    for (unsigned i = 0; i < MR_ARRAY_COUNT(required_names); i++) {
+        if ((seen & 1u << i) == 0) {
+            return required_names[i];
+        }
+    }
+    return "";
+}
+
+enum mr_status mr__events_of_json(enum mr__format format, struct mr_bytes body, size_t size_max,
+                                  struct mr_events *ret_events, struct mr_problem *problem)
+{
+    if (format == MR__FORMAT_BATCH) {
+        struct mr_events events = {0};
+        enum mr_status r = mr_json_decode_batch(body, size_max, MR_BATCH_EVENTS_MAX,
+                                                &events.events, &events.count, problem);
+        if (r == MR_OK) {
+            *ret_events = events;
+        }
+        return r;
+    }
+    struct mr_event *event;
+    enum mr_status r = mr_json_decode_event(body, size_max, &event, problem);
+    if (r == MR_OK) {
+        r = mr__events_of_one(event, ret_events);
+        return r == MR_OK ? r : mr_problem_set(problem, r, "out of memory");
+    }
+    return r;
+}
+
+enum mr_status mr__binary_end(struct mr_event_builder *builder, enum mr_status so_far,
+                              struct mr_bytes content_type, struct mr_bytes body, bool has_body,
+                              struct mr_event **ret_event, struct mr_problem *problem)
+{
+    enum mr_status r = so_far;
+    if (r == MR_OK && content_type.size > 0) {
+        r = mr_event_builder_attr(builder, MR_BYTES_LITERAL("datacontenttype"), MR_ATTR_STRING,
+                                  content_type, problem);
+    }
+    if (r == MR_OK && has_body) {
+        mr_event_builder_data(builder, body, mr__builder_untyped(builder));
+    }
+    if (r == MR_OK) {
+        r = mr_event_builder_finish(builder, false, ret_event, problem);
+    }
+    mr_event_builder_release(builder);
+    return r;
+}
+
+enum mr_status mr__raw_source(struct mr_buf *out, const char *kind, struct mr_bytes source_name,
+                              struct mr_bytes place, struct mr_problem *problem)
+{
+    const uint8_t *slash =
+        source_name.size == 0 ? NULL : memchr(source_name.data, '/', source_name.size);
+    size_t size = slash == NULL ? source_name.size : (size_t)(slash - source_name.data);
+    struct mr_bytes name = slash == NULL ? MR_BYTES_LITERAL("src")
+                                         : mr_bytes(slash + 1, source_name.size - size - 1);
+    enum mr_status r = mr_buf_append_text(out, "/apis/v1/namespaces/");
+    if (r == MR_OK) {
+        r = mr__text_append_path(out, mr_bytes(source_name.data, size));
+    }
+    if (r == MR_OK) {
+        r = mr_buf_printf(out, "/%s/", kind);
+    }
+    if (r == MR_OK) {
+        r = mr__text_append_path(out, name);
+    }
+    if (r == MR_OK) {
+        r = mr_buf_append_byte(out, '#');
+    }
+    if (r == MR_OK) {
+        r = mr__text_append_path(out, place);
+    }
+    return r == MR_OK ? r
+                      : mr_problem_set(problem, r, "the source of a wrapped message: %s",
+                                       mr_status_text(r));
+}
+
+bool mr__time_of_ms(int64_t ms, char text[MR_TIME_TEXT_SIZE])
+{
+    if (ms < 0 || (uint64_t)ms > UINT64_MAX / MR_MS) {
+        return false;
+    }
+    (void)mr_time_format((uint64_t)ms * MR_MS, text); /* returns its argument */
+    return true;
 }
 
 enum mr_status mr__message_reserve(struct mr_message *message, struct mr_bytes record,
@@ -200,4 +301,13 @@ enum mr__format mr__format_of(struct mr_bytes content_type)
         return MR__FORMAT_UNKNOWN;
     }
     return batch ? MR__FORMAT_BATCH : MR__FORMAT_EVENT;
+}
+
+enum mr_status mr__format_refused(struct mr_bytes content_type, struct mr_problem *problem)
+{
+    return mr_problem_set(problem, MR_E_UNSUPPORTED,
+                          "the event format %.*s is not supported, only "
+                          "application/cloudevents+json and application/cloudevents-batch+json",
+                          content_type.size < 100 ? (int)content_type.size : 100,
+                          (const char *)content_type.data);
 }
