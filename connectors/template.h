@@ -11,11 +11,9 @@
 #define MR_CONNECTORS_TEMPLATE_H
 
 #include "core/bytes.h"
-#include "core/problem.h"
 
-/** @return MR_E_INVALID with the reason, without the option's name, when braces do not match or
- * hold something else than the above */
-MR_MUST_USE enum mr_status mr__template_check(const char *text, struct mr_problem *problem);
+/** Whether all braces of @p text match and hold one of the above. */
+bool mr__template_is_valid(const char *text);
 
 /** Appends @p text, which passed the check, filled in from the event @p record.
  * @return MR_E_TOO_BIG, MR_E_NOMEM of the buffer: it may hold a part */
