@@ -5,38 +5,28 @@
  * was with the broker when a connection went, or longer than its deadline, is unknown: `retry`. */
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "connectors/backoff.h"
 #include "connectors/mqtt/publisher.h"
 #include "connectors/options.h"
+#include "connectors/outlet.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/logger.h"
 
-#define SLOTS_DEFAULT 64u
 #define TIMEOUT_DEFAULT_NS (30 * MR_SECOND)
 #define OPEN_TIMEOUT_NS (20 * MR_SECOND) /* paho's own is 10 s */
 #define STEADY_NS (5 * MR_SECOND)
 #define LOOK_MS 1000 /* how often deadlines are looked at */
 
 struct mr_target {
-    struct mr_host *host; /* borrowed: outlives us */
-    char *name;           /* owned */
-    _Atomic uint32_t index;
-    uint32_t slots;
+    struct mr_outlet outlet;
     struct mr_mqtt_sink_options options; /* owned copy */
     enum mr_mode mode;
     char client_id[MR_MQTT_CLIENT_ID_SIZE_MAX];
-    pthread_t thread;
-    bool started;
-    atomic_bool stopping;
-    _Atomic uint64_t deadline_ns;
-    struct mr_opq handouts; /* from the bus */
-    struct mr_opq events;   /* from paho's callbacks */
+    struct mr_opq events; /* from paho's callbacks */
 
     /* The thread's own. */
     struct mr_mqtt_publisher *publisher; /* owned; NULL between connections */
@@ -46,61 +36,20 @@ struct mr_target {
     uint64_t connects;
     struct mr_backoff backoff;
     struct mr_mqtt_send *sends; /* owned: with the library */
-    struct mr_handout *answers; /* owned: answered, to be given back together */
     uint64_t looked_ns;
-
-    pthread_mutex_t mu; /* protects health */
-    struct mr_health health;
-    _Atomic uint64_t messages;
 };
 
 static void set_health(struct mr_target *target, enum mr_health_state state, const char *error)
 {
-    pthread_mutex_lock(&target->mu);
-    target->health.state = state;
-    if (error != NULL) {
-        mr_text_clean(target->health.last_error, sizeof(target->health.last_error),
-                      mr_bytes_of(error));
-        target->health.last_error_wall_ns = mr_clock_now().wall_ns;
-        target->health.errors++;
-    }
-    (void)snprintf(target->health.detail, sizeof(target->health.detail), "%s %.50s:%u as %.40s",
+    char detail[128];
+    (void)snprintf(detail, sizeof(detail), "%s %.50s:%u as %.40s",
                    state == MR_HEALTH_OK ? "connected to" : "not connected to",
                    target->options.peer.url->host, mr__mqtt_port(&target->options.peer),
                    target->client_id);
-    pthread_mutex_unlock(&target->mu);
-}
-
-static void read_health(struct mr_target *target, struct mr_health *ret_health)
-{
-    pthread_mutex_lock(&target->mu);
-    *ret_health = target->health;
-    pthread_mutex_unlock(&target->mu);
-    ret_health->messages = atomic_load_explicit(&target->messages, memory_order_relaxed);
+    mr__outlet_set_health(&target->outlet, state, detail, error);
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */
-
-static void answer(struct mr_target *target, struct mr_handout *handout, enum mr_verdict verdict,
-                   const char *error, uint64_t started_wall_ns)
-{
-    handout->answer.verdict = verdict;
-    handout->answer.started_wall_ns = started_wall_ns;
-    handout->answer.ended_wall_ns = mr_clock_now().wall_ns;
-    (void)snprintf(handout->answer.instance, sizeof(handout->answer.instance), "mqtt");
-    if (error != NULL) {
-        mr_handout_set_error(handout, mr_bytes_of(error));
-    }
-    handout->op.next = target->answers == NULL ? NULL : &target->answers->op;
-    target->answers = handout;
-}
-
-static void give_answers(struct mr_target *target)
-{
-    if (target->answers != NULL) {
-        target->host->ops->answer(target->host, MR_TAKE(target->answers));
-    }
-}
 
 static void unlink_send(struct mr_target *target, struct mr_mqtt_send *send)
 {
@@ -119,7 +68,7 @@ static void end_send(struct mr_target *target, struct mr_mqtt_send *send, enum m
                      const char *error)
 {
     unlink_send(target, send);
-    answer(target, send->handout, verdict, error, send->started_wall_ns);
+    mr__outlet_answer(&target->outlet, send->handout, verdict, error, send->started_wall_ns);
     mr_free(send);
 }
 
@@ -148,7 +97,7 @@ static void hand_over(struct mr_target *target, struct mr_handout *handout, cons
 {
     struct mr_mqtt_send *send = mr_calloc(1, sizeof(*send));
     if (send == NULL) {
-        answer(target, handout, MR_VERDICT_RETRY, "out of memory", 0);
+        mr__outlet_answer(&target->outlet, handout, MR_VERDICT_RETRY, "out of memory", 0);
         return;
     }
     uint64_t timeout_ns = handout->timeout_ns == 0 ? TIMEOUT_DEFAULT_NS : handout->timeout_ns;
@@ -170,9 +119,9 @@ static void hand_over(struct mr_target *target, struct mr_handout *handout, cons
 
 static void publish(struct mr_target *target, struct mr_handout *handout)
 {
-    if (!target->connected || atomic_load_explicit(&target->stopping, memory_order_acquire)) {
-        answer(target, handout, MR_VERDICT_REFUSED,
-               target->connected ? "stopped" : "not connected to the broker", 0);
+    if (!target->connected || mr__outlet_is_stopping(&target->outlet)) {
+        mr__outlet_answer(&target->outlet, handout, MR_VERDICT_REFUSED,
+                          target->connected ? "stopped" : "not connected to the broker", 0);
         return;
     }
     struct mr_problem problem = {.text = ""};
@@ -184,8 +133,8 @@ static void publish(struct mr_target *target, struct mr_handout *handout)
     if (r == MR_OK) {
         hand_over(target, handout, (const char *)topic.data, &message);
     } else {
-        answer(target, handout, r == MR_E_NOMEM ? MR_VERDICT_RETRY : MR_VERDICT_DEAD, problem.text,
-               0);
+        mr__outlet_answer(&target->outlet, handout,
+                          r == MR_E_NOMEM ? MR_VERDICT_RETRY : MR_VERDICT_DEAD, problem.text, 0);
     }
     mr_buf_release(&topic);
     mr_message_release(&message);
@@ -193,18 +142,9 @@ static void publish(struct mr_target *target, struct mr_handout *handout)
 
 /* --- the connection --------------------------------------------------------------------------- */
 
-static void tell_capacity(struct mr_target *target, uint32_t slots)
-{
-    target->host->ops->capacity(target->host,
-                                atomic_load_explicit(&target->index, memory_order_relaxed), slots);
-}
-
 static void take_sent(struct mr_target *target, struct mr_mqtt_send *send)
 {
     enum mr_verdict verdict = mr__mqtt_send_verdict(send->code);
-    if (verdict == MR_VERDICT_OK) {
-        atomic_fetch_add_explicit(&target->messages, 1, memory_order_relaxed);
-    }
     end_send(target, send, verdict,
              verdict == MR_VERDICT_OK ? NULL : mr__mqtt_send_text(send->code));
 }
@@ -213,7 +153,7 @@ static void take_sent(struct mr_target *target, struct mr_mqtt_send *send)
 static void close_link(struct mr_target *target, enum mr_verdict verdict, const char *error)
 {
     if (target->connected) {
-        tell_capacity(target, 0);
+        mr__outlet_tell(&target->outlet, false);
     }
     target->connected = false;
     mr__mqtt_publisher_close(target->publisher);
@@ -244,7 +184,7 @@ static void lose_link(struct mr_target *target, const char *error)
     close_link(target, MR_VERDICT_RETRY, text);
     target->open_at_ns = now_ns + mr__backoff_next(&target->backoff);
     set_health(target, MR_HEALTH_DOWN, text);
-    MR_WARN("mqtt", "sink=%s err=\"%s\" retry_ms=%llu", target->name, text,
+    MR_WARN("mqtt", "sink=%s err=\"%s\" retry_ms=%llu", target->outlet.name, text,
             (unsigned long long)((target->open_at_ns - now_ns) / MR_MS));
 }
 
@@ -264,12 +204,12 @@ static void take_connected(struct mr_target *target)
     target->opened_ns = mr_clock_mono_ns();
     set_health(target, MR_HEALTH_OK, NULL);
     if (target->connects++ > 0) {
-        pthread_mutex_lock(&target->mu);
-        target->health.reconnects++;
-        pthread_mutex_unlock(&target->mu);
+        pthread_mutex_lock(&target->outlet.mu);
+        target->outlet.health.reconnects++;
+        pthread_mutex_unlock(&target->outlet.mu);
     }
-    MR_INFO("mqtt", "sink=%s connected client=%s", target->name, target->client_id);
-    tell_capacity(target, target->slots);
+    MR_INFO("mqtt", "sink=%s connected client=%s", target->outlet.name, target->client_id);
+    mr__outlet_tell(&target->outlet, true);
 }
 
 static bool take_events(struct mr_target *target)
@@ -327,21 +267,20 @@ static int poll_timeout_ms(const struct mr_target *target, uint64_t now_ns)
 
 static bool take_handouts(struct mr_target *target)
 {
-    struct mr_op *op = mr_opq_take(&target->handouts);
-    bool any = op != NULL;
-    while (op != NULL) {
-        struct mr_op *next = op->next;
-        publish(target, (struct mr_handout *)(void *)op);
-        op = next;
+    struct mr_handout *handout = mr__outlet_take(&target->outlet);
+    bool any = handout != NULL;
+    while (handout != NULL) {
+        struct mr_handout *next = mr__outlet_next(handout);
+        publish(target, handout);
+        handout = next;
     }
     return any;
 }
 
 static bool is_finished(const struct mr_target *target, uint64_t now_ns)
 {
-    return atomic_load_explicit(&target->stopping, memory_order_acquire) &&
-           (target->sends == NULL ||
-            now_ns >= atomic_load_explicit(&target->deadline_ns, memory_order_relaxed));
+    return mr__outlet_is_stopping(&target->outlet) &&
+           (target->sends == NULL || mr__outlet_is_late(&target->outlet, now_ns));
 }
 
 static void *run(void *context)
@@ -352,26 +291,26 @@ static void *run(void *context)
         more = take_handouts(target) || more;
         uint64_t now_ns = mr_clock_mono_ns();
         check_deadlines(target, now_ns);
-        give_answers(target);
+        mr__outlet_flush(&target->outlet);
         if (is_finished(target, now_ns)) {
             break;
         }
-        bool stopping = atomic_load_explicit(&target->stopping, memory_order_acquire);
+        bool stopping = mr__outlet_is_stopping(&target->outlet);
         if (target->publisher == NULL && !stopping && now_ns >= target->open_at_ns) {
             open_link(target, now_ns);
         }
         if (more) {
             continue; /* a queue wakes us only after it was seen empty */
         }
-        struct pollfd fds[2] = {{.fd = mr_opq_fd(&target->handouts), .events = POLLIN},
+        struct pollfd fds[2] = {{.fd = mr_opq_fd(&target->outlet.handouts), .events = POLLIN},
                                 {.fd = mr_opq_fd(&target->events), .events = POLLIN}};
         int timeout_ms = stopping ? 100 : poll_timeout_ms(target, now_ns);
         if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR) {
-            MR_ERROR("mqtt", "sink=%s poll: %s", target->name, strerror(errno));
+            MR_ERROR("mqtt", "sink=%s poll: %s", target->outlet.name, strerror(errno));
         }
     }
     close_link(target, MR_VERDICT_CRASH, "stopped");
-    give_answers(target);
+    mr__outlet_flush(&target->outlet);
     set_health(target, MR_HEALTH_DOWN, NULL);
     return NULL;
 }
@@ -385,26 +324,23 @@ static void destroy_target(struct mr_target *target)
     }
     MR_ASSERT(target->sends == NULL);
     mr_opq_release(&target->events);
-    mr_opq_release(&target->handouts);
-    pthread_mutex_destroy(&target->mu);
+    mr__outlet_release(&target->outlet);
     mr_options_release(mr_connector_mqtt.sink_kind.options, &target->options);
-    mr_free(target->name);
     mr_free(target);
 }
 
-static enum mr_status set_client_id(struct mr_target *target, const struct mr_target_args *args)
+static void set_client_id(struct mr_target *target, const struct mr_target_args *args)
 {
     const char *given = target->options.peer.client_id;
     if (given != NULL && given[0] != '\0') {
         (void)snprintf(target->client_id, sizeof(target->client_id), "%s", given);
-        return MR_OK;
+        return;
     }
     char name[MR_NAME_SIZE_MAX + 8]; /* a source of the same name is another client */
     char text[MR_MQTT_CLIENT_ID_SIZE];
     (void)snprintf(name, sizeof(name), "sink:%.64s", args->name);
     mr__mqtt_client_id(name, args->folder, text);
     (void)snprintf(target->client_id, sizeof(target->client_id), "%s", text);
-    return MR_OK;
 }
 
 static enum mr_status create_target(const struct mr_target_args *args,
@@ -418,29 +354,20 @@ static enum mr_status create_target(const struct mr_target_args *args,
     if (target == NULL) {
         return mr_problem_set(problem, MR_E_NOMEM, "no memory for the sink");
     }
-    r = mr_opq_init(&target->handouts, UINT64_MAX);
-    if (r == MR_OK) {
-        r = mr_opq_init(&target->events, UINT64_MAX);
-        if (r != MR_OK) {
-            mr_opq_release(&target->handouts);
-        }
-    }
+    r = mr_opq_init(&target->events, UINT64_MAX);
     if (r != MR_OK) {
         mr_free(target);
         return mr_problem_set(problem, r, "no queue for the sink");
     }
-    (void)pthread_mutex_init(&target->mu, NULL);
-    target->host = args->host;
-    atomic_init(&target->index, args->index);
-    target->slots = args->config == NULL || args->config->concurrency == 0
-                        ? SLOTS_DEFAULT
-                        : args->config->concurrency;
+    r = mr__outlet_init(&target->outlet, "mqtt", args, problem);
+    if (r != MR_OK) {
+        mr_opq_release(&target->events);
+        mr_free(target);
+        return r;
+    }
     mr__backoff_init(&target->backoff);
-    target->name = mr_strdup(args->name);
-    r = target->name == NULL ? MR_E_NOMEM
-                             : mr__options_copy(mr_connector_mqtt.sink_kind.options,
-                                                sizeof(target->options), args->options,
-                                                &target->options);
+    r = mr__options_copy(mr_connector_mqtt.sink_kind.options, sizeof(target->options),
+                         args->options, &target->options);
     if (r != MR_OK) {
         destroy_target(target);
         return mr_problem_set(problem, r, "no memory for the sink");
@@ -448,38 +375,20 @@ static enum mr_status create_target(const struct mr_target_args *args,
     bool structured = target->options.mode == MR_MQTT_MODE_STRUCTURED ||
                       mr__mqtt_version(&target->options.peer) == 4;
     target->mode = structured ? MR_MODE_STRUCTURED : MR_MODE_BINARY;
+    set_client_id(target, args);
     *ret_target = target;
-    return set_client_id(target, args);
+    return MR_OK;
 }
 
 static enum mr_status start_target(struct mr_target *target, struct mr_problem *problem)
 {
-    MR_ASSERT(!target->started);
     set_health(target, MR_HEALTH_STARTING, NULL);
-    if (pthread_create(&target->thread, NULL, run, target) != 0) {
-        return mr_problem_set(problem, MR_E_UNAVAILABLE, "no thread for sink %s", target->name);
-    }
-    target->started = true;
-    return MR_OK;
-}
-
-static void refuse_stopped(struct mr_target *target, struct mr_op *first)
-{
-    for (struct mr_op *op = first; op != NULL; op = op->next) {
-        struct mr_handout *handout = (struct mr_handout *)(void *)op;
-        handout->answer.verdict = MR_VERDICT_REFUSED;
-        mr_handout_set_error(handout, MR_BYTES_LITERAL("stopped"));
-    }
-    if (first != NULL) {
-        target->host->ops->answer(target->host, (struct mr_handout *)(void *)first);
-    }
+    return mr__outlet_start(&target->outlet, run, target, problem);
 }
 
 static void submit_handouts(struct mr_target *target, struct mr_handout *first)
 {
-    if (mr_opq_push(&target->handouts, &first->op) != MR_OK) { /* closed by stop */
-        refuse_stopped(target, &first->op);
-    }
+    mr__outlet_submit(&target->outlet, first);
 }
 
 /* A message with the broker cannot be called back; its report ends it. */
@@ -494,20 +403,17 @@ static void cancel_handout(struct mr_target *target, uint32_t subscription, uint
 
 static void stop_target(struct mr_target *target, uint64_t deadline_mono_ns)
 {
-    if (!target->started) {
-        return;
-    }
-    atomic_store_explicit(&target->deadline_ns, deadline_mono_ns, memory_order_relaxed);
-    atomic_store_explicit(&target->stopping, true, memory_order_release);
-    mr_opq_close(&target->handouts);
-    (void)pthread_join(target->thread, NULL);
-    target->started = false;
-    refuse_stopped(target, mr_opq_take(&target->handouts));
+    mr__outlet_stop(&target->outlet, deadline_mono_ns);
+}
+
+static void read_health(struct mr_target *target, struct mr_health *ret_health)
+{
+    mr__outlet_health(&target->outlet, ret_health);
 }
 
 static void reindex_target(struct mr_target *target, uint32_t index)
 {
-    atomic_store_explicit(&target->index, index, memory_order_relaxed);
+    mr__outlet_reindex(&target->outlet, index);
 }
 
 const struct mr_target_ops mr__mqtt_sink_ops = {

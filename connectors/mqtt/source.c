@@ -13,12 +13,11 @@
  * and the broker delivers those messages again, which makes duplicates and loses nothing. */
 #include <errno.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "connectors/backoff.h"
+#include "connectors/intake.h"
 #include "connectors/mqtt/link.h"
 #include "connectors/mqtt/message.h"
 #include "connectors/options.h"
@@ -30,23 +29,14 @@
 #define BATCH_SIZE (2u * MR_MIB)
 #define UNACKED_SIZE_MAX MR_BATCH_SIZE_MAX /* bytes of events read and not acknowledged */
 #define FLUSH_NS (5 * MR_MS)
-#define RETRY_MIN_NS (100 * MR_MS)
-#define RETRY_MAX_NS MR_SECOND
 #define STEADY_NS (5 * MR_SECOND) /* a connection that lived so long ends the backoff */
 #define READS_MAX 2000u /* packets per pass, so that replies are not left lying */
+#define LOOK_MS 1000    /* the keepalive's resolution */
 
 struct mr_source {
-    struct mr_host *host; /* borrowed: outlives us */
-    char *name;           /* owned */
-    _Atomic uint32_t index;
+    struct mr_intake intake;
     struct mr_mqtt_source_options options; /* owned copy */
     char client_id[MR_MQTT_CLIENT_ID_SIZE_MAX];
-    pthread_t thread;
-    bool started;
-    atomic_bool paused;
-    atomic_bool stopping;
-    _Atomic uint64_t deadline_ns; /* of stop */
-    struct mr_opq replies;        /* batches come back, SLOW and GO */
 
     /* The thread's own. */
     struct mr_mqtt_link link;
@@ -54,52 +44,26 @@ struct mr_source {
     uint64_t open_at_ns;
     uint64_t connects;
     struct mr_batch *filling; /* owned; NULL when empty */
-    struct mr_op *refused;    /* owned batches, oldest first: to be submitted again */
-    uint64_t refused_at_ns;   /* when */
-    uint64_t refused_wait_ns;
-    uint32_t submitted;     /* batches with the bus */
-    uint64_t unacked;       /* messages read since the last flush */
+    uint64_t unacked;         /* messages read since the last flush */
     uint64_t unacked_size;
     uint64_t unacked_since_ns;
-    uint64_t read_ns;       /* when reading was last allowed */
-    bool more;              /* reading stopped before the socket was empty */
-    bool slow;
-    bool flushing;          /* a flush met a full socket: nothing is read before it is through */
-    bool broken;            /* a message could not even be kept: drop the connection */
+    uint64_t read_ns; /* when reading was last allowed */
+    bool more;        /* reading stopped before the socket was empty */
+    bool flushing;    /* a flush met a full socket: nothing is read before it is through */
+    bool broken;      /* a message could not even be kept: drop the connection */
     struct mr_mqtt_maker maker;
-
-    pthread_mutex_t mu; /* protects health */
-    struct mr_health health;
-    _Atomic uint64_t messages;
-    _Atomic uint64_t bytes_held;
 };
 
 /* --- health ----------------------------------------------------------------------------------- */
 
 static void set_health(struct mr_source *source, enum mr_health_state state, const char *error)
 {
-    pthread_mutex_lock(&source->mu);
-    source->health.state = state;
-    if (error != NULL && error[0] != '\0') {
-        (void)snprintf(source->health.last_error, sizeof(source->health.last_error), "%s", error);
-        source->health.last_error_wall_ns = mr_clock_now().wall_ns;
-        source->health.errors++;
-    }
-    const char *what = state == MR_HEALTH_OK || state == MR_HEALTH_DEGRADED ? "connected to"
-                                                                            : "not connected to";
-    (void)snprintf(source->health.detail, sizeof(source->health.detail), "%s %.50s:%u as %.40s",
-                   what, source->options.peer.url->host, mr__mqtt_port(&source->options.peer),
-                   source->client_id);
-    pthread_mutex_unlock(&source->mu);
-}
-
-static void read_health(struct mr_source *source, struct mr_health *ret_health)
-{
-    pthread_mutex_lock(&source->mu);
-    *ret_health = source->health;
-    pthread_mutex_unlock(&source->mu);
-    ret_health->messages = atomic_load_explicit(&source->messages, memory_order_relaxed);
-    ret_health->bytes_held = atomic_load_explicit(&source->bytes_held, memory_order_relaxed);
+    char detail[128];
+    bool up = state == MR_HEALTH_OK || state == MR_HEALTH_DEGRADED;
+    (void)snprintf(detail, sizeof(detail), "%s %.50s:%u as %.40s",
+                   up ? "connected to" : "not connected to", source->options.peer.url->host,
+                   mr__mqtt_port(&source->options.peer), source->client_id);
+    mr__intake_set_health(&source->intake, state, detail, error);
 }
 
 /* --- batches ---------------------------------------------------------------------------------- */
@@ -108,13 +72,11 @@ static enum mr_status add_event(struct mr_source *source, struct mr_event *event
                                 const char *rejected)
 {
     if (source->filling == NULL) {
-        uint32_t index = atomic_load_explicit(&source->index, memory_order_relaxed);
-        source->filling = mr_batch_create(index, BATCH_COUNT);
+        source->filling = mr__intake_batch(&source->intake, BATCH_COUNT);
         if (source->filling == NULL) {
             mr_event_unref(event);
             return MR_E_NOMEM;
         }
-        source->filling->reply = &source->replies;
     }
     return mr_batch_add(source->filling, event, rejected);
 }
@@ -141,91 +103,13 @@ static void on_message(void *context, const struct mosquitto_message *message,
         source->unacked_since_ns = mr_clock_mono_ns();
     }
     source->unacked_size += size;
-    atomic_fetch_add_explicit(&source->messages, 1, memory_order_relaxed);
-}
-
-static void submit(struct mr_source *source, struct mr_batch *batch)
-{
-    source->submitted++;
-    source->host->ops->submit(source->host, batch);
+    atomic_fetch_add_explicit(&source->intake.messages, 1, memory_order_relaxed);
 }
 
 static void submit_filling(struct mr_source *source)
 {
     if (source->filling != NULL) {
-        submit(source, MR_TAKE(source->filling));
-    }
-}
-
-static void append_refused(struct mr_source *source, struct mr_batch *batch)
-{
-    struct mr_op **at = &source->refused;
-    while (*at != NULL) {
-        at = &(*at)->next;
-    }
-    batch->op.next = NULL;
-    *at = &batch->op;
-}
-
-static void take_batch(struct mr_source *source, struct mr_batch *batch, uint64_t now_ns)
-{
-    MR_ASSERT(source->submitted > 0);
-    source->submitted--;
-    if (batch->result == MR_OK) {
-        source->refused_wait_ns = 0;
-        mr_batch_destroy(batch);
-        return;
-    }
-    if (source->refused == NULL) {
-        uint64_t wait = source->refused_wait_ns * 2;
-        wait = wait < RETRY_MIN_NS ? RETRY_MIN_NS : wait > RETRY_MAX_NS ? RETRY_MAX_NS : wait;
-        source->refused_wait_ns = wait;
-        source->refused_at_ns = now_ns + wait;
-        set_health(source, MR_HEALTH_DEGRADED, mr_status_text(batch->result));
-    }
-    append_refused(source, batch);
-}
-
-static void take_replies(struct mr_source *source, uint64_t now_ns)
-{
-    struct mr_op *op;
-    while ((op = mr_opq_take(&source->replies)) != NULL) { /* until empty: only then it wakes us */
-        while (op != NULL) {
-            struct mr_op *next = op->next;
-            if (op->type == MR_SOURCE_OP_SLOW) {
-                source->slow = true;
-            } else if (op->type == MR_SOURCE_OP_GO) {
-                source->slow = false;
-            } else {
-                take_batch(source, (struct mr_batch *)(void *)op, now_ns);
-            }
-            op = next;
-        }
-    }
-}
-
-static void submit_refused(struct mr_source *source, uint64_t now_ns)
-{
-    if (source->refused == NULL || source->submitted > 0 || now_ns < source->refused_at_ns) {
-        return;
-    }
-    for (struct mr_op *op = MR_TAKE(source->refused); op != NULL;) {
-        struct mr_op *next = op->next;
-        struct mr_batch *batch = (struct mr_batch *)(void *)op;
-        batch->op.next = NULL;
-        batch->result = MR_OK;
-        batch->source = atomic_load_explicit(&source->index, memory_order_relaxed);
-        submit(source, batch);
-        op = next;
-    }
-}
-
-static void drop_refused(struct mr_source *source)
-{
-    for (struct mr_op *op = MR_TAKE(source->refused); op != NULL;) {
-        struct mr_op *next = op->next;
-        mr_batch_destroy((struct mr_batch *)(void *)op);
-        op = next;
+        mr__intake_submit(&source->intake, MR_TAKE(source->filling));
     }
 }
 
@@ -233,21 +117,14 @@ static void drop_refused(struct mr_source *source)
 
 static bool is_durable(const struct mr_source *source)
 {
-    return source->submitted == 0 && source->refused == NULL && source->filling == NULL &&
-           !source->broken;
-}
-
-static bool wants_messages(const struct mr_source *source)
-{
-    return !source->slow && source->refused == NULL &&
-           !atomic_load_explicit(&source->paused, memory_order_acquire) &&
-           !atomic_load_explicit(&source->stopping, memory_order_acquire);
+    return !mr__intake_is_out(&source->intake) && source->filling == NULL && !source->broken;
 }
 
 static bool may_read(const struct mr_source *source, uint64_t now_ns)
 {
     return source->link.state == MR_MQTT_LINK_UP && !source->flushing && !source->broken &&
-           wants_messages(source) && source->unacked < (uint64_t)source->options.inflight &&
+           mr__intake_wants(&source->intake) &&
+           source->unacked < (uint64_t)source->options.inflight &&
            source->unacked_size < UNACKED_SIZE_MAX &&
            (source->unacked == 0 || now_ns - source->unacked_since_ns < FLUSH_NS);
 }
@@ -272,7 +149,7 @@ static void lose_link(struct mr_source *source, uint64_t now_ns)
         return;
     }
     source->open_at_ns = now_ns + mr__backoff_next(&source->backoff);
-    MR_WARN("mqtt", "source=%s err=\"%s\" retry_ms=%llu", source->name, source->link.error,
+    MR_WARN("mqtt", "source=%s err=\"%s\" retry_ms=%llu", source->intake.name, source->link.error,
             (unsigned long long)((source->open_at_ns - now_ns) / MR_MS));
 }
 
@@ -336,16 +213,16 @@ static void show_link(struct mr_source *source, enum mr_mqtt_link_state before)
     if (before != MR_MQTT_LINK_UP) {
         source->more = true; /* what TLS has decrypted already, no poll tells */
         if (source->connects++ > 0) {
-            pthread_mutex_lock(&source->mu);
-            source->health.reconnects++;
-            pthread_mutex_unlock(&source->mu);
+            pthread_mutex_lock(&source->intake.mu);
+            source->intake.health.reconnects++;
+            pthread_mutex_unlock(&source->intake.mu);
         }
-        MR_INFO("mqtt", "source=%s connected client=%s session=%s", source->name,
+        MR_INFO("mqtt", "source=%s connected client=%s session=%s", source->intake.name,
                 source->client_id, source->link.session_present ? "resumed" : "new");
     }
-    bool bad = source->link.error[0] != '\0' || source->refused != NULL;
+    bool bad = source->link.error[0] != '\0' || source->intake.refused != NULL;
     enum mr_health_state state = bad ? MR_HEALTH_DEGRADED : MR_HEALTH_OK;
-    if (state != source->health.state) { /* written by this thread only */
+    if (state != source->intake.health.state) { /* written by this thread only */
         set_health(source, state, source->link.error);
     }
 }
@@ -355,7 +232,7 @@ static void step_link(struct mr_source *source, short revents)
     uint64_t now_ns = mr_clock_mono_ns();
     enum mr_mqtt_link_state before = source->link.state;
     if (before == MR_MQTT_LINK_DOWN) {
-        if (wants_messages(source) && now_ns >= source->open_at_ns &&
+        if (mr__intake_wants(&source->intake) && now_ns >= source->open_at_ns &&
             !mr__mqtt_link_open(&source->link, now_ns)) {
             lose_link(source, now_ns);
         }
@@ -382,33 +259,19 @@ static void step_link(struct mr_source *source, short revents)
 
 static int poll_timeout_ms(const struct mr_source *source, uint64_t now_ns)
 {
-    uint64_t until = now_ns + MR_SECOND; /* the keepalive's resolution */
-    if (source->refused != NULL && source->refused_at_ns < until) {
-        until = source->refused_at_ns;
+    uint64_t wait_ms = LOOK_MS;
+    if (source->link.state == MR_MQTT_LINK_DOWN && mr__intake_wants(&source->intake)) {
+        uint64_t at_ns = source->open_at_ns;
+        uint64_t until_ms = at_ns <= now_ns ? 0 : (at_ns - now_ns + MR_MS - 1) / MR_MS;
+        wait_ms = until_ms < wait_ms ? until_ms : wait_ms;
     }
-    if (source->link.state == MR_MQTT_LINK_DOWN && wants_messages(source) &&
-        source->open_at_ns < until) {
-        until = source->open_at_ns;
-    }
-    return until <= now_ns ? 0 : (int)((until - now_ns + MR_MS - 1) / MR_MS);
-}
-
-static bool is_finished(struct mr_source *source, uint64_t now_ns)
-{
-    if (!atomic_load_explicit(&source->stopping, memory_order_acquire)) {
-        return false;
-    }
-    submit_filling(source);
-    bool late = now_ns >= atomic_load_explicit(&source->deadline_ns, memory_order_relaxed);
-    return source->submitted == 0 || late;
+    return mr__intake_timeout_ms(&source->intake, now_ns, (int)wait_ms);
 }
 
 static void finish(struct mr_source *source)
 {
-    bool durable = is_durable(source);
-    drop_refused(source);
     if (source->link.state != MR_MQTT_LINK_DOWN) {
-        mr__mqtt_link_close(&source->link, durable, "stopped");
+        mr__mqtt_link_close(&source->link, is_durable(source), "stopped");
     }
     set_health(source, MR_HEALTH_DOWN, NULL);
 }
@@ -418,17 +281,21 @@ static void *run(void *context)
     struct mr_source *source = context;
     for (;;) {
         uint64_t now_ns = mr_clock_mono_ns();
-        take_replies(source, now_ns);
-        if (is_finished(source, now_ns)) {
+        mr__intake_take(&source->intake, now_ns, NULL, NULL);
+        if (mr__intake_is_stopping(&source->intake)) {
+            submit_filling(source);
+        }
+        if (mr__intake_is_finished(&source->intake, now_ns)) {
             break;
         }
-        submit_refused(source, now_ns);
+        mr__intake_resubmit(&source->intake, now_ns);
         flush_if_durable(source, now_ns);
-        atomic_store_explicit(&source->bytes_held, source->unacked_size, memory_order_relaxed);
+        atomic_store_explicit(&source->intake.bytes_held, source->unacked_size,
+                              memory_order_relaxed);
         bool read = source->link.state == MR_MQTT_LINK_OPENING || may_read(source, now_ns);
         bool write = source->flushing || (source->link.state == MR_MQTT_LINK_OPENING &&
                                           mosquitto_want_write(source->link.mosq));
-        struct pollfd fds[2] = {{.fd = mr_opq_fd(&source->replies), .events = POLLIN},
+        struct pollfd fds[2] = {{.fd = mr_opq_fd(&source->intake.replies), .events = POLLIN},
                                 mr__mqtt_link_poll(&source->link, read, write)};
         if (read) {
             source->read_ns = now_ns;
@@ -438,7 +305,7 @@ static void *run(void *context)
         }
         int timeout_ms = read && source->more ? 0 : poll_timeout_ms(source, now_ns);
         if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR) {
-            MR_ERROR("mqtt", "source=%s poll: %s", source->name, strerror(errno));
+            MR_ERROR("mqtt", "source=%s poll: %s", source->intake.name, strerror(errno));
         }
         step_link(source, fds[1].revents);
     }
@@ -450,21 +317,12 @@ static void *run(void *context)
 
 static void destroy_source(struct mr_source *source)
 {
-    if (source == NULL) {
-        return;
-    }
-    if (source->submitted > 0) { /* the bus may still write into the queue */
-        MR_ERROR("mqtt", "source=%s %u batches did not come back, ignoring", source->name,
-                 source->submitted);
+    if (source == NULL || !mr__intake_release(&source->intake)) {
         return;
     }
     mr__mqtt_link_release(&source->link);
     mr_batch_destroy(source->filling);
-    drop_refused(source);
-    mr_opq_release(&source->replies);
-    pthread_mutex_destroy(&source->mu);
     mr_options_release(mr_connector_mqtt.source_kind.options, &source->options);
-    mr_free(source->name);
     mr_free(source);
 }
 
@@ -491,31 +349,24 @@ static enum mr_status create_source(const struct mr_source_args *args,
     if (source == NULL) {
         return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
     }
-    r = mr_opq_init(&source->replies, UINT64_MAX);
+    r = mr__intake_init(&source->intake, "mqtt", args, problem);
     if (r != MR_OK) {
         mr_free(source);
-        return mr_problem_set(problem, r, "no queue for the source");
+        return r;
     }
-    (void)pthread_mutex_init(&source->mu, NULL);
-    source->host = args->host;
-    atomic_init(&source->index, args->index);
     mr__backoff_init(&source->backoff);
-    source->name = mr_strdup(args->name);
-    r = source->name == NULL ? MR_E_NOMEM
-                             : mr__options_copy(mr_connector_mqtt.source_kind.options,
-                                                sizeof(source->options), args->options,
-                                                &source->options);
+    r = mr__options_copy(mr_connector_mqtt.source_kind.options, sizeof(source->options),
+                         args->options, &source->options);
     if (r != MR_OK) {
         destroy_source(source);
         return mr_problem_set(problem, r, "no memory for the source");
     }
     set_client_id(source, args);
     source->maker = (struct mr_mqtt_maker){
-        .source_name = source->name,
+        .source_name = source->intake.name,
         .client_id = source->client_id,
         .version = mr__mqtt_version(&source->options.peer),
-        .event_size_max =
-            args->config == NULL ? MR_EVENT_SIZE_DEFAULT : (size_t)args->config->event_size_max,
+        .event_size_max = source->intake.event_size_max,
         .boot = mr_rng_entropy(),
     };
     r = mr__mqtt_link_init(&source->link, &source->options, source->client_id, on_message, source,
@@ -530,43 +381,33 @@ static enum mr_status create_source(const struct mr_source_args *args,
 
 static enum mr_status start_source(struct mr_source *source, struct mr_problem *problem)
 {
-    MR_ASSERT(!source->started);
     set_health(source, MR_HEALTH_STARTING, NULL);
-    if (pthread_create(&source->thread, NULL, run, source) != 0) {
-        return mr_problem_set(problem, MR_E_UNAVAILABLE, "no thread for source %s", source->name);
-    }
-    source->started = true;
-    return MR_OK;
+    return mr__intake_start(&source->intake, run, source, problem);
 }
 
-/* release pairs with the acquire loads of the thread; the wake makes it look. */
 static void pause_source(struct mr_source *source)
 {
-    atomic_store_explicit(&source->paused, true, memory_order_release);
-    mr_opq_wake(&source->replies);
+    mr__intake_pause(&source->intake);
 }
 
 static void resume_source(struct mr_source *source)
 {
-    atomic_store_explicit(&source->paused, false, memory_order_release);
-    mr_opq_wake(&source->replies);
+    mr__intake_resume(&source->intake);
 }
 
 static void stop_source(struct mr_source *source, uint64_t deadline_mono_ns)
 {
-    if (!source->started) {
-        return;
-    }
-    atomic_store_explicit(&source->deadline_ns, deadline_mono_ns, memory_order_relaxed);
-    atomic_store_explicit(&source->stopping, true, memory_order_release);
-    mr_opq_wake(&source->replies);
-    (void)pthread_join(source->thread, NULL);
-    source->started = false;
+    mr__intake_stop(&source->intake, deadline_mono_ns);
+}
+
+static void read_health(struct mr_source *source, struct mr_health *ret_health)
+{
+    mr__intake_health(&source->intake, ret_health);
 }
 
 static void reindex_source(struct mr_source *source, uint32_t index)
 {
-    atomic_store_explicit(&source->index, index, memory_order_relaxed);
+    mr__intake_reindex(&source->intake, index);
 }
 
 const struct mr_source_ops mr__mqtt_source_ops = {
