@@ -194,9 +194,10 @@ enum mr_status mr__mqtt_check_sink(const void *options, struct mr_problem *probl
                               "topic: \"%s\" holds a wildcard; events are published to one topic",
                               o->topic);
     }
-    struct mr_problem why = {.text = ""};
-    if (mr__template_check(o->topic, &why) != MR_OK) {
-        return mr_problem_set(problem, MR_E_INVALID, "topic: %s", why.text);
+    if (!mr__template_is_valid(o->topic)) {
+        return mr_problem_set(problem, MR_E_INVALID,
+                              "topic: \"%s\" wants {{attribute}} with a CloudEvents attribute name",
+                              o->topic);
     }
     if (o->mode == MR_MQTT_MODE_BINARY && mr__mqtt_version(&o->peer) == 4) {
         return mr_problem_set(problem, MR_E_INVALID,
