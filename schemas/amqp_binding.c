@@ -25,12 +25,12 @@ static bool is_transport(struct mr_bytes name)
 }
 
 /* The attribute a header stands for under @p naming, in @p to. @return its size; 0 when it stands
- * for none. ce- names are in any case, as the HTTP names they are; the others are as written. */
+ * for none. The prefixes of AMQP 1.0 are as written; in the habits of 0-9-1 case does not matter. */
 static size_t attr_name(const struct mr_amqp_header *header, enum naming naming,
                         uint8_t to[MR_ATTR_NAME_SIZE_MAX + 1])
 {
     struct mr_bytes prefix = mr_bytes_of(prefixes[naming]);
-    bool any_case = naming == NAMING_CE_DASH;
+    bool any_case = naming == NAMING_CE_DASH || naming == NAMING_BARE;
     if (any_case ? !mr__text_starts_nocase(header->name, prefix)
                  : !mr_bytes_starts(header->name, prefix)) {
         return 0;
@@ -208,7 +208,7 @@ enum mr_status mr_amqp_decode(const struct mr_amqp_message *message, size_t size
     }
     struct mr_event *event;
     r = decode_binary(message, naming, content_type, size_max, &event, problem);
-    return r == MR_OK ? mr__events_of_one(event, ret_events) : r;
+    return r == MR_OK ? mr__events_of_one(event, ret_events, problem) : r;
 }
 
 enum mr_status mr_amqp_wrap(const struct mr_amqp_message *message, struct mr_bytes source_name,

@@ -3,15 +3,6 @@
 #include "schemas/json_format.h"
 #include "schemas/message.h"
 
-/* The bits of the four attributes that make a binary message a CloudEvent. */
-enum {
-    HAS_SPECVERSION = 1,
-    HAS_ID = 2,
-    HAS_SOURCE = 4,
-    HAS_TYPE = 8,
-    HAS_ALL = 15,
-};
-
 /* The attribute name in @p header, lower-cased into @p to. @return its size; 0: no ce- header, or
  * one that cannot name an attribute (ce-my-ext, ce-data) and is therefore dropped */
 static size_t attr_name(struct mr_bytes header, uint8_t to[MR_ATTR_NAME_SIZE_MAX + 1])
@@ -29,24 +20,13 @@ static size_t attr_name(struct mr_bytes header, uint8_t to[MR_ATTR_NAME_SIZE_MAX
     return mr__text_is_name(mr_bytes(to, size)) ? size : 0;
 }
 
-static unsigned required_bit(struct mr_bytes name)
-{
-    static const char *const names[] = {"specversion", "id", "source", "type"};
-    for (unsigned i = 0; i < MR_ARRAY_COUNT(names); i++) {
-        if (mr_bytes_equal(name, mr_bytes_of(names[i]))) {
-            return 1u << i;
-        }
-    }
-    return 0;
-}
-
 static unsigned required_seen(const struct mr_field *headers, uint32_t header_count)
 {
     unsigned seen = 0;
     for (uint32_t i = 0; i < header_count; i++) {
         uint8_t name[MR_ATTR_NAME_SIZE_MAX + 1];
         size_t size = attr_name(headers[i].name, name);
-        seen |= size == 0 ? 0 : required_bit(mr_bytes(name, size));
+        seen |= mr__required_bit(mr_bytes(name, size));
     }
     return seen;
 }
@@ -153,38 +133,10 @@ static enum mr_status decode_binary(const struct mr_field *headers, uint32_t hea
     for (uint32_t i = 0; r == MR_OK && i < header_count; i++) {
         r = add_header(&builder, &headers[i], content_type.size > 0, &scratch, problem);
     }
-    if (r == MR_OK && content_type.size > 0) {
-        r = mr_event_builder_attr(&builder, MR_BYTES_LITERAL("datacontenttype"), MR_ATTR_STRING,
-                                  content_type, problem);
-    }
-    if (r == MR_OK && body.size > 0) {
-        mr_event_builder_data(&builder, body, mr__builder_untyped(&builder));
-    }
     struct mr_event *event = NULL;
-    if (r == MR_OK) {
-        r = mr_event_builder_finish(&builder, false, &event, problem);
-    }
-    mr_event_builder_release(&builder);
+    r = mr__binary_end(&builder, r, content_type, body, body.size > 0, &event, problem);
     mr_buf_release(&scratch);
-    return r == MR_OK ? mr__events_of_one(event, ret_events) : r;
-}
-
-static enum mr_status decode_structured(enum mr__format format, struct mr_bytes body,
-                                        size_t size_max, struct mr_events *ret_events,
-                                        struct mr_problem *problem)
-{
-    if (format == MR__FORMAT_BATCH) {
-        struct mr_events events = {0};
-        enum mr_status r = mr_json_decode_batch(body, size_max, MR_BATCH_EVENTS_MAX,
-                                                &events.events, &events.count, problem);
-        if (r == MR_OK) {
-            *ret_events = events;
-        }
-        return r;
-    }
-    struct mr_event *event;
-    enum mr_status r = mr_json_decode_event(body, size_max, &event, problem);
-    return r == MR_OK ? mr__events_of_one(event, ret_events) : r;
+    return r == MR_OK ? mr__events_of_one(event, ret_events, problem) : r;
 }
 
 /* The one Content-Type, trimmed; empty when there is none. */
@@ -219,27 +171,20 @@ enum mr_status mr_http_decode(const struct mr_field *headers, uint32_t header_co
     }
     enum mr__format format = mr__format_of(content_type);
     if (format == MR__FORMAT_EVENT || format == MR__FORMAT_BATCH) {
-        return decode_structured(format, body, size_max, ret_events, problem);
+        return mr__events_of_json(format, body, size_max, ret_events, problem);
     }
     unsigned seen = required_seen(headers, header_count);
-    if (seen == HAS_ALL) {
+    if (seen == MR__REQUIRED_ALL) {
         return decode_binary(headers, header_count, content_type, body, size_max, ret_events,
                              problem);
     }
     if (format == MR__FORMAT_UNKNOWN) {
         *ret_format_unknown = true;
-        return mr_problem_set(problem, MR_E_UNSUPPORTED,
-                              "the event format %.*s is not supported, only "
-                              "application/cloudevents+json and application/cloudevents-batch+json",
-                              content_type.size < 100 ? (int)content_type.size : 100,
-                              (const char *)content_type.data);
+        return mr__format_refused(content_type, problem);
     }
     return mr_problem_set(problem, MR_E_NOT_CLOUDEVENT,
-                          "not a CloudEvent: the header %s is missing",
-                          (seen & HAS_SPECVERSION) == 0 ? "ce-specversion"
-                          : (seen & HAS_ID) == 0        ? "ce-id"
-                          : (seen & HAS_SOURCE) == 0    ? "ce-source"
-                                                        : "ce-type");
+                          "not a CloudEvent: the header ce-%s is missing",
+                          mr__required_missing(seen));
 }
 
 enum mr_status mr_http_encode(struct mr_bytes record, enum mr_mode mode,

@@ -22,26 +22,20 @@ static struct mr_bytes attr_name(const struct mr_field *header)
     return mr__text_is_name(name) ? name : (struct mr_bytes){0};
 }
 
-/* The one content-type, trimmed; empty when there is none. */
-static enum mr_status find_content_type(const struct mr_kafka_record *record,
-                                        struct mr_bytes *ret_value, struct mr_problem *problem)
+/* The last content-type, trimmed; empty when there is none. @return how often it is there */
+static unsigned find_content_type(const struct mr_kafka_record *record, struct mr_bytes *ret_value)
 {
-    struct mr_bytes value = {0};
-    bool seen = false;
+    unsigned count = 0;
+    *ret_value = (struct mr_bytes){0};
     for (uint32_t i = 0; i < record->header_count; i++) {
         const struct mr_field *header = &record->headers[i];
-        if (header->value.data == NULL ||
-            !mr_bytes_equal_nocase(header->name, MR_BYTES_LITERAL("content-type"))) {
-            continue;
+        if (header->value.data != NULL &&
+            mr_bytes_equal_nocase(header->name, MR_BYTES_LITERAL("content-type"))) {
+            count++;
+            *ret_value = mr__text_trim(header->value);
         }
-        if (seen) {
-            return mr_problem_set(problem, MR_E_INVALID, "the header content-type is there twice");
-        }
-        seen = true;
-        value = mr__text_trim(header->value);
     }
-    *ret_value = value;
-    return MR_OK;
+    return count;
 }
 
 static unsigned required_seen(const struct mr_kafka_record *record)
@@ -86,26 +80,26 @@ enum mr_status mr_kafka_decode(const struct mr_kafka_record *record, size_t size
                                struct mr_events *ret_events, struct mr_problem *problem)
 {
     struct mr_bytes content_type;
-    enum mr_status r = find_content_type(record, &content_type, problem);
-    if (r != MR_OK) {
-        return r;
-    }
+    unsigned count = find_content_type(record, &content_type);
     enum mr__format format = mr__format_of(content_type);
     if (format == MR__FORMAT_NONE && claims_event(record)) {
         format = MR__FORMAT_EVENT;
     }
-    if (format == MR__FORMAT_EVENT || format == MR__FORMAT_BATCH) {
-        if (!record->has_value) {
-            return mr_problem_set(problem, MR_E_INVALID,
-                                  "the content-type promises an event but the value is null");
-        }
-        return mr__events_of_json(format, record->value, size_max, ret_events, problem);
-    }
+    bool structured = format == MR__FORMAT_EVENT || format == MR__FORMAT_BATCH;
     unsigned seen = required_seen(record);
+    if (count > 1 && (structured || seen == MR__REQUIRED_ALL)) {
+        return mr_problem_set(problem, MR_E_INVALID, "the header content-type is there twice");
+    }
+    if (structured) {
+        return record->has_value
+                   ? mr__events_of_json(format, record->value, size_max, ret_events, problem)
+                   : mr_problem_set(problem, MR_E_INVALID, "the content-type promises an event "
+                                                           "but the value is null");
+    }
     if (seen == MR__REQUIRED_ALL) {
         struct mr_event *event;
-        r = decode_binary(record, content_type, size_max, &event, problem);
-        return r == MR_OK ? mr__events_of_one(event, ret_events) : r;
+        enum mr_status r = decode_binary(record, content_type, size_max, &event, problem);
+        return r == MR_OK ? mr__events_of_one(event, ret_events, problem) : r;
     }
     if (format == MR__FORMAT_UNKNOWN) {
         return mr__format_refused(content_type, problem);
@@ -167,6 +161,25 @@ static enum mr_status add_headers(struct mr_event_builder *builder,
     return r;
 }
 
+/* The content-type in lower case, when it is one. */
+static enum mr_status add_content_type(struct mr_event_builder *builder,
+                                       const struct mr_kafka_record *record,
+                                       struct mr_problem *problem)
+{
+    struct mr_bytes type;
+    uint8_t text[256];
+    (void)find_content_type(record, &type); /* the last one counts */
+    if (type.size > sizeof(text) || !mr__text_is_media_type(type) || !mr__text_is_string(type)) {
+        return MR_OK;
+    }
+    for (size_t i = 0; i < type.size; i++) {
+        uint8_t c = type.data[i];
+        text[i] = c >= 'A' && c <= 'Z' ? (uint8_t)(c + 32) : c;
+    }
+    return mr_event_builder_attr(builder, MR_BYTES_LITERAL("datacontenttype"), MR_ATTR_STRING,
+                                 mr_bytes(text, type.size), problem);
+}
+
 /* Everything but the headers, in the order it gets in the record. */
 static enum mr_status add_attrs(struct mr_event_builder *builder,
                                 const struct mr_kafka_record *record, struct mr_bytes source,
@@ -182,12 +195,6 @@ static enum mr_status add_attrs(struct mr_event_builder *builder,
     if (!mr__time_of_ms(record->timestamp_ms, time)) {
         (void)mr_time_format(received_wall_ns, time); /* returns its argument */
     }
-    struct mr_bytes content_type = {0};
-    struct mr_bytes type;
-    if (find_content_type(record, &type, NULL) == MR_OK && mr__text_is_media_type(type) &&
-        mr__text_is_string(type)) {
-        content_type = type;
-    }
     const struct {
         const char *name;
         enum mr_attr_type type;
@@ -198,14 +205,14 @@ static enum mr_status add_attrs(struct mr_event_builder *builder,
         {"type", MR_ATTR_STRING, MR_BYTES_LITERAL("dev.knative.kafka.event")},
         {"subject", MR_ATTR_STRING, mr_bytes_of(subject)},
         {"time", MR_ATTR_TIMESTAMP, mr_bytes_of(time)},
-        {"datacontenttype", MR_ATTR_STRING, content_type},
     };
     enum mr_status r = MR_OK;
     for (size_t i = 0; r == MR_OK && i < MR_ARRAY_COUNT(attrs); i++) {
-        if (attrs[i].value.size > 0) {
-            r = mr_event_builder_attr(builder, mr_bytes_of(attrs[i].name), attrs[i].type,
-                                      attrs[i].value, problem);
-        }
+        r = mr_event_builder_attr(builder, mr_bytes_of(attrs[i].name), attrs[i].type,
+                                  attrs[i].value, problem);
+    }
+    if (r == MR_OK) {
+        r = add_content_type(builder, record, problem);
     }
     if (r == MR_OK && record->has_key && record->key.size > 0) {
         r = add_bytes(builder, MR_BYTES_LITERAL("key"), record->key, problem);

@@ -35,12 +35,13 @@ void mr_message_release(struct mr_message *message)
     mr_message_init(message);
 }
 
-enum mr_status mr__events_of_one(struct mr_event *event, struct mr_events *ret_events)
+enum mr_status mr__events_of_one(struct mr_event *event, struct mr_events *ret_events,
+                                 struct mr_problem *problem)
 {
     struct mr_event **events = mr_alloc(sizeof(struct mr_event *));
     if (events == NULL) {
         mr_event_unref(event);
-        return MR_E_NOMEM;
+        return mr_problem_set(problem, MR_E_NOMEM, "out of memory");
     }
     events[0] = event;
     *ret_events = (struct mr_events){events, 1};
@@ -83,11 +84,7 @@ enum mr_status mr__events_of_json(enum mr__format format, struct mr_bytes body, 
     }
     struct mr_event *event;
     enum mr_status r = mr_json_decode_event(body, size_max, &event, problem);
-    if (r == MR_OK) {
-        r = mr__events_of_one(event, ret_events);
-        return r == MR_OK ? r : mr_problem_set(problem, r, "out of memory");
-    }
-    return r;
+    return r == MR_OK ? mr__events_of_one(event, ret_events, problem) : r;
 }
 
 enum mr_status mr__binary_end(struct mr_event_builder *builder, enum mr_status so_far,
@@ -127,7 +124,7 @@ enum mr_status mr__raw_source(struct mr_buf *out, const char *kind, struct mr_by
     if (r == MR_OK) {
         r = mr__text_append_path(out, name);
     }
-    if (r == MR_OK) {
+    if (r == MR_OK && place.size > 0) {
         r = mr_buf_append_byte(out, '#');
     }
     if (r == MR_OK) {

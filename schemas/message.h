@@ -51,8 +51,8 @@ MR_MUST_USE enum mr_status mr__raw_source(struct mr_buf *out, const char *kind,
 bool mr__time_of_ms(int64_t ms, char text[MR_TIME_TEXT_SIZE]);
 
 /** Wraps @p event, taking the reference also on failure (MR_E_NOMEM). */
-MR_MUST_USE enum mr_status mr__events_of_one(struct mr_event *event,
-                                             struct mr_events *ret_events);
+MR_MUST_USE enum mr_status mr__events_of_one(struct mr_event *event, struct mr_events *ret_events,
+                                             struct mr_problem *problem);
 
 /** Makes room for all attributes of @p record, each percent-encoded and prefixed, and for one
  * content type more, so that slices into the text stay valid. Once per message. */

@@ -6,16 +6,6 @@
 #include "schemas/json_scan.h"
 #include "schemas/message.h"
 
-enum {
-    HAS_SPECVERSION = 1,
-    HAS_ID = 2,
-    HAS_SOURCE = 4,
-    HAS_TYPE = 8,
-    HAS_ALL = 15,
-};
-
-#define TIMESTAMP_END_MS 253402300800000ull /* the year 10000, which RFC 3339 cannot write */
-
 /* The attribute a user property stands for: bare as the binding says, or with the ce- that one SDK
  * writes. An empty slice when it cannot name an attribute. */
 static struct mr_bytes attr_name(struct mr_bytes property)
@@ -28,13 +18,9 @@ static struct mr_bytes attr_name(struct mr_bytes property)
 
 static unsigned required_seen(const struct mr_mqtt_message *message)
 {
-    static const char *const names[] = {"specversion", "id", "source", "type"};
     unsigned seen = 0;
     for (uint32_t i = 0; i < message->user_property_count; i++) {
-        struct mr_bytes name = attr_name(message->user_properties[i].name);
-        for (unsigned k = 0; k < MR_ARRAY_COUNT(names); k++) {
-            seen |= mr_bytes_equal(name, mr_bytes_of(names[k])) ? 1u << k : 0;
-        }
+        seen |= mr__required_bit(attr_name(message->user_properties[i].name));
     }
     return seen;
 }
@@ -55,18 +41,8 @@ static enum mr_status decode_binary(const struct mr_mqtt_message *message, size_
         r = mr_event_builder_attr(&builder, name, MR_ATTR_STRING,
                                   message->user_properties[i].value, problem);
     }
-    if (r == MR_OK && content_type.size > 0) {
-        r = mr_event_builder_attr(&builder, datacontenttype, MR_ATTR_STRING, content_type,
-                                  problem);
-    }
-    if (r == MR_OK && message->payload.size > 0) {
-        mr_event_builder_data(&builder, message->payload, mr__builder_untyped(&builder));
-    }
-    if (r == MR_OK) {
-        return mr_event_builder_finish(&builder, false, ret_event, problem);
-    }
-    mr_event_builder_release(&builder);
-    return r;
+    return mr__binary_end(&builder, r, content_type, message->payload, message->payload.size > 0,
+                          ret_event, problem);
 }
 
 /* A message that does not say what it is: a CloudEvent in JSON, as version 3.1.1 always has it (and
@@ -99,29 +75,21 @@ enum mr_status mr_mqtt_decode(const struct mr_mqtt_message *message, size_t size
         return mr_json_decode_event(message->payload, size_max, ret_event, problem);
     }
     unsigned seen = required_seen(message);
-    if (seen == HAS_ALL) {
+    if (seen == MR__REQUIRED_ALL) {
         return decode_binary(message, size_max, ret_event, problem);
     }
     if (format == MR__FORMAT_BATCH) {
         return mr_problem_set(problem, MR_E_UNSUPPORTED, "MQTT knows no batches of CloudEvents");
     }
     if (format == MR__FORMAT_UNKNOWN) {
-        return mr_problem_set(problem, MR_E_UNSUPPORTED,
-                              "the event format %.*s is not supported, only "
-                              "application/cloudevents+json",
-                              message->content_type.size < 100 ? (int)message->content_type.size
-                                                               : 100,
-                              (const char *)message->content_type.data);
+        return mr__format_refused(message->content_type, problem);
     }
     if (seen == 0 && message->content_type.size == 0) {
         return decode_implied(message->payload, size_max, ret_event, problem);
     }
     return mr_problem_set(problem, MR_E_NOT_CLOUDEVENT,
                           "not a CloudEvent: the user property %s is missing",
-                          (seen & HAS_SPECVERSION) == 0 ? "specversion"
-                          : (seen & HAS_ID) == 0        ? "id"
-                          : (seen & HAS_SOURCE) == 0    ? "source"
-                                                        : "type");
+                          mr__required_missing(seen));
 }
 
 /* What a known kind of telemetry says about itself; empty slices where the defaults hold. */
@@ -164,8 +132,8 @@ static enum mr_status read_sparkplug(const struct mr_mqtt_message *message, stru
         struct mr_bytes value;
         uint64_t ms;
         if (mr__json_find(message->payload, "timestamp", &value) && mr_parse_u64(value, &ms) &&
-            ms < TIMESTAMP_END_MS) {
-            (void)mr_time_format(ms * MR_MS, t->time); /* returns its argument */
+            ms < INT64_MAX) {
+            (void)mr__time_of_ms((int64_t)ms, t->time); /* else the receive time holds */
         }
         return mr_buf_printf(&t->type, "org.sparkplug.%s", kinds[i]);
     }
