@@ -1,10 +1,110 @@
 #include "schemas/adapter.h"
 
+#include "core/alloc.h"
+#include "core/assert.h"
 #include "core/clock.h"
 #include "core/limits.h"
 #include "core/logger.h"
+#include "schemas/adapt.h"
 #include "schemas/builder.h"
 #include "schemas/text.h"
+
+_Static_assert(MR_ADAPTER_CLOUDEVENTS == 0 && MR_ADAPTER_AUTO == 20, "the words have this order");
+const char *const mr_adapter_words[MR_ADAPTER_MAX + 1] = {
+    "cloudevents",  "http",    "s3",     "oss",    "cos",     "obs", "gcs",      "azure-blob",
+    "gcf",          "sns",     "eventbridge",      "alertmanager",   "grafana",  "github",
+    "gitlab",       "stripe",  "shopify", "k8s",   "cdevents",       "generic",  "auto",
+    NULL,
+};
+
+static void adapt_cloudevents(struct mr__adapt *run)
+{
+    mr__adapt_cloudevents(run, run->body);
+}
+
+/* What the HTTP binding takes for a CloudEvent. @return false: it is none */
+static bool adapt_bound(struct mr__adapt *run)
+{
+    struct mr_problem inner = {0};
+    struct mr_events events = {0};
+    bool unknown;
+    enum mr_status r =
+        mr_http_decode(run->input->headers, run->input->header_count, run->input->body,
+                       run->input->size_max, &events, &unknown, &inner);
+    if (r == MR_E_NOT_CLOUDEVENT) {
+        (void)mr_problem_set(run->problem, r, "%s", inner.text);
+        return false;
+    }
+    if (r != MR_OK) {
+        mr__adapt_fail(run, r, "%s", inner.text);
+    } else {
+        run->adapted->events = events;
+        run->capacity = events.count;
+    }
+    return true;
+}
+
+static void adapt_http(struct mr__adapt *run)
+{
+    if (!adapt_bound(run)) {
+        run->status = MR_E_NOT_CLOUDEVENT;
+    }
+}
+
+void mr__adapt_run(struct mr__adapt *run, enum mr_adapter adapter)
+{
+    static void (*const adapters[MR_ADAPTER_MAX])(struct mr__adapt *) = {
+        [MR_ADAPTER_CLOUDEVENTS] = adapt_cloudevents,
+        [MR_ADAPTER_HTTP] = adapt_http,
+        [MR_ADAPTER_S3] = mr__adapt_s3,
+        [MR_ADAPTER_SNS] = mr__adapt_sns,
+        [MR_ADAPTER_GENERIC] = mr__adapt_generic,
+        [MR_ADAPTER_AUTO] = mr__adapt_auto,
+    };
+    MR_ASSERT(adapter < MR_ADAPTER_MAX);
+    if (adapters[adapter] == NULL) {
+        mr__adapt_fail(run, MR_E_UNSUPPORTED, "the adapter %s is not in this release",
+                       mr_adapter_words[adapter]);
+    } else {
+        adapters[adapter](run);
+    }
+}
+
+enum mr_status mr_adapt(enum mr_adapter adapter, const struct mr_adapt_input *input,
+                        struct mr_adapted *ret_adapted, struct mr_problem *problem)
+{
+    struct mr_adapted adapted = {0};
+    struct mr__adapt run = {
+        .input = input, .body = input->body, .problem = problem, .adapted = &adapted};
+    mr_time_format(input->received_wall_ns, run.received);
+    if (mr_bytes_starts(run.body, MR_BYTES_LITERAL("\xEF\xBB\xBF"))) {
+        run.body = mr_bytes(run.body.data + 3, run.body.size - 3);
+    }
+    /* What is a CloudEvent already stays one (digest 16.2), whoever was expected to send it. */
+    bool bound = input->header_count > 0 && adapter != MR_ADAPTER_GENERIC &&
+                 adapter != MR_ADAPTER_HTTP && adapter != MR_ADAPTER_CLOUDEVENTS &&
+                 adapt_bound(&run);
+    if (!bound) {
+        mr__adapt_run(&run, adapter);
+    }
+    if (run.status != MR_OK) {
+        mr_adapted_release(&adapted);
+        return run.status;
+    }
+    if (problem != NULL) {
+        problem->text[0] = '\0'; /* of an attempt that another adapter made good */
+    }
+    *ret_adapted = adapted;
+    return MR_OK;
+}
+
+void mr_adapted_release(struct mr_adapted *adapted)
+{
+    mr_events_release(&adapted->events);
+    mr_free(adapted->answer);
+    mr_free(adapted->confirm_url);
+    *adapted = (struct mr_adapted){0};
+}
 
 /* The Content-Type when it is a media type, else the one that promises nothing. */
 static struct mr_bytes content_type_of(const struct mr_field *headers, uint32_t header_count)
