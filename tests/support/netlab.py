@@ -1,0 +1,221 @@
+"""A network of our own, for tests of what networks do: cuts, delay, loss, slow links, resets.
+
+    from netlab import Net, missing
+    reason = missing()            None, or what is not here (root, /dev/net/tun, …): then skip
+    net = Net()                   from now on this process is on the near side, alone on it
+    with net.far():               what is started here runs on the far side
+        broker.start()            … and must listen on net.FAR (not on loopback only)
+    net.partition(); net.heal()   nothing arrives, both ends see a silent peer
+    net.delay(0.05)               each way;  net.rate(50_000) bytes/s;  net.lose(0.05)
+    net.reset()                   each TCP segment is answered by a reset until heal()
+
+Two network namespaces, a TAP device in each, and a thread that carries the frames between them:
+that is the wire. It needs root and the TUN driver, nothing else, and leaves nothing behind: all of
+it goes with the process. Make the Net before any thread is started; processes inherit their side.
+"""
+import contextlib
+import ctypes
+import fcntl
+import heapq
+import itertools
+import os
+import random
+import select
+import socket
+import struct
+import threading
+import time
+
+CLONE_NEWNET = 0x40000000
+TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
+SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
+SIOCGIFHWADDR, SIOCSARP = 0x8927, 0x8955
+IFF_UP, ATF_COMPLETE_PERMANENT = 1, 0x06
+QUEUE_MAX = 256 << 10  # bytes a slow link holds before it drops, as a router would
+FRAME_MAX = 65536
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+def call(what, result):
+    if result != 0:
+        raise OSError(ctypes.get_errno(), "%s: %s" % (what, os.strerror(ctypes.get_errno())))
+
+
+def missing():
+    """What is not here, or None. Tries it in a process of its own."""
+    if os.geteuid() != 0:
+        return "needs root for a network namespace"
+    pid = os.fork()
+    if pid == 0:
+        try:
+            call("unshare", libc.unshare(CLONE_NEWNET))
+            Tap("try0", "10.77.0.9")
+            os._exit(0)
+        except OSError:
+            os._exit(1)
+    return "cannot make a network namespace with a TAP device here" if os.waitpid(pid, 0)[1] else None
+
+
+def interface(name, request, payload=b""):
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+        return fcntl.ioctl(s, request, struct.pack("16s24s", name.encode(), payload))
+
+
+def bring_up(name):
+    flags = struct.unpack_from("16xH", interface(name, SIOCGIFFLAGS))[0]
+    interface(name, SIOCSIFFLAGS, struct.pack("H", flags | IFF_UP))
+
+
+def address_of(text):
+    return struct.pack("HH4s8x", socket.AF_INET, 0, socket.inet_aton(text))
+
+
+class Tap:
+    """A TAP device in the network namespace of the caller, up and with an address."""
+
+    def __init__(self, name, address):
+        self.name, self.address = name, address
+        self.fd = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        fcntl.ioctl(self.fd, TUNSETIFF, struct.pack("16sH22x", name.encode(), IFF_TAP | IFF_NO_PI))
+        interface(name, SIOCSIFADDR, address_of(address))
+        interface(name, SIOCSIFNETMASK, address_of("255.255.255.0"))
+        bring_up(name)
+        bring_up("lo")
+        self.mac = interface(name, SIOCGIFHWADDR)[18:24]
+
+    def know(self, other):
+        """A fixed ARP entry: a partition must not show as a host that is unreachable."""
+        hardware = struct.pack("H6s8x", 1, other.mac)
+        request = struct.pack("16s16si16s16s", address_of(other.address), hardware,
+                              ATF_COMPLETE_PERMANENT, b"", self.name.encode())
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            fcntl.ioctl(s, SIOCSARP, request)
+
+    def write(self, frame):
+        try:
+            os.write(self.fd, frame)
+        except OSError:
+            pass  # its queue is full: a wire drops frames
+
+
+def checksum(data):
+    total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
+    total = (total & 0xFFFF) + (total >> 16)
+    return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
+
+
+def reset_for(frame):
+    """The frame that resets the TCP connection @p frame belongs to, for its sender; or None."""
+    if len(frame) < 54 or frame[12:14] != b"\x08\x00" or frame[23] != 6:
+        return None
+    tcp = 14 + (frame[14] & 15) * 4
+    ports, ack, flags = frame[tcp:tcp + 4], frame[tcp + 8:tcp + 12], frame[tcp + 13]
+    if flags & 4 or not flags & 16:  # a reset itself, or the first SYN
+        return None
+    segment = ports[2:4] + ports[0:2] + ack + struct.pack("!IHHHH", 0, 0x5004, 0, 0, 0)
+    source, target = frame[30:34], frame[26:30]
+    pseudo = source + target + struct.pack("!HH", 6, len(segment))
+    segment = segment[:16] + struct.pack("!H", checksum(pseudo + segment)) + segment[18:]
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0, 64, 6, 0) + source + target
+    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
+    return frame[6:12] + frame[0:6] + b"\x08\x00" + ip + segment
+
+
+class Net:
+    NEAR, FAR = "10.77.0.2", "10.77.0.1"
+
+    def __init__(self, seed=None):
+        self.rng = random.Random(seed)
+        call("unshare", libc.unshare(CLONE_NEWNET))
+        far = Tap("far0", self.FAR)
+        self.far_ns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        call("unshare", libc.unshare(CLONE_NEWNET))
+        near = Tap("near0", self.NEAR)
+        self.near_ns = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        near.know(far)
+        with self.far():
+            far.know(near)
+        self.ends = {near.fd: (near, far), far.fd: (far, near)}
+        self.mu = threading.Lock()  # protects what the calls below set
+        self.heal()
+        threading.Thread(target=self.carry, daemon=True).start()
+
+    @contextlib.contextmanager
+    def far(self):
+        """The calling thread is on the far side within; so are the processes it starts."""
+        call("setns", libc.setns(self.far_ns, CLONE_NEWNET))
+        try:
+            yield
+        finally:
+            call("setns", libc.setns(self.near_ns, CLONE_NEWNET))
+
+    def set(self, **what):
+        with self.mu:
+            self.__dict__.update(what)
+
+    def heal(self):
+        """A good wire again."""
+        self.set(cut=False, resetting=False, delay_s=0.0, loss=0.0, bytes_per_s=0)
+
+    def partition(self):
+        self.set(cut=True)
+
+    def reset(self):
+        self.set(resetting=True)
+
+    def delay(self, seconds):
+        self.set(delay_s=seconds)
+
+    def lose(self, share):
+        self.set(loss=share)
+
+    def rate(self, bytes_per_s):
+        self.set(bytes_per_s=bytes_per_s)
+
+    # --- the wire's thread --------------------------------------------------------------------
+
+    def carry(self):
+        poller = select.poll()
+        for fd in self.ends:
+            poller.register(fd, select.POLLIN)
+        waiting, order, free_at = [], itertools.count(), dict.fromkeys(self.ends, 0.0)
+        while True:
+            wait_ms = None
+            if waiting:
+                wait_ms = max(0, (waiting[0][0] - time.monotonic()) * 1000)
+            for fd, _ in poller.poll(wait_ms):
+                for frame in self.read(fd):
+                    due = self.due(fd, frame, free_at)
+                    if due is not None:
+                        heapq.heappush(waiting, (due, next(order), self.ends[fd][1], frame))
+            now = time.monotonic()
+            while waiting and waiting[0][0] <= now:
+                _, _, end, frame = heapq.heappop(waiting)
+                if not self.cut:
+                    end.write(frame)
+
+    def read(self, fd):
+        for _ in range(64):
+            try:
+                yield os.read(fd, FRAME_MAX)
+            except BlockingIOError:
+                return
+
+    def due(self, fd, frame, free_at):
+        """When the frame comes out at the other end, or None."""
+        now = time.monotonic()
+        with self.mu:
+            if self.cut or (self.loss and self.rng.random() < self.loss):
+                return None
+            if self.resetting:
+                answer = reset_for(frame)
+                if answer is not None:
+                    self.ends[fd][0].write(answer)
+                return None
+            if not self.bytes_per_s:
+                return now + self.delay_s
+            begin = max(now, free_at[fd])
+            if (begin - now) * self.bytes_per_s > QUEUE_MAX:
+                return None
+            free_at[fd] = begin + len(frame) / self.bytes_per_s
+            return free_at[fd] + self.delay_s
