@@ -63,7 +63,7 @@ void mr__adapt_generic(struct mr__adapt *run)
     }
     if (draft.parts[MR__TYPE].size == 0) {
         mr__draft_text(&draft, MR__TYPE,
-                       run->input->type == NULL ? "io.millrace.http.request" : run->input->type);
+                       run->input->type == NULL ? "io.millrace.http.message" : run->input->type);
     }
     mr__draft_source_name(&draft, "/millrace/source/");
     mr__draft_end(&draft);

@@ -46,7 +46,7 @@ struct mr_adapt_input {
     const struct mr_field *headers; /* names in any case; none for broker messages */
     uint32_t header_count;
     struct mr_bytes source_name;    /* the source's name: stands in mapped `source`s */
-    const char *type;               /* of generic events; NULL: io.millrace.http.request */
+    const char *type;               /* of generic events; NULL: io.millrace.http.message */
     const struct mr_generic_paths *paths; /* may be NULL */
     uint64_t received_wall_ns;
     uint64_t unique;                /* seeds an id where the message has none */

@@ -1,41 +1,37 @@
 #include "schemas/normalise.h"
 
-#include <stdio.h>
-
 #include "core/assert.h"
 #include "core/limits.h"
-#include "core/rng.h"
-#include "schemas/adapter.h"
+#include "schemas/adapt.h"
 #include "schemas/json_format.h"
 #include "schemas/json_scan.h"
 #include "schemas/normalise_message.h"
 #include "schemas/text.h"
 
-#define HERE "cloudevents, http, mqtt, generic and auto"
+struct run;
+
+/* A protocol with a binding of its own; what else --as may say are the adapters of adapter.h. */
+struct protocol {
+    const char *name;
+    enum mr_status (*run)(struct run *run);
+    enum mr_adapter number;
+};
 
 /* One run over one input. */
 struct run {
     const struct mr_normalise_options *options; /* borrowed */
+    const struct protocol *adapter;             /* borrowed */
     struct mr_bytes name;                       /* of the source */
     struct mr__recorded recorded;               /* the input, taken apart */
     struct mr_buf *out;                         /* borrowed */
     struct mr_problem *problem;                 /* borrowed */
-    char id[40];
+    char id[MR__UUID_SIZE];
 };
 
-/* A random UUID (RFC 9562 version 4) that the option `unique` decides. */
 static struct mr_bytes make_id(struct run *run)
 {
-    struct mr_rng rng;
-    mr_rng_init(&rng, run->options->unique);
-    uint64_t high = (mr_rng_next(&rng) & ~0xF000ull) | 0x4000ull;
-    uint64_t low = (mr_rng_next(&rng) & ~(3ull << 62)) | (2ull << 62);
-    int n = snprintf(run->id, sizeof(run->id), "%08x-%04x-%04x-%04x-%012llx",
-                     (unsigned)(high >> 32), (unsigned)(high >> 16 & 0xFFFF),
-                     (unsigned)(high & 0xFFFF), (unsigned)(low >> 48),
-                     (unsigned long long)(low & 0xFFFFFFFFFFFFull));
-    MR_ASSERT(n == 36);
-    return mr_bytes(run->id, 36);
+    mr__adapt_uuid(run->options->unique, run->id);
+    return mr_bytes(run->id, sizeof(run->id) - 1);
 }
 
 static enum mr_status emit(struct run *run, const struct mr_event *event)
@@ -79,21 +75,27 @@ static enum mr_status read_json(struct mr_bytes text, struct mr_events *ret_even
     return mr_http_decode(&json, 1, text, MR_EVENT_SIZE_MAX, ret_events, &unknown, problem);
 }
 
-static enum mr_status run_cloudevents(struct run *run)
+/* The adapters of schemas/adapter.h; what a control message wants is said on no line. */
+static enum mr_status run_adapter(struct run *run)
 {
-    struct mr_events events = {0};
-    enum mr_status r = read_json(run->recorded.body, &events, run->problem);
-    return r == MR_OK ? emit_all(run, &events) : r;
-}
-
-static enum mr_status run_http(struct run *run)
-{
-    struct mr_events events = {0};
-    bool unknown;
-    enum mr_status r =
-        mr_http_decode(run->recorded.fields, run->recorded.field_count, run->recorded.body,
-                       MR_EVENT_SIZE_MAX, &events, &unknown, run->problem);
-    return r == MR_OK ? emit_all(run, &events) : r;
+    const struct mr__recorded *recorded = &run->recorded;
+    struct mr_adapt_input input = {
+        .body = recorded->body,
+        .headers = recorded->fields,
+        .header_count = recorded->field_count,
+        .source_name = run->name,
+        .received_wall_ns = run->options->wall_ns,
+        .unique = run->options->unique,
+        .size_max = MR_EVENT_SIZE_MAX,
+    };
+    struct mr_adapted adapted;
+    enum mr_status r = mr_adapt(run->adapter->number, &input, &adapted, run->problem);
+    if (r != MR_OK) {
+        return r;
+    }
+    r = emit_all(run, &adapted.events);
+    mr_adapted_release(&adapted);
+    return r;
 }
 
 static enum mr_status run_mqtt(struct run *run)
@@ -117,128 +119,57 @@ static enum mr_status run_mqtt(struct run *run)
     return r == MR_OK ? emit_one(run, event) : r;
 }
 
-static enum mr_status run_generic(struct run *run)
-{
-    struct mr_buf source;
-    mr_buf_init(&source, MR_EVENT_ATTRS_SIZE_MAX);
-    enum mr_status r = mr_buf_append_text(&source, "/millrace/source/");
-    if (r == MR_OK) {
-        r = mr__text_append_path(&source, run->name);
-    }
-    struct mr_event *event;
-    if (r == MR_OK) {
-        r = mr_adapt_generic(run->recorded.fields, run->recorded.field_count, run->recorded.body,
-                             make_id(run), mr_buf_bytes(&source),
-                             MR_BYTES_LITERAL("io.millrace.http.message"), run->options->wall_ns,
-                             MR_EVENT_SIZE_MAX, &event, run->problem);
-    } else {
-        (void)mr_problem_set(run->problem, r, "the name of the source is too long");
-    }
-    mr_buf_release(&source);
-    return r == MR_OK ? emit_one(run, event) : r;
-}
-
-/* Whether @p text is a CloudEvent in JSON, or a list that begins with one, by what it says. */
-static bool claims_event(struct mr_bytes text)
-{
-    struct mr__scan s;
-    struct mr_bytes element = text;
-    struct mr_bytes version;
-    if (mr__json_open(&s, text, '[') && !mr__json_next(&s, NULL, &element)) {
-        return false;
-    }
-    return mr__json_find(element, "specversion", &version);
-}
-
 static enum mr_status run_auto(struct run *run)
 {
-    struct mr__recorded *recorded = &run->recorded;
-    if (recorded->has_topic) {
-        return run_mqtt(run);
-    }
-    if (recorded->has_headers) {
-        enum mr_status r = run_http(run);
-        if (r != MR_E_NOT_CLOUDEVENT) {
-            return r;
-        }
-    }
-    if (claims_event(recorded->body)) {
-        return run_cloudevents(run);
-    }
-    struct mr_field json = {MR_BYTES_LITERAL("content-type"),
-                            MR_BYTES_LITERAL("application/json")};
-    if (recorded->has_headers || !mr_json_is_value(recorded->body)) {
-        return run_generic(run);
-    }
-    MR_ASSERT(recorded->fields == NULL);
-    recorded->fields = &json;
-    recorded->field_count = 1;
-    enum mr_status r = run_generic(run);
-    recorded->fields = NULL;
-    recorded->field_count = 0;
-    return r;
+    return run->recorded.has_topic ? run_mqtt(run) : run_adapter(run);
 }
 
-static const struct adapter {
-    const char *name;
-    enum mr_status (*run)(struct run *run); /* NULL: a later release */
-    bool recorded;                          /* takes --message */
-} adapters[] = {
-    {"cloudevents", run_cloudevents, false},
-    {"http", run_http, true},
-    {"mqtt", run_mqtt, true},
-    {"generic", run_generic, true},
-    {"auto", run_auto, true},
-    {"kafka", NULL, true},
-    {"amqp", NULL, true},
-    {"s3", NULL, false},
-    {"oss", NULL, false},
-    {"cos", NULL, false},
-    {"obs", NULL, false},
-    {"gcs", NULL, false},
-    {"azure-blob", NULL, false},
-    {"gcf", NULL, false},
-    {"sns", NULL, false},
-    {"eventbridge", NULL, false},
-    {"alertmanager", NULL, false},
-    {"grafana", NULL, false},
-    {"github", NULL, false},
-    {"gitlab", NULL, false},
-    {"stripe", NULL, false},
-    {"shopify", NULL, false},
-    {"k8s", NULL, false},
-    {"cdevents", NULL, false},
+static const struct protocol protocols[] = {
+    {"mqtt", run_mqtt, MR_ADAPTER_MAX},
+    {"auto", run_auto, MR_ADAPTER_AUTO},
 };
 
-static const struct adapter *find_adapter(const char *name)
+/* @return false: there is none of that name */
+static bool find_adapter(const char *name, struct protocol *ret_adapter)
 {
-    for (size_t i = 0; i < MR_ARRAY_COUNT(adapters); i++) {
-        if (strcmp(adapters[i].name, name) == 0) {
-            return &adapters[i];
+    for (size_t i = 0; i < MR_ARRAY_COUNT(protocols); i++) {
+        if (strcmp(protocols[i].name, name) == 0) {
+            *ret_adapter = protocols[i];
+            return true;
         }
     }
-    return NULL;
+    for (int i = 0; mr_adapter_words[i] != NULL; i++) {
+        if (strcmp(mr_adapter_words[i], name) == 0) {
+            *ret_adapter = (struct protocol){name, run_adapter, (enum mr_adapter)i};
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A file that holds a recorded message is read as one even when nobody said so: an MQTT message,
+ * or a request that is a CloudEvent in binary mode. */
+static bool is_recorded(const struct run *run, struct mr_bytes input)
+{
+    struct mr_bytes value;
+    if (run->adapter->run == run_mqtt) {
+        return run->options->topic == NULL && mr__json_find(input, "topic", &value) &&
+               value.data[0] == '"' &&
+               (mr__json_find(input, "payload", &value) ||
+                mr__json_find(input, "payload_base64", &value));
+    }
+    return run->adapter->number != MR_ADAPTER_GENERIC && run->options->headers_text == NULL &&
+           mr__json_find(input, "headers", &value) &&
+           mr__json_find(value, "ce-specversion", &value);
 }
 
 /* Takes the input apart by the options. */
-static enum mr_status read_input(struct run *run, const struct adapter *adapter,
-                                 struct mr_bytes input)
+static enum mr_status read_input(struct run *run, struct mr_bytes input)
 {
     const struct mr_normalise_options *options = run->options;
     struct mr__recorded *recorded = &run->recorded;
-    struct mr_bytes topic;
-    struct mr_bytes payload;
-    /* A file that holds a recorded message is read as one even when nobody said so. */
-    bool shaped = adapter->run == run_mqtt && options->topic == NULL &&
-                  mr__json_find(input, "topic", &topic) && topic.data[0] == '"' &&
-                  (mr__json_find(input, "payload", &payload) ||
-                   mr__json_find(input, "payload_base64", &payload));
-    if (options->message && !adapter->recorded) {
-        return mr_problem_set(run->problem, MR_E_INVALID,
-                              "--message goes with http, mqtt, generic and auto");
-    }
     enum mr_status r = MR_OK;
-    if (options->message || shaped) {
+    if (options->message || is_recorded(run, input)) {
         r = mr__recorded_message(recorded, input, run->problem);
     } else {
         recorded->body = input;
@@ -256,26 +187,22 @@ static enum mr_status read_input(struct run *run, const struct adapter *adapter,
 enum mr_status mr_normalise_in(const struct mr_normalise_options *options, struct mr_bytes input,
                                struct mr_buf *out, struct mr_problem *problem)
 {
-    const struct adapter *adapter = find_adapter(options->as);
-    if (adapter == NULL) {
-        return mr_problem_set(problem, MR_E_UNSUPPORTED,
-                              "there is no adapter \"%s\"; this release has " HERE, options->as);
-    }
-    if (adapter->run == NULL) {
-        return mr_problem_set(problem, MR_E_UNSUPPORTED,
-                              "the adapter %s is not in this release, which has " HERE,
+    struct protocol adapter;
+    if (!find_adapter(options->as, &adapter)) {
+        return mr_problem_set(problem, MR_E_UNSUPPORTED, "there is no adapter \"%s\"",
                               options->as);
     }
     struct run run = {
         .options = options,
+        .adapter = &adapter,
         .name = mr_bytes_of(options->source_name == NULL ? "normalise" : options->source_name),
         .out = out,
         .problem = problem,
     };
     mr__recorded_init(&run.recorded);
-    enum mr_status r = read_input(&run, adapter, input);
+    enum mr_status r = read_input(&run, input);
     if (r == MR_OK) {
-        r = adapter->run(&run);
+        r = adapter.run(&run);
     }
     if (r == MR_OK && problem != NULL) {
         problem->text[0] = '\0'; /* left by an attempt that another adapter made good */
