@@ -67,7 +67,8 @@ static void test_cloudevents_object_and_array(void **state)
     assert_in_fails(AS(.as = "cloudevents"), "{}", MR_E_INVALID, "missing");
     assert_in_fails(AS(.as = "cloudevents"), "[" MINIMAL ",{}]", MR_E_INVALID, "event 1");
     assert_in_fails(AS(.as = "cloudevents"), "hello", MR_E_INVALID, "object");
-    assert_in_fails(AS(.as = "cloudevents", .message = true), "{}", MR_E_INVALID, "--message");
+    assert_in_fails(AS(.as = "cloudevents", .message = true), "{}", MR_E_INVALID,
+                    "a recorded message");
 }
 
 static void test_http_with_header_lines(void **state)
@@ -210,17 +211,9 @@ static void test_auto_finds_out(void **state)
     }
 }
 
-static void test_other_adapters_are_unsupported(void **state)
+static void test_unknown_adapters_are_unsupported(void **state)
 {
     (void)state;
-    const char *later[] = {"kafka", "amqp", "s3", "oss", "cos", "obs", "gcs", "azure-blob", "gcf",
-                           "sns", "eventbridge", "alertmanager", "grafana", "github", "gitlab",
-                           "stripe", "shopify", "k8s", "cdevents"};
-    for (size_t i = 0; i < MR_ARRAY_COUNT(later); i++) {
-        assert_in_fails(AS(.as = later[i]), "{}", MR_E_UNSUPPORTED,
-                        "cloudevents, http, mqtt, generic and auto");
-        assert_non_null(strstr(problem.text, later[i]));
-    }
     assert_in_fails(AS(.as = "fax"), "{}", MR_E_UNSUPPORTED, "no adapter \"fax\"");
 }
 
@@ -383,7 +376,7 @@ int main(void)
         cmocka_unit_test(test_mqtt_payload_with_topic),
         cmocka_unit_test(test_generic_has_a_replayable_id),
         cmocka_unit_test(test_auto_finds_out),
-        cmocka_unit_test(test_other_adapters_are_unsupported),
+        cmocka_unit_test(test_unknown_adapters_are_unsupported),
         cmocka_unit_test(test_out_http),
         cmocka_unit_test(test_out_http_batch_of_two),
         cmocka_unit_test(test_out_mqtt),
