@@ -35,7 +35,7 @@ enum mr_status mr__intake_init(struct mr_intake *intake, const char *kind,
     return MR_OK;
 }
 
-static void drop_refused(struct mr_intake *intake)
+void mr__intake_drop_refused(struct mr_intake *intake)
 {
     for (struct mr_op *op = MR_TAKE(intake->refused); op != NULL;) {
         struct mr_op *next = op->next;
@@ -51,7 +51,7 @@ bool mr__intake_release(struct mr_intake *intake)
                  intake->submitted);
         return false;
     }
-    drop_refused(intake);
+    mr__intake_drop_refused(intake);
     mr_opq_release(&intake->replies);
     pthread_mutex_destroy(&intake->mu);
     mr_free(intake->folder);
@@ -84,14 +84,19 @@ void mr__intake_resume(struct mr_intake *intake)
     mr_opq_wake(&intake->replies);
 }
 
+void mr__intake_tell_stop(struct mr_intake *intake, uint64_t deadline_mono_ns)
+{
+    atomic_store_explicit(&intake->deadline_ns, deadline_mono_ns, memory_order_relaxed);
+    atomic_store_explicit(&intake->stopping, true, memory_order_release);
+    mr_opq_wake(&intake->replies);
+}
+
 void mr__intake_stop(struct mr_intake *intake, uint64_t deadline_mono_ns)
 {
     if (!intake->started) {
         return;
     }
-    atomic_store_explicit(&intake->deadline_ns, deadline_mono_ns, memory_order_relaxed);
-    atomic_store_explicit(&intake->stopping, true, memory_order_release);
-    mr_opq_wake(&intake->replies);
+    mr__intake_tell_stop(intake, deadline_mono_ns);
     (void)pthread_join(intake->thread, NULL);
     intake->started = false;
 }
@@ -189,6 +194,11 @@ void mr__intake_resubmit(struct mr_intake *intake, uint64_t now_ns)
         mr__intake_submit(intake, batch);
         op = next;
     }
+}
+
+void mr__intake_forget(struct mr_intake *intake)
+{
+    mr__intake_drop_refused(intake);
 }
 
 bool mr__intake_is_out(const struct mr_intake *intake)

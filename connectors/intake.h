@@ -63,6 +63,8 @@ MR_MUST_USE enum mr_status mr__intake_start(struct mr_intake *intake, void *(*ru
                                             void *context, struct mr_problem *problem);
 void mr__intake_pause(struct mr_intake *intake);
 void mr__intake_resume(struct mr_intake *intake);
+/** Tells the thread, without joining it: for a source that has more to do to make it end. */
+void mr__intake_tell_stop(struct mr_intake *intake, uint64_t deadline_mono_ns);
 /** Tells the thread and joins it. */
 void mr__intake_stop(struct mr_intake *intake, uint64_t deadline_mono_ns);
 void mr__intake_reindex(struct mr_intake *intake, uint32_t index);
@@ -79,6 +81,10 @@ void mr__intake_take(struct mr_intake *intake, uint64_t now_ns,
                      void (*on_durable)(void *context, struct mr_batch *batch), void *context);
 /** Submits refused batches again when their time has come, in order. */
 void mr__intake_resubmit(struct mr_intake *intake, uint64_t now_ns);
+/** Drops the refused batches: the connection is gone, and the peer gives their messages again. */
+void mr__intake_forget(struct mr_intake *intake);
+/** Gives up what the bus refused: nothing of it was acknowledged, the peer has it still. */
+void mr__intake_drop_refused(struct mr_intake *intake);
 /** Whether a batch is with the bus, or refused and kept. */
 bool mr__intake_is_out(const struct mr_intake *intake);
 bool mr__intake_is_stopping(const struct mr_intake *intake);

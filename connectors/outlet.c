@@ -72,15 +72,20 @@ void mr__outlet_submit(struct mr_outlet *outlet, struct mr_handout *first)
     }
 }
 
+void mr__outlet_tell_stop(struct mr_outlet *outlet, uint64_t deadline_mono_ns)
+{
+    /* release pairs with the acquire loads of the thread; closing wakes it. */
+    atomic_store_explicit(&outlet->deadline_ns, deadline_mono_ns, memory_order_relaxed);
+    atomic_store_explicit(&outlet->stopping, true, memory_order_release);
+    mr_opq_close(&outlet->handouts);
+}
+
 void mr__outlet_stop(struct mr_outlet *outlet, uint64_t deadline_mono_ns)
 {
     if (!outlet->started) {
         return;
     }
-    /* release pairs with the acquire loads of the thread; closing wakes it. */
-    atomic_store_explicit(&outlet->deadline_ns, deadline_mono_ns, memory_order_relaxed);
-    atomic_store_explicit(&outlet->stopping, true, memory_order_release);
-    mr_opq_close(&outlet->handouts);
+    mr__outlet_tell_stop(outlet, deadline_mono_ns);
     (void)pthread_join(outlet->thread, NULL);
     outlet->started = false;
     mr__outlet_flush(outlet);

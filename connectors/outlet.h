@@ -44,6 +44,8 @@ void mr__outlet_release(struct mr_outlet *outlet);
 MR_MUST_USE enum mr_status mr__outlet_start(struct mr_outlet *outlet, void *(*run)(void *),
                                             void *context, struct mr_problem *problem);
 void mr__outlet_submit(struct mr_outlet *outlet, struct mr_handout *first);
+/** Tells the thread, without joining it: for a sink that has more to do to make it end. */
+void mr__outlet_tell_stop(struct mr_outlet *outlet, uint64_t deadline_mono_ns);
 /** Tells the thread, joins it, refuses what it left in the queue. */
 void mr__outlet_stop(struct mr_outlet *outlet, uint64_t deadline_mono_ns);
 void mr__outlet_reindex(struct mr_outlet *outlet, uint32_t index);
