@@ -48,6 +48,7 @@ static void ask_live(void *argument, struct mr_bus *bus, struct mr_now now)
         struct mr_subscription_info info;
         mr_bus_subscription_info(bus, now, delivery->subscription, &info);
         story->is_behind[i] = info.behind > 0;
+        live->blocked_on = info.behind_on;
         story->unsettled = story->unsettled || info.behind == 0;
     }
 }
@@ -129,13 +130,10 @@ static enum mr_status tell(struct mr_admin *admin, const char *id, struct story 
 static void write_blocked(struct mr_json_out *out, const struct story *story, uint32_t i)
 {
     const struct mr_delivery_info *live = &story->live[i];
-    bool waits = story->is_live[i] && live->state != MR_STATE_IN_FLIGHT &&
-                 live->blocked_on != MR_BLOCKED_NOTHING;
-    if (story->is_behind[i] && !story->is_live[i]) {
-        mr_json_out_text(out, "blocked_on", mr_blocked_text(MR_BLOCKED_MEMORY));
-    } else {
-        mr_json_out_text(out, "blocked_on", waits ? mr_blocked_text(live->blocked_on) : NULL);
-    }
+    bool waits = story->is_live[i] ? live->state != MR_STATE_IN_FLIGHT &&
+                                         live->blocked_on != MR_BLOCKED_NOTHING
+                                   : story->is_behind[i];
+    mr_json_out_text(out, "blocked_on", waits ? mr_blocked_text(live->blocked_on) : NULL);
     mr_json_out_time(out, "blocked_until",
                      waits && live->blocked_on == MR_BLOCKED_BACKOFF ? live->due_log_ns : 0);
 }
@@ -302,7 +300,7 @@ static enum mr_status say_state(const struct story *story, uint32_t i, struct mr
                              live->attempts + 1, mr_time_format(live->started_wall_ns, time));
     }
     if (state == MR_STATE_WAITING || state == MR_STATE_HELD) {
-        enum mr_blocked_on reason = story->is_live[i] ? live->blocked_on : MR_BLOCKED_MEMORY;
+        enum mr_blocked_on reason = live->blocked_on;
         if (reason == MR_BLOCKED_BACKOFF) {
             return mr_buf_printf(out,
                                  "matched; %u attempts failed, waits for the back-off until %s",

@@ -159,6 +159,7 @@ enum mr_blocked_on {
     MR_BLOCKED_DISK,
     MR_BLOCKED_RAMP,    /* after a start, released through the ramp */
     MR_BLOCKED_REMOVED, /* the subscription or its target is not configured now */
+    MR_BLOCKED_ORDER,   /* order_by changed: what matched before it goes first */
     MR_BLOCKED_MAX,
 };
 const char *mr_blocked_text(enum mr_blocked_on b); /* "lane head", "concurrency", … */
@@ -191,6 +192,7 @@ struct mr_subscription_info {
     int64_t index;      /* in the present configuration; -1: removed */
     struct mr_counts counts;
     uint64_t behind;    /* of waiting: not in the window */
+    enum mr_blocked_on behind_on; /* what these wait for */
     uint64_t window_bytes;
     uint64_t dead_letters; /* in the queue now */
     uint64_t attempts[MR_VERDICT_MAX]; /* answers since the start of the process, by verdict */

@@ -2,7 +2,7 @@
  * Either slot alone is enough: the other may be torn, old or missing.
  *
  *     0  u64 magic "MRCKPT01"      40  u64 sequence of the last group that is in it
- *     8  u32 version 1             48  u64 size of the file
+ *     8  u32 version 2             48  u64 size of the file
  *    12  u32 checksum of the body  56  u32 header checksum of that group (the chain)
  *    16  u64 generation            60  u32 checksum of bytes 0..59
  *    24  u64 log id                64  body
@@ -18,7 +18,7 @@
 #include "core/hash.h"
 
 #define CHECKPOINT_HEAD_SIZE 64u
-#define CHECKPOINT_VERSION 1u
+#define CHECKPOINT_VERSION 2u /* 1 had no order of a subscription; it is read still */
 #define CHECKPOINT_SIZE_MAX (4ull << 30)
 
 static const uint8_t checkpoint_magic[8] = {'M', 'R', 'C', 'K', 'P', 'T', '0', '1'};
@@ -132,6 +132,8 @@ static void save_sub(struct saver *s, const struct mr__sub *sub)
 {
     put_text(s, mr_bytes_of(sub->name));
     put64(s, (sub->paused ? 1u : 0u) | (sub->live ? 2u : 0u));
+    put64(s, sub->order_hash);
+    put64(s, (uint64_t)sub->window_epoch << 16 | sub->order_epoch);
     put64(s, sub->removed_log_ns);
     put64(s, sub->counts.matched);
     put64(s, sub->counts.done);
@@ -289,7 +291,7 @@ enum mr_status mr__checkpoint_check(struct mr_bytes slot, struct mr__checkpoint_
         mr_get_u64(at + 48) < CHECKPOINT_HEAD_SIZE) {
         return MR_E_CORRUPT;
     }
-    if (mr_get_u32(at + 8) != CHECKPOINT_VERSION) {
+    if (mr_get_u32(at + 8) == 0 || mr_get_u32(at + 8) > CHECKPOINT_VERSION) {
         return MR_E_UNSUPPORTED;
     }
     size_t body = (size_t)mr_get_u64(at + 48) - CHECKPOINT_HEAD_SIZE;
@@ -310,6 +312,7 @@ enum mr_status mr__checkpoint_check(struct mr_bytes slot, struct mr__checkpoint_
 struct loader {
     const uint8_t *at;
     size_t left;
+    uint32_t version;
     enum mr_status status;
 };
 
@@ -497,6 +500,12 @@ static void load_sub(struct mr_bus *bus, struct loader *l)
     sub->paused = (flags & 1) != 0;
     sub->live = (flags & 2) != 0;
     bus->not_live += !sub->live;
+    if (l->version >= 2) {
+        sub->order_hash = get64(l);
+        uint64_t epochs = get64(l);
+        sub->order_epoch = (uint16_t)epochs;
+        sub->window_epoch = (uint16_t)(epochs >> 16);
+    }
     sub->removed_log_ns = get64(l);
     sub->counts.matched = get64(l);
     sub->counts.done = get64(l);
@@ -531,7 +540,8 @@ static void load_sub(struct mr_bus *bus, struct loader *l)
 enum mr_status mr__checkpoint_load(struct mr_bus *bus, struct mr_bytes slot)
 {
     struct loader l = {.at = slot.data + CHECKPOINT_HEAD_SIZE,
-                       .left = (size_t)mr_get_u64(slot.data + 48) - CHECKPOINT_HEAD_SIZE};
+                       .left = (size_t)mr_get_u64(slot.data + 48) - CHECKPOINT_HEAD_SIZE,
+                       .version = mr_get_u32(slot.data + 8)};
     bus->next_offset = get64(&l);
     bus->log_ns = get64(&l);
     bus->now.mono_ns = get64(&l);

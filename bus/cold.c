@@ -393,11 +393,14 @@ static enum walk walk_group(struct mr_bus *bus, struct mr__sub *sub, const uint8
                 mr__dead_find(sub, record.offset) >= 0) {
                 break; /* known from a record behind the cursor */
             }
-            if (!mr__window_has_room(bus, sub) || mr__state_reserve(bus, sub, 1) != MR_OK ||
+            uint16_t epoch = (uint16_t)(mr_get_u32(entry + 4) >> MR_MATCH_EPOCH_SHIFT);
+            if (!mr__window_has_room(bus, sub, epoch) || mr__state_reserve(bus, sub, 1) != MR_OK ||
                 (base == 0 && mr__stage_reserve_created(bus, 1) != MR_OK)) {
                 sub->cursor_offset = record.offset;
+                sub->barred = !mr__order_fits(sub, epoch);
                 return WALK_FULL;
             }
+            sub->window_epoch = epoch;
             if (event.offset == record.offset) {
                 load_match(bus, sub, record.offset, mr_get_u64(entry + 8), base + event_at, &event,
                            base == 0);
@@ -502,6 +505,10 @@ void mr__catch_up(struct mr_bus *bus)
         if (sub->live || bus->faulty || sub->conf == NULL) {
             continue;
         }
+        if (sub->barred && sub->deliveries.count > 0) {
+            continue;
+        }
+        sub->barred = false;
         /* Not for every freed place: a chunk is read for a quarter of the window at least. */
         if (sub->window_bytes > sub->conf->window_size / 4 * 3 && sub->deliveries.count > 0) {
             continue;

@@ -297,6 +297,7 @@ const char *mr_blocked_text(enum mr_blocked_on b)
     static const char *const texts[MR_BLOCKED_MAX] = {
         "nothing", "lane head", "concurrency", "breaker", "no instance", "back-off",
         "paused",  "held",      "memory",      "disk",    "ramp",        "removed",
+        "order change",
     };
     return (unsigned)b < MR_BLOCKED_MAX ? texts[b] : texts[0];
 }

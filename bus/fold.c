@@ -54,9 +54,12 @@ static enum mr_status fold_name(struct mr_bus *bus, const struct mr_record *reco
     enum mr_name_kind kind = (enum mr_name_kind)record->b;
     uint32_t id = record->a;
     if (kind == MR_NAME_SUBSCRIPTION) {
-        if (sub_of(bus, id) == NULL) {
+        struct mr__sub *sub = sub_of(bus, id);
+        if (sub == NULL) {
             return MR_E_NOMEM;
         }
+        sub->order_hash = record->c;
+        sub->order_epoch = (uint16_t)record->d;
     }
     if (kind == MR_NAME_SOURCE && !sources_reach(bus, id)) {
         return MR_E_NOMEM;
@@ -72,9 +75,10 @@ static enum mr_status fold_name(struct mr_bus *bus, const struct mr_record *reco
     return rename_object(bus, kind, id, record->body);
 }
 
-static bool fold_has_room(const struct mr_bus *bus, const struct mr__sub *sub)
+static bool fold_has_room(const struct mr_bus *bus, const struct mr__sub *sub, uint16_t epoch)
 {
-    return sub->window_bytes < FOLD_WINDOW && bus->state_bytes < bus->options.memory_state;
+    return mr__order_fits(sub, epoch) && sub->window_bytes < FOLD_WINDOW &&
+           bus->state_bytes < bus->options.memory_state;
 }
 
 static enum mr_status load_and_begin(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset,
@@ -121,7 +125,9 @@ static enum mr_status fold_match(struct mr_bus *bus, const struct mr_log_group *
             continue;
         }
         bool begun = (mr_get_u32(entry + 4) & MR_MATCH_BEGUN) != 0;
-        if (begun || (sub->live && fold_has_room(bus, sub))) {
+        uint16_t epoch = (uint16_t)(mr_get_u32(entry + 4) >> MR_MATCH_EPOCH_SHIFT);
+        if (begun || (sub->live && fold_has_room(bus, sub, epoch))) {
+            sub->window_epoch = epoch;
             enum mr_status r = load_and_begin(
                 bus, sub, record->offset, mr_get_u64(entry + 8), event_position,
                 (uint32_t)event->body.size, event->c, begun ? 1 : 0, event->body);

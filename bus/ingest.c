@@ -13,6 +13,10 @@ void mr__name_log(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id, const
 {
     struct mr_record record = {
         .kind = MR_RECORD_NAME, .a = id, .b = (uint32_t)kind, .body = mr_bytes_of(name)};
+    if (kind == MR_NAME_SUBSCRIPTION) {
+        record.c = bus->subs[id]->order_hash;
+        record.d = bus->subs[id]->order_epoch;
+    }
     (void)mr__stage_record(bus, &record); /* where it lies does not matter */
 }
 
@@ -142,7 +146,8 @@ static uint32_t arrive(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset,
     sub->counts.matched++;
     struct mr_bytes record = mr_event_record(event);
     struct mr__delivery *d = NULL;
-    if (sub->live && mr__window_has_room(bus, sub)) {
+    if (sub->live && mr__window_has_room(bus, sub, sub->order_epoch)) {
+        sub->window_epoch = sub->order_epoch;
         d = mr__state_load(bus, sub, offset, lane, at, event->size, age_start(bus, sub, record));
     }
     if (d == NULL) {
@@ -182,7 +187,7 @@ uint64_t mr__event_append(struct mr_bus *bus, struct mr_event *event, uint32_t s
         uint32_t flags = arrive(bus, sub, offset, matches[i].lane, at, event);
         uint8_t *entry = entries + (size_t)i * MR_MATCH_ENTRY_SIZE;
         mr_put_u32(entry, sub->id);
-        mr_put_u32(entry + 4, flags);
+        mr_put_u32(entry + 4, flags | (uint32_t)sub->order_epoch << MR_MATCH_EPOCH_SHIFT);
         mr_put_u64(entry + 8, matches[i].lane);
     }
     struct mr_record record = {

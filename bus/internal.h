@@ -128,6 +128,12 @@ struct mr__sub {
     bool ingest;       /* pseudo-subscription of a source: dead letters only */
     struct mr_counts counts;
     uint64_t behind;   /* matched, waiting, not in the window */
+    /* A changed order_by is a barrier: lanes of two orders cannot be compared, so what matched
+     * under the new one enters the window when all of the old one has left it. */
+    uint64_t order_hash;   /* of the present order_by; 0: not known */
+    uint16_t order_epoch;  /* counts its changes; each match is logged with it */
+    uint16_t window_epoch; /* of what is in the window */
+    bool barred;           /* the cursor stands at such a barrier */
     struct mr_map deliveries; /* offset -> struct mr__delivery * */
     struct mr_map lanes;      /* key -> struct mr__lane * */
     struct mr_map skip;       /* offsets beyond the cursor that are settled already */
@@ -346,7 +352,9 @@ void mr__count_end(struct mr__sub *sub, enum mr_state state);
 void mr__skip_behind(struct mr__sub *sub, uint64_t offset);
 void mr__sub_destroy(struct mr__sub *sub);
 struct mr__delivery *mr__delivery_find(const struct mr__sub *sub, uint64_t offset);
-bool mr__window_has_room(const struct mr_bus *bus, const struct mr__sub *sub);
+/* Whether a match logged under this order epoch may stand beside what is in the window. */
+bool mr__order_fits(const struct mr__sub *sub, uint16_t epoch);
+bool mr__window_has_room(const struct mr_bus *bus, const struct mr__sub *sub, uint16_t epoch);
 /* What the arrival of one match needs, so that what follows cannot fail. */
 enum mr_status mr__state_reserve(struct mr_bus *bus, struct mr__sub *sub, uint64_t deliveries);
 /* A delivery enters the window: ready, or blocked in its lane. Room was reserved. */

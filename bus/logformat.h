@@ -61,7 +61,8 @@ enum mr_record_kind {
     MR_RECORD_EVENT = 1,    /* offset; a source id, b cause's subscription id, c arrival (log
                                clock), d cause's offset (0: none); body: the event record */
     MR_RECORD_MATCH = 2,    /* offset; a entries, b event's size, c configuration hash; body:
-                               entries of 16 bytes: u32 subscription id, u32 flags, u64 lane */
+                               entries of 16 bytes: u32 subscription id, u8 flags, u8 0, u16 order
+                               epoch, u64 lane */
     MR_RECORD_ATTEMPT = 3,  /* offset; a subscription id, b fence, c lane, d position of the event
                                record; extra: attempt number; body: u32 event size, u32 0, u64
                                arrival (log clock) */
@@ -74,7 +75,8 @@ enum mr_record_kind {
     MR_RECORD_CURSOR = 9,   /* a source id; body: the source's position, JSON text */
     MR_RECORD_CONFIG = 10,  /* c configuration hash; body: canonical JSON */
     MR_RECORD_OPERATOR = 11, /* body: JSON of the action, written before its effect */
-    MR_RECORD_NAME = 12,    /* a id, b kind (enum mr_name_kind); body: name */
+    MR_RECORD_NAME = 12,    /* a id, b kind (enum mr_name_kind); body: name; of a subscription: c
+                               hash of its order_by (0: not known), d its order epoch */
     MR_RECORD_START = 13,   /* a process opened the log: whatever was in flight was interrupted */
     MR_RECORD_PAUSE = 14,   /* a subscription id, b 1 paused / 0 not */
     MR_RECORD_MARK = 15,    /* nothing; carries the header's durable sequence after an idle spell */
@@ -89,6 +91,7 @@ const char *mr_record_kind_text(uint8_t kind); /* "event", …; "unknown" */
 #define MR_RECORD_SKIPPABLE 1u
 #define MR_MATCH_ENTRY_SIZE 16u
 #define MR_MATCH_BEGUN 1u /* attempt 1 is logged by this entry: fence 1 */
+#define MR_MATCH_EPOCH_SHIFT 16
 
 enum mr_name_kind {
     MR_NAME_SUBSCRIPTION = 0,

@@ -521,6 +521,12 @@ static void set_targets_and_sources(struct mr_bus *bus, const struct mr_config *
     }
 }
 
+static uint64_t order_hash(const struct mr_subscription_config *conf)
+{
+    uint64_t hash = conf->order_key == NULL ? 0 : mr_hash(conf->order_key, strlen(conf->order_key));
+    return mr_hash_u64(hash + (uint64_t)conf->order) | 1;
+}
+
 static void set_subscription(struct mr_bus *bus, struct mr__sub *sub,
                              const struct mr_subscription_config *conf,
                              const struct mr_config *config)
@@ -532,6 +538,11 @@ static void set_subscription(struct mr_bus *bus, struct mr__sub *sub,
         mr__unarm(bus, sub);
         leave_turn(sub);
     }
+    uint64_t order = order_hash(conf);
+    if (sub->order_hash != 0 && sub->order_hash != order) {
+        sub->order_epoch++;
+    }
+    sub->order_hash = order; /* logged with the names, which this group begins or ends with */
     sub->conf = conf;
     sub->target = target;
     if (sub->removed_log_ns != 0) {

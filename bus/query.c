@@ -91,7 +91,10 @@ void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint3
     };
     fill_counts(sub, &info.counts);
     memcpy(info.attempts, sub->attempts_by_verdict, sizeof(info.attempts));
-    info.blocked[MR_BLOCKED_MEMORY] = sub->behind;
+    info.behind_on = sub->conf == NULL                              ? MR_BLOCKED_REMOVED
+                     : sub->barred && sub->deliveries.count > 0 ? MR_BLOCKED_ORDER
+                                                                    : MR_BLOCKED_MEMORY;
+    info.blocked[info.behind_on] = sub->behind;
     if (sub->times != NULL) {
         info.delivery_time = sub->times->delivery;
         info.attempt_time = sub->times->attempt;

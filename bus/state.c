@@ -412,10 +412,15 @@ struct mr__delivery *mr__delivery_find(const struct mr__sub *sub, uint64_t offse
                                                         : NULL;
 }
 
-bool mr__window_has_room(const struct mr_bus *bus, const struct mr__sub *sub)
+bool mr__order_fits(const struct mr__sub *sub, uint16_t epoch)
+{
+    return sub->deliveries.count == 0 || sub->window_epoch == epoch || MR_PLANTED(NO_BARRIER);
+}
+
+bool mr__window_has_room(const struct mr_bus *bus, const struct mr__sub *sub, uint16_t epoch)
 {
     uint64_t window = sub->conf == NULL ? 0 : sub->conf->window_size;
-    return sub->window_bytes + DELIVERY_COST <= window &&
+    return mr__order_fits(sub, epoch) && sub->window_bytes + DELIVERY_COST <= window &&
            bus->state_bytes + DELIVERY_COST <= bus->options.memory_state;
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "core/assert.h"
+#include "core/hash.h"
 
 /* One group while it is folded. */
 struct fold {
@@ -238,8 +239,36 @@ static void check_lane_head(struct fold *f, const struct oracle_delivery *d)
     }
 }
 
+static enum sim_order order_of(uint64_t lane)
+{
+    for (char k = '0'; k < '3'; k++) {
+        char text[] = {'k', k};
+        if (lane == mr_hash(text, sizeof(text))) {
+            return SIM_BY_LANE;
+        }
+    }
+    return lane == 0 ? SIM_UNORDERED : SIM_BY_ZONE;
+}
+
+/* What was ordered by another key goes before: lanes of two keys cannot be compared. */
+static void check_order_barrier(struct fold *f, const struct oracle_delivery *d)
+{
+    const struct oracle *o = f->o;
+    for (uint32_t i = 0; i < o->delivery_count; i++) {
+        const struct oracle_delivery *other = &o->deliveries[i];
+        bool open = other->state == MR_STATE_WAITING || other->state == MR_STATE_HELD ||
+                    other->state == MR_STATE_IN_FLIGHT;
+        if (other->sub == d->sub && open && other->offset < d->offset && !other->redriven &&
+            order_of(other->lane) != order_of(d->lane)) {
+            FAIL(f, "%u:%llu begins, %llu of the order before is %s", d->sub, LLU(d->offset),
+                 LLU(other->offset), mr_state_text(other->state));
+        }
+    }
+}
+
 static void begin(struct fold *f, struct oracle_delivery *d, uint32_t fence)
 {
+    check_order_barrier(f, d);
     if (fence <= d->fence) {
         FAIL(f, "%u:%llu begins with fence %u after %u", d->sub, LLU(d->offset), fence, d->fence);
     }

@@ -60,6 +60,7 @@
     X(EXHAUSTED, "attempts used up")                                                               \
     X(INTERRUPTED, "interrupted by a crash")                                                       \
     X(BEHIND, "cursor stopped, caught up")                                                         \
+    X(REORDERED, "order_by changed by a reload")                                                   \
     X(CHECKPOINT, "checkpoint")                                                                    \
     X(FROM_CHECKPOINT, "recovered from a checkpoint")                                              \
     X(RETIRED, "segment retired")                                                                  \
@@ -79,6 +80,15 @@ extern uint64_t sim_points_made;
 
 #define SIM_SUBS_MAX 8u /* visible ones */
 #define SIM_ALL_SUBS_MAX (SIM_SUBS_MAX * 3u)
+/* What a subscription orders by; the keys of the two attributes never have the same text, so that a
+ * lane tells which of them made it. */
+enum sim_order {
+    SIM_UNORDERED = 0,
+    SIM_BY_LANE,
+    SIM_BY_ZONE,
+    SIM_ORDERS,
+};
+
 #define SIM_SOURCES 3u /* 0 and 1 resend what was not acknowledged; 2 keeps a cursor */
 #define SIM_CURSOR_SOURCE 2u
 #define SIM_WORKERS 2u
@@ -90,7 +100,7 @@ struct sim_sub_spec {
     uint8_t types;   /* bits */
     uint8_t sources; /* bits; 0 = all */
     uint32_t target;
-    bool ordered;
+    uint8_t order; /* enum sim_order */
     uint32_t steps;
     uint64_t step_ns;
     int jitter;

@@ -29,6 +29,8 @@ static struct mr_event *make_event(const struct sim_world *world, const char *id
     attr(&b, "type", type);
     char lane[4] = {'k', (char)('0' + mr_rng_below(&rng, 3)), '\0'};
     attr(&b, "lane", lane);
+    char zone[4] = {'z', (char)('0' + mr_rng_below(&rng, 3)), '\0'};
+    attr(&b, "zone", zone);
     uint8_t data[1024];
     size_t size = mr_rng_below(&rng, mr_rng_chance(&rng, 1, 16) ? sizeof(data) : 64);
     for (size_t i = 0; i < size; i++) {

@@ -22,7 +22,7 @@ static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
         .types = (uint8_t)(1u + mr_rng_below(rng, (1u << SIM_TYPES) - 1)),
         .sources = mr_rng_chance(rng, 1, 3) ? (uint8_t)(1 + mr_rng_below(rng, 7)) : 0,
         .target = (uint32_t)mr_rng_below(rng, SIM_WORKERS),
-        .ordered = mr_rng_chance(rng, 1, 2),
+        .order = (uint8_t)mr_rng_below(rng, SIM_ORDERS),
         .steps = (uint32_t)mr_rng_below(rng, 5),
         .step_ns = pick(rng, steps, MR_ARRAY_COUNT(steps)),
         .jitter = (int)mr_rng_below(rng, 3),
@@ -73,7 +73,10 @@ void sim_spec_mutate(struct mr_rng *rng, struct sim_spec *spec)
             struct sim_sub_spec old = *s;
             random_sub(rng, false, s);
             s->present = present;
-            s->ordered = old.ordered; /* changing it is a barrier of its own */
+            if (mr_rng_chance(rng, 1, 2)) {
+                s->order = old.order;
+            }
+            sim_fired[SIM_REORDERED] += s->order != old.order;
             s->success_to = old.success_to; /* outcomes on their way to a sink that is taken out of */
             s->failure_to = old.failure_to; /* the configuration wait seven days for it */
         }
@@ -174,8 +177,9 @@ static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
                      const struct sim_sub_spec *s)
 {
     c->target = s->target;
-    c->order = s->ordered ? MR_ORDER_ATTRIBUTE : MR_ORDER_NONE;
-    c->order_key = s->ordered ? copy_of("lane") : NULL;
+    c->order = s->order == SIM_UNORDERED ? MR_ORDER_NONE : MR_ORDER_ATTRIBUTE;
+    c->order_key = s->order == SIM_UNORDERED ? NULL
+                                             : copy_of(s->order == SIM_BY_LANE ? "lane" : "zone");
     c->retry.step_count = s->steps;
     c->retry.step_ns = steps_of(config, s->steps, s->step_ns, true);
     c->retry.jitter = s->jitter;
