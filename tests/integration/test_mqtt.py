@@ -1,16 +1,15 @@
 """MQTT through the real program and a real Mosquitto: telemetry and CloudEvents in, results out,
 and nothing lost when either of the two is killed while messages flow."""
 import json
-import os
 import pathlib
-import shutil
 import signal
 import subprocess
-import tempfile
+import sys
 
-from support import ROOT, Instance, Skip, main, wait_until
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+from support import Instance, main, wait_until
+from mosquitto import Broker, subscribed, url
 
-SCRIPT = ROOT / "tests" / "support" / "mosquitto.sh"
 WORKER = """import millrace
 def handle(event, context):
     with open("seen", "a") as f:
@@ -19,42 +18,11 @@ millrace.run(handle)
 """
 
 
-class Broker:
-    def __enter__(self):
-        if shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin") is None:
-            raise Skip("mosquitto is not installed")
-        self.folder = tempfile.mkdtemp(prefix="mr-mqtt-")
-        # The broker and its folder go when this end of the pipe is closed, whatever ends us.
-        self.theirs, self.ours = os.pipe()
-        self.start()
-        return self
-
-    def start(self):
-        env = dict(os.environ, MQTT_GUARD=str(self.theirs), MQTT_PERSIST="1")
-        out = subprocess.run([str(SCRIPT), "start", self.folder], env=env, check=True, text=True,
-                             pass_fds=[self.theirs], stdout=subprocess.PIPE).stdout
-        self.port = int(out.split()[0])
-
-    def kill(self):
-        subprocess.run([str(SCRIPT), "kill", self.folder], check=True)
-
-    def publish(self, topic, lines, *more):
-        subprocess.run(["mosquitto_pub", "-p", str(self.port), "-q", "1", "-t", topic, "-l", *more],
-                       input="".join(line + "\n" for line in lines), text=True, check=True)
-
-    def __exit__(self, *what):
-        subprocess.run([str(SCRIPT), "stop", self.folder], check=False)
-        os.close(self.ours)
-        os.close(self.theirs)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-
 def config(broker):
-    url = "mqtt://127.0.0.1:%d" % broker.port
     return {
-        "sources": {"plant": {"mqtt": {"url": url, "topics": ["plant/+/temp"], "qos": 1}}},
+        "sources": {"plant": {"mqtt": {"url": url(broker), "topics": ["plant/+/temp"], "qos": 1}}},
         "workers": {"w": {"process": {"command": ["python3", "w.py"]}, "concurrency": 16}},
-        "sinks": {"out": {"mqtt": {"url": url, "topic": "results"}}},
+        "sinks": {"out": {"mqtt": {"url": url(broker), "topic": "results"}}},
         "subscriptions": {"all": {"to": "w", "on_success": "out"}},
     }
 
@@ -64,12 +32,8 @@ def seen(instance):
     return path.read_text().splitlines() if path.exists() else []
 
 
-def subscribed(instance):
-    return instance.ask_lines("source", "list")[0]["health"] == "ok"
-
-
 def test_telemetry_reaches_a_worker_and_its_result_the_broker():
-    with Broker() as broker, Instance(config(broker), {"w.py": WORKER}) as m:
+    with Broker(PERSIST="1") as broker, Instance(config(broker), {"w.py": WORKER}) as m:
         wait_until("the subscription", lambda: subscribed(m))
         results = ["mosquitto_sub", "-p", str(broker.port), "-c", "-i", "listener", "-q", "1", "-t",
                    "results"]
@@ -83,7 +47,7 @@ def test_telemetry_reaches_a_worker_and_its_result_the_broker():
 
 
 def test_nothing_is_lost_when_millrace_is_killed_while_messages_flow():
-    with Broker() as broker, Instance(config(broker), {"w.py": WORKER}) as m:
+    with Broker(PERSIST="1") as broker, Instance(config(broker), {"w.py": WORKER}) as m:
         wait_until("the subscription", lambda: subscribed(m))
         sent = 0
         for _ in range(5):
@@ -101,11 +65,11 @@ def test_nothing_is_lost_when_millrace_is_killed_while_messages_flow():
 
 
 def test_nothing_is_lost_when_the_broker_restarts():
-    with Broker() as broker, Instance(config(broker), {"w.py": WORKER}) as m:
+    with Broker(PERSIST="1") as broker, Instance(config(broker), {"w.py": WORKER}) as m:
         wait_until("the subscription", lambda: subscribed(m))
         broker.publish("plant/1/temp", ['{"n":%d}' % n for n in range(100)])
         wait_until("the first hundred", lambda: len(set(seen(m))) == 100)
-        subprocess.run([str(SCRIPT), "stop", broker.folder], check=True)
+        broker.stop()
         wait_until("the source to notice", lambda: not subscribed(m))
         broker.start()
         wait_until("the source to come back", lambda: subscribed(m), 60)
@@ -114,7 +78,7 @@ def test_nothing_is_lost_when_the_broker_restarts():
 
 
 def test_an_invalid_cloudevent_is_an_ingest_dead_letter():
-    with Broker() as broker, Instance(config(broker), {"w.py": WORKER}) as m:
+    with Broker(PERSIST="1") as broker, Instance(config(broker), {"w.py": WORKER}) as m:
         wait_until("the subscription", lambda: subscribed(m))
         bad = json.dumps({"specversion": "1.0", "id": "", "source": "/s", "type": "t"})
         broker.publish("plant/1/temp", [bad])

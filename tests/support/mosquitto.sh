@@ -8,6 +8,7 @@
 #   MQTT_TLS=NAME     also TLS, with DIR/certs/NAME.crt (server, wronghost) of certs.sh
 #   MQTT_AUTH=1       user millrace, password millrace-secret; nobody else
 #   MQTT_PERSIST=1    keeps sessions in DIR over a stop
+#   MQTT_BIND=0.0.0.0 listens there instead of on 127.0.0.1
 #   MQTT_EXTRA='a;b'  further lines for mosquitto.conf
 #   MQTT_GUARD=FD     ends the broker and removes DIR when the other end of this pipe is closed: a
 #                     test that crashes leaves nothing behind
@@ -34,7 +35,7 @@ X
     echo 'allow_anonymous true'
   fi
   printf '%s\n' "${MQTT_EXTRA:-}" | tr ';' '\n'
-  printf 'listener %s 127.0.0.1\n' "$2"
+  printf 'listener %s %s\n' "$2" "${MQTT_BIND:-127.0.0.1}"
   if [[ ${MQTT_TLS:-} ]]; then
     printf 'listener %s 127.0.0.1\ncafile %s\ncertfile %s\nkeyfile %s\n' "$3" "$1/certs/ca.crt" \
       "$1/certs/$MQTT_TLS.crt" "$1/certs/$MQTT_TLS.key"

@@ -1,0 +1,134 @@
+"""A thousand devices on a real Mosquitto, and what becomes of their messages when it is restarted,
+killed, or out of disk while they publish. All with qualities of service 1 and 2."""
+import contextlib
+import errno
+import os
+import pathlib
+import signal
+import sys
+import types
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support", "crash")]
+import mounts
+from support import Instance, Skip, folder, main, wait_until
+from mosquitto import Arrived, Broker, Devices, subscribed, to_file
+
+
+def arrive(arrived, wanted, seconds=60):
+    try:
+        wait_until("all messages", lambda: arrived.has(wanted), seconds)
+    except AssertionError:
+        lost = wanted - arrived.times.keys()
+        raise AssertionError("%d of %d are missing: %s" % (len(lost), len(wanted), sorted(lost)[:5]))
+
+
+def test_1000_devices_all_arrive():
+    with Broker() as broker, Instance(to_file(broker)) as m:
+        wait_until("the subscription", lambda: subscribed(m))
+        arrived = Arrived(m)
+        for qos, messages in ((1, 20), (2, 5)):
+            with Devices(broker, 1000, messages, qos, "plant/%d" % qos) as devices:
+                told = devices.finish()
+                arrive(arrived, devices.wanted())
+                print("    qos %d: %d messages of 1000 connections in %.1f s, %d repeated"
+                      % (qos, devices.total, told["ms"] / 1000, arrived.repeated()))
+                assert told["reconnects"] == 0, told
+
+
+def restart_under_load(qos):
+    with Broker(PERSIST="1") as broker, Instance(to_file(broker)) as m:
+        wait_until("the subscription", lambda: subscribed(m))
+        arrived = Arrived(m)
+        with Devices(broker, 200, 100, qos, pause_ms=20) as devices:
+            for tenths in (2, 5, 8):
+                devices.until(devices.total * tenths // 10)
+                broker.stop()
+                broker.start()
+            told = devices.finish()
+            assert told["reconnects"] >= 200, told
+            arrive(arrived, devices.wanted())
+        print("    qos %d: %d messages over 3 restarts, %d repeated"
+              % (qos, devices.total, arrived.repeated()))
+
+
+def test_broker_restarted_under_load_loses_nothing_of_qos_1():
+    restart_under_load(1)
+
+
+def test_broker_restarted_under_load_loses_nothing_of_qos_2():
+    restart_under_load(2)
+
+
+def saved(broker):
+    """Has the broker save its sessions, and waits for it."""
+    path = pathlib.Path(broker.folder) / "mosquitto.db"
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    os.kill(broker.pid(), signal.SIGUSR1)
+    wait_until("the saved sessions", lambda: path.exists() and path.stat().st_mtime_ns > before)
+
+
+def test_broker_killed_under_load_what_it_had_saved_arrives():
+    """Mosquitto saves at intervals: what it acknowledged after the last save a kill -9 takes from
+    it, whoever its clients are. So: a backlog that is saved, then the kill under load."""
+    with Broker(PERSIST="1") as broker, Instance(to_file(broker)) as m:
+        wait_until("the subscription", lambda: subscribed(m))
+        arrived = Arrived(m)
+        assert m.cli("source", "pause", "plant").code == 0
+        with Devices(broker, 100, 20, 1, topic="plant/before") as before:
+            before.finish()
+            saved(broker)
+        with Devices(broker, 100, 50, 1, topic="plant/during", pause_ms=20) as during:
+            during.until(during.total * 3 // 10)
+            assert m.cli("source", "resume", "plant").code == 0
+            broker.kill()
+            broker.start()
+            during.finish()
+        arrive(arrived, before.wanted())
+        with Devices(broker, 100, 20, 1, topic="plant/after") as after:
+            after.finish()
+            arrive(arrived, after.wanted())
+        print("    %d repeated" % arrived.repeated())
+
+
+def fill(path):
+    """A file that takes all the space there is."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT)
+    try:
+        while os.write(fd, b"x" * 4096) > 0:
+            pass
+    except OSError as e:
+        assert e.errno == errno.ENOSPC, e
+    finally:
+        os.close(fd)
+
+
+def test_broker_with_a_full_disk_goes_on_and_keeps_its_session():
+    reason = mounts.needs()  # from here on in a mount namespace of our own: the last test
+    if reason:
+        raise Skip(reason)
+    with folder() as path, contextlib.ExitStack() as closers:
+        lab = types.SimpleNamespace(dir=path, closers=[])
+        disk = mounts.Memory(lab, "tmpfs", "size=2m").path
+        closers.callback(lambda: [close() for close in lab.closers])
+        with Broker(folder=str(disk), PERSIST="1") as broker, Instance(to_file(broker)) as m:
+            wait_until("the subscription", lambda: subscribed(m))
+            saved(broker)
+            arrived = Arrived(m)
+            fill(disk / "rest")
+            with Devices(broker, 100, 20, 1, "plant/full") as devices:
+                devices.until(devices.total // 2)
+                os.kill(broker.pid(), signal.SIGUSR1)  # it cannot save
+                devices.finish()
+                arrive(arrived, devices.wanted())
+            broker.kill()
+            (disk / "rest").unlink()
+            broker.start()
+            wait_until("the source to come back", lambda: subscribed(m), 60)
+            with Devices(broker, 100, 20, 1, "plant/free") as devices:
+                devices.finish()
+                arrive(arrived, devices.wanted())
+
+
+if __name__ == "__main__":
+    main()

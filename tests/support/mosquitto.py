@@ -1,0 +1,148 @@
+"""A Mosquitto of one's own for Python tests, started by mosquitto.sh; `with Broker() as broker:`."""
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import tempfile
+
+from support import Skip
+
+SCRIPT = pathlib.Path(__file__).with_name("mosquitto.sh")
+
+
+class Broker:
+    """@p settings go to the script: PERSIST="1", BIND="0.0.0.0", EXTRA="a 1;b 2", …"""
+
+    def __init__(self, folder=None, **settings):
+        self.settings = {"MQTT_" + name: value for name, value in settings.items()}
+        self.given = folder
+
+    def __enter__(self):
+        if shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin") is None:
+            raise Skip("mosquitto is not installed")
+        self.folder = self.given or tempfile.mkdtemp(prefix="mr-mqtt-")
+        # The broker and its folder go when this end of the pipe is closed, whatever ends us.
+        self.theirs, self.ours = os.pipe()
+        self.start()
+        return self
+
+    def start(self):
+        env = dict(os.environ, MQTT_GUARD=str(self.theirs), **self.settings)
+        out = subprocess.run([str(SCRIPT), "start", self.folder], env=env, check=True, text=True,
+                             pass_fds=[self.theirs], stdout=subprocess.PIPE).stdout
+        self.port = int(out.split()[0])
+
+    def stop(self):
+        """In good order: it saves its sessions."""
+        subprocess.run([str(SCRIPT), "stop", self.folder], check=True)
+
+    def kill(self):
+        subprocess.run([str(SCRIPT), "kill", self.folder], check=True)
+
+    def pid(self):
+        return int((pathlib.Path(self.folder) / "pid").read_text())
+
+    def publish(self, topic, lines, *more):
+        subprocess.run(["mosquitto_pub", "-p", str(self.port), "-q", "1", "-t", topic, "-l", *more],
+                       input="".join(line + "\n" for line in lines), text=True, check=True)
+
+    def __exit__(self, *what):
+        subprocess.run([str(SCRIPT), "stop", self.folder], check=False)
+        os.close(self.ours)
+        os.close(self.theirs)
+        if self.given is None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+
+class Devices:
+    """mqtt_devices.c running: `count` devices that publish `messages` each."""
+
+    def __init__(self, broker, count, messages, qos=1, topic="plant", pause_ms=0, address="127.0.0.1"):
+        self.total = count * messages
+        self.count, self.messages, self.topic = count, messages, topic
+        program = os.environ.get("MR_DEVICES")
+        if not program:
+            raise Skip("MR_DEVICES does not name the program mqtt_devices")
+        self.process = subprocess.Popen(
+            [program, address, str(broker.port), str(count), str(messages), str(qos), topic,
+             str(pause_ms)], stdout=subprocess.PIPE, text=True)
+        self.acked = 0
+        self.result = None
+
+    def __enter__(self):
+        return self
+
+    def until(self, acked):
+        """Reads on until so many are with the broker."""
+        while self.acked < acked:
+            line = self.process.stdout.readline()
+            assert line, "the devices ended with %s" % self.process.wait()
+            if line.startswith("acked "):
+                self.acked = int(line.split()[1])
+
+    def finish(self, seconds=120):
+        """Until all are acknowledged: {"acked", "reconnects", "ms"}."""
+        rest, _ = self.process.communicate(timeout=seconds)
+        self.acked = self.total
+        self.result = json.loads(rest.splitlines()[-1])
+        return self.result
+
+    def wanted(self):
+        return {"%s/%d-%d" % (self.topic, d, n) for d in range(self.count)
+                for n in range(self.messages)}
+
+    def __exit__(self, *what):
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+def url(broker, address="127.0.0.1"):
+    return "mqtt://%s:%d" % (address, broker.port)
+
+
+def to_file(broker, address="127.0.0.1", **more):
+    """A configuration that takes plant/# in and writes each event as a line of `out`."""
+    return {
+        "sources": {"plant": {"mqtt": {"url": url(broker, address), "topics": ["plant/#"], "qos": 2,
+                                       "keepalive": "5s", **more}}},
+        "sinks": {"out": {"file": {"path": "out"}}},
+        "subscriptions": {"all": {"to": "out"}},
+    }
+
+
+def source(instance):
+    return instance.ask_lines("source", "list")[0]
+
+
+def subscribed(instance):
+    return source(instance)["health"] == "ok"
+
+
+class Arrived:
+    """What is in the file `out` of an instance: how often each "n" came."""
+
+    def __init__(self, instance):
+        self.path = pathlib.Path(instance.folder) / "out"
+        self.at = 0
+        self.times = {}
+
+    def look(self):
+        if self.path.exists():
+            with open(self.path, "rb") as f:
+                f.seek(self.at)
+                for line in f:
+                    if not line.endswith(b"\n"):
+                        break  # is being written
+                    self.at += len(line)
+                    n = json.loads(line)["data"]["n"]
+                    self.times[n] = self.times.get(n, 0) + 1
+        return self.times
+
+    def has(self, wanted):
+        return wanted <= self.look().keys()
+
+    def repeated(self):
+        return sum(self.times.values()) - len(self.times)
