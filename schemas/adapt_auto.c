@@ -56,6 +56,9 @@ void mr__adapt_generic(struct mr__adapt *run)
             (void)mr__draft_time_epoch(&draft, json, paths->time); /* else the receive time */
         }
     }
+    if (draft.parts[MR__ID].size == 0 && run->input->id.size > 0) {
+        mr__draft_bytes(&draft, MR__ID, run->input->id);
+    }
     if (draft.parts[MR__ID].size == 0) {
         char id[MR__UUID_SIZE];
         mr__adapt_uuid(run->input->unique, id);
