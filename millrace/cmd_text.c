@@ -16,11 +16,11 @@
 #define INPUT_SIZE_MAX (16u * MR_MIB)
 
 const struct mr_cli_option mr_normalise_options[] = {
-    {"as", 0, "ADAPTER", "what the input is: cloudevents, http, mqtt, generic or auto"},
-    {"to", 0, "PROTOCOL", "an event to a message: http or mqtt"},
+    {"as", 0, "ADAPTER", "what the input is: auto (default), http, kafka, amqp, mqtt, s3, ..."},
+    {"to", 0, "PROTOCOL", "an event to a message: http, kafka, amqp or mqtt"},
     {"mode", 0, "MODE", "with --to: binary (default), structured or batch"},
     {"name", 0, "SOURCE", "the source's name in the mapped source attribute"},
-    {"topic", 0, "TOPIC", "the MQTT topic"},
+    {"topic", 0, "TOPIC", "the topic (MQTT, Kafka) or queue (AMQP)"},
     {"headers", 0, "FILE", "header fields, one \"Name: value\" a line"},
     {"message", 0, NULL, "the input is a recorded message as JSON"},
     {.name = NULL},

@@ -53,6 +53,14 @@ MR_MUST_USE enum mr_status mr_http_decode(const struct mr_field *headers, uint32
 MR_MUST_USE enum mr_status mr_http_encode(struct mr_bytes record, enum mr_mode mode,
                                           struct mr_message *message);
 
+/** A NATS message that is a CloudEvent (digest 7): as HTTP, but datacontenttype is a ce- header too
+ * and Content-Type only names an event format; without ce- headers the payload may be one in JSON.
+ * @return as mr_http_decode() */
+MR_MUST_USE enum mr_status mr_nats_decode(const struct mr_field *headers, uint32_t header_count,
+                                          struct mr_bytes payload, size_t size_max,
+                                          struct mr_events *ret_events,
+                                          struct mr_problem *problem);
+
 struct mr_mqtt_message {
     int version; /* 4 = 3.1.1, 5 = 5.0 */
     struct mr_bytes topic;

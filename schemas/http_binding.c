@@ -1,6 +1,7 @@
 #include "core/limits.h"
 #include "schemas/builder.h"
 #include "schemas/json_format.h"
+#include "schemas/json_scan.h"
 #include "schemas/message.h"
 
 /* The attribute name in @p header, lower-cased into @p to. @return its size; 0: no ce- header, or
@@ -194,4 +195,33 @@ enum mr_status mr_http_encode(struct mr_bytes record, enum mr_mode mode,
         return mr__message_binary(message, record, "ce-", true);
     }
     return mr__message_structured(message, record, mode == MR_MODE_BATCH);
+}
+
+enum mr_status mr_nats_decode(const struct mr_field *headers, uint32_t header_count,
+                              struct mr_bytes payload, size_t size_max,
+                              struct mr_events *ret_events, struct mr_problem *problem)
+{
+    struct mr_bytes content_type;
+    struct mr_bytes version;
+    enum mr_status r = find_content_type(headers, header_count, &content_type, problem);
+    if (r != MR_OK) {
+        return r;
+    }
+    enum mr__format format = mr__format_of(content_type);
+    unsigned seen = required_seen(headers, header_count);
+    if (format == MR__FORMAT_NONE && seen == 0 && mr__json_find(payload, "specversion", &version)) {
+        format = MR__FORMAT_EVENT; /* servers before 2.2 have no headers to say so */
+    }
+    if (format == MR__FORMAT_EVENT || format == MR__FORMAT_BATCH) {
+        return mr__events_of_json(format, payload, size_max, ret_events, problem);
+    }
+    if (seen == MR__REQUIRED_ALL) {
+        return decode_binary(headers, header_count, (struct mr_bytes){0}, payload, size_max,
+                             ret_events, problem);
+    }
+    return format == MR__FORMAT_UNKNOWN
+               ? mr__format_refused(content_type, problem)
+               : mr_problem_set(problem, MR_E_NOT_CLOUDEVENT,
+                                "not a CloudEvent: the header ce-%s is missing",
+                                mr__required_missing(seen));
 }

@@ -15,6 +15,7 @@ struct protocol {
     const char *name;
     enum mr_status (*run)(struct run *run);
     enum mr_adapter number;
+    enum mr__recorded_kind kind; /* of its messages */
 };
 
 /* One run over one input. */
@@ -22,15 +23,16 @@ struct run {
     const struct mr_normalise_options *options; /* borrowed */
     const struct protocol *adapter;             /* borrowed */
     struct mr_bytes name;                       /* of the source */
-    struct mr__recorded recorded;               /* the input, taken apart */
+    struct mr__recorded *recorded;              /* borrowed: the message in work */
     struct mr_buf *out;                         /* borrowed */
     struct mr_problem *problem;                 /* borrowed */
+    uint64_t unique;                            /* of the next id */
     char id[MR__UUID_SIZE];
 };
 
 static struct mr_bytes make_id(struct run *run)
 {
-    mr__adapt_uuid(run->options->unique, run->id);
+    mr__adapt_uuid(run->unique++, run->id);
     return mr_bytes(run->id, sizeof(run->id) - 1);
 }
 
@@ -60,25 +62,10 @@ static enum mr_status emit_one(struct run *run, struct mr_event *event)
     return r;
 }
 
-static enum mr_status read_json(struct mr_bytes text, struct mr_events *ret_events,
-                                struct mr_problem *problem)
-{
-    struct mr_field json = {MR_BYTES_LITERAL("content-type"),
-                            MR_BYTES_LITERAL("application/cloudevents+json")};
-    struct mr__scan s;
-    mr__scan_init(&s, text);
-    mr__scan_space(&s);
-    if (mr__scan_peek(&s) == '[') {
-        json.value = MR_BYTES_LITERAL("application/cloudevents-batch+json");
-    }
-    bool unknown;
-    return mr_http_decode(&json, 1, text, MR_EVENT_SIZE_MAX, ret_events, &unknown, problem);
-}
-
 /* The adapters of schemas/adapter.h; what a control message wants is said on no line. */
 static enum mr_status run_adapter(struct run *run)
 {
-    const struct mr__recorded *recorded = &run->recorded;
+    const struct mr__recorded *recorded = run->recorded;
     struct mr_adapt_input input = {
         .body = recorded->body,
         .headers = recorded->fields,
@@ -100,7 +87,7 @@ static enum mr_status run_adapter(struct run *run)
 
 static enum mr_status run_mqtt(struct run *run)
 {
-    const struct mr__recorded *recorded = &run->recorded;
+    const struct mr__recorded *recorded = run->recorded;
     struct mr_mqtt_message message = {
         .version = recorded->version,
         .topic = recorded->topic,
@@ -119,14 +106,108 @@ static enum mr_status run_mqtt(struct run *run)
     return r == MR_OK ? emit_one(run, event) : r;
 }
 
+static enum mr_status run_kafka(struct run *run)
+{
+    const struct mr__recorded *recorded = run->recorded;
+    struct mr_kafka_record record = {
+        .topic = recorded->topic,
+        .partition = recorded->partition,
+        .offset = recorded->offset,
+        .key = recorded->key,
+        .has_key = recorded->has_key,
+        .value = recorded->body,
+        .has_value = recorded->has_body,
+        .headers = recorded->fields,
+        .header_count = recorded->field_count,
+        .timestamp_ms = recorded->timestamp_ms,
+    };
+    struct mr_events events = {0};
+    enum mr_status r = mr_kafka_decode(&record, MR_EVENT_SIZE_MAX, &events, run->problem);
+    if (r == MR_OK) {
+        return emit_all(run, &events);
+    }
+    struct mr_event *event;
+    if (r == MR_E_NOT_CLOUDEVENT) {
+        r = mr_kafka_wrap(&record, run->name, run->options->wall_ns, MR_EVENT_SIZE_MAX, &event,
+                          run->problem);
+    }
+    return r == MR_OK ? emit_one(run, event) : r;
+}
+
+static enum mr_status run_amqp(struct run *run)
+{
+    const struct mr__recorded *recorded = run->recorded;
+    struct mr_amqp_message message = {
+        .is_1_0 = recorded->is_1_0,
+        .content_type = recorded->content_type,
+        .message_id = recorded->message_id,
+        .timestamp_ms = recorded->timestamp_ms,
+        .headers = recorded->typed,
+        .header_count = recorded->field_count,
+        .body = recorded->body,
+    };
+    struct mr_events events = {0};
+    enum mr_status r = mr_amqp_decode(&message, MR_EVENT_SIZE_MAX, &events, run->problem);
+    if (r == MR_OK) {
+        return emit_all(run, &events);
+    }
+    struct mr_event *event;
+    if (r == MR_E_NOT_CLOUDEVENT) {
+        r = mr_amqp_wrap(&message, run->name, recorded->topic, make_id(run),
+                         run->options->wall_ns, MR_EVENT_SIZE_MAX, &event, run->problem);
+    }
+    return r == MR_OK ? emit_one(run, event) : r;
+}
+
+static enum mr_status run_nats(struct run *run)
+{
+    struct mr_events events = {0};
+    enum mr_status r =
+        mr_nats_decode(run->recorded->fields, run->recorded->field_count, run->recorded->body,
+                       MR_EVENT_SIZE_MAX, &events, run->problem);
+    return r == MR_OK ? emit_all(run, &events) : r;
+}
+
+static enum mr_status run_jms(struct run *run)
+{
+    struct mr_event *event;
+    enum mr_status r = mr__recorded_jms(run->recorded, make_id(run), run->options->wall_ns, &event,
+                                        run->problem);
+    return r == MR_OK ? emit_one(run, event) : r;
+}
+
+/* By what the message is. */
 static enum mr_status run_auto(struct run *run)
 {
-    return run->recorded.has_topic ? run_mqtt(run) : run_adapter(run);
+    switch (run->recorded->kind) {
+    case MR__RECORDED_MQTT:
+        return run_mqtt(run);
+    case MR__RECORDED_KAFKA:
+        return run_kafka(run);
+    case MR__RECORDED_AMQP:
+        return run_amqp(run);
+    case MR__RECORDED_JMS:
+        return run_jms(run);
+    case MR__RECORDED_PAYLOAD:
+    case MR__RECORDED_HTTP:
+        break;
+    }
+    return run_adapter(run);
+}
+
+static enum mr_status run_recorded(void *context, struct mr__recorded *recorded)
+{
+    struct run *run = context;
+    run->recorded = recorded;
+    return run_auto(run);
 }
 
 static const struct protocol protocols[] = {
-    {"mqtt", run_mqtt, MR_ADAPTER_MAX},
-    {"auto", run_auto, MR_ADAPTER_AUTO},
+    {"kafka", run_kafka, MR_ADAPTER_MAX, MR__RECORDED_KAFKA},
+    {"amqp", run_amqp, MR_ADAPTER_MAX, MR__RECORDED_AMQP},
+    {"mqtt", run_mqtt, MR_ADAPTER_MAX, MR__RECORDED_MQTT},
+    {"nats", run_nats, MR_ADAPTER_MAX, MR__RECORDED_PAYLOAD},
+    {"auto", run_auto, MR_ADAPTER_AUTO, MR__RECORDED_PAYLOAD},
 };
 
 /* @return false: there is none of that name */
@@ -140,46 +221,66 @@ static bool find_adapter(const char *name, struct protocol *ret_adapter)
     }
     for (int i = 0; mr_adapter_words[i] != NULL; i++) {
         if (strcmp(mr_adapter_words[i], name) == 0) {
-            *ret_adapter = (struct protocol){name, run_adapter, (enum mr_adapter)i};
+            *ret_adapter = (struct protocol){name, run_adapter, (enum mr_adapter)i,
+                                             MR__RECORDED_PAYLOAD};
             return true;
         }
     }
     return false;
 }
 
-/* A file that holds a recorded message is read as one even when nobody said so: an MQTT message,
- * or a request that is a CloudEvent in binary mode. */
+static bool has(struct mr_bytes object, const char *name)
+{
+    struct mr_bytes value;
+    return mr__json_find(object, name, &value);
+}
+
+/* A file that holds a recorded message is read as one even when nobody said so: a message of the
+ * broker asked for, or a request that is a CloudEvent in binary mode. */
 static bool is_recorded(const struct run *run, struct mr_bytes input)
 {
     struct mr_bytes value;
-    if (run->adapter->run == run_mqtt) {
+    switch (run->adapter->kind) {
+    case MR__RECORDED_MQTT:
         return run->options->topic == NULL && mr__json_find(input, "topic", &value) &&
-               value.data[0] == '"' &&
-               (mr__json_find(input, "payload", &value) ||
-                mr__json_find(input, "payload_base64", &value));
+               value.data[0] == '"' && (has(input, "payload") || has(input, "payload_base64"));
+    case MR__RECORDED_KAFKA:
+        return run->options->headers_text == NULL &&
+               (has(input, "value") || has(input, "value_base64")) &&
+               (has(input, "headers") || (has(input, "partition") && has(input, "offset")));
+    case MR__RECORDED_AMQP:
+        return run->options->headers_text == NULL && has(input, "protocol") &&
+               (has(input, "headers") || has(input, "properties"));
+    case MR__RECORDED_PAYLOAD:
+    case MR__RECORDED_HTTP:
+    case MR__RECORDED_JMS:
+        break;
     }
     return run->adapter->number != MR_ADAPTER_GENERIC && run->options->headers_text == NULL &&
-           mr__json_find(input, "headers", &value) &&
-           mr__json_find(value, "ce-specversion", &value);
+           mr__json_find(input, "headers", &value) && has(value, "ce-specversion");
 }
 
 /* Takes the input apart by the options. */
-static enum mr_status read_input(struct run *run, struct mr_bytes input)
+static enum mr_status read_input(const struct run *run, struct mr_bytes input,
+                                 struct mr__recorded *recorded)
 {
     const struct mr_normalise_options *options = run->options;
-    struct mr__recorded *recorded = &run->recorded;
     enum mr_status r = MR_OK;
+    recorded->kind = run->adapter->kind;
     if (options->message || is_recorded(run, input)) {
         r = mr__recorded_message(recorded, input, run->problem);
     } else {
         recorded->body = input;
+        recorded->has_body = true;
+        if (options->topic != NULL && recorded->kind == MR__RECORDED_PAYLOAD) {
+            recorded->kind = MR__RECORDED_MQTT;
+        }
     }
     if (r == MR_OK && options->headers_text != NULL) {
         r = mr__recorded_headers(recorded, options->headers_text, run->problem);
     }
     if (options->topic != NULL && recorded->topic.size == 0) {
         recorded->topic = mr_bytes_of(options->topic);
-        recorded->has_topic = true;
     }
     return r;
 }
@@ -198,155 +299,23 @@ enum mr_status mr_normalise_in(const struct mr_normalise_options *options, struc
         .name = mr_bytes_of(options->source_name == NULL ? "normalise" : options->source_name),
         .out = out,
         .problem = problem,
+        .unique = options->unique,
     };
-    mr__recorded_init(&run.recorded);
-    enum mr_status r = read_input(&run, input);
-    if (r == MR_OK) {
-        r = adapter.run(&run);
+    struct mr__recorded recorded;
+    mr__recorded_init(&recorded);
+    enum mr_status r;
+    bool broker = adapter.kind == MR__RECORDED_KAFKA || adapter.kind == MR__RECORDED_AMQP ||
+                  adapter.number == MR_ADAPTER_AUTO;
+    if (broker && mr__recorded_is_aws(input)) {
+        r = mr__recorded_aws(input, run_recorded, &run, problem);
+    } else {
+        r = read_input(&run, input, &recorded);
+        run.recorded = &recorded;
+        r = r == MR_OK ? adapter.run(&run) : r;
     }
     if (r == MR_OK && problem != NULL) {
         problem->text[0] = '\0'; /* left by an attempt that another adapter made good */
     }
-    mr__recorded_release(&run.recorded);
-    return r;
-}
-
-/* ,"key":"value", or with _base64 behind the key when @p bytes is no text. */
-static enum mr_status append_body(struct mr_buf *out, const char *key, struct mr_bytes bytes)
-{
-    bool text = mr_bytes_is_utf8(bytes);
-    enum mr_status r = mr_buf_printf(out, ",\"%s%s\":", key, text ? "" : "_base64");
-    if (r != MR_OK || text) {
-        return r == MR_OK ? mr_buf_append_json(out, bytes) : r;
-    }
-    r = mr_buf_append_byte(out, '"');
-    if (r == MR_OK) {
-        r = mr_buf_append_base64(out, bytes);
-    }
-    return r == MR_OK ? mr_buf_append_byte(out, '"') : r;
-}
-
-/* Two strings with @p between them, a comma before them unless they are the first. */
-static enum mr_status append_pair(struct mr_buf *out, bool first, struct mr_bytes name,
-                                  char between, struct mr_bytes value)
-{
-    enum mr_status r = first ? MR_OK : mr_buf_append_byte(out, ',');
-    if (r == MR_OK && between == ',') {
-        r = mr_buf_append_byte(out, '[');
-    }
-    if (r == MR_OK) {
-        r = mr_buf_append_json(out, name);
-    }
-    if (r == MR_OK) {
-        r = mr_buf_append_byte(out, (uint8_t)between);
-    }
-    if (r == MR_OK) {
-        r = mr_buf_append_json(out, value);
-    }
-    return r == MR_OK && between == ',' ? mr_buf_append_byte(out, ']') : r;
-}
-
-static enum mr_status print_http(struct mr_buf *out, const struct mr_message *message)
-{
-    enum mr_status r = mr_buf_append_text(out, "{\"headers\":{");
-    bool typed = message->content_type.size > 0;
-    if (r == MR_OK && typed) {
-        r = append_pair(out, true, MR_BYTES_LITERAL("Content-Type"), ':', message->content_type);
-    }
-    for (uint32_t i = 0; r == MR_OK && i < message->field_count; i++) {
-        r = append_pair(out, i == 0 && !typed, message->fields[i].name, ':',
-                        message->fields[i].value);
-    }
-    if (r == MR_OK) {
-        r = mr_buf_append_byte(out, '}');
-    }
-    if (r == MR_OK) {
-        r = append_body(out, "body", mr_buf_bytes(&message->body));
-    }
-    return r == MR_OK ? mr_buf_append_text(out, "}\n") : r;
-}
-
-static enum mr_status print_mqtt(struct mr_buf *out, const struct mr_message *message)
-{
-    enum mr_status r = mr_buf_append_text(out, "{\"version\":5");
-    if (r == MR_OK && message->content_type.size > 0) {
-        r = append_pair(out, false, MR_BYTES_LITERAL("content_type"), ':', message->content_type);
-    }
-    if (r == MR_OK) {
-        r = mr_buf_append_text(out, ",\"user_properties\":[");
-    }
-    for (uint32_t i = 0; r == MR_OK && i < message->field_count; i++) {
-        r = append_pair(out, i == 0, message->fields[i].name, ',', message->fields[i].value);
-    }
-    if (r == MR_OK) {
-        r = mr_buf_append_byte(out, ']');
-    }
-    if (r == MR_OK) {
-        r = append_body(out, "payload", mr_buf_bytes(&message->body));
-    }
-    return r == MR_OK ? mr_buf_append_text(out, "}\n") : r;
-}
-
-/* All events of a batch in one body. */
-static enum mr_status encode_batch(const struct mr_events *events, struct mr_message *message)
-{
-    message->content_type = MR_BYTES_LITERAL("application/cloudevents-batch+json");
-    message->has_body = true;
-    enum mr_status r = mr_buf_append_byte(&message->body, '[');
-    for (uint32_t i = 0; r == MR_OK && i < events->count; i++) {
-        if (i > 0) {
-            r = mr_buf_append_byte(&message->body, ',');
-        }
-        if (r == MR_OK) {
-            r = mr_json_encode_exact(mr_event_record(events->events[i]), &message->body);
-        }
-    }
-    return r == MR_OK ? mr_buf_append_byte(&message->body, ']') : r;
-}
-
-static enum mr_status print_events(bool http, enum mr_mode mode, const struct mr_events *events,
-                                   struct mr_buf *out, struct mr_problem *problem)
-{
-    struct mr_message message;
-    mr_message_init(&message);
-    size_t before = out->size;
-    enum mr_status r =
-        mode == MR_MODE_BATCH ? encode_batch(events, &message)
-        : http ? mr_http_encode(mr_event_record(events->events[0]), mode, &message)
-               : mr_mqtt_encode(mr_event_record(events->events[0]), 5, mode, &message);
-    if (r == MR_OK) {
-        r = http ? print_http(out, &message) : print_mqtt(out, &message);
-    }
-    mr_message_release(&message);
-    if (r != MR_OK) {
-        out->size = before;
-        return mr_problem_set(problem, r, "the output: %s", mr_status_text(r));
-    }
-    return MR_OK;
-}
-
-enum mr_status mr_normalise_out(const char *protocol, enum mr_mode mode, struct mr_bytes input,
-                                struct mr_buf *out, struct mr_problem *problem)
-{
-    bool http = strcmp(protocol, "http") == 0;
-    if (!http && strcmp(protocol, "mqtt") != 0) {
-        return mr_problem_set(problem, MR_E_UNSUPPORTED,
-                              "--to %s is not in this release, which has http and mqtt", protocol);
-    }
-    if (!http && mode == MR_MODE_BATCH) {
-        return mr_problem_set(problem, MR_E_UNSUPPORTED, "MQTT knows no batches of CloudEvents");
-    }
-    struct mr_events events = {0};
-    enum mr_status r = read_json(input, &events, problem);
-    if (r != MR_OK) {
-        return r;
-    }
-    if (mode != MR_MODE_BATCH && events.count != 1) {
-        r = mr_problem_set(problem, MR_E_INVALID,
-                           "%u events do not fit one message; use --mode batch", events.count);
-    } else {
-        r = print_events(http, mode, &events, out, problem);
-    }
-    mr_events_release(&events);
+    mr__recorded_release(&recorded);
     return r;
 }

@@ -6,9 +6,9 @@
 #include "schemas/binding.h"
 
 struct mr_normalise_options {
-    const char *as;           /* adapter: cloudevents http mqtt generic auto (else: unsupported) */
+    const char *as;           /* kafka, amqp, mqtt, nats, or a word of mr_adapter_words */
     const char *source_name;  /* --name, default "normalise" */
-    const char *topic;        /* --topic, may be NULL */
+    const char *topic;        /* --topic, or the queue; may be NULL */
     const char *headers_text; /* `Name: value` lines, may be NULL */
     bool message;             /* the input is a recorded message: JSON as the `message` and
                                  `request` objects of conformance/vectors */
@@ -23,8 +23,12 @@ MR_MUST_USE enum mr_status mr_normalise_in(const struct mr_normalise_options *op
                                            struct mr_problem *problem);
 
 /** A CloudEvents JSON event (or array, for batch) to the protocol message as JSON text:
- * http {"headers":{…},"body":"…"}; mqtt {"version":5,"content_type":…,"user_properties":[[n,v]…],
- * "payload":"…"}. A body that is not UTF-8 goes out as body_base64 / payload_base64. */
+ * - http {"headers":{…},"body":"…"};
+ * - kafka {"key":…,"headers":{…},"value":"…"}: the key is the event's partitionkey, else null, and
+ *   no data is a null value; {"encode":EVENT,"user_key":KEY} as input gives the key;
+ * - amqp {"protocol":"0-9-1","content_type":…,"headers":{…},"body":"…"}, names with cloudEvents:;
+ * - mqtt {"version":5,"content_type":…,"user_properties":[[n,v]…],"payload":"…"}.
+ * A body that is not UTF-8 goes out as body_base64, value_base64, payload_base64. */
 MR_MUST_USE enum mr_status mr_normalise_out(const char *protocol, enum mr_mode mode,
                                             struct mr_bytes input, struct mr_buf *out,
                                             struct mr_problem *problem);

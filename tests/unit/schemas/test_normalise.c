@@ -303,11 +303,15 @@ static void test_out_refusals(void **state)
 {
     (void)state;
     char *text;
-    assert_int_equal(out("kafka", MR_MODE_BINARY, MINIMAL, &text), MR_E_UNSUPPORTED);
-    assert_non_null(strstr(problem.text, "http and mqtt"));
+    assert_int_equal(out("fax", MR_MODE_BINARY, MINIMAL, &text), MR_E_UNSUPPORTED);
+    assert_non_null(strstr(problem.text, "http, kafka, amqp or mqtt"));
     mr_free(text);
-    assert_int_equal(out("mqtt", MR_MODE_BATCH, "[]", &text), MR_E_UNSUPPORTED);
-    mr_free(text);
+    const char *single[] = {"kafka", "amqp", "mqtt"};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(single); i++) {
+        assert_int_equal(out(single[i], MR_MODE_BATCH, "[]", &text), MR_E_UNSUPPORTED);
+        assert_non_null(strstr(problem.text, "no batches"));
+        mr_free(text);
+    }
     assert_int_equal(out("http", MR_MODE_BINARY, "[" MINIMAL "," MINIMAL "]", &text), MR_E_INVALID);
     assert_non_null(strstr(problem.text, "batch"));
     mr_free(text);
