@@ -35,7 +35,7 @@ enum mr_status mr__intake_init(struct mr_intake *intake, const char *kind,
     return MR_OK;
 }
 
-void mr__intake_drop_refused(struct mr_intake *intake)
+static void drop_refused(struct mr_intake *intake)
 {
     for (struct mr_op *op = MR_TAKE(intake->refused); op != NULL;) {
         struct mr_op *next = op->next;
@@ -51,7 +51,7 @@ bool mr__intake_release(struct mr_intake *intake)
                  intake->submitted);
         return false;
     }
-    mr__intake_drop_refused(intake);
+    drop_refused(intake);
     mr_opq_release(&intake->replies);
     pthread_mutex_destroy(&intake->mu);
     mr_free(intake->folder);
@@ -198,7 +198,7 @@ void mr__intake_resubmit(struct mr_intake *intake, uint64_t now_ns)
 
 void mr__intake_forget(struct mr_intake *intake)
 {
-    mr__intake_drop_refused(intake);
+    drop_refused(intake);
 }
 
 bool mr__intake_is_out(const struct mr_intake *intake)

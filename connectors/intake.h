@@ -83,8 +83,6 @@ void mr__intake_take(struct mr_intake *intake, uint64_t now_ns,
 void mr__intake_resubmit(struct mr_intake *intake, uint64_t now_ns);
 /** Drops the refused batches: the connection is gone, and the peer gives their messages again. */
 void mr__intake_forget(struct mr_intake *intake);
-/** Gives up what the bus refused: nothing of it was acknowledged, the peer has it still. */
-void mr__intake_drop_refused(struct mr_intake *intake);
 /** Whether a batch is with the bus, or refused and kept. */
 bool mr__intake_is_out(const struct mr_intake *intake);
 bool mr__intake_is_stopping(const struct mr_intake *intake);
