@@ -12,7 +12,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support", "crash")]
 import mounts
 from support import Instance, Skip, folder, main, wait_until
-from mosquitto import Arrived, Broker, Devices, subscribed, to_file
+from mosquitto import Arrived, Broker, Devices, saved, subscribed, to_file
 
 
 def arrive(arrived, wanted, seconds=60):
@@ -58,14 +58,6 @@ def test_broker_restarted_under_load_loses_nothing_of_qos_1():
 
 def test_broker_restarted_under_load_loses_nothing_of_qos_2():
     restart_under_load(2)
-
-
-def saved(broker):
-    """Has the broker save its sessions, and waits for it."""
-    path = pathlib.Path(broker.folder) / "mosquitto.db"
-    before = path.stat().st_mtime_ns if path.exists() else 0
-    os.kill(broker.pid(), signal.SIGUSR1)
-    wait_until("the saved sessions", lambda: path.exists() and path.stat().st_mtime_ns > before)
 
 
 def test_broker_killed_under_load_what_it_had_saved_arrives():

@@ -3,10 +3,11 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 
-from support import Skip
+from support import Skip, wait_until
 
 SCRIPT = pathlib.Path(__file__).with_name("mosquitto.sh")
 
@@ -53,6 +54,14 @@ class Broker:
         os.close(self.theirs)
         if self.given is None:
             shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def saved(broker):
+    """Has the broker save its sessions, and waits for it."""
+    path = pathlib.Path(broker.folder) / "mosquitto.db"
+    before = path.stat().st_mtime_ns if path.exists() else 0
+    os.kill(broker.pid(), signal.SIGUSR1)
+    wait_until("the saved sessions", lambda: path.exists() and path.stat().st_mtime_ns > before)
 
 
 class Devices:

@@ -8,6 +8,7 @@
     net.partition(); net.heal()   nothing arrives, both ends see a silent peer
     net.delay(0.05)               each way;  net.rate(50_000) bytes/s;  net.lose(0.05)
     net.reset()                   each TCP segment is answered by a reset until heal()
+    net.forget()                  cut, and far processes killed: their connections are gone
 
 Two network namespaces, a TAP device in each, and a thread that carries the frames between them:
 that is the wire. It needs root and the TUN driver, nothing else, and leaves nothing behind: all of
@@ -152,6 +153,20 @@ class Net:
     def set(self, **what):
         with self.mu:
             self.__dict__.update(what)
+
+    def forget(self, seconds=20):
+        """Waits until the far kernel has given up what dead processes left it: with the wire cut,
+        the near side then has half-open connections, which nobody will ever end."""
+        end = time.monotonic() + seconds
+        tick = threading.Event()
+        near = socket.inet_aton(self.NEAR)[::-1].hex().upper()
+        with self.far():
+            with open("/proc/sys/net/ipv4/tcp_orphan_retries", "w") as f:
+                f.write("1")
+            while near in open("/proc/thread-self/net/tcp").read():
+                if time.monotonic() > end:
+                    raise AssertionError("the far side still knows connections")
+                tick.wait(0.02)
 
     def heal(self):
         """A good wire again."""
