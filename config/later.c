@@ -39,7 +39,6 @@ static const struct later later_names[] = {
     {"worker", "versions"},
     {"sink", "kafka"},
     {"sink", "amqp"},
-    {"sink", "smtp"},
     {"sink", "objectstore"},
     {"sink", "bus"},
     {"subscription", "default"},

@@ -159,6 +159,7 @@ extern const struct mr_connector mr_connector_http;
 extern const struct mr_connector mr_connector_mqtt;
 extern const struct mr_connector mr_connector_timer;
 extern const struct mr_connector mr_connector_file;
+extern const struct mr_connector mr_connector_smtp;
 
 /** All connectors of this folder, NULL-terminated. */
 extern const struct mr_connector *const mr_connectors[];

@@ -1,0 +1,55 @@
+#!/bin/bash
+# smtp.sh - a mail server that keeps what it gets (aiosmtpd) on 127.0.0.1, for tests.
+#
+#   smtp.sh start DIR      starts on a free port (again: on the same one), prints PORT
+#   smtp.sh stop|kill DIR  ends it in good order, or as a crash would
+#
+# What it does with mails: smtpd.py. Settings, from the environment of "start":
+#   SMTP_TLS=starttls|smtps  offers and wants STARTTLS, or speaks TLS from the start
+#   SMTP_TLS_CERT=NAME       its certificate: server, wronghost, expired (DIR/certs, certs.sh)
+#   SMTP_AUTH=1              wants user millrace, password millrace-secret
+#   SMTP_GUARD=FD            ends it and removes DIR when the other end of this pipe is closed
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+guard() { # DIR
+  read -ru "$SMTP_GUARD" || :
+  end_pid "$1/pid" KILL
+  rm -rf "$1"
+}
+
+start() { # DIR
+  # The packaged module belongs to Debian's own python.
+  /usr/bin/python3 -c 'import aiosmtpd' 2>/dev/null || {
+    printf '%s: skipped: aiosmtpd is not installed (package python3-aiosmtpd)\n' "$script" >&2
+    exit 77
+  }
+  mkdir -p "$1/mail"
+  rm -f "$1/ready"
+  if [[ ${SMTP_TLS:-} && ! -r $1/certs/ca.crt ]]; then "$here/certs.sh" "$1/certs"; fi
+  if [[ ${SMTP_TLS_CERT:-} == expired && ! -r $1/certs/expired.crt ]]; then
+    openssl x509 -req -days -1 -in <(openssl req -new -key "$1/certs/server.key" -subj /CN=localhost) \
+      -CA "$1/certs/ca.crt" -CAkey "$1/certs/ca.key" -CAcreateserial -extfile \
+      <(echo 'subjectAltName=DNS:localhost,IP:127.0.0.1') -out "$1/certs/expired.crt" 2>"$1/log" ||
+      die "openssl failed, see $1/log"
+    cp "$1/certs/server.key" "$1/certs/expired.key"
+  fi
+  launch "$1/pid" "$1/log" /usr/bin/python3 "$here/smtpd.py" "$1"
+  local end=$((SECONDS + 20))
+  until [[ -e $1/ready ]]; do
+    alive "$1/pid" && ((SECONDS < end)) || die "no mail server, see $1/log"
+    breathe
+  done
+  if [[ ${SMTP_GUARD:-} ]]; then
+    setsid "$here/$script" guard "$1" </dev/null >/dev/null 2>&1 & # survives the test's group
+  fi
+  cat "$1/port"
+}
+
+[[ ${2:-} ]] || die 'usage: smtp.sh start|stop|kill DIR'
+case $1 in
+start) start "$2" ;;
+stop) end_pid "$2/pid" TERM ;;
+kill) end_pid "$2/pid" KILL ;;
+guard) guard "$2" ;;
+*) die 'usage: smtp.sh start|stop|kill DIR' ;;
+esac
