@@ -232,6 +232,9 @@ enum mr_status mr__message_content_type(struct mr_message *message, struct mr_by
 enum mr_status mr__message_binary(struct mr_message *message, struct mr_bytes record,
                                   const char *prefix, bool percent)
 {
+    if (mr__format_of(mr_event_value(record, "datacontenttype")) != MR__FORMAT_NONE) {
+        return mr__message_structured(message, record, false);
+    }
     enum mr_status r = mr__message_reserve(message, record, strlen(prefix));
     if (r != MR_OK) {
         return r;

@@ -64,7 +64,8 @@ void mr__message_add(struct mr_message *message, const char *prefix, struct mr_b
 /** Sets the content type; last, or it moves the text of the fields. */
 MR_MUST_USE enum mr_status mr__message_content_type(struct mr_message *message,
                                                     struct mr_bytes value);
-/** The whole event in binary mode, field names prefixed. */
+/** The whole event in binary mode, field names prefixed; but in structured mode when its data is an
+ * event itself, which a receiver would take for the message. */
 MR_MUST_USE enum mr_status mr__message_binary(struct mr_message *message, struct mr_bytes record,
                                               const char *prefix, bool percent);
 /** The whole event in structured mode, or as a batch of one. */

@@ -120,11 +120,15 @@ static struct mr_bytes topic_level(struct mr_bytes topic, unsigned n)
 static enum mr_status read_sparkplug(const struct mr_mqtt_message *message, struct telemetry *t)
 {
     static const char *const kinds[] = {"NBIRTH", "NDEATH", "DBIRTH", "DDEATH", "NDATA",
-                                        "DDATA",  "NCMD",   "DCMD"};
+                                        "DDATA",  "NCMD",   "DCMD",   "STATE"};
     if (!mr_bytes_equal(topic_level(message->topic, 0), MR_BYTES_LITERAL("spBv1.0"))) {
         return MR_OK;
     }
-    struct mr_bytes kind = topic_level(message->topic, 2);
+    /* namespace/group/KIND/node[/device]; but that of a host is namespace/STATE/host */
+    struct mr_bytes kind = topic_level(message->topic, 1);
+    if (!mr_bytes_equal(kind, MR_BYTES_LITERAL("STATE"))) {
+        kind = topic_level(message->topic, 2);
+    }
     for (size_t i = 0; i < MR_ARRAY_COUNT(kinds); i++) {
         if (!mr_bytes_equal(kind, mr_bytes_of(kinds[i]))) {
             continue;
