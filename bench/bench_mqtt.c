@@ -2,15 +2,20 @@
  *
  *     bench_mqtt pub PORT TOPIC COUNT [--window 1000]   QoS 1 over a bare socket (3.1.1), 1 KiB
  *     bench_mqtt sub PORT TOPIC COUNT                   libmosquitto alone: what a client can reach
+ *     bench_mqtt send PORT TOPIC COUNT [--window 500]   paho.mqtt.c alone: QoS 1, MQTT 5, one event
+ *                                                       each in binary mode
  *
- * `sub` prints "ready" when it is subscribed. Both print CLOCK_MONOTONIC of their first and last
- * message as one JSON line. */
+ * `sub` prints "ready" when it is subscribed. All print CLOCK_MONOTONIC of their first and last
+ * message and the processor time they took as one JSON line. */
 #include "bench/util.h"
 
+#include <MQTTAsync.h>
 #include <errno.h>
 #include <mosquitto.h>
 #include <poll.h>
+#include <semaphore.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -27,8 +32,12 @@ static const char *topic;
 
 static void print_times(void)
 {
-    printf("{\"first_ns\":%llu,\"last_ns\":%llu}\n", (unsigned long long)first_ns,
-           (unsigned long long)last_ns);
+    struct rusage usage;
+    (void)getrusage(RUSAGE_SELF, &usage); /* cannot fail with these arguments */
+    long long cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000ll +
+                       usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+    printf("{\"first_ns\":%llu,\"last_ns\":%llu,\"cpu_us\":%lld}\n",
+           (unsigned long long)first_ns, (unsigned long long)last_ns, cpu_us);
 }
 
 static void write_all(int fd, const uint8_t *data, size_t size)
@@ -78,6 +87,13 @@ static void connect_broker(int fd)
     }
 }
 
+static void fill_payload(uint8_t *at)
+{
+    memset(at, 'x', BENCH_EVENT_SIZE);
+    memcpy(at, "{\"text\":\"", 9);
+    memcpy(at + BENCH_EVENT_SIZE - 2, "\"}", 2);
+}
+
 static size_t build_publish(uint8_t *at, uint16_t packet_id)
 {
     size_t topic_size = strlen(topic);
@@ -92,9 +108,7 @@ static size_t build_publish(uint8_t *at, uint16_t packet_id)
     p += topic_size;
     *p++ = (uint8_t)(packet_id >> 8);
     *p++ = (uint8_t)packet_id;
-    memset(p, 'x', BENCH_EVENT_SIZE);
-    memcpy(p, "{\"text\":\"", 9);
-    memcpy(p + BENCH_EVENT_SIZE - 2, "\"}", 2);
+    fill_payload(p);
     return (size_t)(p + BENCH_EVENT_SIZE - at);
 }
 
@@ -179,16 +193,118 @@ static void subscribe(uint16_t port)
     print_times();
 }
 
+/* --- paho ------------------------------------------------------------------------------------- */
+
+static sem_t room; /* free places in the window; posted by paho's thread */
+
+static void on_open(void *context, MQTTAsync_successData5 *data)
+{
+    (void)data;
+    (void)sem_post(context);
+}
+
+static void on_closed(void *context, MQTTAsync_failureData5 *data)
+{
+    (void)context, (void)data;
+    bench_die(NAME, "the broker refused the connection");
+}
+
+static void on_sent(void *context, MQTTAsync_successData5 *data)
+{
+    (void)context, (void)data;
+    (void)sem_post(&room);
+}
+
+static void on_unsent(void *context, MQTTAsync_failureData5 *data)
+{
+    (void)context, (void)data;
+    bench_die(NAME, "a message was not taken");
+}
+
+static void add_property(MQTTProperties *list, enum MQTTPropertyCodes code, char *name, char *value)
+{
+    MQTTProperty p = {.identifier = code};
+    p.value.data = (MQTTLenString){.len = (int)strlen(name), .data = name};
+    p.value.value = (MQTTLenString){.len = (int)strlen(value), .data = value};
+    if (MQTTProperties_add(list, &p) != 0) {
+        bench_die(NAME, "no memory");
+    }
+}
+
+static MQTTAsync open_paho(uint16_t port)
+{
+    char uri[64];
+    sem_t opened;
+    MQTTAsync handle;
+    MQTTAsync_createOptions create = MQTTAsync_createOptions_initializer5;
+    MQTTAsync_connectOptions connect = MQTTAsync_connectOptions_initializer5;
+    (void)snprintf(uri, sizeof(uri), "tcp://127.0.0.1:%u", port);
+    create.maxBufferedMessages = 65535;
+    connect.onSuccess5 = on_open;
+    connect.onFailure5 = on_closed;
+    connect.context = &opened;
+    (void)sem_init(&opened, 0, 0);
+    if (MQTTAsync_createWithOptions(&handle, uri, "bench-send", MQTTCLIENT_PERSISTENCE_NONE, NULL,
+                                    &create) != MQTTASYNC_SUCCESS ||
+        MQTTAsync_connect(handle, &connect) != MQTTASYNC_SUCCESS) {
+        bench_die(NAME, "cannot connect");
+    }
+    while (sem_wait(&opened) != 0) {
+    }
+    return handle;
+}
+
+static void send_with_paho(uint16_t port, unsigned window)
+{
+    static uint8_t payload[BENCH_EVENT_SIZE];
+    static char names[][12] = {"specversion", "id", "source", "type"};
+    static char values[][24] = {"1.0", "", "/bench", "com.example.bench"};
+    char content_type[] = "application/json";
+    MQTTAsync handle = open_paho(port);
+    fill_payload(payload);
+    (void)sem_init(&room, 0, window);
+    first_ns = bench_now_ns();
+    for (uint64_t i = 0; i < wanted; i++) {
+        MQTTAsync_message message = MQTTAsync_message_initializer;
+        MQTTAsync_responseOptions response = MQTTAsync_responseOptions_initializer;
+        while (sem_wait(&room) != 0) {
+        }
+        (void)snprintf(values[1], sizeof(values[1]), "%llu", (unsigned long long)i);
+        add_property(&message.properties, MQTTPROPERTY_CODE_CONTENT_TYPE, content_type, values[0]);
+        for (size_t k = 0; k < 4; k++) {
+            add_property(&message.properties, MQTTPROPERTY_CODE_USER_PROPERTY, names[k], values[k]);
+        }
+        message.payload = payload;
+        message.payloadlen = BENCH_EVENT_SIZE;
+        message.qos = 1;
+        response.onSuccess5 = on_sent;
+        response.onFailure5 = on_unsent;
+        if (MQTTAsync_sendMessage(handle, topic, &message, &response) != MQTTASYNC_SUCCESS) {
+            bench_die(NAME, "cannot send");
+        }
+        MQTTProperties_free(&message.properties);
+    }
+    for (unsigned i = 0; i < window; i++) {
+        while (sem_wait(&room) != 0) {
+        }
+    }
+    last_ns = bench_now_ns();
+    print_times();
+    MQTTAsync_destroy(&handle);
+}
+
 int main(int argc, char **argv)
 {
     if (argc < 5 || strlen(argv[3]) > TOPIC_MAX) {
-        bench_die(NAME, "pub|sub PORT TOPIC COUNT [--window N]");
+        bench_die(NAME, "pub|sub|send PORT TOPIC COUNT [--window N]");
     }
     uint16_t port = (uint16_t)strtoul(argv[2], NULL, 10);
     topic = argv[3];
     wanted = strtoull(argv[4], NULL, 10);
     if (strcmp(argv[1], "pub") == 0) {
         publish(port, bench_option(argc, argv, "--window", 1000));
+    } else if (strcmp(argv[1], "send") == 0) {
+        send_with_paho(port, (unsigned)bench_option(argc, argv, "--window", 500));
     } else {
         subscribe(port);
     }

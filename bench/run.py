@@ -43,6 +43,13 @@ FIGURES = {
     "mqtt": ("events/s", 45_000, True),
     "mqtt_bare": ("events/s", None, True),
     "mqtt_vs_bare": ("ratio", 0.8, True),
+    "mqtt_cpu_us": ("us", None, False),
+    "mqtt_bare_cpu_us": ("us", None, False),
+    "mqtt_sink": ("events/s", None, True),
+    "mqtt_sink_bare": ("events/s", None, True),
+    "mqtt_sink_vs_bare": ("ratio", 0.8, True),
+    "mqtt_sink_cpu_us": ("us", None, False),
+    "mqtt_sink_bare_cpu_us": ("us", None, False),
     "process_single": ("events/s", 12_000, True),
     "process_batch": ("events/s", 50_000, True),
     "http_worker": ("events/s", 25_000, True),
@@ -299,17 +306,41 @@ def run_mqtt(bench):
                                stdout=subprocess.PIPE, text=True)
         sub.stdout.readline()
         first = json.loads(bench.tool("bench_mqtt", "pub", port, "bench/1", count))["first_ns"]
-        last = json.loads(sub.communicate()[0])["last_ns"]
-    bare = count / ((last - first) / 1e9)
+        told = json.loads(sub.communicate()[0])
+    bare = count / ((told["last_ns"] - first) / 1e9)
+    bench.note("mqtt_bare_cpu_us", told["cpu_us"] / count)
     with bench.broker() as port:
         config = {"sources": {"m": {"mqtt": {"url": f"mqtt://127.0.0.1:{port}", "topics": ["bench/+"]}}},
                   "sinks": {"f": {"file": {"path": "out.jsonl"}, "concurrency": 1000}},
                   "subscriptions": {"all": {"to": "f"}}}
         with Bus(bench, config) as bus:
+            before = bus.cpu_s()
             rate = count / mqtt_until(bench, bus, port, count)
+            bench.note("mqtt_cpu_us", (bus.cpu_s() - before) / count * 1e6)
     bench.note("mqtt", rate)
     bench.note("mqtt_bare", bare)
     bench.note("mqtt_vs_bare", rate / bare)
+
+
+def run_mqtt_sink(bench):
+    """Each window is 500 messages, each message QoS 1 and MQTT 5 with the same properties."""
+    count = 60_000
+    with bench.broker() as port:
+        told = json.loads(bench.tool("bench_mqtt", "send", port, "bench/1", count, "--window", 500))
+        bare = count / ((told["last_ns"] - told["first_ns"]) / 1e9)
+        bench.note("mqtt_sink_bare_cpu_us", told["cpu_us"] / count)
+        config = {"sources": {"h": {"http": {"path": "/events"}}},
+                  "sinks": {"m": {"mqtt": {"url": f"mqtt://127.0.0.1:{port}", "topic": "bench/1"},
+                                  "concurrency": 500}},
+                  "subscriptions": {"all": {"to": "m", "window": "128MiB"}}}
+        with Bus(bench, config) as bus:
+            make_backlog(bench, bus, count)
+            before = bus.cpu_s()
+            rate = count / settle_backlog(bus, count)
+            bench.note("mqtt_sink_cpu_us", (bus.cpu_s() - before) / count * 1e6)
+    bench.note("mqtt_sink", rate)
+    bench.note("mqtt_sink_bare", bare)
+    bench.note("mqtt_sink_vs_bare", rate / bare)
 
 
 def mqtt_until(bench, bus, port, count):
@@ -391,9 +422,17 @@ millrace.run(handle{options})
 
 def backlog(bench, bus, count):
     """A backlog is made while the subscription is paused; seconds from its resumption to the end."""
+    make_backlog(bench, bus, count)
+    return settle_backlog(bus, count)
+
+
+def make_backlog(bench, bus, count):
     bus.admin("/api/v1/subscriptions/all/pause")
     batch = 100 if count >= 1000 else 1
     bench.load(bus.port, count=count, batch=batch, connections=8)
+
+
+def settle_backlog(bus, count):
     start = time.monotonic()
     bus.admin("/api/v1/subscriptions/all/resume")
     wait_until("the backlog to settle", lambda: bus.done() >= count, pause=SCRAPE_S)
@@ -485,7 +524,9 @@ GROUPS = {
     run_log: ("append", "append_vs_raw", "append_cpu_us", "settle", "settle_vs_raw",
               "settle_cpu_us"),
     run_http: ("http", "http_bare", "http_vs_bare", "http_min", "http_batch"),
-    run_mqtt: ("mqtt", "mqtt_bare", "mqtt_vs_bare"),
+    run_mqtt: ("mqtt", "mqtt_bare", "mqtt_vs_bare", "mqtt_cpu_us", "mqtt_bare_cpu_us"),
+    run_mqtt_sink: ("mqtt_sink", "mqtt_sink_bare", "mqtt_sink_vs_bare", "mqtt_sink_cpu_us",
+                    "mqtt_sink_bare_cpu_us"),
     run_process_single: ("process_single",),
     run_process_batch: ("process_batch",),
     run_http_worker: ("http_worker", "cpu_us_per_event", "latency_p50_us", "latency_p99_us",
