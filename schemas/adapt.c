@@ -73,6 +73,34 @@ void mr__adapt_walk(struct mr__scan *s, struct mr_bytes array)
     mr__scan_space(s);
 }
 
+void mr__adapt_each(struct mr__adapt *run, const char *name, struct mr_bytes array,
+                    void (*adapt)(struct mr__adapt *run, struct mr_bytes element))
+{
+    struct mr__scan s;
+    struct mr_bytes element;
+    mr__adapt_walk(&s, array);
+    run->list = name;
+    for (run->index = 0; run->status == MR_OK && mr__json_next(&s, NULL, &element);
+         run->index++) {
+        adapt(run, element);
+    }
+    run->list = NULL;
+}
+
+void mr__adapt_one_or_each(struct mr__adapt *run,
+                           void (*adapt)(struct mr__adapt *run, struct mr_bytes element))
+{
+    struct mr_bytes json;
+    if (!mr__adapt_parse(run, run->body, &json)) {
+        return;
+    }
+    if (json.data[0] == '[') {
+        mr__adapt_each(run, "element", json, adapt);
+    } else {
+        adapt(run, json);
+    }
+}
+
 static bool name_is(struct mr__adapt *run, struct mr__json_string name, struct mr_bytes wanted)
 {
     if (!name.escaped || name.raw.size > 6 * wanted.size) {
@@ -159,6 +187,13 @@ bool mr__adapt_get_kind(struct mr__adapt *run, struct mr_bytes json, const char 
     }
     *ret_value = value;
     return true;
+}
+
+bool mr__adapt_says_cloudevent(struct mr__adapt *run, struct mr_bytes json)
+{
+    struct mr_bytes version;
+    return mr__adapt_get(run, json, json.data[0] == '[' ? "0.specversion" : "specversion",
+                         &version);
 }
 
 bool mr__adapt_text(struct mr__adapt *run, struct mr_bytes value, struct mr_buf *out)
@@ -315,6 +350,17 @@ void mr__draft_need(struct mr__draft *draft, enum mr__part part, struct mr_bytes
         mr__adapt_fail(draft->run, MR_E_INVALID,
                        "the member %s is missing, empty or no text, so there is no %s", path,
                        part_name(part));
+    }
+}
+
+void mr__draft_cut(struct mr__draft *draft, enum mr__part part, size_t at, const char *prefix)
+{
+    struct mr_buf *text = &draft->parts[part];
+    size_t size = strlen(prefix);
+    if (at < text->size &&
+        mr_bytes_starts(mr_bytes(text->data + at, text->size - at), mr_bytes_of(prefix))) {
+        memmove(text->data + at, text->data + at + size, text->size - at - size);
+        text->size -= size;
     }
 }
 

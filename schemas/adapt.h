@@ -21,6 +21,7 @@ struct mr__adapt {
     size_t size;                        /* of its events together */
     const char *list;                   /* static: of the element in work, NULL for none … */
     uint32_t index;                     /* … and its number */
+    const void *context;                /* borrowed: of the adapter that calls mr__adapt_each() */
     enum mr_status status;              /* of the first failure */
     char received[40];                  /* the receive time as text */
 };
@@ -44,6 +45,15 @@ bool mr__adapt_get_kind(struct mr__adapt *run, struct mr_bytes json, const char 
 bool mr__adapt_is(struct mr__adapt *run, struct mr_bytes json, const char *path, const char *text);
 /** Begins to walk @p array, the text of a checked JSON array. */
 void mr__adapt_walk(struct mr__scan *s, struct mr_bytes array);
+/** Runs @p adapt over the elements of @p array, which messages call @p name (static). */
+void mr__adapt_each(struct mr__adapt *run, const char *name, struct mr_bytes array,
+                    void (*adapt)(struct mr__adapt *run, struct mr_bytes element));
+/** Parses the body and runs @p adapt over it, or over each of its elements. */
+void mr__adapt_one_or_each(struct mr__adapt *run,
+                           void (*adapt)(struct mr__adapt *run, struct mr_bytes element));
+/** Whether @p json has a member specversion (a list: its first element), so that it has to be a
+ * CloudEvent. */
+bool mr__adapt_says_cloudevent(struct mr__adapt *run, struct mr_bytes json);
 /** Appends what the scalar @p value stands for: the characters of a string, else its text.
  * @return false: an object, an array or null, or the run has failed */
 bool mr__adapt_text(struct mr__adapt *run, struct mr_bytes value, struct mr_buf *out);
@@ -88,6 +98,8 @@ bool mr__draft_get(struct mr__draft *draft, enum mr__part part, struct mr_bytes 
 /** The same; fails the run when there is nothing to append. */
 void mr__draft_need(struct mr__draft *draft, enum mr__part part, struct mr_bytes json,
                     const char *path);
+/** Cuts @p prefix away, if it stands there, at byte @p at of the part. */
+void mr__draft_cut(struct mr__draft *draft, enum mr__part part, size_t at, const char *prefix);
 /** 128 bits of the SHA-256 of @p bytes in hexadecimal: an id where the sender has none. */
 void mr__draft_digest(struct mr__draft *draft, enum mr__part part, struct mr_bytes bytes);
 /** The name of the source as the last part of a path. */
@@ -108,6 +120,21 @@ void mr__adapt_sns(struct mr__adapt *run);
 void mr__adapt_sns_confirmation(struct mr__adapt *run, struct mr_bytes message);
 /** One EventBridge event. */
 void mr__adapt_eventbridge_event(struct mr__adapt *run, struct mr_bytes event);
+void mr__adapt_oss(struct mr__adapt *run);
+void mr__adapt_cos(struct mr__adapt *run);
+void mr__adapt_obs(struct mr__adapt *run);
+void mr__adapt_gcs(struct mr__adapt *run);
+void mr__adapt_azure_blob(struct mr__adapt *run);
+void mr__adapt_gcf(struct mr__adapt *run);
+void mr__adapt_eventbridge(struct mr__adapt *run);
+void mr__adapt_alertmanager(struct mr__adapt *run);
+void mr__adapt_grafana(struct mr__adapt *run);
+void mr__adapt_github(struct mr__adapt *run);
+void mr__adapt_gitlab(struct mr__adapt *run);
+void mr__adapt_stripe(struct mr__adapt *run);
+void mr__adapt_shopify(struct mr__adapt *run);
+void mr__adapt_k8s(struct mr__adapt *run);
+void mr__adapt_cdevents(struct mr__adapt *run);
 void mr__adapt_generic(struct mr__adapt *run);
 void mr__adapt_auto(struct mr__adapt *run);
 /** Runs one adapter. */

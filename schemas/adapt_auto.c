@@ -60,6 +60,9 @@ void mr__adapt_generic(struct mr__adapt *run)
         mr__draft_bytes(&draft, MR__ID, run->input->id);
     }
     if (draft.parts[MR__ID].size == 0) {
+        mr__draft_bytes(&draft, MR__ID, run->input->id);
+    }
+    if (draft.parts[MR__ID].size == 0) {
         char id[MR__UUID_SIZE];
         mr__adapt_uuid(run->input->unique, id);
         mr__draft_text(&draft, MR__ID, id);
@@ -70,14 +73,6 @@ void mr__adapt_generic(struct mr__adapt *run)
     }
     mr__draft_source_name(&draft, "/millrace/source/");
     mr__draft_end(&draft);
-}
-
-/* Whether @p json is a CloudEvent, or a list that begins with one, by what it says. */
-static bool claims_event(struct mr__adapt *run, struct mr_bytes json)
-{
-    struct mr_bytes version;
-    return mr__adapt_get(run, json, json.data[0] == '[' ? "0.specversion" : "specversion",
-                         &version);
 }
 
 /* By a header that only its sender sets. */
@@ -153,7 +148,7 @@ static enum mr_adapter by_shape(struct mr__adapt *run, struct mr_bytes json)
 
 static enum mr_adapter recognise(struct mr__adapt *run, struct mr_bytes json)
 {
-    if (claims_event(run, json)) {
+    if (mr__adapt_says_cloudevent(run, json)) {
         return MR_ADAPTER_CLOUDEVENTS;
     }
     if (mr__adapt_is(run, json, "Event", "s3:TestEvent")) {

@@ -61,17 +61,10 @@ static void adapt_record(struct mr__adapt *run, struct mr_bytes record, struct m
     }
     mr__draft_text(&draft, MR__SOURCE, ".");
     mr__draft_need(&draft, MR__SOURCE, s3, "bucket.name");
-    mr__draft_need(&draft, MR__TYPE, record, "eventName");
-    struct mr_buf *type = &draft.parts[MR__TYPE];
-    size_t old_prefix = mr_bytes_starts(mr_buf_bytes(type), MR_BYTES_LITERAL("s3:")) ? 3 : 0;
-    struct mr_buf name = *type;
-    mr_buf_init(type, name.size_max);
     mr__draft_text(&draft, MR__TYPE, obs ? "com.huawei.obs." : "com.amazonaws.s3.");
-    if (name.size > 0) {
-        mr__draft_bytes(&draft, MR__TYPE,
-                        mr_bytes(name.data + old_prefix, name.size - old_prefix));
-    }
-    mr_buf_release(&name);
+    size_t kept = draft.parts[MR__TYPE].size;
+    mr__draft_need(&draft, MR__TYPE, record, "eventName");
+    mr__draft_cut(&draft, MR__TYPE, kept, "s3:"); /* MinIO, and Ceph before it stopped */
     if (!mr__adapt_get(run, s3, "object.key", &value)) {
         mr__adapt_fail(run, MR_E_INVALID, "the member object.key is missing");
     } else if (mr__draft_value(&draft, MR__SUBJECT, value)) {
@@ -124,6 +117,11 @@ void mr__adapt_eventbridge_event(struct mr__adapt *run, struct mr_bytes event)
     }
     (void)mr__draft_time(&draft, event, "time"); /* else the receive time */
     mr__draft_end(&draft);
+}
+
+void mr__adapt_eventbridge(struct mr__adapt *run)
+{
+    mr__adapt_one_or_each(run, mr__adapt_eventbridge_event);
 }
 
 /* Opens @p value, the text of a document, as the next layer. Takes @p text over. */

@@ -72,6 +72,16 @@ static void adapt_message(struct mr__adapt *run, struct mr_bytes message, struct
     mr__draft_end(&draft);
 }
 
+static void adapt_lambda_record(struct mr__adapt *run, struct mr_bytes record)
+{
+    struct mr_bytes message;
+    if (mr__adapt_get_kind(run, record, "Sns", '{', &message)) {
+        adapt_message(run, message, record);
+    } else {
+        mr__adapt_fail(run, MR_E_INVALID, "the member Sns is missing");
+    }
+}
+
 void mr__adapt_sns(struct mr__adapt *run)
 {
     struct mr_bytes raw;
@@ -80,27 +90,12 @@ void mr__adapt_sns(struct mr__adapt *run)
     if (mr__adapt_header(run, "x-amz-sns-rawdelivery", &raw) &&
         mr_bytes_equal_nocase(raw, MR_BYTES_LITERAL("true"))) {
         adapt_message(run, (struct mr_bytes){0}, run->body);
-        return;
-    }
-    if (!mr__adapt_parse(run, run->body, &value)) {
-        return;
-    }
-    if (!mr__adapt_get_kind(run, value, "Records", '[', &records)) {
-        mr__adapt_sns_confirmation(run, value);
-        adapt_message(run, value, run->body);
-        return;
-    }
-    struct mr__scan s;
-    struct mr_bytes record;
-    run->list = "Records";
-    mr__adapt_walk(&s, records);
-    for (run->index = 0; run->status == MR_OK && mr__json_next(&s, NULL, &record); run->index++) {
-        struct mr_bytes message;
-        if (mr__adapt_get_kind(run, record, "Sns", '{', &message)) {
-            adapt_message(run, message, record);
+    } else if (mr__adapt_parse(run, run->body, &value)) {
+        if (mr__adapt_get_kind(run, value, "Records", '[', &records)) {
+            mr__adapt_each(run, "Records", records, adapt_lambda_record);
         } else {
-            mr__adapt_fail(run, MR_E_INVALID, "the member Sns is missing");
+            mr__adapt_sns_confirmation(run, value);
+            adapt_message(run, value, run->body);
         }
     }
-    run->list = NULL;
 }

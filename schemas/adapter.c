@@ -57,17 +57,27 @@ void mr__adapt_run(struct mr__adapt *run, enum mr_adapter adapter)
         [MR_ADAPTER_CLOUDEVENTS] = adapt_cloudevents,
         [MR_ADAPTER_HTTP] = adapt_http,
         [MR_ADAPTER_S3] = mr__adapt_s3,
+        [MR_ADAPTER_OSS] = mr__adapt_oss,
+        [MR_ADAPTER_COS] = mr__adapt_cos,
+        [MR_ADAPTER_OBS] = mr__adapt_obs,
+        [MR_ADAPTER_GCS] = mr__adapt_gcs,
+        [MR_ADAPTER_AZURE_BLOB] = mr__adapt_azure_blob,
+        [MR_ADAPTER_GCF] = mr__adapt_gcf,
         [MR_ADAPTER_SNS] = mr__adapt_sns,
+        [MR_ADAPTER_EVENTBRIDGE] = mr__adapt_eventbridge,
+        [MR_ADAPTER_ALERTMANAGER] = mr__adapt_alertmanager,
+        [MR_ADAPTER_GRAFANA] = mr__adapt_grafana,
+        [MR_ADAPTER_GITHUB] = mr__adapt_github,
+        [MR_ADAPTER_GITLAB] = mr__adapt_gitlab,
+        [MR_ADAPTER_STRIPE] = mr__adapt_stripe,
+        [MR_ADAPTER_SHOPIFY] = mr__adapt_shopify,
+        [MR_ADAPTER_K8S] = mr__adapt_k8s,
+        [MR_ADAPTER_CDEVENTS] = mr__adapt_cdevents,
         [MR_ADAPTER_GENERIC] = mr__adapt_generic,
         [MR_ADAPTER_AUTO] = mr__adapt_auto,
     };
     MR_ASSERT(adapter < MR_ADAPTER_MAX);
-    if (adapters[adapter] == NULL) {
-        mr__adapt_fail(run, MR_E_UNSUPPORTED, "the adapter %s is not in this release",
-                       mr_adapter_words[adapter]);
-    } else {
-        adapters[adapter](run);
-    }
+    adapters[adapter](run);
 }
 
 enum mr_status mr_adapt(enum mr_adapter adapter, const struct mr_adapt_input *input,
