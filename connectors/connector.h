@@ -156,6 +156,7 @@ struct mr_connector {
 
 /* Defined by their folders, listed in connectors/registry.c and workers/registry.c. */
 extern const struct mr_connector mr_connector_http;
+extern const struct mr_connector mr_connector_kafka;
 extern const struct mr_connector mr_connector_mqtt;
 extern const struct mr_connector mr_connector_timer;
 extern const struct mr_connector mr_connector_file;
