@@ -6,8 +6,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <pthread.h>
-#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -15,28 +13,19 @@
 
 #include "connectors/file/file.h"
 #include "connectors/options.h"
+#include "connectors/outlet.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/io.h"
-#include "core/logger.h"
 #include "schemas/json_format.h"
 
 #define GROUP_SIZE_MAX (4u * MR_MIB) /* written at once; one event more than fits is allowed */
 #define REOPEN_MS 1000
-#define SLOTS_DEFAULT 64u
 
 struct mr_target {
-    struct mr_host *host; /* borrowed: outlives us */
-    char *name;           /* owned */
-    char *folder;         /* owned; may be NULL */
-    _Atomic uint32_t index;
-    uint32_t slots;
+    struct mr_outlet outlet;
     struct mr_file_sink_options options; /* owned copy */
-    pthread_t thread;
-    bool started;
-    atomic_bool stopping;
-    struct mr_opq handouts;
 
     /* The thread's own. */
     int dir; /* owned; -1: not open */
@@ -45,32 +34,15 @@ struct mr_target {
     uint64_t size;
     bool torn; /* the file ends within a line that is not ours to mend */
     struct mr_buf lines;
-
-    pthread_mutex_t mu; /* protects health */
-    struct mr_health health;
 };
 
 static void set_health(struct mr_target *target, enum mr_health_state state, const char *error)
 {
-    pthread_mutex_lock(&target->mu);
-    target->health.state = state;
-    if (error != NULL) {
-        mr_text_clean(target->health.last_error, sizeof(target->health.last_error),
-                      mr_bytes_of(error));
-        target->health.last_error_wall_ns = mr_clock_now().wall_ns;
-        target->health.errors++;
-    }
-    (void)snprintf(target->health.detail, sizeof(target->health.detail), "%s %.100s",
+    char detail[128];
+    (void)snprintf(detail, sizeof(detail), "%s %.100s",
                    state == MR_HEALTH_DOWN ? "cannot write" : "appending to",
                    target->options.path);
-    pthread_mutex_unlock(&target->mu);
-}
-
-static void read_health(struct mr_target *target, struct mr_health *ret_health)
-{
-    pthread_mutex_lock(&target->mu);
-    *ret_health = target->health;
-    pthread_mutex_unlock(&target->mu);
+    mr__outlet_set_health(&target->outlet, state, detail, error);
 }
 
 /* --- the file --------------------------------------------------------------------------------- */
@@ -107,7 +79,7 @@ static enum mr_status open_file(struct mr_target *target, struct mr_problem *pro
     }
     enum mr_status r = MR_OK;
     if (target->dir < 0) {
-        r = mr__file_open_dir(target->folder, target->options.path, &target->dir, &target->base,
+        r = mr__file_open_dir(target->outlet.folder, target->options.path, &target->dir, &target->base,
                               problem);
     }
     if (r == MR_OK) {
@@ -188,91 +160,68 @@ static enum mr_status write_lines(struct mr_target *target, bool *ret_tried,
 
 /* --- hand-outs -------------------------------------------------------------------------------- */
 
-static void give_back(struct mr_target *target, struct mr_op *first, enum mr_verdict verdict,
-                      const char *error, uint64_t started_ns)
+static void answer_chain(struct mr_target *target, struct mr_handout *first,
+                         enum mr_verdict verdict, const char *error, uint64_t started_wall_ns)
 {
-    uint64_t ended_ns = mr_clock_now().wall_ns;
-    for (struct mr_op *op = first; op != NULL; op = op->next) {
-        struct mr_handout *handout = (struct mr_handout *)(void *)op;
-        if (handout->answer.verdict != MR_VERDICT_NONE) {
-            continue; /* answered one by one already */
-        }
-        handout->answer.verdict = verdict;
-        handout->answer.started_wall_ns = started_ns;
-        handout->answer.ended_wall_ns = ended_ns;
-        (void)snprintf(handout->answer.instance, sizeof(handout->answer.instance), "file");
-        if (error != NULL) {
-            mr_handout_set_error(handout, mr_bytes_of(error));
-        }
-    }
-    if (first != NULL) {
-        target->host->ops->answer(target->host, (struct mr_handout *)(void *)first);
+    while (first != NULL) {
+        struct mr_handout *next = mr__outlet_next(first);
+        mr__outlet_answer(&target->outlet, first, verdict, error, started_wall_ns);
+        first = next;
     }
 }
 
-/* Appends the hand-out's line. @return false: it was answered, there is no line */
-static bool add_line(struct mr_target *target, struct mr_handout *handout)
+/* Appends the hand-out's line. @return MR_E_TOO_BIG, MR_E_NOMEM: there is none */
+static enum mr_status add_line(struct mr_target *target, const struct mr_handout *handout)
 {
     size_t before = target->lines.size;
     enum mr_status r = mr_json_encode_event(mr_event_record(handout->event), &target->lines);
     if (r == MR_OK) {
         r = mr_buf_append_byte(&target->lines, '\n');
     }
-    if (r == MR_OK) {
-        return true;
+    if (r != MR_OK) {
+        target->lines.size = before;
     }
-    target->lines.size = before;
-    handout->answer.verdict = r == MR_E_NOMEM ? MR_VERDICT_RETRY : MR_VERDICT_DEAD;
-    mr_handout_set_error(handout, mr_bytes_of(r == MR_E_NOMEM ? "out of memory"
-                                                              : "the event is too large as JSON"));
-    return false;
+    return r;
 }
 
 /* Writes the first part of the chain that fits a group. @return the rest */
-static struct mr_op *write_group(struct mr_target *target, struct mr_op *first)
+static struct mr_handout *write_group(struct mr_target *target, struct mr_handout *first)
 {
     uint64_t started_ns = mr_clock_now().wall_ns;
-    struct mr_op *last = first;
+    struct mr_handout *written = NULL; /* newest first */
     mr_buf_clear(&target->lines);
-    uint64_t lines = add_line(target, (struct mr_handout *)(void *)first) ? 1 : 0;
-    while (last->next != NULL && target->lines.size < GROUP_SIZE_MAX) {
-        last = last->next;
-        lines += add_line(target, (struct mr_handout *)(void *)last) ? 1 : 0;
+    while (first != NULL && target->lines.size < GROUP_SIZE_MAX) {
+        struct mr_handout *handout = first;
+        first = mr__outlet_next(handout);
+        enum mr_status r = add_line(target, handout);
+        if (r == MR_OK) {
+            handout->op.next = written == NULL ? NULL : &written->op;
+            written = handout;
+        } else {
+            bool large = r == MR_E_TOO_BIG;
+            mr__outlet_answer(&target->outlet, handout,
+                              large ? MR_VERDICT_DEAD : MR_VERDICT_RETRY,
+                              large ? "the event is too large as JSON" : mr_status_text(r), 0);
+        }
     }
-    struct mr_op *rest = last->next;
-    last->next = NULL;
     struct mr_problem problem = {.text = ""};
     bool tried = false;
-    enum mr_status r = lines == 0 ? MR_OK : write_lines(target, &tried, &problem);
-    if (r == MR_OK) {
-        pthread_mutex_lock(&target->mu);
-        target->health.messages += lines;
-        bool mended = target->health.state != MR_HEALTH_OK;
-        pthread_mutex_unlock(&target->mu);
-        if (mended) {
+    enum mr_status r = written == NULL ? MR_OK : write_lines(target, &tried, &problem);
+    if (r != MR_OK) {
+        set_health(target, MR_HEALTH_DEGRADED, problem.text);
+        answer_chain(target, written, tried ? MR_VERDICT_RETRY : MR_VERDICT_REFUSED, problem.text,
+                     tried ? started_ns : 0);
+    } else {
+        if (target->outlet.health.state != MR_HEALTH_OK) { /* written by this thread alone */
             set_health(target, MR_HEALTH_OK, NULL);
         }
-        give_back(target, first, MR_VERDICT_OK, NULL, started_ns);
-        return rest;
+        answer_chain(target, written, MR_VERDICT_OK, NULL, started_ns);
     }
-    set_health(target, MR_HEALTH_DEGRADED, problem.text);
-    give_back(target, first, tried ? MR_VERDICT_RETRY : MR_VERDICT_REFUSED, problem.text,
-              tried ? started_ns : 0);
-    return rest;
+    mr__outlet_flush(&target->outlet);
+    return first;
 }
 
 /* --- the thread ------------------------------------------------------------------------------- */
-
-static void tell_capacity(struct mr_target *target, uint32_t slots)
-{
-    target->host->ops->capacity(target->host,
-                                atomic_load_explicit(&target->index, memory_order_relaxed), slots);
-}
-
-static bool is_stopping(const struct mr_target *target)
-{
-    return atomic_load_explicit(&target->stopping, memory_order_acquire);
-}
 
 /* Opens the file if need be and tells the bus when that changed. */
 static bool keep_open(struct mr_target *target, bool *open, bool *told, struct mr_problem *problem)
@@ -281,7 +230,7 @@ static bool keep_open(struct mr_target *target, bool *open, bool *told, struct m
     if (now_open != *open || !*told) {
         set_health(target, now_open ? MR_HEALTH_OK : MR_HEALTH_DOWN,
                    now_open ? NULL : problem->text);
-        tell_capacity(target, now_open ? target->slots : 0);
+        mr__outlet_tell(&target->outlet, now_open);
     }
     *told = true;
     *open = now_open;
@@ -294,24 +243,25 @@ static void *run(void *context)
     bool open = false;
     bool told = false;
     for (;;) {
-        struct mr_op *chain = mr_opq_take(&target->handouts);
+        struct mr_handout *chain = mr__outlet_take(&target->outlet);
         /* After the take, which swallows wake-ups: what it missed wakes the poll below. */
-        if (is_stopping(target)) {
-            give_back(target, chain, MR_VERDICT_REFUSED, "stopped", 0);
-            return NULL;
+        if (mr__outlet_is_stopping(&target->outlet)) {
+            answer_chain(target, chain, MR_VERDICT_REFUSED, "stopped", 0);
+            return NULL; /* the outlet gives the answers */
         }
         bool idle = chain == NULL; /* only then does a push wake us */
         struct mr_problem problem = {.text = ""};
         if (!keep_open(target, &open, &told, &problem)) {
-            give_back(target, chain, MR_VERDICT_REFUSED, problem.text, 0);
+            answer_chain(target, chain, MR_VERDICT_REFUSED, problem.text, 0);
             chain = NULL;
         }
-        while (chain != NULL && !is_stopping(target)) {
+        while (chain != NULL && !mr__outlet_is_stopping(&target->outlet)) {
             chain = write_group(target, chain);
         }
-        give_back(target, chain, MR_VERDICT_REFUSED, "stopped", 0);
+        answer_chain(target, chain, MR_VERDICT_REFUSED, "stopped", 0);
+        mr__outlet_flush(&target->outlet);
         if (idle) {
-            struct pollfd p = {.fd = mr_opq_fd(&target->handouts), .events = POLLIN};
+            struct pollfd p = {.fd = mr_opq_fd(&target->outlet.handouts), .events = POLLIN};
             (void)poll(&p, 1, open ? -1 : REOPEN_MS); /* a failure is a spurious wake-up */
         }
     }
@@ -326,11 +276,8 @@ static void destroy_target(struct mr_target *target)
     }
     close_file(target);
     mr_buf_release(&target->lines);
-    mr_opq_release(&target->handouts);
-    pthread_mutex_destroy(&target->mu);
     mr_options_release(mr_connector_file.sink_kind.options, &target->options);
-    mr_free(target->folder);
-    mr_free(target->name);
+    mr__outlet_release(&target->outlet);
     mr_free(target);
 }
 
@@ -347,24 +294,14 @@ static enum mr_status create_target(const struct mr_target_args *args,
     }
     target->dir = -1;
     target->file = -1;
-    r = mr_opq_init(&target->handouts, UINT64_MAX);
+    r = mr__outlet_init(&target->outlet, "file", args, problem);
     if (r != MR_OK) {
         mr_free(target);
-        return mr_problem_set(problem, r, "no queue for the sink");
+        return r;
     }
-    (void)pthread_mutex_init(&target->mu, NULL);
     mr_buf_init(&target->lines, GROUP_SIZE_MAX + MR_FRAME_SIZE_MAX);
-    target->host = args->host;
-    atomic_init(&target->index, args->index);
-    target->slots = args->config == NULL || args->config->concurrency == 0
-                        ? SLOTS_DEFAULT
-                        : args->config->concurrency;
-    target->name = mr_strdup(args->name);
-    target->folder = mr_strdup(args->folder);
-    r = target->name == NULL || (target->folder == NULL && args->folder != NULL)
-            ? MR_E_NOMEM
-            : mr__options_copy(mr_connector_file.sink_kind.options, sizeof(target->options),
-                               args->options, &target->options);
+    r = mr__options_copy(mr_connector_file.sink_kind.options, sizeof(target->options),
+                         args->options, &target->options);
     if (r != MR_OK) {
         destroy_target(target);
         return mr_problem_set(problem, r, "no memory for the sink");
@@ -375,18 +312,12 @@ static enum mr_status create_target(const struct mr_target_args *args,
 
 static enum mr_status start_target(struct mr_target *target, struct mr_problem *problem)
 {
-    if (pthread_create(&target->thread, NULL, run, target) != 0) {
-        return mr_problem_set(problem, MR_E_UNAVAILABLE, "no thread for sink %s", target->name);
-    }
-    target->started = true;
-    return MR_OK;
+    return mr__outlet_start(&target->outlet, run, target, problem);
 }
 
 static void submit_handouts(struct mr_target *target, struct mr_handout *first)
 {
-    if (mr_opq_push(&target->handouts, &first->op) != MR_OK) { /* closed by stop */
-        give_back(target, &first->op, MR_VERDICT_REFUSED, "stopped", 0);
-    }
+    mr__outlet_submit(&target->outlet, first);
 }
 
 /* A line is written in one go: there is nothing that could be called off. */
@@ -401,20 +332,17 @@ static void cancel_handout(struct mr_target *target, uint32_t subscription, uint
 
 static void stop_target(struct mr_target *target, uint64_t deadline_mono_ns)
 {
-    (void)deadline_mono_ns; /* at most one group is under way */
-    if (!target->started) {
-        return;
-    }
-    atomic_store_explicit(&target->stopping, true, memory_order_release);
-    mr_opq_close(&target->handouts);
-    (void)pthread_join(target->thread, NULL);
-    target->started = false;
-    give_back(target, mr_opq_take(&target->handouts), MR_VERDICT_REFUSED, "stopped", 0);
+    mr__outlet_stop(&target->outlet, deadline_mono_ns); /* at most one group is under way */
+}
+
+static void read_health(struct mr_target *target, struct mr_health *ret_health)
+{
+    mr__outlet_health(&target->outlet, ret_health);
 }
 
 static void reindex_target(struct mr_target *target, uint32_t index)
 {
-    atomic_store_explicit(&target->index, index, memory_order_relaxed);
+    mr__outlet_reindex(&target->outlet, index);
 }
 
 const struct mr_target_ops mr__file_sink_ops = {
