@@ -306,12 +306,13 @@ static void expect_tls(const char *cert, const char *ca, bool good)
     broker_remove(&own);
 }
 
-static void test_sink_tls_good_connects_wrong_host_or_authority_is_refused(void **state)
+static void test_sink_tls_good_connects_wrong_host_authority_or_time_is_refused(void **state)
 {
     (void)state;
     expect_tls("server", "ca", true);
     expect_tls("wronghost", "ca", false);
     expect_tls("server", "otherca", false);
+    expect_tls("expired", "ca", false);
 }
 
 static void test_sink_password_wrong_is_refused(void **state)
@@ -371,7 +372,7 @@ int main(void)
         cmocka_unit_test(test_sink_retain_stays_at_the_broker),
         cmocka_unit_test(test_sink_broker_down_refuses_then_recovers),
         cmocka_unit_test(test_sink_several_at_once_do_not_disturb_each_other),
-        cmocka_unit_test(test_sink_tls_good_connects_wrong_host_or_authority_is_refused),
+        cmocka_unit_test(test_sink_tls_good_connects_wrong_host_authority_or_time_is_refused),
         cmocka_unit_test(test_sink_password_wrong_is_refused),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -551,12 +551,13 @@ static void test_source_tls_good_certificate_connects(void **state)
     expect_tls("server", "127.0.0.1", "ca", NULL);
 }
 
-static void test_source_tls_wrong_host_or_authority_is_refused(void **state)
+static void test_source_tls_wrong_host_authority_or_time_is_refused(void **state)
 {
     (void)state;
     /* Mostly "certificate verify failed"; the library does not tell on every path. */
     expect_tls("wronghost", "localhost", "ca", "cannot connect");
     expect_tls("server", "localhost", "otherca", "cannot connect");
+    expect_tls("expired", "localhost", "ca", "cannot connect");
 }
 
 static void test_source_tls_missing_file_is_refused_by_create(void **state)
@@ -643,7 +644,7 @@ int main(void)
         cmocka_unit_test(test_source_slow_commit_bounds_what_is_read),
         cmocka_unit_test(test_source_backlog_of_30000_is_read_fast),
         cmocka_unit_test(test_source_tls_good_certificate_connects),
-        cmocka_unit_test(test_source_tls_wrong_host_or_authority_is_refused),
+        cmocka_unit_test(test_source_tls_wrong_host_authority_or_time_is_refused),
         cmocka_unit_test(test_source_tls_missing_file_is_refused_by_create),
         cmocka_unit_test(test_source_password_right_connects_wrong_is_refused),
     };

@@ -4,6 +4,7 @@
 #   ca          the authority
 #   server      localhost, 127.0.0.1, ::1: the good server; client: CN=millrace-client
 #   wronghost   other.invalid: the name check must fail
+#   expired     as server, but its time ended yesterday
 #   otherca     an authority that signed none of them
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 need openssl openssl
@@ -14,12 +15,12 @@ make_ca() { # NAME
     -addext keyUsage=critical,keyCertSign -keyout "$1.key" -out "$1.crt"
 }
 
-make_cert() { # NAME SUBJECT ALTERNATIVES
+make_cert() { # NAME SUBJECT ALTERNATIVES [DAYS]
   openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "$2" -keyout "$1.key" \
     -out "$1.csr"
   printf 'basicConstraints=CA:FALSE\nextendedKeyUsage=serverAuth,clientAuth\n%s\n' \
     "${3:+subjectAltName=$3}" >"$1.ext"
-  openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days 30 \
+  openssl x509 -req -in "$1.csr" -CA ca.crt -CAkey ca.key -CAcreateserial -days "${4:-30}" \
     -extfile "$1.ext" -out "$1.crt"
   rm -f "$1.csr" "$1.ext"
 }
@@ -32,5 +33,6 @@ cd "$1"
   make_ca otherca
   make_cert server /CN=localhost DNS:localhost,IP:127.0.0.1,IP:::1
   make_cert wronghost /CN=other.invalid DNS:other.invalid
+  make_cert expired /CN=localhost DNS:localhost,IP:127.0.0.1,IP:::1 -1
   make_cert client /CN=millrace-client ''
 } >openssl.log 2>&1 || die "openssl failed, see $1/openssl.log"
