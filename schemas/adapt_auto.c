@@ -157,14 +157,76 @@ static enum mr_adapter recognise(struct mr__adapt *run, struct mr_bytes json)
     return by_shape(run, json);
 }
 
+/* A body of MNS: a document of OSS in base64, which begins with {"events" or a blank more. */
+static bool is_mns(struct mr__adapt *run)
+{
+    struct mr_buf decoded;
+    struct mr_bytes text = run->body;
+    struct mr_bytes json;
+    struct mr_bytes oss;
+    while (text.size > 0 && text.data[text.size - 1] <= ' ') {
+        text.size--;
+    }
+    mr_buf_init(&decoded, text.size + 1);
+    bool is = mr_buf_append_unbase64(&decoded, text) == MR_OK &&
+              mr_json_is_value(mr_buf_bytes(&decoded)) &&
+              mr__adapt_parse(run, mr_buf_bytes(&decoded), &json) &&
+              mr__adapt_get_kind(run, json, "events.0.oss", '{', &oss);
+    mr_buf_release(&decoded);
+    return is;
+}
+
+/* A message of SNS or SQS that may have a notification of S3 in it. */
+static bool is_envelope(struct mr__adapt *run, struct mr_bytes json, bool *ret_sns)
+{
+    static const char *const bodies[] = {"Records.0.body", "Messages.0.Body", "Body"};
+    struct mr_bytes value;
+    *ret_sns = mr__adapt_get_kind(run, json, "TopicArn", '"', &value) ||
+               mr__adapt_get_kind(run, json, "Records.0.Sns", '{', &value);
+    if (*ret_sns) {
+        return mr__adapt_is(run, json, "Type", "Notification") || json.data[0] != '{' ||
+               !mr__adapt_get(run, json, "Type", &value);
+    }
+    for (size_t i = 0; i < MR_ARRAY_COUNT(bodies); i++) {
+        if (mr__adapt_get_kind(run, json, bodies[i], '"', &value)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* @return false: what is in the envelope is nothing of S3, and the run is as before */
+static bool try_s3(struct mr__adapt *run)
+{
+    mr__adapt_s3(run);
+    if (run->status != MR_E_INVALID) {
+        return true;
+    }
+    mr_adapted_release(run->adapted);
+    run->capacity = 0;
+    run->size = 0;
+    run->status = MR_OK;
+    return false;
+}
+
 void mr__adapt_auto(struct mr__adapt *run)
 {
     enum mr_adapter adapter = by_header(run);
-    if (adapter == MR_ADAPTER_AUTO && mr_json_is_value(run->body)) {
-        struct mr_bytes json;
-        if (mr__adapt_parse(run, run->body, &json)) {
-            adapter = recognise(run, json);
+    struct mr_bytes json;
+    struct mr_bytes kind;
+    bool is_json = mr_json_is_value(run->body);
+    if (adapter == MR_ADAPTER_AUTO && is_json && mr__adapt_parse(run, run->body, &json)) {
+        bool sns;
+        if (is_envelope(run, json, &sns) && try_s3(run)) {
+            return;
         }
+        adapter = sns ? MR_ADAPTER_SNS : recognise(run, json);
+    }
+    if (adapter == MR_ADAPTER_AUTO && mr__adapt_header(run, "x-amz-sns-message-type", &kind)) {
+        adapter = MR_ADAPTER_SNS; /* raw delivery of something else */
+    }
+    if (adapter == MR_ADAPTER_AUTO && !is_json && is_mns(run)) {
+        adapter = MR_ADAPTER_OSS;
     }
     mr__adapt_run(run, adapter == MR_ADAPTER_AUTO ? MR_ADAPTER_GENERIC : adapter);
 }

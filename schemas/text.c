@@ -3,7 +3,7 @@
 /* Sets of bytes; one table instead of chains of comparisons on the hot path. */
 enum {
     IS_NAME = 1,  /* [a-z0-9] */
-    IS_URI = 2,   /* what RFC 3986 allows somewhere, '%' and '#' aside; and the blank */
+    IS_URI = 2,   /* what RFC 3986 allows somewhere, '%' and '#' aside; blanks and braces too */
     IS_TOKEN = 4, /* RFC 7230 token */
     IS_ALPHA = 8,
     IS_DIGIT = 16,
@@ -57,6 +57,8 @@ static const uint8_t classes[128] = {
     ['['] = IS_URI,
     [']'] = IS_URI,
     [' '] = IS_URI,
+    ['{'] = IS_URI, /* templates that were sent as they are, as in the samples of Event Grid */
+    ['}'] = IS_URI,
 };
 
 static bool is_in(uint8_t c, unsigned set)
@@ -266,7 +268,7 @@ enum mr_status mr__text_append_path(struct mr_buf *out, struct mr_bytes text)
     uint8_t *to = out->data + out->size;
     for (size_t i = 0; i < text.size; i++) {
         uint8_t c = text.data[i];
-        if (c < 0x80 && is_in(c, IS_URI) && strchr(" ?[]", c) == NULL) {
+        if (c < 0x80 && is_in(c, IS_URI) && strchr(" ?[]{}", c) == NULL) {
             *to++ = c;
         } else {
             *to++ = '%';

@@ -16,8 +16,9 @@ bool mr__text_is_string(struct mr_bytes text);
 bool mr__text_is_integer(struct mr_bytes text);
 /** RFC 4648 base64 with padding; may be empty. */
 bool mr__text_is_base64(struct mr_bytes text);
-/** A URI-reference (RFC 3986 4.1), with a scheme when @p absolute. Blanks and characters outside
- * ASCII pass: a peer that does not percent-encode its header values (3.3) has them decoded. */
+/** A URI-reference (RFC 3986 4.1), with a scheme when @p absolute. Blanks, braces and characters
+ * outside ASCII pass: peers send them, and a header value that its peer should have percent-encoded
+ * (3.3) holds them once decoded. */
 bool mr__text_is_uri(struct mr_bytes text, bool absolute);
 /** type "/" subtype, both tokens, then nothing or parameters (not looked into). */
 bool mr__text_is_media_type(struct mr_bytes text);
