@@ -258,9 +258,9 @@ static void test_attr_source_is_a_uri_reference(void **state)
     const char *good[] = {"/s", "#fragment", "1-555-123-4567", "urn:uuid:6e8bc430",
                           "mailto:a@b.c", "//authority/path", "https://h/p?q=a b", "example/uri",
                           "aws:s3.eu-west-1.bucket", "?q", "/a%20b", "https://[::1]:80/x",
-                          "/caf\xC3\xA9", ".", "a/b:c"};
-    const char *bad[] = {":x", "1:2", "a b:c", "/a%2", "/a%zz", "/a<b>", "/a\"b", "/a\\b", "/{x}",
-                         "/a|b", "/a^b", "/a`b", "/a#b#c", "/a%", "-a:b"};
+                          "/caf\xC3\xA9", ".", "a/b:c", "/{x}"};
+    const char *bad[] = {":x", "1:2", "a b:c", "/a%2", "/a%zz", "/a<b>", "/a\"b", "/a\\b", "/a|b",
+                         "/a^b", "/a`b", "/a#b#c", "/a%", "-a:b"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(good); i++) {
         if (try_attr("source", MR_ATTR_STRING, B(good[i])) != MR_OK) {
             fail_msg("%s", good[i]);
