@@ -40,6 +40,10 @@ static const char *loss_text(const struct mr_mqtt_link *link, int code)
     if (link->tls_error[0] != '\0') {
         return link->tls_error;
     }
+    if (code == MOSQ_ERR_CONN_LOST && link->state == MR_MQTT_LINK_OPENING &&
+        mr__mqtt_version(&link->options->peer) == 5) {
+        return "the broker hung up without an answer; " MR_MQTT_VERSION_HINT;
+    }
     const char *reason =
         code == MOSQ_ERR_TLS ? ERR_reason_error_string(ERR_peek_last_error()) : NULL;
     return reason != NULL ? reason : mosquitto_strerror(code);

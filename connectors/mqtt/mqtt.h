@@ -56,6 +56,9 @@ bool mr__mqtt_is_tls(const struct mr_mqtt_peer_options *peer);
 /** The port of the URL, or the scheme's: 1883, 8883. */
 uint16_t mr__mqtt_port(const struct mr_mqtt_peer_options *peer);
 
+/* Such a broker may hang up on version 5 without a word, as RabbitMQ before 3.13 does. */
+#define MR_MQTT_VERSION_HINT "if the broker knows MQTT 3.1.1 only, set `version: 3.1.1`"
+
 #define MR_MQTT_CLIENT_ID_SIZE 24u /* 23 characters: what every 3.1.1 broker must take */
 /** "millrace-" and 14 digits that depend on @p name and @p folder only: the same after a restart,
  * so that the broker finds the session again. */

@@ -3,6 +3,7 @@
 #include <MQTTAsync.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/alloc.h"
 #include "core/logger.h"
@@ -59,14 +60,19 @@ static void on_connected5(void *context, MQTTAsync_successData5 *data)
     push_connected(context);
 }
 
-static const char *connect_error(int code, const char *message)
+static const char *connect_error(const struct mr_mqtt_publisher *publisher, int code,
+                                 const char *message)
 {
+    if (publisher->version == 5 && message != NULL &&
+        strcmp(message, "TCP connect completion failure") == 0) {
+        return "the connection ended before the broker answered; " MR_MQTT_VERSION_HINT;
+    }
     return message != NULL ? message : MQTTAsync_strerror(code);
 }
 
 static void on_refused(void *context, MQTTAsync_failureData *data)
 {
-    const char *why = data == NULL ? NULL : connect_error(data->code, data->message);
+    const char *why = data == NULL ? NULL : connect_error(context, data->code, data->message);
     push_lost(context, "cannot connect", why);
 }
 
@@ -76,7 +82,7 @@ static void on_refused5(void *context, MQTTAsync_failureData5 *data)
     if (data != NULL && data->reasonCode >= 0x80) {
         why = MQTTReasonCode_toString(data->reasonCode);
     } else if (data != NULL) {
-        why = connect_error(data->code, data->message);
+        why = connect_error(context, data->code, data->message);
     }
     push_lost(context, "cannot connect", why);
 }
