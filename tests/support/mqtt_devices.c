@@ -175,7 +175,7 @@ static void take_packet(struct device *d, const uint8_t *p)
     if ((p[2] << 8 | p[3]) != packet_id(d)) {
         return; /* of a message before, repeated */
     }
-    if (d->state == PUBLISHED && p[0] == 0x40 && qos == 1) {
+    if (d->state == PUBLISHED && p[0] == 0x40) { /* also for QoS 2: the broker took it as 1 */
         finish_message(d);
     } else if (d->state == PUBLISHED && p[0] == 0x50) {
         d->released = true;
