@@ -84,6 +84,7 @@ struct mr_source_args {
     const void *options;       /* borrowed: copy what you keep; of kind.options_size */
     const struct mr_source_config *config; /* borrowed during create */
     const char *folder;        /* where relative things start */
+    const char *data_dir;      /* a source may keep files below it, in a folder named for its kind */
     const char *cursor;        /* last cursor logged for this source (JSON text), or NULL */
     struct mr_http_listener *listener; /* the ingest listener, NULL when `listen: off` */
 };
@@ -155,11 +156,13 @@ struct mr_connector {
 };
 
 /* Defined by their folders, listed in connectors/registry.c and workers/registry.c. */
+extern const struct mr_connector mr_connector_amqp;
 extern const struct mr_connector mr_connector_http;
 extern const struct mr_connector mr_connector_kafka;
 extern const struct mr_connector mr_connector_mqtt;
 extern const struct mr_connector mr_connector_timer;
 extern const struct mr_connector mr_connector_file;
+extern const struct mr_connector mr_connector_objectstore;
 extern const struct mr_connector mr_connector_smtp;
 
 /** All connectors of this folder, NULL-terminated. */

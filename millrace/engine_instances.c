@@ -190,6 +190,7 @@ enum mr_status instance_create_source(struct mr_engine *engine, struct snapshot 
         .options = conf->options,
         .config = conf,
         .folder = snapshot->config->folder,
+        .data_dir = snapshot->config->data_dir,
         .cursor = q.cursor,
         .listener = engine->listener,
     };

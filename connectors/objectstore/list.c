@@ -1,0 +1,612 @@
+/* Source `via: list`: lists a bucket every `interval` and tells what was created, changed and
+ * removed since it did so last. pass.h compares; here is the thread, the calls, the events. */
+#include <inttypes.h>
+#include <stdatomic.h>
+#include <stdio.h>
+
+#include "connectors/backoff.h"
+#include "connectors/intake.h"
+#include "connectors/objectstore/objectstore.h"
+#include "connectors/objectstore/pass.h"
+#include "connectors/options.h"
+#include "core/alloc.h"
+#include "core/assert.h"
+#include "core/clock.h"
+#include "core/hash.h"
+#include "core/logger.h"
+#include "schemas/adapter.h"
+
+#define PAGE_SIZE_MAX (8u * MR_MIB) /* 1000 keys, encoded, and what stands around them */
+#define CALL_TIMEOUT_NS (60 * MR_SECOND)
+#define BATCH_EVENTS 500u
+#define RECORD_SIZE_MAX (16u * MR_KIB)
+#define LOOK_MS 1000
+
+struct mr_source {
+    struct mr_intake intake;
+    struct mr_objectstore_source_options options; /* owned copy */
+    struct mr_service service;
+    bool has_service;
+    struct mr_pass pass;
+    bool has_pass;
+    char bucket[256];
+
+    /* The thread's own. */
+    struct mr_call call;
+    bool call_is_running;
+    struct mr_listing listing; /* of the page in call.answer */
+    bool page_is_open;
+    bool listing_ended;
+    struct mr_object object; /* listed, not yet compared */
+    bool has_object;
+    struct mr_object gone;
+    bool is_quiet;             /* the first pass, with existing: false: only remembers */
+    bool is_compared;          /* everything is; what is left must become durable */
+    struct mr_batch *building; /* owned */
+    char *cursor;              /* owned; the last durable one, or NULL */
+    uint64_t next_at_ns;
+    bool is_done; /* once */
+    struct mr_backoff backoff;
+    uint64_t retry_at_ns;
+};
+
+/* --- events ----------------------------------------------------------------------------------- */
+
+static const char *const change_names[] = {
+    [MR_CHANGE_CREATED] = "ObjectCreated:Listed",
+    [MR_CHANGE_CHANGED] = "ObjectCreated:Changed",
+    [MR_CHANGE_REMOVED] = "ObjectRemoved:Missing",
+};
+
+struct words {
+    char id[64 + MR_OBJECT_ETAG_SIZE_MAX];
+    char type[64];
+    char time[MR_TIME_TEXT_SIZE];
+    struct mr_buf source;
+    struct mr_buf subject; /* the key as S3 writes it: URL-encoded, "+" for a blank */
+    struct mr_buf partition;
+    struct mr_buf record;
+};
+
+/* The key as it stands in S3's own notifications. */
+static enum mr_status append_key(struct mr_buf *out, struct mr_bytes key)
+{
+    enum mr_status r = MR_OK;
+    while (r == MR_OK && key.size > 0) {
+        const uint8_t *blank = memchr(key.data, ' ', key.size);
+        size_t plain = blank == NULL ? key.size : (size_t)(blank - key.data);
+        r = mr__uri_encode(out, mr_bytes(key.data, plain), true);
+        if (r == MR_OK && blank != NULL) {
+            r = mr_buf_append_byte(out, '+');
+            plain++;
+        }
+        key = mr_bytes(key.data + plain, key.size - plain);
+    }
+    return r;
+}
+
+static enum mr_status append_record(const struct mr_source *s, enum mr_change change,
+                                    const struct mr_object *object, struct words *w)
+{
+    struct mr_buf *out = &w->record;
+    enum mr_status r = mr_buf_printf(
+        out,
+        "{\"eventVersion\":\"2.1\",\"eventSource\":\"millrace:s3\",\"awsRegion\":\"%s\","
+        "\"eventTime\":\"%s\",\"eventName\":\"%s\",\"s3\":{\"s3SchemaVersion\":\"1.0\","
+        "\"configurationId\":",
+        s->service.region, w->time, change_names[change]);
+    r = r == MR_OK ? mr_buf_append_json(out, mr_bytes_of(s->intake.name)) : r;
+    r = r == MR_OK ? mr_buf_append_text(out, ",\"bucket\":{\"name\":") : r;
+    r = r == MR_OK ? mr_buf_append_json(out, mr_bytes_of(s->bucket)) : r;
+    r = r == MR_OK ? mr_buf_append_text(out, "},\"object\":{\"key\":") : r;
+    r = r == MR_OK ? mr_buf_append_json(out, mr_buf_bytes(&w->subject)) : r;
+    if (r == MR_OK && change != MR_CHANGE_REMOVED) {
+        r = mr_buf_printf(out, ",\"size\":%" PRIu64 ",\"eTag\":", object->size);
+        r = r == MR_OK ? mr_buf_append_json(out, mr_buf_bytes(&object->etag)) : r;
+    }
+    return r == MR_OK ? mr_buf_append_text(out, "}}}") : r;
+}
+
+static enum mr_status make_words(const struct mr_source *s, enum mr_change change,
+                                 const struct mr_object *object, struct words *w)
+{
+    uint64_t modified_ns = object->modified_ns > 0 ? (uint64_t)object->modified_ns : 0;
+    uint64_t time_ns = change == MR_CHANGE_REMOVED ? mr_clock_now().wall_ns : modified_ns;
+    /* The same change has the same id, whoever finds it and when. */
+    (void)snprintf(w->id, sizeof(w->id), "%016" PRIx64 "-%.*s-%" PRIu64 "%s",
+                   mr_hash(object->key.data, object->key.size), (int)object->etag.size,
+                   (const char *)object->etag.data, (uint64_t)(modified_ns / MR_MS),
+                   change == MR_CHANGE_REMOVED ? "-removed" : "");
+    (void)snprintf(w->type, sizeof(w->type), "com.amazonaws.s3.%s", change_names[change]);
+    (void)mr_time_format(time_ns, w->time);
+    mr_buf_init(&w->source, 1024);
+    mr_buf_init(&w->subject, 3 * MR_OBJECT_KEY_SIZE_MAX);
+    mr_buf_init(&w->partition, 4 * MR_OBJECT_KEY_SIZE_MAX);
+    mr_buf_init(&w->record, RECORD_SIZE_MAX);
+    enum mr_status r = mr_buf_printf(&w->source, "millrace:s3.%s.", s->service.region);
+    r = r == MR_OK ? mr__uri_encode(&w->source, mr_bytes_of(s->bucket), false) : r;
+    r = r == MR_OK ? append_key(&w->subject, mr_buf_bytes(&object->key)) : r;
+    r = r == MR_OK ? mr_buf_printf(&w->partition, "%s/", s->bucket) : r;
+    r = r == MR_OK ? mr_buf_append_bytes(&w->partition, mr_buf_bytes(&w->subject)) : r;
+    return r == MR_OK ? append_record(s, change, object, w) : r;
+}
+
+static enum mr_status build(const struct mr_source *s, const struct words *w,
+                            struct mr_event **ret_event, struct mr_problem *problem)
+{
+    char received[MR_TIME_TEXT_SIZE];
+    const struct {
+        const char *name;
+        enum mr_attr_type type;
+        struct mr_bytes value;
+    } attrs[] = {
+        {"id", MR_ATTR_STRING, mr_bytes_of(w->id)},
+        {"source", MR_ATTR_URI_REF, mr_buf_bytes(&w->source)},
+        {"type", MR_ATTR_STRING, mr_bytes_of(w->type)},
+        {"subject", MR_ATTR_STRING, mr_buf_bytes(&w->subject)},
+        {"time", MR_ATTR_TIMESTAMP, mr_bytes_of(w->time)},
+        {"datacontenttype", MR_ATTR_STRING, MR_BYTES_LITERAL("application/json")},
+        {"partitionkey", MR_ATTR_STRING, mr_buf_bytes(&w->partition)},
+        {"recordedtime", MR_ATTR_TIMESTAMP,
+         mr_bytes_of(mr_time_format(mr_clock_now().wall_ns, received))},
+    };
+    struct mr_event_builder builder;
+    mr_event_builder_init(&builder, s->intake.event_size_max);
+    enum mr_status r = MR_OK;
+    for (size_t i = 0; r == MR_OK && i < MR_ARRAY_COUNT(attrs); i++) {
+        r = mr_event_builder_attr(&builder, mr_bytes_of(attrs[i].name), attrs[i].type,
+                                  attrs[i].value, problem);
+    }
+    if (r != MR_OK) {
+        mr_event_builder_release(&builder);
+        return r;
+    }
+    mr_event_builder_data(&builder, mr_buf_bytes(&w->record), false);
+    return mr_event_builder_finish(&builder, true, ret_event, problem);
+}
+
+/* One event into the batch; what cannot be one becomes a dead letter of the record. */
+static enum mr_status add_event(struct mr_source *s, enum mr_change change,
+                                const struct mr_object *object)
+{
+    struct words w = {.id = ""};
+    struct mr_problem problem = {.text = ""};
+    struct mr_event *event = NULL;
+    const char *rejected = NULL;
+    if (s->building == NULL) {
+        s->building = mr__intake_batch(&s->intake, BATCH_EVENTS);
+    }
+    enum mr_status r = s->building == NULL ? MR_E_NOMEM : make_words(s, change, object, &w);
+    r = r == MR_OK ? build(s, &w, &event, &problem) : r;
+    if (r != MR_OK && r != MR_E_NOMEM) {
+        rejected = problem.text;
+        r = mr_adapt_rejected(mr_bytes_of(s->intake.name), mr_bytes_of(w.id),
+                              mr_buf_bytes(&w.record), rejected, mr_clock_now().wall_ns,
+                              s->intake.event_size_max, &event);
+    }
+    r = r == MR_OK ? mr_batch_add(s->building, event, rejected) : r;
+    mr_buf_release(&w.source);
+    mr_buf_release(&w.subject);
+    mr_buf_release(&w.partition);
+    mr_buf_release(&w.record);
+    return r;
+}
+
+/* --- trouble ---------------------------------------------------------------------------------- */
+
+static void note_failure(struct mr_source *s, const char *text, bool leave)
+{
+    uint64_t now_ns = mr_clock_mono_ns();
+    s->retry_at_ns = now_ns + mr__backoff_next(&s->backoff);
+    s->page_is_open = false;
+    s->has_object = false;
+    if (leave) {
+        mr__pass_leave(&s->pass); /* it is taken up where the last durable event left it */
+        mr_batch_destroy(MR_TAKE(s->building));
+    }
+    mr__intake_set_health(&s->intake, MR_HEALTH_DOWN, "not listing", text);
+    MR_WARN("objectstore", "source=%s err=\"%s\" retry_ms=%llu", s->intake.name, text,
+            (unsigned long long)((s->retry_at_ns - now_ns) / MR_MS));
+}
+
+/* --- pages ------------------------------------------------------------------------------------ */
+
+static void page_done(void *context, struct mr_call *call)
+{
+    struct mr_source *s = context;
+    struct mr_problem problem = {.text = ""};
+    char text[340];
+    char code[MR_CALL_CODE_SIZE];
+    s->call_is_running = false;
+    if (call->status != 200) {
+        char whole[380];
+        mr__service_explain(&s->service, call, text, sizeof(text), code);
+        (void)snprintf(whole, sizeof(whole), "cannot list: %s", text);
+        note_failure(s, whole, false);
+        if (call->retry_after_ns > 0 && call->retry_after_ns < MR_HOUR) {
+            s->retry_at_ns = mr_clock_mono_ns() + call->retry_after_ns;
+        }
+        return;
+    }
+    if (mr__listing_open(&s->listing, mr_buf_bytes(&call->answer), &problem) != MR_OK) {
+        note_failure(s, problem.text, false);
+        return;
+    }
+    mr__backoff_reset(&s->backoff);
+    s->page_is_open = true;
+    if (s->intake.health.state != MR_HEALTH_OK) { /* ours alone to write */
+        char detail[128];
+        (void)snprintf(detail, sizeof(detail), "listing %.110s", s->options.peer.url->text);
+        mr__intake_set_health(&s->intake, MR_HEALTH_OK, detail, NULL);
+    }
+}
+
+static enum mr_status append_parameter(struct mr_buf *out, const char *name, struct mr_bytes value)
+{
+    if (value.size == 0) {
+        return MR_OK;
+    }
+    enum mr_status r = mr_buf_append_text(out, name);
+    return r == MR_OK ? mr__uri_encode(out, value, false) : r;
+}
+
+static void start_page(struct mr_source *s)
+{
+    struct mr_call *call = &s->call;
+    struct mr_bytes path = mr__objectstore_path(s->options.peer.url);
+    mr__call_clear(call);
+    call->method = "GET";
+    call->timeout_ns = CALL_TIMEOUT_NS;
+    enum mr_status r = mr_buf_append_bytes(&call->path,
+                                           path.size > 0 ? path : MR_BYTES_LITERAL("/"));
+    r = r == MR_OK ? mr_buf_append_text(&call->query,
+                                        "encoding-type=url&list-type=2&max-keys=1000")
+                   : r;
+    r = r == MR_OK ? append_parameter(&call->query,
+                                      "&prefix=", mr_bytes_of(s->options.prefix))
+                   : r;
+    r = r == MR_OK ? append_parameter(&call->query,
+                                      "&start-after=", mr_buf_bytes(&s->pass.after))
+                   : r;
+    r = r == MR_OK ? mr__client_start(s->service.client, call) : r;
+    s->call_is_running = r == MR_OK;
+    if (r != MR_OK) {
+        note_failure(s, mr_status_text(r), false);
+    }
+}
+
+/* --- a pass ----------------------------------------------------------------------------------- */
+
+static void begin_pass(struct mr_source *s)
+{
+    struct mr_problem problem = {.text = ""};
+    if (mr__pass_begin(&s->pass, s->cursor, &problem) != MR_OK) {
+        note_failure(s, problem.text, true);
+        return;
+    }
+    s->is_quiet = !s->options.existing && s->pass.last == 0;
+    s->is_compared = false;
+    s->listing_ended = false;
+    s->page_is_open = false;
+    s->has_object = false;
+}
+
+/* The next object into s->object, or listing_ended. @return false: a page is needed, or trouble */
+static bool fetch_object(struct mr_source *s)
+{
+    struct mr_problem problem = {.text = ""};
+    if (s->has_object || s->listing_ended) {
+        return true;
+    }
+    if (!s->page_is_open) {
+        return false;
+    }
+    enum mr_status r = mr__listing_next(&s->listing, &s->object, &problem);
+    if (r == MR_OK) {
+        s->has_object = true;
+        return true;
+    }
+    if (r == MR_E_NOT_FOUND) {
+        s->page_is_open = false;
+        s->listing_ended = !s->listing.is_truncated;
+        return s->listing_ended;
+    }
+    note_failure(s, problem.text, false);
+    return false;
+}
+
+/* Compares until the batch is full, the page is used up, or all is compared. */
+static void compare(struct mr_source *s)
+{
+    struct mr_problem problem = {.text = ""};
+    while (!s->is_compared && fetch_object(s)) {
+        enum mr_change change;
+        bool taken = false;
+        const struct mr_object *listed = s->listing_ended ? NULL : &s->object;
+        enum mr_status r =
+            mr__pass_step(&s->pass, listed, &s->gone, &change, &taken, &problem);
+        if (r == MR_OK && change != MR_CHANGE_NONE && !s->is_quiet) {
+            r = add_event(s, change, change == MR_CHANGE_REMOVED ? &s->gone : listed);
+        }
+        if (r != MR_OK) {
+            note_failure(s, problem.text[0] != '\0' ? problem.text : mr_status_text(r), true);
+            return;
+        }
+        s->has_object = s->has_object && !taken;
+        s->is_compared = listed == NULL && change == MR_CHANGE_NONE;
+        if (s->building != NULL &&
+            (s->building->count >= BATCH_EVENTS || s->building->size >= MR_MIB)) {
+            return;
+        }
+    }
+}
+
+static void submit(struct mr_source *s)
+{
+    struct mr_problem problem = {.text = ""};
+    if (mr__pass_place(&s->pass, &s->building->cursor, &problem) != MR_OK) {
+        note_failure(s, problem.text, true);
+        return;
+    }
+    mr__intake_submit(&s->intake, MR_TAKE(s->building));
+}
+
+static void end_pass(struct mr_source *s, uint64_t now_ns)
+{
+    struct mr_problem problem = {.text = ""};
+    char detail[128];
+    char time[MR_TIME_TEXT_SIZE];
+    uint64_t count = s->pass.count;
+    if (mr__pass_end(&s->pass, &problem) != MR_OK) {
+        note_failure(s, problem.text, true);
+        return;
+    }
+    s->is_done = s->options.once;
+    s->next_at_ns = now_ns + s->options.interval_ns;
+    (void)snprintf(detail, sizeof(detail), "%s %" PRIu64 " objects at %s",
+                   s->is_done ? "done: listed" : "listed", count,
+                   mr_time_format(mr_clock_now().wall_ns, time));
+    mr__intake_set_health(&s->intake, MR_HEALTH_OK, detail, NULL);
+    MR_INFO("objectstore", "source=%s %s", s->intake.name, detail);
+}
+
+/* Does what can be done now. @return whether there is more to do at once */
+static bool act(struct mr_source *s, uint64_t now_ns)
+{
+    bool is_out = mr__intake_is_out(&s->intake);
+    if (s->is_done || s->call_is_running || !mr__intake_wants(&s->intake) ||
+        now_ns < s->retry_at_ns) {
+        return false;
+    }
+    if (!s->pass.is_open) {
+        if (is_out || now_ns < s->next_at_ns) {
+            return false;
+        }
+        begin_pass(s);
+        return s->pass.is_open;
+    }
+    bool is_full = s->building != NULL &&
+                   (s->building->count >= BATCH_EVENTS || s->building->size >= MR_MIB);
+    if (!is_full) {
+        compare(s);
+    }
+    if (!s->pass.is_open || now_ns < s->retry_at_ns) {
+        return false; /* trouble */
+    }
+    if (s->building != NULL && s->building->count > 0) {
+        if (!is_out) {
+            submit(s);
+        }
+        /* A half full batch need not wait for the one that is out: the next page fills it. */
+        is_full = s->building != NULL &&
+                  (s->building->count >= BATCH_EVENTS || s->building->size >= MR_MIB);
+        if (is_full || s->is_compared) {
+            return false;
+        }
+    }
+    if (s->is_compared) {
+        if (!mr__intake_is_out(&s->intake)) {
+            end_pass(s, now_ns);
+        }
+        return false;
+    }
+    if (!s->page_is_open && !s->listing_ended) {
+        start_page(s);
+        return false;
+    }
+    return true;
+}
+
+/* --- the thread ------------------------------------------------------------------------------- */
+
+static void take_durable(void *context, struct mr_batch *batch)
+{
+    struct mr_source *s = context;
+    mr_free(s->cursor);
+    s->cursor = MR_TAKE(batch->cursor);
+    atomic_fetch_add_explicit(&s->intake.messages, batch->count, memory_order_relaxed);
+}
+
+static int wait_ms(const struct mr_source *s, uint64_t now_ns)
+{
+    uint64_t at_ns = s->pass.is_open || s->retry_at_ns > s->next_at_ns ? s->retry_at_ns
+                                                                       : s->next_at_ns;
+    int max_ms = LOOK_MS;
+    if (at_ns > now_ns && at_ns - now_ns < LOOK_MS * MR_MS) {
+        max_ms = (int)((at_ns - now_ns) / MR_MS) + 1;
+    }
+    return mr__intake_timeout_ms(&s->intake, now_ns, max_ms);
+}
+
+static void *run(void *context)
+{
+    struct mr_source *s = context;
+    for (;;) {
+        uint64_t now_ns = mr_clock_mono_ns();
+        mr__intake_take(&s->intake, now_ns, take_durable, s);
+        if (mr__intake_is_finished(&s->intake, now_ns)) {
+            break;
+        }
+        mr__intake_resubmit(&s->intake, now_ns);
+        if (mr__intake_is_stopping(&s->intake) && s->call_is_running) {
+            mr__client_abort(s->service.client, &s->call);
+            s->call_is_running = false;
+        }
+        if (!act(s, now_ns)) {
+            mr__client_run(s->service.client, mr_opq_fd(&s->intake.replies),
+                           wait_ms(s, now_ns));
+        }
+    }
+    if (s->call_is_running) {
+        mr__client_abort(s->service.client, &s->call);
+        s->call_is_running = false;
+    }
+    mr__pass_leave(&s->pass);
+    mr__intake_set_health(&s->intake, MR_HEALTH_DOWN, "stopped", NULL);
+    return NULL;
+}
+
+/* --- the connector's calls -------------------------------------------------------------------- */
+
+static void destroy_source(struct mr_source *s)
+{
+    if (s == NULL || !mr__intake_release(&s->intake)) {
+        return;
+    }
+    mr__call_release(&s->call);
+    if (s->has_service) {
+        mr__service_release(&s->service);
+    }
+    if (s->has_pass) {
+        mr__pass_release(&s->pass);
+    }
+    mr__listing_release(&s->listing);
+    mr__object_release(&s->object);
+    mr__object_release(&s->gone);
+    mr_batch_destroy(s->building);
+    mr_free(s->cursor);
+    mr_options_release(mr__objectstore_source_table, &s->options);
+    mr_free(s);
+}
+
+/* The bucket's name, for the events: the option, the last part of the path, or the first of the
+ * host name. */
+static void name_bucket(struct mr_source *s)
+{
+    const struct mr_url *url = s->options.peer.url;
+    struct mr_bytes path = mr__objectstore_path(url);
+    const uint8_t *slash = path.size == 0 ? NULL : memrchr(path.data, '/', path.size);
+    if (s->options.bucket != NULL) {
+        (void)snprintf(s->bucket, sizeof(s->bucket), "%.255s", s->options.bucket);
+    } else if (slash != NULL) {
+        (void)snprintf(s->bucket, sizeof(s->bucket), "%.*s",
+                       (int)(path.data + path.size - slash - 1), (const char *)slash + 1);
+    } else {
+        (void)snprintf(s->bucket, sizeof(s->bucket), "%.*s", (int)strcspn(url->host, "."),
+                       url->host);
+    }
+}
+
+static enum mr_status make_pass(struct mr_source *s, const struct mr_source_args *args,
+                                struct mr_problem *problem)
+{
+    struct mr_buf folder;
+    const char *prefix = s->options.prefix == NULL ? "" : s->options.prefix;
+    const char *url = s->options.peer.url->text;
+    uint64_t of = mr_hash(url, strlen(url)) ^ mr_hash_u64(mr_hash(prefix, strlen(prefix)));
+    mr_buf_init(&folder, 4096);
+    enum mr_status r = args->data_dir == NULL
+                           ? mr_problem_set(problem, MR_E_INVALID, "via: list wants a data_dir")
+                           : mr_buf_printf(&folder, "%s/objectstore", args->data_dir);
+    r = r == MR_OK ? mr_buf_append_byte(&folder, '\0') : r;
+    r = r == MR_OK ? mr__pass_init(&s->pass, (const char *)folder.data, s->intake.name, of,
+                                   problem)
+                   : r;
+    s->has_pass = r == MR_OK;
+    mr_buf_release(&folder);
+    return r;
+}
+
+static enum mr_status make_parts(struct mr_source *s, const struct mr_source_args *args,
+                                 struct mr_problem *problem)
+{
+    enum mr_status r = mr__options_copy(mr__objectstore_source_table, sizeof(s->options),
+                                        args->options, &s->options);
+    s->cursor = mr_strdup(args->cursor);
+    if (r != MR_OK || (s->cursor == NULL && args->cursor != NULL)) {
+        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
+    }
+    name_bucket(s);
+    r = mr__service_init(&s->service, &s->options.peer, "s3", 1, problem);
+    s->has_service = r == MR_OK;
+    return r == MR_OK ? make_pass(s, args, problem) : r;
+}
+
+static enum mr_status create_source(const struct mr_source_args *args,
+                                    struct mr_source **ret_source, struct mr_problem *problem)
+{
+    struct mr_source *s = mr_calloc(1, sizeof(*s));
+    if (s == NULL) {
+        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
+    }
+    enum mr_status r = mr__intake_init(&s->intake, "objectstore", args, problem);
+    if (r != MR_OK) {
+        mr_free(s);
+        return r;
+    }
+    mr__call_init(&s->call, PAGE_SIZE_MAX);
+    s->call.done = page_done;
+    s->call.context = s;
+    mr__listing_init(&s->listing);
+    mr__object_init(&s->object);
+    mr__object_init(&s->gone);
+    mr__backoff_init(&s->backoff);
+    r = make_parts(s, args, problem);
+    if (r != MR_OK) {
+        destroy_source(s);
+        return r;
+    }
+    *ret_source = s;
+    return MR_OK;
+}
+
+static enum mr_status start_source(struct mr_source *s, struct mr_problem *problem)
+{
+    return mr__intake_start(&s->intake, run, s, problem);
+}
+
+static void pause_source(struct mr_source *s)
+{
+    mr__intake_pause(&s->intake);
+}
+
+static void resume_source(struct mr_source *s)
+{
+    mr__intake_resume(&s->intake);
+}
+
+static void stop_source(struct mr_source *s, uint64_t deadline_mono_ns)
+{
+    mr__intake_stop(&s->intake, deadline_mono_ns);
+}
+
+static void read_health(struct mr_source *s, struct mr_health *ret_health)
+{
+    mr__intake_health(&s->intake, ret_health);
+}
+
+static void reindex_source(struct mr_source *s, uint32_t index)
+{
+    mr__intake_reindex(&s->intake, index);
+}
+
+const struct mr_source_ops mr__objectstore_list_ops = {
+    .create = create_source,
+    .start = start_source,
+    .pause = pause_source,
+    .resume = resume_source,
+    .stop = stop_source,
+    .destroy = destroy_source,
+    .health = read_health,
+    .reindex = reindex_source,
+};
