@@ -11,7 +11,8 @@ static int64_t number_of(struct mr_bytes text)
 {
     uint64_t number = 0;
     bool negative = text.size > 0 && text.data[0] == '-';
-    if (!mr_parse_u64(mr_bytes(text.data + negative, text.size - negative), &number)) {
+    if (text.size == 0 ||
+        !mr_parse_u64(mr_bytes(text.data + negative, text.size - negative), &number)) {
         return (int64_t)text.size;
     }
     number &= INT64_MAX;
