@@ -3,6 +3,7 @@
 #include "connectors/connector.h"
 
 const struct mr_connector *const mr_connectors[] = {
+    &mr_connector_amqp,
     &mr_connector_file,
     &mr_connector_http,
     &mr_connector_kafka,
