@@ -12,7 +12,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support", "crash")]
 import mounts
 from support import Instance, Skip, folder, main, wait_until
-from mosquitto import Arrived, Broker, Devices, saved, subscribed, to_file
+from mosquitto import Arrived, Broker, Devices, saved, source, subscribed, to_file
 
 
 def arrive(arrived, wanted, seconds=60):
@@ -81,6 +81,50 @@ def test_broker_killed_under_load_what_it_had_saved_arrives():
             after.finish()
             arrive(arrived, after.wanted())
         print("    %d repeated" % arrived.repeated())
+
+
+def test_broker_frozen_under_load_is_noticed_and_loses_nothing():
+    with Broker() as broker, Instance(to_file(broker)) as m:
+        wait_until("the subscription", lambda: subscribed(m))
+        with Devices(broker, 50, 60, 1, "plant/frozen", pause_ms=20) as devices:
+            devices.until(devices.total * 3 // 10)
+            os.kill(broker.pid(), signal.SIGSTOP)
+            try:
+                wait_until("the source to notice", lambda: not subscribed(m))
+            finally:
+                os.kill(broker.pid(), signal.SIGCONT)
+            devices.finish()
+            arrive(Arrived(m), devices.wanted())
+
+
+def peak_kib(m):
+    with open("/proc/%d/status" % m.process.pid) as f:
+        return int(next(line for line in f if line.startswith("VmHWM")).split()[1])
+
+
+def test_full_log_leaves_the_messages_with_the_broker_and_memory_flat():
+    """Deliveries are paused and the log holds 8 MiB: the source stops reading, and goes on later."""
+    count, size = 60_000, 1000
+    with Broker() as broker:
+        whole = to_file(broker)
+        whole["log"] = {"segment_size": "1MiB", "max_size": "8MiB", "retain_size": "1MiB",
+                        "checkpoint_size": "1MiB", "cache_size": "1MiB", "disk_low": "1MiB"}
+        with Instance(whole) as m:
+            wait_until("the subscription", lambda: subscribed(m))
+            assert m.cli("sub", "pause", "all").code == 0
+            before = peak_kib(m)
+            filler = "x" * (size - 20)
+            broker.publish("plant/x", ['{"n":"%d","x":"%s"}' % (n, filler) for n in range(count)])
+            wait_until("the log to be full", lambda: not source(m)["health"] == "ok")
+            taken = source(m)["events"]
+            grown = peak_kib(m) - before
+            budget = m.ask("check")["memory_max"]["connectors"]
+            print("    %d of %d taken, %d KiB more than before, %d allowed for connectors"
+                  % (taken, count, grown, budget // 1024))
+            assert taken < count, taken
+            assert grown * 1024 <= budget, grown
+            assert m.cli("sub", "resume", "all").code == 0
+            arrive(Arrived(m), {str(n) for n in range(count)})
 
 
 def fill(path):

@@ -86,5 +86,32 @@ def test_an_invalid_cloudevent_is_an_ingest_dead_letter():
         assert len(letters) == 1 and letters[0]["error"], letters
 
 
+def test_reload_with_other_topics_takes_them_and_loses_nothing():
+    with Broker(PERSIST="1") as broker, Instance(config(broker), {"w.py": WORKER}) as m:
+        wait_until("the subscription", lambda: subscribed(m))
+        broker.publish("plant/1/temp", ['{"n":%d}' % n for n in range(100)])
+        changed = config(broker)
+        changed["sources"]["plant"]["mqtt"]["topics"] = ["plant/+/temp", "yard/#"]
+        m.write_config(changed)
+        assert m.ask("reload")["changed"]
+        broker.publish("plant/1/temp", ['{"n":%d}' % n for n in range(100, 200)])
+        wait_until("the new subscription", lambda: broker.publish("yard/a", ['{"n":1000}']) or
+                   any(line.startswith("yard/a") for line in seen(m)))
+        wait_until("all of both", lambda: {"plant/1/temp %d" % n for n in range(200)} <=
+                   set(seen(m)))
+
+
+def test_pause_keeps_the_place_over_a_restart():
+    with Broker() as broker, Instance(config(broker), {"w.py": WORKER}) as m:
+        wait_until("the subscription", lambda: subscribed(m))
+        assert m.cli("source", "pause", "plant").code == 0
+        broker.publish("plant/1/temp", ['{"n":%d}' % n for n in range(100)])
+        assert m.stop() == 0
+        m.process.stdout.close()
+        m.start()
+        assert m.cli("source", "resume", "plant").code == 0
+        wait_until("all of them", lambda: len(set(seen(m))) == 100)
+
+
 if __name__ == "__main__":
     main()
