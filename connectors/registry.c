@@ -8,6 +8,7 @@ const struct mr_connector *const mr_connectors[] = {
     &mr_connector_http,
     &mr_connector_kafka,
     &mr_connector_mqtt,
+    &mr_connector_objectstore,
     &mr_connector_smtp,
     &mr_connector_timer,
     NULL,

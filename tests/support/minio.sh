@@ -1,0 +1,99 @@
+#!/bin/bash
+# minio.sh - an object store with bucket notifications (MinIO) on 127.0.0.1, for tests.
+#
+#   minio.sh start DIR      starts on a free port (again: on the same one, with its data), waits,
+#                           prints PORT; keys minioadmin, minioadmin
+#   minio.sh stop|kill DIR  ends it in good order, or as a crash would
+#   minio.sh install        only builds it: from its Go module, once, some minutes
+#
+# Settings, from the environment of "start":
+#   MINIO_ENV='A=b C=d'  further variables of the server: its notification targets
+#   MINIO_TLS=NAME       TLS with DIR/certs/NAME.crt (server, wronghost) of certs.sh
+#   MINIO_BUILD=1        build it when it is not there yet; else that is a reason to skip
+#   MINIO_GUARD=FD       ends it and removes DIR when the other end of this pipe is closed
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+version=v0.0.0-20260212201848-7aac2a2c5b7c
+built=${MILLRACE_CACHE:-$HOME/.cache/millrace-tests}/minio-$version
+
+build() {
+  if [[ -x $built/minio ]]; then return 0; fi
+  if [[ ${1:-} != now && ! ${MINIO_BUILD:-} ]]; then
+    printf '%s: skipped: MinIO is not built yet (tests/support/minio.sh install, or MINIO_BUILD=1)\n' \
+      "$script" >&2
+    exit 77
+  fi
+  need go golang
+  mkdir -p "$built"
+  (
+    flock 9
+    [[ -x $built/minio ]] ||
+      GOBIN=$built go install -p 2 -buildvcs=false -ldflags '-s -w' \
+        "github.com/minio/minio@$version" >"$built/build.log" 2>&1
+  ) 9>"$built/lock" || {
+    printf '%s: skipped: MinIO could not be built, see %s\n' "$script" "$built/build.log" >&2
+    exit 77
+  }
+}
+
+try_start() { # DIR PORT
+  local variables=() scheme=http options=(-sf)
+  read -ra variables <<<"${MINIO_ENV:-}"
+  if [[ ${MINIO_TLS:-} ]]; then
+    scheme=https options=(-skf)
+    mkdir -p "$1/tls"
+    cp "$1/certs/$MINIO_TLS.crt" "$1/tls/public.crt"
+    cp "$1/certs/$MINIO_TLS.key" "$1/tls/private.key"
+  fi
+  mkdir -p "$1/data" "$1/tls"
+  launch "$1/pid" "$1/log" env HOME="$1" MINIO_ROOT_USER=minioadmin \
+    MINIO_ROOT_PASSWORD=minioadmin MINIO_BROWSER=off MINIO_UPDATE=off GOMEMLIMIT=512MiB \
+    "${variables[@]}" "$built/minio" server --quiet --address "127.0.0.1:$2" \
+    --certs-dir "$1/tls" "$1/data"
+  local end=$((SECONDS + 60))
+  while alive "$1/pid"; do
+    if curl "${options[@]}" -m 2 -o /dev/null "$scheme://127.0.0.1:$2/minio/health/ready"; then
+      return 0
+    fi
+    ((SECONDS < end)) || return 1
+    breathe
+  done
+  return 1
+}
+
+guard() { # DIR
+  read -ru "$MINIO_GUARD" || :
+  end_pid "$1/pid" KILL
+  rm -rf "$1"
+}
+
+start() { # DIR
+  need curl curl
+  build
+  mkdir -p "$1"
+  if [[ ${MINIO_TLS:-} && ! -r $1/certs/ca.crt ]]; then "$here/certs.sh" "$1/certs"; fi
+  local port try fresh=
+  for try in 1 2 3; do
+    if [[ -r $1/port ]]; then port=$(<"$1/port"); else port=$(random_port) fresh=1; fi
+    if try_start "$1" "$port"; then
+      printf '%s\n' "$port" | tee "$1/port"
+      if [[ ${MINIO_GUARD:-} && $fresh ]]; then
+        setsid "$here/$script" guard "$1" </dev/null >/dev/null 2>&1 & # survives the test's group
+      fi
+      return 0
+    fi
+    end_pid "$1/pid" KILL
+  done
+  tail -n 5 "$1/log" >&2 || :
+  die "no server after $try tries, see $1/log"
+}
+
+[[ ${2:-} || ${1:-} == install ]] || die 'usage: minio.sh start|stop|kill DIR, or install'
+case $1 in
+install) build now ;;
+start) start "$2" ;;
+stop) end_pid "$2/pid" TERM ;;
+kill) end_pid "$2/pid" KILL ;;
+guard) guard "$2" ;;
+*) die 'usage: minio.sh start|stop|kill DIR, or install' ;;
+esac
