@@ -292,12 +292,13 @@ static bool take_handouts(struct mr_target *target)
 
 static void lose(struct mr_target *target, const char *error)
 {
-    if (target->connected) {
-        target->connected = false;
-        mr__outlet_tell(&target->outlet, false);
-    }
+    bool was = target->connected;
+    target->connected = false;
     target->probe_at_ns = 0;
     show(target, error);
+    if (was) {
+        mr__outlet_tell(&target->outlet, false);
+    }
 }
 
 static void on_error(rd_kafka_t *rk, int code, const char *reason, void *context)
@@ -310,10 +311,10 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *context
         target->broken = true;
     }
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
-        if (target->connected) {
-            lose(target, NULL);
+        if (target->connected) { /* why, was said before as a rule */
+            lose(target, target->outlet.health.last_error[0] == '\0' ? reason : NULL);
         }
-        return; /* why, was said before */
+        return;
     }
     MR_WARN("kafka", "sink=%s err=\"%s\"", target->outlet.name, reason);
     show(target, reason);

@@ -326,7 +326,7 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *context
         }
         source->up = false;
         source->probe_at_ns = 0;
-        reason = NULL;
+        reason = source->intake.health.last_error[0] == '\0' ? reason : NULL;
     } else {
         /* One broker of several, or all of them: the probe tells. */
         source->probe_at_ns = 0;

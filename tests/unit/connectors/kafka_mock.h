@@ -1,0 +1,225 @@
+/* librdkafka's mock cluster in this process, a producer for it, and a source or sink under test. */
+#ifndef MR_TESTS_UNIT_CONNECTORS_KAFKA_MOCK_H
+#define MR_TESTS_UNIT_CONNECTORS_KAFKA_MOCK_H
+
+#include "tests/support/test.h"
+
+#include <poll.h>
+
+#include "connectors/kafka/kafka.h"
+
+#include <librdkafka/rdkafka_mock.h> /* wants rdkafka.h before it */
+
+#include "core/alloc.h"
+#include "core/logger.h"
+#include "tests/support/test_host.h"
+
+#define DEADLINE_MS 30000
+
+struct mock {
+    rd_kafka_t *rk; /* its cluster's, and our producer */
+    rd_kafka_mock_cluster_t *cluster;
+    const char *brokers;
+};
+
+static inline void mock_quiet(const rd_kafka_t *rk, int level, const char *facility,
+                              const char *text)
+{
+    (void)rk;
+    (void)level;
+    (void)facility;
+    (void)text;
+}
+
+static inline rd_kafka_t *mock_client(rd_kafka_type_t type, const char *brokers, const char *group)
+{
+    char error[256];
+    rd_kafka_conf_t *conf = rd_kafka_conf_new();
+    rd_kafka_conf_set_log_cb(conf, mock_quiet);
+    if (brokers != NULL) {
+        rd_kafka_conf_set(conf, "bootstrap.servers", brokers, NULL, 0);
+    }
+    if (group != NULL) {
+        rd_kafka_conf_set(conf, "group.id", group, NULL, 0);
+        rd_kafka_conf_set(conf, "auto.offset.reset", "earliest", NULL, 0);
+    }
+    rd_kafka_t *rk = rd_kafka_new(type, conf, error, sizeof(error));
+    if (rk == NULL) {
+        fail_msg("client: %s", error);
+    }
+    return rk;
+}
+
+static inline void mock_open(struct mock *m, int brokers)
+{
+    m->rk = mock_client(RD_KAFKA_PRODUCER, NULL, NULL);
+    m->cluster = rd_kafka_mock_cluster_new(m->rk, brokers);
+    assert_non_null(m->cluster);
+    m->brokers = rd_kafka_mock_cluster_bootstraps(m->cluster);
+}
+
+static inline void mock_close(struct mock *m)
+{
+    rd_kafka_mock_cluster_destroy(m->cluster);
+    rd_kafka_destroy(m->rk);
+}
+
+static inline void mock_topic(struct mock *m, const char *topic, int partitions)
+{
+    assert_int_equal(rd_kafka_mock_topic_create(m->cluster, topic, partitions, 1),
+                     RD_KAFKA_RESP_ERR_NO_ERROR);
+}
+
+/* Values "<from>", "<from + 1>", … into one partition. */
+static inline void mock_produce(struct mock *m, const char *topic, int32_t partition, int from,
+                                int count)
+{
+    rd_kafka_t *rk = mock_client(RD_KAFKA_PRODUCER, m->brokers, NULL);
+    for (int i = from; i < from + count; i++) {
+        char text[32];
+        snprintf(text, sizeof(text), "%d", i);
+        rd_kafka_resp_err_t error =
+            rd_kafka_producev(rk, RD_KAFKA_V_TOPIC(topic), RD_KAFKA_V_PARTITION(partition),
+                              RD_KAFKA_V_VALUE(text, strlen(text)),
+                              RD_KAFKA_V_MSGFLAGS(RD_KAFKA_MSG_F_COPY), RD_KAFKA_V_END);
+        assert_int_equal(error, RD_KAFKA_RESP_ERR_NO_ERROR);
+    }
+    assert_int_equal(rd_kafka_flush(rk, DEADLINE_MS), RD_KAFKA_RESP_ERR_NO_ERROR);
+    rd_kafka_destroy(rk);
+}
+
+/* The group's position of a partition at the broker; -1: none. */
+static inline int64_t mock_committed(struct mock *m, const char *group, const char *topic,
+                                     int32_t partition)
+{
+    rd_kafka_t *rk = mock_client(RD_KAFKA_CONSUMER, m->brokers, group);
+    rd_kafka_topic_partition_list_t *list = rd_kafka_topic_partition_list_new(1);
+    rd_kafka_topic_partition_list_add(list, topic, partition);
+    assert_int_equal(rd_kafka_committed(rk, list, 5000), RD_KAFKA_RESP_ERR_NO_ERROR);
+    int64_t offset = list->elems[0].offset;
+    rd_kafka_topic_partition_list_destroy(list);
+    rd_kafka_destroy(rk);
+    return offset < 0 ? -1 : offset;
+}
+
+static inline void set_strings(struct mr_strings *strings, const char *text)
+{
+    char *copy = strdup(text);
+    char *save = NULL;
+    for (char *at = strtok_r(copy, ",", &save); at != NULL; at = strtok_r(NULL, ",", &save)) {
+        strings->items = mr_realloc(strings->items, (strings->count + 1) * sizeof(char *));
+        strings->items[strings->count++] = mr_strdup(at);
+    }
+    free(copy);
+}
+
+/* "name=value,name=value" */
+static inline void set_pairs(struct mr_pairs *pairs, const char *text)
+{
+    char *copy = strdup(text == NULL ? "" : text);
+    char *save = NULL;
+    for (char *at = strtok_r(copy, ",", &save); at != NULL; at = strtok_r(NULL, ",", &save)) {
+        char *value = strchr(at, '=');
+        *value++ = '\0';
+        set_strings(&pairs->keys, at);
+        set_strings(&pairs->values, value);
+    }
+    free(copy);
+}
+
+struct source_words {
+    const char *brokers;
+    const char *topics; /* separated by commas */
+    const char *group;
+    const char *librdkafka;
+    const char *cursor;
+    const char *start; /* "latest" */
+    uint64_t event_size_max;
+};
+
+static inline struct mr_source *source_open(struct test_host *h, const struct source_words *w)
+{
+    const struct mr_config_kind *kind = &mr_connector_kafka.source_kind;
+    struct mr_kafka_source_options o;
+    memset(&o, 0, sizeof(o));
+    assert_int_equal(mr_options_defaults(kind->options, &o), MR_OK);
+    set_strings(&o.peer.brokers, w->brokers);
+    set_strings(&o.topics, w->topics);
+    set_pairs(&o.peer.librdkafka, w->librdkafka);
+    o.group = mr_strdup(w->group);
+    o.start = w->start != NULL && strcmp(w->start, "latest") == 0 ? MR_KAFKA_LATEST
+                                                                  : MR_KAFKA_EARLIEST;
+    struct mr_source_config config = {.event_size_max = w->event_size_max != 0
+                                                            ? w->event_size_max
+                                                            : MR_EVENT_SIZE_DEFAULT};
+    struct mr_source_args args = {.host = &h->host,
+                                  .index = 3,
+                                  .name = "orders",
+                                  .options = &o,
+                                  .config = &config,
+                                  .folder = "/nowhere",
+                                  .cursor = w->cursor};
+    struct mr_source *source = NULL;
+    struct mr_problem problem = {.text = ""};
+    if (mr_connector_kafka.source->create(&args, &source, &problem) != MR_OK) {
+        fail_msg("create: %s", problem.text);
+    }
+    mr_options_release(kind->options, &o); /* the instance keeps nothing of ours */
+    assert_int_equal(mr_connector_kafka.source->start(source, &problem), MR_OK);
+    return source;
+}
+
+static inline void source_close(struct mr_source *source)
+{
+    mr_connector_kafka.source->stop(source, mr_clock_mono_ns() + 10 * MR_SECOND);
+    mr_connector_kafka.source->destroy(source);
+}
+
+static inline struct mr_health source_health(struct mr_source *source)
+{
+    struct mr_health health;
+    mr_connector_kafka.source->health(source, &health);
+    return health;
+}
+
+/* Waits until `condition` holds; uses `health` and whatever the caller names. */
+#define WAIT_FOR(what, condition)                                                                  \
+    do {                                                                                           \
+        uint64_t until_ns = mr_clock_mono_ns() + DEADLINE_MS * MR_MS;                              \
+        while (!(condition)) {                                                                     \
+            if (mr_clock_mono_ns() > until_ns) {                                                   \
+                fail_msg("waited in vain for: %s", what);                                          \
+            }                                                                                      \
+            (void)poll(NULL, 0, 10);                                                               \
+        }                                                                                          \
+    } while (0)
+
+/* Whether each of the values from..from + count - 1 came, once at least and @p most times. */
+static inline bool host_has_each(struct test_host *h, int from, int count, int most)
+{
+    int *seen = calloc((size_t)count, sizeof(int));
+    bool good = true;
+    pthread_mutex_lock(&h->mu);
+    for (uint32_t i = 0; i < h->event_count; i++) {
+        struct mr_bytes data = mr_event_data(mr_event_record(h->events[i]));
+        char text[32];
+        snprintf(text, sizeof(text), "%.*s", (int)(data.size < 31 ? data.size : 31),
+                 (const char *)data.data);
+        long value = strtol(text, NULL, 10);
+        if (value >= from && value < from + count) {
+            seen[value - from]++;
+        }
+    }
+    pthread_mutex_unlock(&h->mu);
+    for (int i = 0; i < count; i++) {
+        if (seen[i] < 1 || seen[i] > most) {
+            print_message("value %d came %d times\n", from + i, seen[i]);
+            good = false;
+            break;
+        }
+    }
+    free(seen);
+    return good;
+}
+
+#endif
