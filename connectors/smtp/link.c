@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include "core/alloc.h"
 #include "core/assert.h"
@@ -26,7 +27,7 @@ static const char *const stage_words[] = {"connecting", "the sender", "a recipie
 
 struct mr_smtp_link {
     const struct mr_smtp_options *options; /* borrowed: outlives us */
-    CURL *easy;                            /* owned */
+    CURL *easy;                            /* owned; NULL: to be made */
     struct curl_slist *recipients;         /* owned */
     struct mr_buf url;                     /* text, NUL-terminated */
     bool (*tick)(void *context);
@@ -34,8 +35,8 @@ struct mr_smtp_link {
     bool open; /* the last call left a connection behind */
     struct mr_bytes left; /* of the mail; borrowed during a call */
     enum stage stage;
-    unsigned code;    /* the last answer's, 0 before one */
-    char answer[256]; /* the last answer that refused something */
+    unsigned code;    /* of the last answer that refused something; 0: none did */
+    char answer[256]; /* that answer */
     char error[CURL_ERROR_SIZE];
     char text[640];
 };
@@ -50,22 +51,24 @@ static void note_command(struct mr_smtp_link *link, struct mr_bytes line)
         link->stage = STAGE_RECIPIENT;
     } else if (mr_bytes_starts(line, MR_BYTES_LITERAL("DATA"))) {
         link->stage = STAGE_DATA;
+    } else {
+        return; /* QUIT after a refusal, for one */
     }
+    link->code = 0;
+    link->answer[0] = '\0';
 }
 
 static void note_answer(struct mr_smtp_link *link, struct mr_bytes line)
 {
     uint64_t code;
-    if (line.size < 3 || !mr_parse_u64(mr_bytes(line.data, 3), &code)) {
+    if (line.size < 3 || !mr_parse_u64(mr_bytes(line.data, 3), &code) || code < 400) {
         return;
     }
-    link->code = (unsigned)code;
-    if (code >= 400) {
-        while (line.size > 0 && line.data[line.size - 1] <= ' ') {
-            line.size--;
-        }
-        mr_text_clean(link->answer, sizeof(link->answer), line);
+    while (line.size > 0 && line.data[line.size - 1] <= ' ') {
+        line.size--;
     }
+    link->code = (unsigned)code;
+    mr_text_clean(link->answer, sizeof(link->answer), line);
 }
 
 /* What goes over the line, log-in included: looked at for the two things above, kept nowhere. */
@@ -168,6 +171,32 @@ static bool set_options(struct mr_smtp_link *link)
            set_log_in(link);
 }
 
+static bool open_easy(struct mr_smtp_link *link)
+{
+    if (link->easy != NULL) {
+        return true;
+    }
+    link->easy = curl_easy_init();
+    if (link->easy == NULL || !set_options(link)) {
+        curl_easy_cleanup(MR_TAKE(link->easy));
+        return false;
+    }
+    return true;
+}
+
+/* Ends the connection at once. libcurl itself would wait two minutes for an answer to QUIT, and
+ * after a time limit within the last answer it even uses the connection again, one answer late. */
+static void drop_easy(struct mr_smtp_link *link)
+{
+    curl_socket_t fd = CURL_SOCKET_BAD;
+    if (curl_easy_getinfo(link->easy, CURLINFO_ACTIVESOCKET, &fd) == CURLE_OK &&
+        fd != CURL_SOCKET_BAD) {
+        (void)shutdown(fd, SHUT_RDWR); /* gone already: as well */
+    }
+    curl_easy_cleanup(MR_TAKE(link->easy));
+    link->open = false;
+}
+
 /* --- what came of it -------------------------------------------------------------------------- */
 
 /* Log-in wanted, wrong, or too weak (RFC 4954): the configuration is wrong, not the mail. */
@@ -212,24 +241,30 @@ static void explain(struct mr_smtp_link *link, CURLcode done)
     }
 }
 
-static enum mr_smtp_result perform(struct mr_smtp_link *link, uint64_t timeout_ns)
+static enum mr_smtp_result perform(struct mr_smtp_link *link, bool ready, uint64_t timeout_ns)
 {
     uint64_t connect_ms = link->options->connect_timeout_ns / MR_MS;
     uint64_t timeout_ms = timeout_ns / MR_MS + 1;
     timeout_ms = timeout_ms > INT32_MAX ? INT32_MAX : timeout_ms;
+    CURL *easy = link->easy;
     link->stage = STAGE_CONNECT;
     link->code = 0;
     link->answer[0] = '\0';
     link->error[0] = '\0';
     link->text[0] = '\0';
-    bool ok = curl_easy_setopt(link->easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms) ==
-                  CURLE_OK &&
-              curl_easy_setopt(link->easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms) == CURLE_OK;
-    CURLcode done = ok ? curl_easy_perform(link->easy) : CURLE_OUT_OF_MEMORY;
+    bool ok = ready && curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)connect_ms) ==
+                           CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)timeout_ms) == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_SERVER_RESPONSE_TIMEOUT,
+                               (long)(timeout_ms / 1000 + 1)) == CURLE_OK;
+    CURLcode done = ok ? curl_easy_perform(easy) : CURLE_OUT_OF_MEMORY;
     enum mr_smtp_result result = judge(link, done);
     link->open = result == MR_SMTP_SENT;
     if (result != MR_SMTP_SENT) {
         explain(link, done);
+        if (easy != NULL) {
+            drop_easy(link);
+        }
     }
     return result;
 }
@@ -237,17 +272,13 @@ static enum mr_smtp_result perform(struct mr_smtp_link *link, uint64_t timeout_n
 /* No mail: connects if need be, and a NOOP. */
 static enum mr_smtp_result converse(struct mr_smtp_link *link, uint64_t timeout_ns)
 {
-    CURL *easy = link->easy;
-    bool ok = curl_easy_setopt(easy, CURLOPT_UPLOAD, 0L) == CURLE_OK &&
-              curl_easy_setopt(easy, CURLOPT_NOBODY, 1L) == CURLE_OK &&
-              curl_easy_setopt(easy, CURLOPT_MAIL_FROM, NULL) == CURLE_OK &&
-              curl_easy_setopt(easy, CURLOPT_MAIL_RCPT, NULL) == CURLE_OK &&
-              curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, "NOOP") == CURLE_OK;
-    if (!ok) {
-        (void)snprintf(link->text, sizeof(link->text), "out of memory");
-        return MR_SMTP_NOT_REACHED;
-    }
-    return perform(link, timeout_ns);
+    bool ok = open_easy(link) &&
+              curl_easy_setopt(link->easy, CURLOPT_UPLOAD, 0L) == CURLE_OK &&
+              curl_easy_setopt(link->easy, CURLOPT_NOBODY, 1L) == CURLE_OK &&
+              curl_easy_setopt(link->easy, CURLOPT_MAIL_FROM, NULL) == CURLE_OK &&
+              curl_easy_setopt(link->easy, CURLOPT_MAIL_RCPT, NULL) == CURLE_OK &&
+              curl_easy_setopt(link->easy, CURLOPT_CUSTOMREQUEST, "NOOP") == CURLE_OK;
+    return perform(link, ok, timeout_ns);
 }
 
 enum mr_smtp_result mr__smtp_link_probe(struct mr_smtp_link *link)
@@ -263,19 +294,16 @@ enum mr_smtp_result mr__smtp_link_send(struct mr_smtp_link *link, struct mr_byte
     char box[300];
     bool ok = mr__smtp_read_address(link->options->from, &from);
     (void)snprintf(box, sizeof(box), "<%.*s>", (int)from.box.size, (const char *)from.box.data);
-    CURL *easy = link->easy;
     link->left = mail;
-    ok = ok && curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, NULL) == CURLE_OK &&
-         curl_easy_setopt(easy, CURLOPT_NOBODY, 0L) == CURLE_OK &&
-         curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L) == CURLE_OK &&
-         curl_easy_setopt(easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)mail.size) == CURLE_OK &&
-         curl_easy_setopt(easy, CURLOPT_MAIL_FROM, box) == CURLE_OK &&
-         curl_easy_setopt(easy, CURLOPT_MAIL_RCPT, link->recipients) == CURLE_OK;
-    if (!ok) {
-        (void)snprintf(link->text, sizeof(link->text), "out of memory");
-        return MR_SMTP_TEMPORARY;
-    }
-    enum mr_smtp_result result = perform(link, timeout_ns);
+    ok = ok && open_easy(link) &&
+         curl_easy_setopt(link->easy, CURLOPT_CUSTOMREQUEST, NULL) == CURLE_OK &&
+         curl_easy_setopt(link->easy, CURLOPT_NOBODY, 0L) == CURLE_OK &&
+         curl_easy_setopt(link->easy, CURLOPT_UPLOAD, 1L) == CURLE_OK &&
+         curl_easy_setopt(link->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)mail.size) ==
+             CURLE_OK &&
+         curl_easy_setopt(link->easy, CURLOPT_MAIL_FROM, box) == CURLE_OK &&
+         curl_easy_setopt(link->easy, CURLOPT_MAIL_RCPT, link->recipients) == CURLE_OK;
+    enum mr_smtp_result result = perform(link, ok, timeout_ns);
     link->left = mr_bytes(NULL, 0);
     return result;
 }
@@ -305,12 +333,10 @@ static bool add_recipients(struct mr_smtp_link *link, const struct mr_strings *l
     return true;
 }
 
-/* Left to itself, libcurl waits two minutes for the answer to QUIT. */
+/* QUIT, but not for long. */
 static void say_goodbye(struct mr_smtp_link *link)
 {
     if (curl_easy_setopt(link->easy, CURLOPT_FORBID_REUSE, 1L) == CURLE_OK &&
-        curl_easy_setopt(link->easy, CURLOPT_SERVER_RESPONSE_TIMEOUT, (long)GOODBYE_S) ==
-            CURLE_OK &&
         curl_easy_setopt(link->easy, CURLOPT_NOPROGRESS, 1L) == CURLE_OK) {
         (void)converse(link, GOODBYE_S * MR_SECOND); /* it goes either way */
     }
@@ -325,7 +351,7 @@ void mr__smtp_link_destroy(struct mr_smtp_link *link)
         say_goodbye(link);
     }
     if (link->easy != NULL) {
-        curl_easy_cleanup(link->easy);
+        drop_easy(link);
     }
     curl_slist_free_all(link->recipients);
     mr_buf_release(&link->url);
@@ -351,8 +377,7 @@ enum mr_status mr__smtp_link_create(const struct mr_smtp_options *options,
     link->tick = tick;
     link->context = context;
     mr_buf_init(&link->url, 1024);
-    link->easy = curl_easy_init();
-    if (link->easy == NULL || make_url(link) != MR_OK || !set_options(link) ||
+    if (make_url(link) != MR_OK || !open_easy(link) ||
         !add_recipients(link, &options->to) || !add_recipients(link, &options->cc)) {
         mr__smtp_link_destroy(link);
         return mr_problem_set(problem, MR_E_NOMEM, "the mail client did not start");

@@ -26,13 +26,6 @@ start() { # DIR
   mkdir -p "$1/mail"
   rm -f "$1/ready"
   if [[ ${SMTP_TLS:-} && ! -r $1/certs/ca.crt ]]; then "$here/certs.sh" "$1/certs"; fi
-  if [[ ${SMTP_TLS_CERT:-} == expired && ! -r $1/certs/expired.crt ]]; then
-    openssl x509 -req -days -1 -in <(openssl req -new -key "$1/certs/server.key" -subj /CN=localhost) \
-      -CA "$1/certs/ca.crt" -CAkey "$1/certs/ca.key" -CAcreateserial -extfile \
-      <(echo 'subjectAltName=DNS:localhost,IP:127.0.0.1') -out "$1/certs/expired.crt" 2>"$1/log" ||
-      die "openssl failed, see $1/log"
-    cp "$1/certs/server.key" "$1/certs/expired.key"
-  fi
   launch "$1/pid" "$1/log" /usr/bin/python3 "$here/smtpd.py" "$1"
   local end=$((SECONDS + 20))
   until [[ -e $1/ready ]]; do

@@ -5,7 +5,7 @@ does differently is told by files in DIR, looked at with every command, so that 
 them while it runs:
 
     refuse-rcpt   the answer to recipients that contain the word "refused", as 550 5.1.1 nobody
-    replies       answers to the next mails, one a line; then they are taken again ("250": taken)
+    replies       answers to the next mails, one a line ("250": taken); then all are taken again
     stall         as long as it is there, a mail gets no answer
 """
 import asyncio
@@ -26,6 +26,10 @@ needs_auth = bool(os.environ.get("SMTP_AUTH"))
 def told(name):
     path = folder / name
     return path.read_text() if path.exists() else ""
+
+
+def secure(server):
+    return server.transport.get_extra_info("sslcontext") is not None
 
 
 def next_reply():
@@ -57,7 +61,7 @@ class Keep:
         with open(name, "wb") as f:
             f.write(b"X-Envelope-From: %s\r\n" % (envelope.mail_from or "").encode())
             f.write(b"X-Envelope-To: %s\r\n" % ", ".join(envelope.rcpt_tos).encode())
-            f.write(b"X-Session: %s\r\n" % ("tls" if session.ssl else "plain").encode())
+            f.write(b"X-Session: %s\r\n" % (b"tls" if secure(server) else b"plain"))
             f.write(envelope.content)
         os.rename(name, name.with_suffix(".eml"))
         return "250 2.0.0 kept"

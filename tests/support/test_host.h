@@ -31,6 +31,7 @@ struct test_host {
     uint32_t answer_count;
     uint32_t capacity;
     uint32_t capacity_calls;
+    uint32_t heartbeats;
 };
 
 static inline void test_host_take(struct test_host *h, struct mr_batch *batch)
@@ -98,8 +99,11 @@ static inline void test_host_answer(struct mr_host *host, struct mr_handout *fir
 
 static inline void test_host_heartbeat(struct mr_host *host, const struct mr_handout *handout)
 {
-    (void)host;
+    struct test_host *h = (struct test_host *)(void *)host;
     (void)handout;
+    pthread_mutex_lock(&h->mu);
+    h->heartbeats++;
+    pthread_mutex_unlock(&h->mu);
 }
 
 static inline void test_host_capacity(struct mr_host *host, uint32_t target, uint32_t slots)
