@@ -1,9 +1,11 @@
 #include "connectors/timer/zone.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/assert.h"
 #include "core/clock.h"
 #include "core/io.h"
 
@@ -36,6 +38,9 @@ struct change {
 };
 
 struct mr_zone {
+    char *name;           /* owned; NULL: not one of the loaded */
+    uint32_t refs;        /* under loaded_mu, as the next */
+    struct mr_zone *next; /* among the loaded */
     int32_t first_offset_s; /* before the first change */
     struct change *changes; /* owned, ascending */
     uint32_t change_count;
@@ -353,9 +358,14 @@ static bool is_zone_name(const char *name)
                size;
 }
 
-enum mr_status mr_zone_load(const char *name, struct mr_zone **ret_zone, struct mr_problem *problem)
+/* Ten thousand timers read in one zone share it. */
+static pthread_mutex_t loaded_mu = PTHREAD_MUTEX_INITIALIZER; /* protects the list and its refs */
+static struct mr_zone *loaded;
+
+static enum mr_status read_zone(const char *name, struct mr_zone **ret_zone,
+                                struct mr_problem *problem)
 {
-    if (name == NULL || name[0] == '\0' || strcmp(name, "UTC") == 0) {
+    if (strcmp(name, "UTC") == 0) { /* needs no file */
         *ret_zone = mr_calloc(1, sizeof(**ret_zone));
         return *ret_zone != NULL ? MR_OK
                                  : mr_problem_set(problem, MR_E_NOMEM,
@@ -379,11 +389,60 @@ enum mr_status mr_zone_load(const char *name, struct mr_zone **ret_zone, struct 
     return r;
 }
 
+static void free_zone(struct mr_zone *zone)
+{
+    mr_free(zone->name);
+    mr_free(zone->changes);
+    mr_free(zone);
+}
+
+enum mr_status mr_zone_load(const char *name, struct mr_zone **ret_zone, struct mr_problem *problem)
+{
+    name = name == NULL || name[0] == '\0' ? "UTC" : name;
+    enum mr_status r = MR_OK;
+    struct mr_zone *zone = NULL;
+    pthread_mutex_lock(&loaded_mu);
+    for (zone = loaded; zone != NULL && strcmp(zone->name, name) != 0; zone = zone->next) {
+    }
+    if (zone == NULL) {
+        r = read_zone(name, &zone, problem);
+        if (r == MR_OK) {
+            zone->name = mr_strdup(name);
+            if (zone->name == NULL) {
+                free_zone(zone);
+                r = mr_problem_set(problem, MR_E_NOMEM, "no memory for the time zone");
+            } else {
+                zone->next = loaded;
+                loaded = zone;
+            }
+        }
+    }
+    if (r == MR_OK) {
+        zone->refs++;
+        *ret_zone = zone;
+    }
+    pthread_mutex_unlock(&loaded_mu);
+    return r;
+}
+
 void mr_zone_destroy(struct mr_zone *zone)
 {
-    if (zone != NULL) {
-        mr_free(zone->changes);
-        mr_free(zone);
+    bool last = true;
+    if (zone != NULL && zone->name != NULL) {
+        pthread_mutex_lock(&loaded_mu);
+        MR_ASSERT(zone->refs > 0);
+        last = --zone->refs == 0;
+        struct mr_zone **at = &loaded;
+        while (last && *at != zone) {
+            at = &(*at)->next;
+        }
+        if (last) {
+            *at = zone->next;
+        }
+        pthread_mutex_unlock(&loaded_mu);
+    }
+    if (zone != NULL && last) {
+        free_zone(zone);
     }
 }
 
