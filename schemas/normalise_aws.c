@@ -148,7 +148,7 @@ static int64_t parse_printed_time(struct mr_bytes text)
     unsigned minute;
     unsigned second;
     int end = 0;
-    if (text.size >= sizeof(copy)) {
+    if (text.size == 0 || text.size >= sizeof(copy)) {
         return -1;
     }
     memcpy(copy, text.data, text.size);
