@@ -38,7 +38,7 @@ static const struct mr_option source_options[] = {
      .at = offsetof(struct mr_mqtt_source_options, topic), .help = "One topic filter."},
     {.name = "qos", .type = MR_OPTION_INT, .at = offsetof(struct mr_mqtt_source_options, qos),
      .default_text = "1", .min = 0, .max = 2,
-     .help = "Quality of service subscribed with; 2 is taken as 1, which survives a crash."},
+     .help = "Quality of service subscribed with; 2 is asked for as 1, which survives a crash."},
     {.name = "session_expiry", .type = MR_OPTION_DURATION,
      .at = offsetof(struct mr_mqtt_source_options, session_expiry_ns), .default_text = "7d",
      .min = 0, .max = 36500ll * (int64_t)MR_DAY,
@@ -53,7 +53,7 @@ static const struct mr_option sink_options[] = {
     PEER_ROWS(mr_mqtt_sink_options),
     {.name = "topic", .type = MR_OPTION_STRING, .at = offsetof(struct mr_mqtt_sink_options, topic),
      .flags = MR_OPTION_REQUIRED,
-     .help = "Topic published to; {{subject}}, {{type}} or another attribute is filled in."},
+     .help = "Topic published to; {{subject}}, another attribute or {{data.path}} is filled in."},
     {.name = "qos", .type = MR_OPTION_INT, .at = offsetof(struct mr_mqtt_sink_options, qos),
      .default_text = "1", .min = 0, .max = 2, .help = "Quality of service published with."},
     {.name = "mode", .type = MR_OPTION_ENUM, .at = offsetof(struct mr_mqtt_sink_options, mode),
@@ -196,7 +196,7 @@ enum mr_status mr__mqtt_check_sink(const void *options, struct mr_problem *probl
     }
     if (!mr__template_is_valid(o->topic)) {
         return mr_problem_set(problem, MR_E_INVALID,
-                              "topic: \"%s\" wants {{attribute}} with a CloudEvents attribute name",
+                              "topic: \"%s\" wants {{attribute}} or {{data.path}} within braces",
                               o->topic);
     }
     if (o->mode == MR_MQTT_MODE_BINARY && mr__mqtt_version(&o->peer) == 4) {
