@@ -104,15 +104,25 @@ struct mr_kafka_record {
     int64_t timestamp_ms; /* since 1970; -1: none */
 };
 
-/** A record that is a CloudEvent, binary or structured (digest section 4), or a JSON batch. The key
- * changes nothing in the event. @return MR_E_NOT_CLOUDEVENT for a raw record */
+/** A record that is a CloudEvent, binary or structured (digest section 4), or a JSON batch; or,
+ * without any header, in JSON. Header names are case-sensitive but for content-type; a null header
+ * leaves its attribute unset, a repeated one makes the event invalid; a null value is no data, an
+ * empty one is. The key changes nothing in the event.
+ * @return MR_E_NOT_CLOUDEVENT for a raw record; MR_E_INVALID, MR_E_UNSUPPORTED (an event format or
+ * specversion we do not know), MR_E_TOO_BIG with the reason; MR_E_NOMEM */
 MR_MUST_USE enum mr_status mr_kafka_decode(const struct mr_kafka_record *record, size_t size_max,
                                            struct mr_events *ret_events,
                                            struct mr_problem *problem);
 
-/** A raw record wrapped (digest 13.5): id "partition:P/offset:O", subject "partition:P#O", time the
- * record's timestamp, else the receive time; extensions key and partitionkey, kafkaheader….
- * @param source_name the source's name, stands in `source` */
+/** A raw record wrapped as Knative does it (digest 13.5), so that its users keep their filters: type
+ * dev.knative.kafka.event, id "partition:P/offset:O", subject "partition:P#O", time the record's
+ * timestamp, else the receive time, datacontenttype the header content-type in lower case (none: it
+ * stays unset); extensions key and partitionkey, and each other header as kafkaheader and its name
+ * in lower case without what a name cannot hold, the last of several; base64 where the bytes are no
+ * text. Source is /apis/v1/namespaces/NS/kafkasources/NAME#TOPIC. Millrace has no namespaces: the
+ * source's name stands for NS and "src" for NAME; a name of the form NS/NAME fills both.
+ * @param source_name the source's name, stands in `source`
+ * @return MR_E_TOO_BIG: more headers or bytes than an event may have; MR_E_INVALID, MR_E_NOMEM */
 MR_MUST_USE enum mr_status mr_kafka_wrap(const struct mr_kafka_record *record,
                                          struct mr_bytes source_name, uint64_t received_wall_ns,
                                          size_t size_max, struct mr_event **ret_event,
@@ -151,15 +161,22 @@ struct mr_amqp_message {
     struct mr_bytes body;
 };
 
-/** A message that is a CloudEvent: 0-9-1 by all four habits of digest 5.2, 1.0 by 5.1.
- * @return MR_E_NOT_CLOUDEVENT for a raw message */
+/** A message that is a CloudEvent: 0-9-1 by all four habits of digest 5.2, in its order, 1.0 by 5.1
+ * (cloudEvents_ or cloudEvents:, not both in one message); structured by its content type, and a
+ * JSON batch. An empty body is no data. 1.0 refuses what no attribute can be (a number beyond 32
+ * bits, a float, a map); 0-9-1, which has no binding, carries long numbers as text and drops
+ * tables, arrays and floats.
+ * @return MR_E_NOT_CLOUDEVENT for a raw message; else as mr_kafka_decode() */
 MR_MUST_USE enum mr_status mr_amqp_decode(const struct mr_amqp_message *message, size_t size_max,
                                           struct mr_events *ret_events,
                                           struct mr_problem *problem);
 
-/** A raw message wrapped (digest 5.2): id the message_id, else @p id; time its timestamp, else the
- * receive time; data the body under its content type.
- * @param source_name the source's name; @param queue stands in `source` beside it */
+/** A raw message wrapped as Knative does it (digest 5.2): type dev.knative.rabbitmq.event, id the
+ * message_id, else @p id, subject the same; time its timestamp, else the receive time; data the body
+ * under its content type. Its headers are not carried over. Source is
+ * /apis/v1/namespaces/NS/rabbitmqsources/NAME#QUEUE, NS and NAME as mr_kafka_wrap() makes them.
+ * @param source_name the source's name; @param queue stands in `source` beside it
+ * @param id unique per message, the same when it comes again if possible */
 MR_MUST_USE enum mr_status mr_amqp_wrap(const struct mr_amqp_message *message,
                                         struct mr_bytes source_name, struct mr_bytes queue,
                                         struct mr_bytes id, uint64_t received_wall_ns,
