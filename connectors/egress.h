@@ -15,7 +15,8 @@ enum mr_egress {
 /* By the enum, NULL-terminated. */
 extern const char *const mr__egress_words[];
 
-/** Whether @p address (IPv4 or IPv6; all else is not) belongs to the public internet. @thread any */
+/** Whether @p address (IPv4 or IPv6; all else is not) belongs to the public internet.
+ * @thread any */
 bool mr__egress_is_public(const struct sockaddr *address);
 /** Whether @p policy lets a connection to @p address be made. @thread any */
 bool mr__egress_allows(enum mr_egress policy, const struct sockaddr *address);

@@ -49,7 +49,7 @@ struct mr_adapt_input {
     const char *type;               /* of generic events; NULL: io.millrace.http.message */
     const struct mr_generic_paths *paths; /* may be NULL */
     uint64_t received_wall_ns;
-    struct mr_bytes id;             /* of a generic event without one (an idempotency key), or empty */
+    struct mr_bytes id;             /* of a generic event that has none: an idempotency key */
     uint64_t unique;                /* seeds an id where the message has none */
     size_t size_max;                /* of an event */
 };

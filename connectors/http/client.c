@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connectors/http/courier.h"
+#include "connectors/http/handshake.h"
 #include "connectors/http/transport.h"
 #include "connectors/options.h"
 #include "core/alloc.h"
@@ -14,10 +16,20 @@
 #include "core/logger.h"
 
 enum { WAIT_MS_MAX = 1000 };
+static const uint64_t ASK_NS_MIN = MR_SECOND;
+static const uint64_t ASK_NS_MAX = 60 * MR_SECOND;
 
 enum client_op {
     OP_HANDOUT = 1, /* a struct mr_handout, from the bus */
     OP_CANCEL,      /* a struct cancel, freed by whoever takes it */
+    OP_HANDSHAKE,   /* a struct mr_http_errand that is done */
+};
+
+/* Whether the receiver lets us deliver. */
+enum consent {
+    CONSENT_GIVEN = 0, /* also when nobody asks */
+    CONSENT_TO_ASK,
+    CONSENT_ASKED,
 };
 
 struct cancel {
@@ -47,6 +59,11 @@ struct mr_target {
     struct mr_handout *answers; /* of this pass, given to the host together */
     struct mr_handout *answers_last;
     struct mr_opq queue;
+    struct mr_http_courier *courier; /* owned; NULL: no handshake */
+    enum consent consent;
+    uint64_t ask_at_ns;
+    uint64_t ask_wait_ns;
+    struct mr_http_pace pace; /* what was granted */
     pthread_t thread;
     _Atomic uint32_t index;            /* relaxed: any value read is one it had */
     _Atomic uint64_t stop_deadline_ns; /* 0 while running; release/acquire */
@@ -140,10 +157,106 @@ static void exchange_done(void *context, struct mr_http_exchange *x,
     free_exchange(t, x);
 }
 
+/* --- the handshake ---------------------------------------------------------------------------- */
+
+static void note_state(struct mr_target *t, enum mr_health_state state, const char *error)
+{
+    struct mr_now now = mr_clock_now();
+    pthread_mutex_lock(&t->mu);
+    t->state = state;
+    if (error != NULL) {
+        mr_text_clean(t->last_error, sizeof(t->last_error), mr_bytes_of(error));
+        t->last_error_wall_ns = now.wall_ns;
+    }
+    pthread_mutex_unlock(&t->mu);
+}
+
+/* Asks for consent when it is time to. @return how long until the next look, at most @p wait_ms */
+static int ask_consent(struct mr_target *t, int wait_ms)
+{
+    uint64_t now_ns = mr_clock_mono_ns();
+    if (t->consent != CONSENT_TO_ASK) {
+        return wait_ms;
+    }
+    if (now_ns < t->ask_at_ns) {
+        uint64_t left_ms = (t->ask_at_ns - now_ns) / MR_MS + 1;
+        return left_ms < (uint64_t)wait_ms ? (int)left_ms : wait_ms;
+    }
+    char origin[MR_HTTP_ORIGIN_SIZE_MAX + 1];
+    mr_http_plan_origin(&t->options, origin);
+    struct mr_http_errand *errand = mr_http_errand_create("OPTIONS", t->options.url->text);
+    enum mr_status r = errand == NULL ? MR_E_NOMEM : MR_OK;
+    if (r == MR_OK) {
+        errand->op.type = OP_HANDSHAKE;
+        errand->is_plain = true; /* as the deliveries */
+        errand->egress = (enum mr_egress)t->options.egress;
+        errand->tls_ca = mr_strdup(t->options.tls_ca);
+        r = errand->tls_ca == NULL && t->options.tls_ca != NULL ? MR_E_NOMEM : MR_OK;
+    }
+    r = r == MR_OK ? mr_http_errand_header(errand, "WebHook-Request-Origin", origin) : r;
+    r = r == MR_OK ? mr_http_courier_send(t->courier, errand) : r;
+    t->ask_wait_ns = t->ask_wait_ns * 2 < ASK_NS_MIN   ? ASK_NS_MIN
+                     : t->ask_wait_ns * 2 > ASK_NS_MAX ? ASK_NS_MAX
+                                                       : t->ask_wait_ns * 2;
+    t->ask_at_ns = now_ns + t->ask_wait_ns;
+    if (r != MR_OK) {
+        mr_http_errand_destroy(errand);
+    } else {
+        t->consent = CONSENT_ASKED;
+    }
+    return wait_ms;
+}
+
+static void take_consent(struct mr_target *t, const struct mr_http_errand *errand)
+{
+    struct mr_field answers[MR_HTTP_ERRAND_ANSWERS_MAX];
+    uint32_t count = mr_http_errand_answers(errand, answers);
+    char origin[MR_HTTP_ORIGIN_SIZE_MAX + 1];
+    char text[256];
+    uint64_t rate;
+    mr_http_plan_origin(&t->options, origin);
+    if (errand->status != 0 &&
+        mr_http_handshake_granted(mr_bytes_of(origin), answers, count, &rate)) {
+        t->consent = CONSENT_GIVEN;
+        t->pace = (struct mr_http_pace){.rate = rate};
+        note_state(t, MR_HEALTH_OK, NULL);
+        MR_INFO("http", "target=%s the receiver consents to deliveries from %s", t->name, origin);
+        t->host->ops->capacity(t->host, atomic_load_explicit(&t->index, memory_order_relaxed),
+                               t->capacity);
+        return;
+    }
+    t->consent = CONSENT_TO_ASK;
+    if (errand->status != 0) {
+        (void)snprintf(text, sizeof(text),
+                       "the receiver does not consent to deliveries from %.150s (HTTP %u)", origin,
+                       errand->status); /* fits */
+    } else {
+        (void)snprintf(text, sizeof(text), "no handshake with the receiver: %.180s",
+                       errand->error); /* fits */
+    }
+    atomic_fetch_add_explicit(&t->errors, 1, memory_order_relaxed);
+    note_state(t, MR_HEALTH_DOWN, text);
+}
+
 /* --- the loop --------------------------------------------------------------------------------- */
+
+/* Beyond the granted rate a hand-out goes back, as if the receiver had answered 429. */
+static bool is_paced(struct mr_target *t, struct mr_handout *handout)
+{
+    uint64_t wait_ns = mr_http_pace_take(&t->pace, mr_clock_mono_ns());
+    if (wait_ns > 0) {
+        handout->answer.has_after = true;
+        handout->answer.after_ns = wait_ns;
+        refuse(t, handout, "the rate that the receiver granted is used up");
+    }
+    return wait_ns > 0;
+}
 
 static void begin(struct mr_target *t, struct mr_handout *handout)
 {
+    if (t->pace.rate != 0 && is_paced(t, handout)) {
+        return;
+    }
     struct mr_http_exchange *x = t->first_free;
     MR_ASSERT(x != NULL);
     t->first_free = x->next;
@@ -202,6 +315,9 @@ static void take_ops(struct mr_target *t, bool stopping)
             if (op->type == OP_CANCEL) {
                 cancel_one(t, (struct cancel *)(void *)op);
                 mr_free(op);
+            } else if (op->type == OP_HANDSHAKE) {
+                take_consent(t, (struct mr_http_errand *)(void *)op);
+                mr_http_errand_destroy((struct mr_http_errand *)(void *)op);
             } else if (stopping || t->waiting != NULL || t->first_free == NULL) {
                 append_waiting(t, op);
             } else {
@@ -267,6 +383,7 @@ static void *run_target(void *context)
         if (deadline_ns != 0 && t->busy_count == 0) {
             return NULL; /* the queue is closed: nothing comes any more */
         }
+        wait_ms = deadline_ns == 0 ? ask_consent(t, wait_ms) : wait_ms;
         t->transport->ops->run(t->transport, mr_opq_fd(&t->queue), wait_ms);
         give_answers(t);
     }
@@ -281,6 +398,7 @@ static void destroy_target(struct mr_target *t)
     }
     MR_ASSERT(!t->is_started);
     MR_ASSERT(t->busy_count == 0 && t->waiting == NULL && t->answers == NULL);
+    mr_http_courier_destroy(t->courier);
     if (t->transport != NULL) {
         t->transport->ops->destroy(t->transport);
     }
@@ -332,6 +450,14 @@ static enum mr_status make_parts(struct mr_target *t, const struct mr_target_arg
         return mr_problem_set(problem, r, "cannot make target %s: %s", args->name,
                               mr_status_text(r));
     }
+    if (t->options.handshake) {
+        t->consent = CONSENT_TO_ASK;
+        r = mr_http_courier_create(&t->queue, &t->courier);
+        if (r != MR_OK) {
+            return mr_problem_set(problem, r, "cannot make target %s: %s", args->name,
+                                  mr_status_text(r));
+        }
+    }
     const struct mr_http_transport_options options = {.options = &t->options,
                                                       .capacity = t->capacity,
                                                       .done = exchange_done,
@@ -375,6 +501,12 @@ static enum mr_status start_target(struct mr_target *t, struct mr_problem *probl
                               strerror(error));
     }
     t->is_started = true;
+    char name[16];
+    (void)snprintf(name, sizeof(name), "http:%.10s", t->name); /* 15 at most, by the kernel */
+    (void)pthread_setname_np(t->thread, name); /* only for those who look */
+    if (t->options.handshake) {
+        return MR_OK; /* no room before there is consent */
+    }
     t->host->ops->capacity(t->host, atomic_load_explicit(&t->index, memory_order_relaxed),
                            t->capacity);
     return MR_OK;
@@ -445,81 +577,6 @@ static void read_health(struct mr_target *t, struct mr_health *ret)
 static void reindex_target(struct mr_target *t, uint32_t index)
 {
     atomic_store_explicit(&t->index, index, memory_order_relaxed);
-}
-
-/* --- options ---------------------------------------------------------------------------------- */
-
-static bool is_token(const char *text)
-{
-    for (const char *c = text; *c != '\0'; c++) {
-        bool alphanumeric = (*c >= '0' && *c <= '9') || (*c >= 'A' && *c <= 'Z') ||
-                            (*c >= 'a' && *c <= 'z');
-        if (!alphanumeric && strchr("!#$%&'*+-.^_`|~", *c) == NULL) {
-            return false;
-        }
-    }
-    return text[0] != '\0';
-}
-
-static bool is_value(struct mr_bytes text)
-{
-    for (size_t i = 0; i < text.size; i++) {
-        if ((text.data[i] < 0x20 && text.data[i] != '\t') || text.data[i] == 0x7f) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static bool is_ours(const char *name)
-{
-    static const char *const ours[] = {
-        "Host",       "Content-Length",  "Transfer-Encoding", "Connection",        "Content-Type",
-        "Expect",     "TE",              "Upgrade",           "Prefer",            "Trailer",
-        "User-Agent", "Accept-Encoding", "Idempotency-Key",   "Millrace-Delivery", "traceparent",
-        "Millrace-Attempt",
-    };
-    for (size_t i = 0; i < MR_ARRAY_COUNT(ours); i++) {
-        if (strcasecmp(ours[i], name) == 0) {
-            return true;
-        }
-    }
-    return strncasecmp(name, "ce-", 3) == 0;
-}
-
-enum mr_status mr_http_client_check(const void *options, struct mr_problem *problem)
-{
-    const struct mr_http_client_options *o = options;
-    if (o->url == NULL || o->url->host == NULL || o->url->host[0] == '\0' ||
-        (strcmp(o->url->scheme, "http") != 0 && strcmp(o->url->scheme, "https") != 0)) {
-        return mr_problem_set(problem, MR_E_INVALID, "`url` must be http:// or https://");
-    }
-    for (uint32_t i = 0; i < o->headers.keys.count; i++) {
-        const char *name = o->headers.keys.items[i];
-        if (!is_token(name)) {
-            return mr_problem_set(problem, MR_E_INVALID, "%.64s is no header name", name);
-        }
-        if (is_ours(name)) {
-            return mr_problem_set(problem, MR_E_INVALID,
-                                  "the header %.64s is set by Millrace itself", name);
-        }
-        if (!is_value(mr_bytes_of(o->headers.values.items[i]))) {
-            return mr_problem_set(problem, MR_E_INVALID,
-                                  "the value of the header %.64s holds control characters", name);
-        }
-    }
-    if (o->headers.keys.count > MR_HTTP_LINES_MAX / 4) {
-        return mr_problem_set(problem, MR_E_INVALID, "at most %d `headers`",
-                              MR_HTTP_LINES_MAX / 4);
-    }
-    if (o->token != NULL && !is_value(mr_secret_use(o->token))) {
-        return mr_problem_set(problem, MR_E_INVALID, "`token` holds control characters");
-    }
-    if (o->token != NULL && o->url->user != NULL) {
-        return mr_problem_set(problem, MR_E_INVALID,
-                              "give either `token` or a user in `url`, not both");
-    }
-    return MR_OK;
 }
 
 const struct mr_target_ops mr_http_target_ops = {

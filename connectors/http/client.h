@@ -9,15 +9,24 @@
 #include "bus/ports.h"
 #include "connectors/connector.h"
 
+/* Options of `sign:`: Standard Webhooks signatures of every request. */
+struct mr_http_sign_options {
+    struct mr_secret *secret;
+    struct mr_secret *previous_secret; /* signs as well, while receivers change; NULL: none */
+};
+
 /* Options shared by `sinks: x: {http: …}` and `workers: x: {http: …}`. */
 struct mr_http_client_options {
     struct mr_url *url;
-    int mode; /* binary | structured */
+    int mode; /* enum mr_mode */
     struct mr_pairs headers;    /* further request headers; values may be references */
     struct mr_secret *token;    /* sent as Authorization: Bearer */
     char *tls_ca;               /* PEM file; NULL: the system's */
     uint64_t connect_timeout_ns;
-    bool is_worker; /* set by the worker kind: replies are events, `Prefer: reply` is sent */
+    struct mr_http_sign_options sign;
+    bool handshake; /* ask the receiver for its consent first */
+    char *origin;   /* what we call ourselves there; NULL: this machine's name */
+    int egress;     /* enum mr_egress */
 };
 
 extern const struct mr_option mr_http_client_option_table[];
@@ -28,7 +37,8 @@ enum mr_status mr_http_client_check(const void *options, struct mr_problem *prob
 /** The target ops of both kinds (worker: `worker_kind` of mr_connector_http). Status table:
  * digest 15.1. A 200 that is a CloudEvent is emitted; a 200 whose JSON body is {"status":
  * "SUCCESS|RETRY|DROP"} is obeyed; Retry-After on 429 and 503. Requests carry traceparent when the
- * event has it, Millrace-Attempt, Millrace-Delivery and Idempotency-Key (the delivery id). */
+ * event has it, Millrace-Attempt, Millrace-Delivery and Idempotency-Key (the delivery id); signed
+ * ones webhook-id (the delivery id), webhook-timestamp and webhook-signature. */
 extern const struct mr_target_ops mr_http_target_ops;
 
 #endif

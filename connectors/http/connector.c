@@ -1,43 +1,101 @@
 #include <stddef.h>
 
 #include "connectors/connector.h"
+#include "connectors/egress.h"
 #include "connectors/http/client.h"
 #include "connectors/http/source.h"
+#include "schemas/adapter.h"
 
-static const char *const ADAPTERS[] = {"auto", "cloudevents", "generic", NULL};
-static const char *const MODES[] = {"binary", "structured", NULL};
+static const char *const MODES[] = {"binary", "structured", "batch", NULL}; /* enum mr_mode */
 
+#define AT(field) offsetof(struct mr_http_source_paths, field)
+static const struct mr_option PATHS_TABLE[] = {
+    {.name = "id", .type = MR_OPTION_STRING, .at = AT(id), .help = "The `id`."},
+    {.name = "type",
+     .type = MR_OPTION_STRING,
+     .at = AT(type),
+     .help = "The `type`, else what `type` of the source says."},
+    {.name = "subject", .type = MR_OPTION_STRING, .at = AT(subject), .help = "The `subject`."},
+    {.name = "time",
+     .type = MR_OPTION_STRING,
+     .at = AT(time),
+     .help = "The `time`: RFC 3339, or seconds or milliseconds since 1970."},
+    MR_OPTION_END,
+};
+#undef AT
+
+#define AT(field) offsetof(struct mr_http_source_options, field)
 const struct mr_option mr_http_source_option_table[] = {
     {.name = "path",
      .type = MR_OPTION_STRING,
-     .at = offsetof(struct mr_http_source_options, path),
+     .at = AT(path),
      .flags = MR_OPTION_REQUIRED,
      .help = "The path that takes events, on the `listen` address; begins with a slash."},
     {.name = "adapter",
      .type = MR_OPTION_ENUM,
-     .at = offsetof(struct mr_http_source_options, adapter),
-     .default_text = "auto",
-     .words = ADAPTERS,
-     .help = "What requests hold: CloudEvents in any mode (`auto`, `cloudevents`), or any body, "
-             "which becomes the data of an event unless it is a CloudEvent (`generic`)."},
+     .at = AT(adapter),
+     .default_text = "cloudevents",
+     .words = mr_adapter_words,
+     .help = "What requests hold: CloudEvents in any mode (`cloudevents`, `http`), the messages of "
+             "a service, any body (`generic`), or whichever of these it looks like (`auto`)."},
     {.name = "type",
      .type = MR_OPTION_STRING,
-     .at = offsetof(struct mr_http_source_options, type),
+     .at = AT(type),
      .default_text = "io.millrace.http.message",
      .help = "The `type` attribute of events made by the adapter `generic`."},
+    {.name = "paths",
+     .type = MR_OPTION_BLOCK,
+     .at = AT(paths),
+     .block = PATHS_TABLE,
+     .help = "Where the adapter `generic` finds attributes in a JSON body, as `order.id`."},
     {.name = "token",
      .type = MR_OPTION_SECRET,
-     .at = offsetof(struct mr_http_source_options, token),
+     .at = AT(token),
      .help = "Requests must carry it as `Authorization: Bearer`; others get 401."},
+    {.name = "verify",
+     .type = MR_OPTION_BLOCK,
+     .at = AT(verify),
+     .block = mr_http_verify_option_table,
+     .help = "How the sender proves itself. A sender that did gets 202 also for what cannot be "
+             "understood: it becomes a dead letter of `ingest:` and the source's name."},
+    {.name = "handshake",
+     .type = MR_OPTION_BLOCK,
+     .at = AT(handshake),
+     .block = mr_http_handshake_option_table,
+     .help = "The handshake of CloudEvents webhooks: who may deliver, and how much."},
+    {.name = "decode",
+     .type = MR_OPTION_STRINGS,
+     .at = AT(decode),
+     .help = "The values of Content-Encoding that are taken: `gzip`, `zstd`; others get 415."},
+    {.name = "confirm",
+     .type = MR_OPTION_BOOL,
+     .at = AT(confirm),
+     .default_text = "false",
+     .help = "Confirm subscriptions to SNS topics; needs `verify: {scheme: sns}`."},
     {.name = "pending_max",
      .type = MR_OPTION_SIZE,
-     .at = offsetof(struct mr_http_source_options, pending_max),
+     .at = AT(pending_max),
      .default_text = "64MiB",
      .min = 1024 * 1024,
      .max = 4ll * 1024 * 1024 * 1024,
      .help = "Events that wait to become durable; above it requests get 503."},
     MR_OPTION_END,
 };
+#undef AT
+
+#define AT(field) offsetof(struct mr_http_sign_options, field)
+static const struct mr_option SIGN_TABLE[] = {
+    {.name = "secret",
+     .type = MR_OPTION_SECRET,
+     .at = AT(secret),
+     .help = "The key: `whsec_` and base64, base64 alone, or any text."},
+    {.name = "previous_secret",
+     .type = MR_OPTION_SECRET,
+     .at = AT(previous_secret),
+     .help = "Signs as well, while the receivers change from it to `secret`."},
+    MR_OPTION_END,
+};
+#undef AT
 
 const struct mr_option mr_http_client_option_table[] = {
     {.name = "url",
@@ -50,7 +108,7 @@ const struct mr_option mr_http_client_option_table[] = {
      .at = offsetof(struct mr_http_client_options, mode),
      .default_text = "binary",
      .words = MODES,
-     .help = "The CloudEvents content mode of the requests."},
+     .help = "The CloudEvents content mode of the requests; `batch` is a list of one event."},
     {.name = "headers",
      .type = MR_OPTION_PAIRS,
      .at = offsetof(struct mr_http_client_options, headers),
@@ -70,6 +128,28 @@ const struct mr_option mr_http_client_option_table[] = {
      .min = 1000000,
      .max = 300ll * 1000000000,
      .help = "How long a connection may take to come up, TLS included."},
+    {.name = "sign",
+     .type = MR_OPTION_BLOCK,
+     .at = offsetof(struct mr_http_client_options, sign),
+     .block = SIGN_TABLE,
+     .help = "Signs every request as Standard Webhooks says (HMAC-SHA256)."},
+    {.name = "handshake",
+     .type = MR_OPTION_BOOL,
+     .at = offsetof(struct mr_http_client_options, handshake),
+     .default_text = "false",
+     .help = "Ask the receiver for its consent by OPTIONS first, and keep to the rate it grants; "
+             "until it consents deliveries wait."},
+    {.name = "origin",
+     .type = MR_OPTION_STRING,
+     .at = offsetof(struct mr_http_client_options, origin),
+     .help = "The DNS name by which `handshake` asks; without it this machine's name."},
+    {.name = "egress",
+     .type = MR_OPTION_ENUM,
+     .at = offsetof(struct mr_http_client_options, egress),
+     .default_text = "any",
+     .words = mr__egress_words,
+     .help = "`public`: only addresses of the public internet are connected to, whatever a name "
+             "resolves to."},
     MR_OPTION_END,
 };
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connectors/egress.h"
 #include "connectors/http/transport.h"
 #include "core/alloc.h"
 #include "core/assert.h"
@@ -14,6 +15,8 @@ struct transfer {
     CURL *easy; /* owned */
     struct curl_slist lines[MR_HTTP_LINES_MAX + 2]; /* its header, without a malloc each */
     char error[CURL_ERROR_SIZE];
+    enum mr_egress egress;
+    bool is_denied; /* an address was, by the egress policy */
     struct transfer *next; /* among the free */
 };
 
@@ -75,6 +78,17 @@ static size_t take_body(char *data, size_t one, size_t size, void *context)
     return mr_http_exchange_body(context, mr_bytes(data, size)) ? size : 0;
 }
 
+/* The address is the one that is really connected to, whatever the name said before. */
+static curl_socket_t open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *to)
+{
+    struct transfer *transfer = context;
+    if (purpose != CURLSOCKTYPE_IPCXN || !mr__egress_allows(transfer->egress, &to->addr)) {
+        transfer->is_denied = true;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+}
+
 /* What is the same for every request of the target. */
 static bool set_options(struct curl_transport *t, struct transfer *transfer)
 {
@@ -97,6 +111,8 @@ static bool set_options(struct curl_transport *t, struct transfer *transfer)
         curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error) == CURLE_OK &&
+        curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK &&
+        curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms > 0 ? connect_ms : 10000L) ==
             CURLE_OK;
     if (ok && o->tls_ca != NULL) {
@@ -133,6 +149,7 @@ static enum mr_status start_exchange(struct mr_http_transport *transport,
         last[0].next = &last[1];
     }
     transfer->error[0] = '\0';
+    transfer->is_denied = false;
     uint64_t timeout_ms = x->handout->timeout_ns / MR_MS + 1;
     CURL *easy = transfer->easy;
     bool ok =
@@ -211,6 +228,10 @@ static void finish(struct curl_transport *t, CURL *easy, CURLcode code)
                                    : code == CURLE_OPERATION_TIMEDOUT ? MR_HTTP_TIMED_OUT
                                                                       : MR_HTTP_BROKEN;
     char text[CURL_ERROR_SIZE + 16];
+    if (transfer->is_denied) {
+        (void)snprintf(transfer->error, sizeof(transfer->error),
+                       "the address is not of the public internet (option `egress`)"); /* fits */
+    }
     (void)snprintf(text, sizeof(text), "%s%s", failure == MR_HTTP_TIMED_OUT ? "timed out: " : "",
                    code == CURLE_OK                ? "the answer ended within its header"
                    : transfer->error[0] != '\0' ? transfer->error
@@ -261,6 +282,12 @@ static void init_curl(void)
     (void)curl_global_init(CURL_GLOBAL_DEFAULT); /* a failure shows in curl_multi_init() */
 }
 
+void mr__http_curl_begin(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, init_curl); /* cannot fail with a valid control */
+}
+
 enum mr_status mr_http_curl_create(const struct mr_http_transport_options *options,
                                    struct mr_http_transport **ret_transport,
                                    struct mr_problem *problem)
@@ -269,8 +296,7 @@ enum mr_status mr_http_curl_create(const struct mr_http_transport_options *optio
                                                      .abort = abort_exchange,
                                                      .run = run_transport,
                                                      .destroy = destroy_transport};
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    (void)pthread_once(&once, init_curl); /* cannot fail with a valid control */
+    mr__http_curl_begin();
     struct curl_transport *t = mr_calloc(1, sizeof(*t));
     if (t == NULL) {
         return mr_problem_set(problem, MR_E_NOMEM, "out of memory");
@@ -285,6 +311,7 @@ enum mr_status mr_http_curl_create(const struct mr_http_transport_options *optio
               curl_multi_setopt(t->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING) == CURLM_OK;
     for (uint32_t i = 0; ok && i < options->capacity; i++) {
         t->transfers[i].easy = curl_easy_init();
+        t->transfers[i].egress = (enum mr_egress)options->options->egress;
         ok = t->transfers[i].easy != NULL && set_options(t, &t->transfers[i]);
         t->transfers[i].next = t->first_free;
         t->first_free = &t->transfers[i];

@@ -4,7 +4,10 @@
 #include <curl/curl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "connectors/http/handshake.h"
+#include "connectors/http/signature.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/clock.h"
@@ -13,6 +16,7 @@
 enum {
     LINES_SIZE_MAX = 256 * 1024, /* attributes are 64 KiB, three times that percent-encoded */
     ERROR_BODY_MAX = 200,        /* of a response's body shown in an error */
+    SIGNATURE_SIZE_MAX = 256,    /* two of them */
     KEPT_SIZE = 64 * 1024,       /* buffers above it are not kept for the next exchange */
 };
 static const uint64_t RETRY_AFTER_NS_MAX = 365 * MR_DAY;
@@ -89,12 +93,36 @@ static enum mr_status append_fixed(struct mr_http_request_plan *plan, const char
     return append_line(&plan->fixed, name, value);
 }
 
+void mr_http_plan_origin(const struct mr_http_client_options *options, char *ret)
+{
+    const size_t size = MR_HTTP_ORIGIN_SIZE_MAX + 1;
+    if (options->origin != NULL) {
+        (void)snprintf(ret, size, "%s", options->origin); /* the options' check has seen its size */
+    } else if (gethostname(ret, size) != 0 || ret[0] == '\0') {
+        (void)snprintf(ret, size, "millrace"); /* fits */
+    }
+    ret[size - 1] = '\0';
+}
+
+static enum mr_status add_sign_key(struct mr_http_request_plan *plan,
+                                   const struct mr_secret *secret)
+{
+    if (secret == NULL) {
+        return MR_OK;
+    }
+    struct mr_problem ignored = {""}; /* the options' check has said it */
+    enum mr_status r =
+        mr_http_standard_key(secret, &plan->sign_keys[plan->sign_key_count], &ignored);
+    plan->sign_key_count += r == MR_OK;
+    return r;
+}
+
 enum mr_status mr_http_plan_init(struct mr_http_request_plan *plan,
                                  const struct mr_http_client_options *options, bool is_worker,
                                  const char *version)
 {
     *plan = (struct mr_http_request_plan){
-        .mode = options->mode == 0 ? MR_MODE_BINARY : MR_MODE_STRUCTURED,
+        .mode = (enum mr_mode)options->mode,
         .is_worker = is_worker,
         .version = version,
     };
@@ -106,6 +134,17 @@ enum mr_status mr_http_plan_init(struct mr_http_request_plan *plan,
     for (uint32_t i = 0; r == MR_OK && i < options->headers.keys.count; i++) {
         r = append_fixed(plan, options->headers.keys.items[i],
                          mr_bytes_of(options->headers.values.items[i]));
+    }
+    if (r == MR_OK && options->handshake) {
+        char origin[MR_HTTP_ORIGIN_SIZE_MAX + 1];
+        mr_http_plan_origin(options, origin);
+        r = append_fixed(plan, "WebHook-Request-Origin", mr_bytes_of(origin));
+    }
+    if (r == MR_OK) {
+        r = add_sign_key(plan, options->sign.secret);
+    }
+    if (r == MR_OK) {
+        r = add_sign_key(plan, options->sign.previous_secret);
     }
     if (r == MR_OK && options->token != NULL) {
         struct mr_bytes token = mr_secret_use(options->token);
@@ -129,6 +168,11 @@ void mr_http_plan_release(struct mr_http_request_plan *plan)
         explicit_bzero(plan->fixed.data, plan->fixed.capacity);
     }
     mr_buf_release(&plan->fixed);
+    for (uint32_t i = 0; i < plan->sign_key_count; i++) {
+        mr_secret_destroy(plan->sign_keys[i]);
+        plan->sign_keys[i] = NULL;
+    }
+    plan->sign_key_count = 0;
 }
 
 void mr_http_exchange_init(struct mr_http_exchange *x)
@@ -157,6 +201,25 @@ static enum mr_status add_line(struct mr_http_exchange *x, const char *name,
     }
     x->line_at[x->line_count++] = (uint32_t)x->lines.size;
     return append_line(&x->lines, name, value);
+}
+
+/* The three headers of Standard Webhooks over the body as it is sent. */
+static enum mr_status add_signature(struct mr_http_exchange *x,
+                                    const struct mr_http_request_plan *plan, struct mr_bytes id)
+{
+    char timestamp[24];
+    struct mr_buf signature;
+    (void)snprintf(timestamp, sizeof(timestamp), "%llu",
+                   (unsigned long long)(mr_clock_now().wall_ns / MR_SECOND)); /* 20 digits */
+    mr_buf_init(&signature, SIGNATURE_SIZE_MAX);
+    enum mr_status r =
+        mr_http_sign_standard(plan->sign_keys, plan->sign_key_count, id, mr_bytes_of(timestamp),
+                              x->request_body, &signature);
+    r = r == MR_OK ? add_line(x, "webhook-id", id) : r;
+    r = r == MR_OK ? add_line(x, "webhook-timestamp", mr_bytes_of(timestamp)) : r;
+    r = r == MR_OK ? add_line(x, "webhook-signature", mr_buf_bytes(&signature)) : r;
+    mr_buf_release(&signature);
+    return r;
 }
 
 /* Whether @p value can stand in a header as it is. */
@@ -196,7 +259,8 @@ static enum mr_status add_lines(struct mr_http_exchange *x,
     }
     r = r == MR_OK ? add_line(x, "Millrace-Attempt", mr_bytes_of(attempt)) : r;
     r = r == MR_OK ? add_line(x, "Millrace-Delivery", delivery) : r;
-    return r == MR_OK ? add_line(x, "Idempotency-Key", delivery) : r;
+    r = r == MR_OK ? add_line(x, "Idempotency-Key", delivery) : r;
+    return r == MR_OK && plan->sign_key_count > 0 ? add_signature(x, plan, delivery) : r;
 }
 
 enum mr_status mr_http_exchange_begin(struct mr_http_exchange *x,

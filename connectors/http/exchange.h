@@ -22,6 +22,8 @@ struct mr_http_request_plan {
     const char *version;      /* borrowed; for answer.version */
     struct mr_buf fixed;      /* "Name: value" lines, NUL-terminated each; secrets in it */
     uint32_t fixed_count;
+    struct mr_secret *sign_keys[2]; /* owned; Standard Webhooks, the present one first */
+    uint32_t sign_key_count;
 };
 
 struct mr_http_exchange {
@@ -68,6 +70,9 @@ bool mr_http_retry_after(struct mr_bytes value, uint64_t wall_ns, uint64_t *ret_
 MR_MUST_USE enum mr_status mr_http_plan_init(struct mr_http_request_plan *plan,
                                              const struct mr_http_client_options *options,
                                              bool is_worker, const char *version);
+/** The name by which we ask for consent: `origin`, else this machine's name.
+ * @param ret at least MR_HTTP_ORIGIN_SIZE_MAX + 1 bytes */
+void mr_http_plan_origin(const struct mr_http_client_options *options, char *ret);
 /** Wipes what is secret. */
 void mr_http_plan_release(struct mr_http_request_plan *plan);
 

@@ -25,7 +25,8 @@ const struct mr_option mr_http_handshake_option_table[] = {
      .default_text = "0",
      .max = RATE_MAX,
      .unit = "requests a minute",
-     .help = "What each origin may send, told in the handshake; above it requests get 429. 0: any."},
+     .help = "What each origin may send, told in the handshake; above it requests get 429. "
+             "0: any."},
     {.name = "grant",
      .type = MR_OPTION_ENUM,
      .at = AT(grant),
@@ -164,20 +165,23 @@ void mr_http_handshake_answer(const struct mr_http_handshake_options *options,
         c->is_refused = true;
         return;
     }
+    c->origin = options->origins.items[at];
+    (void)snprintf(c->rate, sizeof(c->rate), "%lld", (long long)options->rate); /* fits */
+    if (options->rate == 0) {
+        (void)snprintf(c->rate, sizeof(c->rate), "*"); /* fits */
+    }
     add_header(c, "Allow", "POST, OPTIONS");
     if (options->grant == MR_HTTP_GRANT_CALLBACK) {
         struct mr_bytes callback = find_header(headers, header_count, "webhook-request-callback");
-        const char *known = options->origins.items[at];
-        if (may_call(callback, mr_bytes_of(known))) {
+        if (may_call(callback, mr_bytes_of(c->origin))) {
             c->callback = callback;
         } else {
             c->is_refused = true;
         }
         return;
     }
-    (void)snprintf(c->rate, sizeof(c->rate), "%lld", (long long)options->rate); /* fits */
-    add_header(c, "WebHook-Allowed-Origin", options->origins.items[at]);
-    add_header(c, "WebHook-Allowed-Rate", options->rate == 0 ? "*" : c->rate);
+    add_header(c, "WebHook-Allowed-Origin", c->origin);
+    add_header(c, "WebHook-Allowed-Rate", c->rate);
 }
 
 bool mr_http_handshake_granted(struct mr_bytes origin, const struct mr_field *headers,

@@ -32,6 +32,7 @@ struct mr_http_consent {
     struct mr_field headers[MR_HTTP_HANDSHAKE_HEADERS]; /* slices of the options and of `rate` */
     uint32_t header_count;
     char rate[24];
+    const char *origin;       /* the entry of the options that let it in; NULL: none */
     struct mr_bytes callback; /* to be asked for, with consent given; empty: not to be called.
                                  Slice of the request */
     bool is_refused;          /* no consent, in either way */

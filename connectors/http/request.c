@@ -196,7 +196,7 @@ enum mr_status mr__http_request_own_fields(struct mr_http_request *request)
 
 void mr__http_request_forget(struct mr_http_request *request)
 {
-    MR_ASSERT(request->phase == MR__HTTP_HANDLING);
+    MR_ASSERT(request->phase == MR__HTTP_HANDLING || request->phase == MR__HTTP_KEPT);
     request->header_count = 0;
     request->headers_known = true;
     request->arg_count = 0;

@@ -18,8 +18,8 @@ size_t mr_http_hmac(const char *digest, struct mr_bytes key, const struct mr_byt
 MR_MUST_USE enum mr_status mr_http_sign_standard(struct mr_secret *const *keys, uint32_t key_count,
                                                  struct mr_bytes id, struct mr_bytes timestamp,
                                                  struct mr_bytes body, struct mr_buf *out);
-/** The key of a Standard Webhooks secret: "whsec_" and base64, base64 alone, or, when it is neither,
- * the bytes themselves. @return MR_E_INVALID: "whsec_" without good base64; MR_E_NOMEM */
+/** The key of a Standard Webhooks secret: "whsec_" and base64, base64 alone, or, when it is
+ * neither, the bytes themselves. @return MR_E_INVALID: "whsec_" without good base64; MR_E_NOMEM */
 MR_MUST_USE enum mr_status mr_http_standard_key(const struct mr_secret *secret,
                                                 struct mr_secret **ret_key,
                                                 struct mr_problem *problem);

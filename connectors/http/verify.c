@@ -451,8 +451,9 @@ static enum mr_status set_form(struct mr_http_verifier *v,
     }
     v->header = mr_strdup(header);
     v->prefix = mr_strdup(prefix);
-    bool is_whole = (v->header == NULL) == (header == NULL) && (v->prefix == NULL) == (prefix == NULL);
-    return is_whole ? MR_OK : MR_E_NOMEM;
+    bool has_header = (v->header == NULL) == (header == NULL);
+    bool has_prefix = (v->prefix == NULL) == (prefix == NULL);
+    return has_header && has_prefix ? MR_OK : MR_E_NOMEM;
 }
 
 static enum mr_status check_options(const struct mr_http_verify_options *o,

@@ -55,13 +55,13 @@ const struct mr_option mr_http_verify_option_table[] = {
     {.name = "certificate",
      .type = MR_OPTION_PATH,
      .at = AT(certificate),
-     .help = "`sns`: PEM file of the certificate to believe instead of the one that a message names "
-             "(which is fetched from sns.*.amazonaws.com only)."},
+     .help = "`sns`: PEM file of the certificate to believe instead of the one that a message "
+             "names (which is fetched from sns.*.amazonaws.com only)."},
     {.name = "topics",
      .type = MR_OPTION_STRINGS,
      .at = AT(topics),
-     .help = "`sns`: the topic ARNs that are taken; without it every topic, and anybody with an AWS "
-             "account has one."},
+     .help = "`sns`: the topic ARNs that are taken; without it every topic, and anybody with an "
+             "AWS account has one."},
     MR_OPTION_END,
 };
 #undef AT

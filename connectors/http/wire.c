@@ -11,6 +11,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "connectors/egress.h"
 #include "connectors/http/reply.h"
 #include "connectors/http/transport.h"
 #include "core/alloc.h"
@@ -368,7 +369,8 @@ static enum mr_status make_head(struct wire_transport *t, struct link *link,
     return r == MR_OK ? mr_buf_append_text(head, length) : r;
 }
 
-/* An idle connection that is still one, or NULL. */
+/* An idle connection that is still one, or NULL. The look costs a system call for each request, and
+ * pays: servers that close behind an answer without saying so are common. */
 static struct link *take_idle(struct wire_transport *t)
 {
     while (t->idle != NULL) {
@@ -553,6 +555,9 @@ bool mr_http_wire_fits(const struct mr_http_client_options *options)
 {
     const struct mr_url *url = options->url;
     struct sockaddr_storage addresses[ADDRESSES_MAX];
+    if (options->egress != MR_EGRESS_ANY) {
+        return false; /* one place judges addresses */
+    }
     for (const char *c = url->path; *c != '\0'; c++) {
         if (*c <= ' ' || *c > '~' || *c == '#') {
             return false; /* libcurl knows what to make of it */

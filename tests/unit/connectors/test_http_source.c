@@ -3,6 +3,7 @@
 #include "connectors/http/source.h"
 #include "connectors/http/listener.h"
 #include "core/limits.h"
+#include "schemas/adapter.h"
 #include "core/logger.h"
 #include "tests/contract/fake_host.h"
 #include "tests/contract/http_wire.h"
@@ -48,7 +49,7 @@ static struct fixture *new_fixture(void)
     struct fixture *f = calloc(1, sizeof(*f));
     assert_non_null(f);
     f->options = (struct mr_http_source_options){
-        .path = PATH, .adapter = MR_HTTP_ADAPTER_AUTO, .type = TYPE, .pending_max = 64u * MR_MIB};
+        .path = PATH, .adapter = MR_ADAPTER_CLOUDEVENTS, .type = TYPE, .pending_max = 64u * MR_MIB};
     f->config.event_size_max = MR_EVENT_SIZE_DEFAULT;
     return f;
 }
@@ -64,7 +65,7 @@ static int set_up(void **state)
 static int set_up_generic(void **state)
 {
     struct fixture *f = new_fixture();
-    f->options.adapter = MR_HTTP_ADAPTER_GENERIC;
+    f->options.adapter = MR_ADAPTER_GENERIC;
     start_fixture(f);
     *state = f;
     return 0;
