@@ -201,15 +201,30 @@ bool mr__adapt_text(struct mr__adapt *run, struct mr_bytes value, struct mr_buf 
     if (run->status != MR_OK || value.size == 0 || strchr("{[n", value.data[0]) != NULL) {
         return false;
     }
-    enum mr_status r = value.data[0] == '"'
-                           ? mr__json_unescape(mr_bytes(value.data + 1, value.size - 2), out)
-                           : mr_buf_append_bytes(out, value);
+    if (value.data[0] != '"') {
+        return mr__adapt_put(run, out, value);
+    }
+    if (value.size == 2) {
+        return true;
+    }
+    enum mr_status r = mr__json_unescape(mr_bytes(value.data + 1, value.size - 2), out);
     if (r == MR_E_INVALID) {
         mr__adapt_fail(run, r, "a string holds half of a surrogate pair");
     } else if (r != MR_OK) {
         fail_memory(run, r, "a value");
     }
     return r == MR_OK;
+}
+
+bool mr__adapt_put(struct mr__adapt *run, struct mr_buf *out, struct mr_bytes bytes)
+{
+    if (run->status == MR_OK) {
+        enum mr_status r = mr_buf_append_bytes(out, bytes);
+        if (r != MR_OK) {
+            fail_memory(run, r, "a value");
+        }
+    }
+    return run->status == MR_OK;
 }
 
 bool mr__adapt_is(struct mr__adapt *run, struct mr_bytes json, const char *path, const char *text)

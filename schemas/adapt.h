@@ -57,6 +57,8 @@ bool mr__adapt_says_cloudevent(struct mr__adapt *run, struct mr_bytes json);
 /** Appends what the scalar @p value stands for: the characters of a string, else its text.
  * @return false: an object, an array or null, or the run has failed */
 bool mr__adapt_text(struct mr__adapt *run, struct mr_bytes value, struct mr_buf *out);
+/** Appends @p bytes. @return false: the run has failed */
+bool mr__adapt_put(struct mr__adapt *run, struct mr_buf *out, struct mr_bytes bytes);
 /** The header @p name, trimmed. @return false: absent or empty */
 bool mr__adapt_header(const struct mr__adapt *run, const char *name, struct mr_bytes *ret_value);
 /** Adds one event, whose reference is taken over also on failure. */

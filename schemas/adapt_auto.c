@@ -168,8 +168,11 @@ static bool is_mns(struct mr__adapt *run)
         text.size--;
     }
     mr_buf_init(&decoded, text.size + 1);
-    bool is = mr_buf_append_unbase64(&decoded, text) == MR_OK &&
-              mr_json_is_value(mr_buf_bytes(&decoded)) &&
+    enum mr_status r = mr_buf_append_unbase64(&decoded, text);
+    if (r == MR_E_NOMEM) {
+        mr__adapt_fail(run, r, "out of memory");
+    }
+    bool is = r == MR_OK && mr_json_is_value(mr_buf_bytes(&decoded)) &&
               mr__adapt_parse(run, mr_buf_bytes(&decoded), &json) &&
               mr__adapt_get_kind(run, json, "events.0.oss", '{', &oss);
     mr_buf_release(&decoded);

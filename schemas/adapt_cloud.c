@@ -148,7 +148,7 @@ static void draft_cos_bucket(struct mr__draft *draft, enum mr__part part, struct
     struct mr_buf appid;
     struct mr_bytes value;
     mr_buf_init(&appid, MR_EVENT_ATTRS_SIZE_MAX);
-    if (mr_buf_append_byte(&appid, '-') == MR_OK &&
+    if (mr__adapt_put(draft->run, &appid, MR_BYTES_LITERAL("-")) &&
         mr__adapt_get(draft->run, cos, "cosBucket.appid", &value) &&
         mr__adapt_text(draft->run, value, &appid) && appid.size > 1 &&
         !mr_bytes_ends(mr_buf_bytes(out), mr_buf_bytes(&appid))) {
@@ -161,16 +161,18 @@ static void draft_cos_bucket(struct mr__draft *draft, enum mr__part part, struct
 static void draft_cos_key(struct mr__draft *draft, struct mr_bytes cos)
 {
     mr__draft_need(draft, MR__SUBJECT, cos, "cosObject.key");
+    const struct mr_bytes slash = MR_BYTES_LITERAL("/");
+    struct mr__adapt *run = draft->run;
     struct mr_buf prefix;
-    mr_buf_init(&prefix, MR_EVENT_ATTRS_SIZE_MAX);
+    mr_buf_init(&prefix, 3 * MR_EVENT_ATTRS_SIZE_MAX);
     struct mr_bytes appid;
     struct mr_bytes name;
     struct mr_buf *key = &draft->parts[MR__SUBJECT];
-    if (mr__adapt_get(draft->run, cos, "cosBucket.appid", &appid) &&
-        mr__adapt_get(draft->run, cos, "cosBucket.name", &name) &&
-        mr_buf_append_byte(&prefix, '/') == MR_OK && mr__adapt_text(draft->run, appid, &prefix) &&
-        mr_buf_append_byte(&prefix, '/') == MR_OK && mr__adapt_text(draft->run, name, &prefix) &&
-        mr_buf_append_byte(&prefix, '/') == MR_OK && key->size > prefix.size &&
+    if (mr__adapt_get(run, cos, "cosBucket.appid", &appid) &&
+        mr__adapt_get(run, cos, "cosBucket.name", &name) && mr__adapt_put(run, &prefix, slash) &&
+        mr__adapt_text(run, appid, &prefix) && mr__adapt_put(run, &prefix, slash) &&
+        mr__adapt_text(run, name, &prefix) && mr__adapt_put(run, &prefix, slash) &&
+        key->size > prefix.size &&
         mr_bytes_starts(mr_buf_bytes(key), mr_buf_bytes(&prefix))) {
         memmove(key->data, key->data + prefix.size, key->size - prefix.size);
         key->size -= prefix.size;

@@ -221,9 +221,9 @@ static void draft_time(struct mr__draft *draft, const char *path, struct mr_byte
     struct mr_bytes action;
     mr_buf_init(&text, 256);
     if (mr__adapt_get_kind(draft->run, json, "action", '"', &action) && action.size < 64 &&
-        mr_buf_append(&text, path, (size_t)(star - path)) == MR_OK &&
+        mr__adapt_put(draft->run, &text, mr_bytes(path, (size_t)(star - path))) &&
         mr__adapt_text(draft->run, action, &text) &&
-        mr_buf_append(&text, star + 1, strlen(star + 1) + 1) == MR_OK) {
+        mr__adapt_put(draft->run, &text, mr_bytes(star + 1, strlen(star + 1) + 1))) {
         (void)mr__draft_time(draft, json, (const char *)text.data);
     }
     mr_buf_release(&text);
