@@ -20,6 +20,7 @@
 #define OPEN_TIMEOUT_NS (20 * MR_SECOND) /* paho's own is 10 s */
 #define STEADY_NS (5 * MR_SECOND)
 #define LOOK_MS 1000 /* how often deadlines are looked at */
+#define SENT_SIZE_MAX MR_BATCH_SIZE_MAX /* bytes of events with the library; the last may exceed */
 
 struct mr_target {
     struct mr_outlet outlet;
@@ -36,6 +37,9 @@ struct mr_target {
     uint64_t connects;
     struct mr_backoff backoff;
     struct mr_mqtt_send *sends; /* owned: with the library */
+    uint64_t sent_size;         /* of their events */
+    struct mr_handout *waiting; /* owned chain, oldest first: for room in the library */
+    struct mr_handout *waiting_last;
     uint64_t looked_ns;
 };
 
@@ -68,6 +72,7 @@ static void end_send(struct mr_target *target, struct mr_mqtt_send *send, enum m
                      const char *error)
 {
     unlink_send(target, send);
+    target->sent_size -= send->handout->event->size;
     mr__outlet_answer(&target->outlet, send->handout, verdict, error, send->started_wall_ns);
     mr_free(send);
 }
@@ -110,6 +115,7 @@ static void hand_over(struct mr_target *target, struct mr_handout *handout, cons
         send->next->previous = send;
     }
     target->sends = send;
+    target->sent_size += handout->event->size;
     int code = mr__mqtt_publisher_send(target->publisher, topic, message, (int)target->options.qos,
                                        target->options.retain, send);
     if (code != 0) {
@@ -267,14 +273,32 @@ static int poll_timeout_ms(const struct mr_target *target, uint64_t now_ns)
 
 static bool take_handouts(struct mr_target *target)
 {
-    struct mr_handout *handout = mr__outlet_take(&target->outlet);
-    bool any = handout != NULL;
-    while (handout != NULL) {
-        struct mr_handout *next = mr__outlet_next(handout);
-        publish(target, handout);
-        handout = next;
+    struct mr_handout *first = mr__outlet_take(&target->outlet);
+    if (first == NULL) {
+        return false;
     }
-    return any;
+    if (target->waiting == NULL) {
+        target->waiting = first;
+    } else {
+        target->waiting_last->op.next = &first->op;
+    }
+    target->waiting_last = first;
+    while (mr__outlet_next(target->waiting_last) != NULL) {
+        target->waiting_last = mr__outlet_next(target->waiting_last);
+    }
+    return true;
+}
+
+/* As many as there is room for; without a connection all are refused. */
+static void publish_waiting(struct mr_target *target)
+{
+    while (target->waiting != NULL &&
+           (target->sent_size < SENT_SIZE_MAX || !target->connected ||
+            mr__outlet_is_stopping(&target->outlet))) {
+        struct mr_handout *handout = target->waiting;
+        target->waiting = mr__outlet_next(handout);
+        publish(target, handout);
+    }
 }
 
 static bool is_finished(const struct mr_target *target, uint64_t now_ns)
@@ -291,6 +315,7 @@ static void *run(void *context)
         more = take_handouts(target) || more;
         uint64_t now_ns = mr_clock_mono_ns();
         check_deadlines(target, now_ns);
+        publish_waiting(target);
         mr__outlet_flush(&target->outlet);
         if (is_finished(target, now_ns)) {
             break;
@@ -310,6 +335,7 @@ static void *run(void *context)
         }
     }
     close_link(target, MR_VERDICT_CRASH, "stopped");
+    publish_waiting(target); /* refuses them */
     mr__outlet_flush(&target->outlet);
     set_health(target, MR_HEALTH_DOWN, NULL);
     return NULL;
@@ -322,7 +348,7 @@ static void destroy_target(struct mr_target *target)
     if (target == NULL) {
         return;
     }
-    MR_ASSERT(target->sends == NULL);
+    MR_ASSERT(target->sends == NULL && target->waiting == NULL);
     mr_opq_release(&target->events);
     mr__outlet_release(&target->outlet);
     mr_options_release(mr_connector_mqtt.sink_kind.options, &target->options);

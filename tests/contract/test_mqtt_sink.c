@@ -62,6 +62,25 @@ static struct mr_handout *make_handout(int number, const char *subject)
     return handout;
 }
 
+/* An event of @p size bytes of data. */
+static struct mr_handout *make_large(int number, size_t size)
+{
+    struct mr_handout *handout = mr_handout_create();
+    char *text = malloc(size + 256);
+    assert_non_null(handout);
+    assert_non_null(text);
+    int head = snprintf(text, 256,
+                        "{\"specversion\":\"1.0\",\"id\":\"e%d\",\"source\":\"/s\","
+                        "\"type\":\"com.example.t\",\"data\":\"",
+                        number);
+    memset(text + head, 'x', size);
+    memcpy(text + (size_t)head + size, "\"}", 3);
+    assert_int_equal(
+        mr_json_decode_event(mr_bytes_of(text), MR_EVENT_SIZE_MAX, &handout->event, NULL), MR_OK);
+    free(text);
+    return handout;
+}
+
 static void submit_many(struct mr_target *target, int from, int count)
 {
     struct mr_handout *first = NULL;
@@ -348,6 +367,56 @@ static void test_sink_password_wrong_is_refused(void **state)
     broker_remove(&own);
 }
 
+static void test_sink_64_events_of_1_mib_wait_for_room_and_arrive(void **state)
+{
+    (void)state;
+    struct sink_words words = {.peer = {.port = broker.port, .name = "large"},
+                               .topic = "sink/large",
+                               .qos = 1,
+                               .slots = 64};
+    struct test_host h;
+    test_host_init(&h);
+    struct mr_target *target = sink_open(&h, &words);
+    assert_true(test_host_wait(&h, HOST_CAPACITY, 64));
+    struct mr_handout *first = NULL;
+    for (int i = 63; i >= 0; i--) {
+        struct mr_handout *handout = make_large(i, MR_MIB);
+        handout->op.next = first == NULL ? NULL : &first->op;
+        first = handout;
+    }
+    ops->submit(target, first);
+    expect_all_ok(&h, 64);
+    sink_close(target);
+    test_host_free(&h);
+}
+
+static void test_sink_stopped_with_events_waiting_refuses_them(void **state)
+{
+    (void)state;
+    struct sink_words words = {.peer = {.port = broker.port, .name = "stopped"},
+                               .topic = "sink/stopped",
+                               .qos = 1,
+                               .slots = 64};
+    struct test_host h;
+    test_host_init(&h);
+    struct mr_target *target = sink_open(&h, &words);
+    assert_true(test_host_wait(&h, HOST_CAPACITY, 64));
+    struct mr_handout *first = NULL;
+    for (int i = 63; i >= 0; i--) {
+        struct mr_handout *handout = make_large(i, MR_MIB);
+        handout->op.next = first == NULL ? NULL : &first->op;
+        first = handout;
+    }
+    ops->submit(target, first);
+    sink_close(target); /* answers each of them, one way or the other */
+    assert_int_equal(h.answer_count, 64);
+    for (uint32_t i = 0; i < 64; i++) {
+        enum mr_verdict verdict = h.answers[i]->answer.verdict;
+        assert_true(verdict == MR_VERDICT_OK || verdict == MR_VERDICT_REFUSED);
+    }
+    test_host_free(&h);
+}
+
 static int setup(void **state)
 {
     (void)state;
@@ -374,6 +443,8 @@ int main(void)
         cmocka_unit_test(test_sink_several_at_once_do_not_disturb_each_other),
         cmocka_unit_test(test_sink_tls_good_connects_wrong_host_authority_or_time_is_refused),
         cmocka_unit_test(test_sink_password_wrong_is_refused),
+        cmocka_unit_test(test_sink_64_events_of_1_mib_wait_for_room_and_arrive),
+        cmocka_unit_test(test_sink_stopped_with_events_waiting_refuses_them),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
