@@ -23,6 +23,12 @@ enum mr__http_poll {
     MR__HTTP_POLL_LINGER,
 };
 
+/* Connections stand in the loop's epoll set beside libmicrohttpd's, for the end of the peer's data
+ * alone: their entry is the connection's address with this bit. libmicrohttpd is edge-triggered and
+ * stops reading at a short read, so that an end which came together with the last bytes is never
+ * seen by it. */
+#define MR__HTTP_CONN_BIT 1u
+
 /* A queue drained on the listener's thread, so that its owner needs no thread. Embedded in the
  * owner; `queue`, the callbacks and `context` are set before mr__http_watch(). */
 struct mr__http_watch {
@@ -67,6 +73,11 @@ struct mr__http_conn {
     bool denied;          /* peer of another user */
     bool detached;        /* its request was taken away: 503, see mr__http_detach_all() */
     bool linger;          /* answered before the body was read: read on a little after the close */
+    bool half_closed;     /* the peer sends no more */
+    bool is_listed;       /* among the hangups */
+    bool is_fresh;        /* its request ended in this pass: looked at in the next */
+    struct mr_http_request *request; /* under way, or NULL */
+    struct mr__http_conn *next_hangup;
     struct mr__http_conn *prev;
     struct mr__http_conn *next;
 };
@@ -197,6 +208,7 @@ struct mr_http_listener {
     uint64_t now_ns;
     uint64_t sweep_ns; /* when connections are next looked over */
     struct mr__http_conn *conns;
+    struct mr__http_conn *hangups; /* half-closed, to be looked at; linked by next_hangup */
     struct mr_http_request *held; /* with their owners: suspended or streaming */
     uint32_t held_count;          /* those among them that are no streams */
     uint32_t sending_count;       /* responses libmicrohttpd has and has not finished */
@@ -222,6 +234,10 @@ void mr__http_connection(void *listener, struct MHD_Connection *mhd, void **conn
 void mr__http_op(struct mr_http_listener *listener, struct mr_op *op);
 /** Shuts down connections whose time is over. */
 void mr__http_sweep(struct mr_http_listener *listener);
+/** The peer of @p conn closed its side. */
+void mr__http_hangup(struct mr_http_listener *listener, struct mr__http_conn *conn);
+/** Shuts down connections from which the rest of a request will never come. */
+void mr__http_check_hangups(struct mr_http_listener *listener);
 /** Tells every stream that it is over. */
 void mr__http_end_streams(struct mr_http_listener *listener);
 /** Takes every held request from its connection, which gets 503; the owners keep the rest and free

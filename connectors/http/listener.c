@@ -327,6 +327,11 @@ static bool run_pass(struct mr_http_listener *l, int ms)
     l->now_ns = mr_clock_mono_ns();
     bool has_ops = false;
     for (int i = 0; i < count; i++) {
+        if ((events[i].data.u64 & MR__HTTP_CONN_BIT) != 0) {
+            uintptr_t conn = (uintptr_t)events[i].data.u64 & ~(uintptr_t)MR__HTTP_CONN_BIT;
+            mr__http_hangup(l, (struct mr__http_conn *)conn); /* freed only by MHD_run() */
+            continue;
+        }
         enum mr__http_poll *poll = events[i].data.ptr;
         /* An entry may be gone since the wait returned: it is looked up before it is touched. */
         struct mr__http_linger *linger = mr__http_linger_find(&l->lingers, poll);
@@ -344,6 +349,9 @@ static bool run_pass(struct mr_http_listener *l, int ms)
     bool more = run_watches(l, false);
     (void)MHD_run(l->daemon); /* fails only for daemons with a thread of their own */
     (void)run_watches(l, true);
+    if (l->hangups != NULL) {
+        mr__http_check_hangups(l);
+    }
     if (l->now_ns >= l->sweep_ns) {
         uint64_t quarter = l->idle_timeout_ns / 4;
         l->sweep_ns = l->now_ns + (quarter < SWEEP_NS_MAX ? quarter : SWEEP_NS_MAX);
@@ -466,6 +474,7 @@ static enum mr_status start_thread(struct mr_http_listener *l, struct mr_problem
         return mr_problem_set(problem, MR_E_UNAVAILABLE, "no thread for the HTTP listener: %s",
                               strerror(error));
     }
+    (void)pthread_setname_np(l->thread, "http-listener"); /* only for those who look */
     l->is_started = true;
     return MR_OK;
 }

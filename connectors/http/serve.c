@@ -1,5 +1,7 @@
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "connectors/http/internal.h"
@@ -113,6 +115,10 @@ static void open_conn(struct mr_http_listener *l, struct MHD_Connection *mhd, vo
         conn->denied = true;
         (void)shutdown(conn->fd, SHUT_RDWR); /* the library sees the end and closes */
     }
+    /* Fails for want of memory only: then the idle timeout ends what hangs. */
+    struct epoll_event event = {.events = EPOLLRDHUP | EPOLLET,
+                                .data.u64 = (uintptr_t)conn | MR__HTTP_CONN_BIT};
+    (void)epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, conn->fd, &event);
     conn->next = l->conns;
     if (l->conns != NULL) {
         l->conns->prev = conn;
@@ -121,8 +127,24 @@ static void open_conn(struct mr_http_listener *l, struct MHD_Connection *mhd, vo
     *ret_conn = conn;
 }
 
+static void unlist_hangup(struct mr_http_listener *l, struct mr__http_conn *conn)
+{
+    struct mr__http_conn **at = &l->hangups;
+    while (conn->is_listed && *at != conn) {
+        MR_ASSERT(*at != NULL);
+        at = &(*at)->next_hangup;
+    }
+    if (conn->is_listed) {
+        *at = conn->next_hangup;
+        conn->is_listed = false;
+    }
+}
+
 static void close_conn(struct mr_http_listener *l, struct mr__http_conn *conn)
 {
+    unlist_hangup(l, conn);
+    /* Explicitly: a lingering duplicate would keep the entry in the set. */
+    (void)epoll_ctl(l->epoll_fd, EPOLL_CTL_DEL, conn->fd, NULL);
     if (conn->linger) {
         mr__http_linger_add(&l->lingers, conn->fd, l->now_ns);
     }
@@ -155,6 +177,48 @@ void mr__http_sweep(struct mr_http_listener *l)
             (void)shutdown(conn->fd, SHUT_RDWR); /* fails only when it is shut already */
             conn->deadline_ns = 0;
         }
+    }
+}
+
+void mr__http_hangup(struct mr_http_listener *l, struct mr__http_conn *conn)
+{
+    conn->half_closed = true;
+    if (!conn->is_listed) {
+        conn->is_listed = true;
+        conn->next_hangup = l->hangups;
+        l->hangups = conn;
+    }
+}
+
+/* Whether nothing happens on @p conn before more bytes come. A peer that closed its side behind a
+ * whole request waits for the answer, and gets it. */
+static bool waits_for_bytes(const struct mr__http_conn *conn)
+{
+    const struct mr_http_request *request = conn->request;
+    return !conn->detached &&
+           (request == NULL || request->phase == MR__HTTP_READING ||
+            (request->phase == MR__HTTP_ANSWERED && request->is_discarding));
+}
+
+void mr__http_check_hangups(struct mr_http_listener *l)
+{
+    struct mr__http_conn *conn = MR_TAKE(l->hangups);
+    while (conn != NULL) {
+        struct mr__http_conn *next = conn->next_hangup;
+        conn->is_listed = false;
+        if (conn->is_fresh) { /* the library may hold a further request */
+            conn->is_fresh = false;
+            mr__http_hangup(l, conn);
+        } else if (waits_for_bytes(conn)) {
+            uint8_t byte;
+            ssize_t n = recv(conn->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+            if (n > 0) {
+                mr__http_hangup(l, conn); /* there is something to read before the end */
+            } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+                (void)shutdown(conn->fd, SHUT_RDWR); /* the library sees this edge, and closes */
+            }
+        }
+        conn = next;
     }
 }
 
@@ -329,6 +393,7 @@ static enum MHD_Result begin_request(struct mr_http_listener *l, struct mr__http
     }
     *ret_request = request;
     request->conn = conn;
+    conn->request = request;
     request->path = path;
     request->phase = MR__HTTP_HANDLING;
     struct body_info info = read_body_info(conn->mhd);
@@ -493,6 +558,11 @@ void mr__http_completed(void *listener, struct MHD_Connection *mhd, void **at,
     *at = NULL;
     if (conn != NULL) {
         conn->deadline_ns = l->now_ns + l->idle_timeout_ns; /* for the next request */
+        conn->request = NULL;
+        if (conn->half_closed) {
+            conn->is_fresh = true;
+            mr__http_hangup(l, conn);
+        }
     }
     if (conn != NULL && conn->detached) {
         conn->detached = false; /* *at is the owner's now */
@@ -662,6 +732,7 @@ void mr__http_detach_all(struct mr_http_listener *l)
             continue; /* a stream whose peer left */
         }
         conn->detached = true;
+        conn->request = NULL;
         resume(request);
         request->conn = NULL;
     }
