@@ -200,7 +200,7 @@ struct mr_subscription_info {
     uint64_t lanes;
     bool paused;
     bool live; /* its cursor is at the end of the log */
-    uint64_t blocked[MR_BLOCKED_MAX]; /* how many wait for what (walks the window) */
+    uint64_t blocked[MR_BLOCKED_MAX]; /* how many wait for what */
     struct mr_histogram delivery_time; /* from arrival to the end; since the process started */
     struct mr_histogram attempt_time;  /* with a handler */
 };

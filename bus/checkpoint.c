@@ -431,7 +431,9 @@ static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct loa
             mr__state_wait(bus, d, saved->due);
         }
     }
-    d->ramp = saved->ramp;
+    if (saved->ramp) {
+        mr__set_ramp(d);
+    }
     mr__timer_set(bus, d);
 }
 

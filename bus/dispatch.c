@@ -217,7 +217,7 @@ static bool hand_out(struct mr_bus *bus, struct mr__target *target, struct mr__d
     target->armed--;
     target->in_flight++;
     target->breaker.half_open = target->breaker.open_until_ns != 0;
-    d->where = MR__FLIGHT;
+    mr__set_where(d, MR__FLIGHT);
     d->sub->in_flight++;
     d->started_ns = bus->log_ns;
     d->started_wall_ns = bus->now.wall_ns;
@@ -302,22 +302,21 @@ const char *mr_blocked_text(enum mr_blocked_on b)
     return (unsigned)b < MR_BLOCKED_MAX ? texts[b] : texts[0];
 }
 
-enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d)
+enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where where)
 {
-    const struct mr__sub *sub = d->sub;
-    if (d->where == MR__FLIGHT) {
+    if (where == MR__FLIGHT) {
         return MR_BLOCKED_NOTHING;
     }
     if (sub->conf == NULL || sub->target == NULL || sub->target->conf == NULL) {
         return MR_BLOCKED_REMOVED;
     }
-    switch ((enum mr__where)d->where) {
+    switch (where) {
     case MR__HELD:
         return MR_BLOCKED_HELD;
     case MR__BLOCKED:
         return MR_BLOCKED_LANE;
     case MR__WAITING:
-        return d->ramp ? MR_BLOCKED_RAMP : MR_BLOCKED_BACKOFF;
+        return MR_BLOCKED_BACKOFF;
     case MR__ENDING:
         return MR_BLOCKED_DISK;
     case MR__READY:
@@ -336,8 +335,15 @@ enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d)
     if (sub->target->slots == 0) {
         return MR_BLOCKED_NO_INSTANCE;
     }
-    if (d->where == MR__ARMED || (d->where == MR__QUEUED && d->event == NULL)) {
-        return MR_BLOCKED_DISK;
+    return where == MR__ARMED ? MR_BLOCKED_DISK : MR_BLOCKED_CONCURRENCY;
+}
+
+enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d)
+{
+    enum mr_blocked_on reason = mr__blocked_where(d->sub, (enum mr__where)d->where);
+    if (reason == MR_BLOCKED_BACKOFF && d->ramp) {
+        return MR_BLOCKED_RAMP;
     }
-    return MR_BLOCKED_CONCURRENCY;
+    bool unread = d->where == MR__QUEUED && d->event == NULL;
+    return reason == MR_BLOCKED_CONCURRENCY && unread ? MR_BLOCKED_DISK : reason;
 }

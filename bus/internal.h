@@ -67,6 +67,8 @@ struct mr__delivery {
     struct mr__list *list;     /* that list, or NULL */
     struct mr__delivery *lane_next;
     struct mr__delivery *lane_prev;
+    struct mr__delivery *older; /* of its subscription, as they came into the window */
+    struct mr__delivery *newer;
     struct mr__lane *lane;     /* NULL: unordered */
     struct mr__sub *sub;
     struct mr_event *event;    /* one reference while armed, queued or ending; may be NULL */
@@ -87,11 +89,11 @@ struct mr__delivery {
     uint16_t attempts;
     uint16_t refusals;
     uint16_t interruptions;
-    uint8_t where; /* enum mr__where */
+    uint8_t where; /* enum mr__where; changed by mr__set_where() only */
     bool alone;
     bool in_stage;
     bool loading;   /* its bytes were asked for */
-    bool ramp;      /* its due time comes from the restart ramp */
+    bool ramp;      /* WAITING: its due time comes from the restart ramp */
     bool timed_out; /* WAITING, and the hand-out of `fence` has not come back */
 };
 
@@ -139,6 +141,10 @@ struct mr__sub {
     struct mr_map skip;       /* offsets beyond the cursor that are settled already */
     struct mr_map dead_lanes; /* lane -> settles counted since its first dead letter */
     struct mr__list ready;
+    struct mr__delivery *oldest; /* by age in the window */
+    struct mr__delivery *newest;
+    uint32_t where_count[MR__WHERE_MAX];
+    uint32_t ramp_count; /* WAITING because of the restart ramp */
     uint64_t begun;    /* armed + queued + in flight */
     uint64_t in_flight; /* of these, with the target */
     struct mr__dead *dead; /* owned; ascending offset */
@@ -362,6 +368,8 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub, uin
                                     uint64_t lane, uint64_t position, uint32_t size,
                                     uint64_t arrival_ns);
 /* Attempt logged; the delivery leaves the ready list. */
+void mr__set_where(struct mr__delivery *d, enum mr__where where);
+void mr__set_ramp(struct mr__delivery *d);
 void mr__state_begin(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence);
 /* Back to waiting until due (0: ready at once). */
 void mr__state_wait(struct mr_bus *bus, struct mr__delivery *d, uint64_t due_ns);
@@ -437,6 +445,8 @@ void mr__arm(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, struct 
 void mr__dispatch(struct mr_bus *bus);
 void mr__breaker_count(struct mr_bus *bus, struct mr__target *target, bool ok);
 enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d);
+/* The same for whatever of @p sub stands there; the ramp and reads of single events apart. */
+enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where where);
 
 /* answer.c */
 void mr__timers_run(struct mr_bus *bus);

@@ -94,21 +94,20 @@ void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint3
     info.behind_on = sub->conf == NULL                              ? MR_BLOCKED_REMOVED
                      : sub->barred && sub->deliveries.count > 0 ? MR_BLOCKED_ORDER
                                                                     : MR_BLOCKED_MEMORY;
-    info.blocked[info.behind_on] = sub->behind;
+    info.blocked[info.behind_on] += sub->behind;
     if (sub->times != NULL) {
         info.delivery_time = sub->times->delivery;
         info.attempt_time = sub->times->attempt;
     }
-    for (uint64_t i = 0; i < sub->deliveries.capacity; i++) {
-        if (sub->deliveries.slots[i].key == 0) {
-            continue;
-        }
-        const struct mr__delivery *d =
-            (const struct mr__delivery *)(uintptr_t)sub->deliveries.slots[i].value;
-        info.blocked[mr__blocked_on(d)]++;
-        if (bus->log_ns > d->arrival_ns && bus->log_ns - d->arrival_ns > info.oldest_age_ns) {
-            info.oldest_age_ns = bus->log_ns - d->arrival_ns;
-        }
+    for (int where = 0; where < MR__WHERE_MAX; where++) {
+        info.blocked[mr__blocked_where(sub, (enum mr__where)where)] += sub->where_count[where];
+    }
+    if (info.blocked[MR_BLOCKED_BACKOFF] >= sub->ramp_count) { /* removed: they wait for that */
+        info.blocked[MR_BLOCKED_BACKOFF] -= sub->ramp_count;
+        info.blocked[MR_BLOCKED_RAMP] = sub->ramp_count;
+    }
+    if (sub->oldest != NULL && bus->log_ns > sub->oldest->arrival_ns) {
+        info.oldest_age_ns = bus->log_ns - sub->oldest->arrival_ns;
     }
     *ret_info = info;
 }
@@ -279,6 +278,23 @@ static void check_delivery(const struct mr_bus *bus, const struct mr__sub *sub,
     MR_ASSERT((d->where == MR__ENDING) == (d->ending != NULL));
 }
 
+static void check_ages(const struct mr__sub *sub)
+{
+    uint64_t count = 0;
+    uint64_t ramp = 0;
+    uint32_t where[MR__WHERE_MAX] = {0};
+    for (const struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
+        MR_ASSERT((d->older == NULL ? sub->oldest : d->older->newer) == d);
+        MR_ASSERT(d->newer != NULL || d == sub->newest);
+        count++;
+        ramp += d->ramp;
+        where[d->where]++;
+    }
+    MR_ASSERT(count == sub->deliveries.count);
+    MR_ASSERT(ramp == sub->ramp_count);
+    MR_ASSERT(memcmp(where, sub->where_count, sizeof(where)) == 0);
+}
+
 void mr_bus_check(const struct mr_bus *bus)
 {
     uint64_t all = 0;
@@ -304,6 +320,7 @@ void mr_bus_check(const struct mr_bus *bus)
             held += d->where == MR__HELD;
             ready += d->where == MR__READY;
         }
+        check_ages(sub);
         MR_ASSERT(begun == sub->begun);
         MR_ASSERT(flying == sub->in_flight);
         MR_ASSERT(held == sub->counts.held);

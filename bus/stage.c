@@ -525,7 +525,7 @@ static void queue_armed(struct mr__group *group)
         struct mr__delivery *d = group->armed.first;
         mr__list_remove(d);
         MR_ASSERT(d->where == MR__ARMED);
-        d->where = MR__QUEUED;
+        mr__set_where(d, MR__QUEUED);
         mr__list_push(&d->sub->target->queue, d);
     }
 }

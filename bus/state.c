@@ -7,6 +7,7 @@
 #include "core/alloc.h"
 #include "core/hash.h"
 
+#define AGE_SEARCH 64u /* places looked at for one that comes out of turn */
 #define DELIVERY_COST (sizeof(struct mr__delivery) + 64u)
 
 /* --- lists and names -------------------------------------------------------------------------- */
@@ -329,9 +330,53 @@ void mr__turn_add(struct mr__sub *sub)
     target->turn_last = sub;
 }
 
+void mr__set_where(struct mr__delivery *d, enum mr__where where)
+{
+    struct mr__sub *sub = d->sub;
+    if (d->ramp) {
+        d->ramp = false;
+        sub->ramp_count--;
+    }
+    MR_ASSERT(sub->where_count[d->where] > 0);
+    sub->where_count[d->where]--;
+    sub->where_count[where]++;
+    d->where = (uint8_t)where;
+}
+
+/* Waiting because a start lets go only so many at once; until its place changes. */
+void mr__set_ramp(struct mr__delivery *d)
+{
+    if (d->where == MR__WAITING && !d->ramp) {
+        d->ramp = true;
+        d->sub->ramp_count++;
+    }
+}
+
+/* By age: nearly always the newest; one that is redriven is among the oldest. */
+static void age_insert(struct mr__sub *sub, struct mr__delivery *d)
+{
+    struct mr__delivery *after = sub->newest;
+    if (sub->oldest != NULL && d->offset < sub->oldest->offset) {
+        after = NULL;
+    }
+    for (uint32_t i = 0; after != NULL && after->offset > d->offset && i < AGE_SEARCH; i++) {
+        after = after->older;
+    }
+    d->older = after;
+    d->newer = after == NULL ? sub->oldest : after->newer;
+    *(d->older == NULL ? &sub->oldest : &d->older->newer) = d;
+    *(d->newer == NULL ? &sub->newest : &d->newer->older) = d;
+}
+
+static void age_remove(struct mr__sub *sub, struct mr__delivery *d)
+{
+    *(d->older == NULL ? &sub->oldest : &d->older->newer) = d->newer;
+    *(d->newer == NULL ? &sub->newest : &d->newer->older) = d->older;
+}
+
 static void make_ready(struct mr_bus *bus, struct mr__delivery *d)
 {
-    d->where = MR__READY;
+    mr__set_where(d, MR__READY);
     mr__list_push(&d->sub->ready, d);
     mr__turn_add(d->sub);
     mr__timer_set(bus, d);
@@ -495,6 +540,9 @@ static void free_delivery(struct mr_bus *bus, struct mr__delivery *d)
     }
     bool removed = mr_map_remove(&d->sub->deliveries, d->offset);
     MR_ASSERT(removed);
+    age_remove(d->sub, d);
+    d->sub->ramp_count -= d->ramp;
+    d->sub->where_count[d->where]--;
     d->sub->window_bytes -= DELIVERY_COST;
     bus->state_bytes -= DELIVERY_COST;
     bus->delivery_count--;
@@ -538,19 +586,21 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub, uin
         .heap_at = NO_HEAP,
     };
     mr_map_set(&sub->deliveries, offset, (uint64_t)(uintptr_t)d);
+    sub->where_count[d->where]++;
+    age_insert(sub, d);
     sub->window_bytes += DELIVERY_COST;
     bus->state_bytes += DELIVERY_COST;
     bus->delivery_count++;
     bool head = lane == NULL || lane_insert(lane, d) || MR_PLANTED(LANE_OVERTAKES);
     if (!head) {
-        d->where = MR__BLOCKED;
+        mr__set_where(d, MR__BLOCKED);
         mr__timer_set(bus, d);
         return d;
     }
     if (d->lane_next != NULL && d->lane_next->where == MR__READY) {
         /* A redriven delivery goes before what waits: the lane has a new head. */
         mr__list_remove(d->lane_next);
-        d->lane_next->where = MR__BLOCKED;
+        mr__set_where(d->lane_next, MR__BLOCKED);
         mr__timer_set(bus, d->lane_next);
     }
     make_ready(bus, d);
@@ -563,8 +613,7 @@ void mr__state_begin(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence)
     MR_ASSERT(fence > d->fence);
     mr__list_remove(d);
     d->fence = fence;
-    d->where = MR__ARMED;
-    d->ramp = false;
+    mr__set_where(d, MR__ARMED);
     d->timed_out = false;
     d->sub->begun++;
     mr__timer_set(bus, d);
@@ -595,12 +644,12 @@ void mr__state_wait(struct mr_bus *bus, struct mr__delivery *d, uint64_t due_ns)
     leave_begun(bus, d);
     d->due_ns = due_ns;
     if (d->lane != NULL && d->lane->first != d) {
-        d->where = MR__BLOCKED; /* only a redriven one can have got before it */
+        mr__set_where(d, MR__BLOCKED); /* only a redriven one can have got before it */
         mr__timer_set(bus, d);
     } else if (due_ns == 0) {
         make_ready(bus, d);
     } else {
-        d->where = MR__WAITING;
+        mr__set_where(d, MR__WAITING);
         mr__timer_set(bus, d);
     }
 }
@@ -608,7 +657,7 @@ void mr__state_wait(struct mr_bus *bus, struct mr__delivery *d, uint64_t due_ns)
 void mr__state_hold(struct mr_bus *bus, struct mr__delivery *d)
 {
     leave_begun(bus, d);
-    d->where = MR__HELD;
+    mr__set_where(d, MR__HELD);
     d->sub->counts.held++;
     mr__timer_set(bus, d);
 }
@@ -617,7 +666,7 @@ void mr__state_ending(struct mr_bus *bus, struct mr__delivery *d, struct mr__end
 {
     end->where = d->where;
     leave_begun(bus, d); /* its place in the lane stays */
-    d->where = MR__ENDING;
+    mr__set_where(d, MR__ENDING);
     d->ending = end;
     mr__timer_set(bus, d);
 }
@@ -859,7 +908,7 @@ enum mr_status mr__state_interrupt_all(struct mr_bus *bus, uint64_t log_ns, uint
             d->interruptions = (uint16_t)(d->interruptions + (d->interruptions < UINT16_MAX));
             d->alone = d->alone || d->interruptions >= INTERRUPTIONS_ALONE;
             mr__state_wait(bus, d, ramp_due(log_ns, n++));
-            d->ramp = true;
+            mr__set_ramp(d);
         }
         mr_free(begun);
     }
