@@ -51,6 +51,9 @@ struct mr_bus_options {
     uint32_t ahead;          /* attempts logged beyond a target's capacity, so that a freed slot
                                 is refilled without waiting for the disk; 0 = 32 */
     uint64_t mark_after_ns;  /* idle spell after which a mark is written; 0 = 200 ms */
+    uint64_t linger_ns;      /* how long a group of nothing but settles waits for company: nobody
+                                waits for them, and a write each would cost more than they do;
+                                0 = 1 ms */
 };
 
 /* What opening found. */

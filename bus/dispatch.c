@@ -129,6 +129,10 @@ static bool arm_one(struct mr_bus *bus, struct mr__sub *sub)
         .body = mr_bytes(body, sizeof(body)),
     };
     (void)mr__stage_record(bus, &record); /* found by its offset and fence */
+    const struct mr__target *target = sub->target;
+    if (target->queue.count * 2 < ahead_of(bus, target->slots)) {
+        bus->stage.urgent = true; /* the target would soon wait for it */
+    }
     mr__arm(bus, d, d->fence + 1, NULL);
     mr__load_event(bus, d);
     return true;
@@ -149,9 +153,13 @@ static struct mr__sub *take_turn(struct mr__target *target)
     return sub;
 }
 
-/* One delivery of each subscription in turn, until the target or all subscriptions are full. */
+/* One delivery of each subscription in turn, until the target or all subscriptions are full. Only
+ * when half of what was logged ahead is used up: then many attempts share one write. */
 static void arm_target(struct mr_bus *bus, struct mr__target *target)
 {
+    if (target->armed + target->in_flight >= target->slots + ahead_of(bus, target->slots) / 2) {
+        return;
+    }
     struct mr__sub *stuck = NULL; /* subscriptions that may not begin now: back on the ring after */
     struct mr__sub *stuck_last = NULL;
     while (target->turn_first != NULL) {

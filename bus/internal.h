@@ -208,6 +208,8 @@ struct mr__group { /* a group in memory: being gathered, or being written */
     uint32_t records;
     uint32_t records_crc;
     uint64_t first_offset;
+    uint64_t since_ns; /* monotonic: when gathering began */
+    bool urgent;       /* somebody waits for what is in it */
     struct mr_batch *batches; /* chain through op.next; answered when durable */
     struct mr_batch *batches_last;
     struct mr__list armed;
@@ -408,6 +410,8 @@ void mr__stage_dead(struct mr_bus *bus, uint32_t sub, uint64_t offset);
 void mr__stage_created(struct mr_bus *bus, struct mr__delivery *d);
 void mr__stage_forget(struct mr_bus *bus, struct mr__delivery *d);
 void mr__stage_submit(struct mr_bus *bus);
+/* When the stage wants to be written, monotonic; 0: now, UINT64_MAX: it cannot or need not be. */
+uint64_t mr__stage_due_ns(const struct mr_bus *bus);
 /** As mr__stage_submit() when the disk is idle and the stage large: what a turn has gathered so far
  * is written while the rest of it is encoded. */
 void mr__stage_submit_large(struct mr_bus *bus);

@@ -10,6 +10,7 @@
 #define GROUP_SIZE_SOFT_DEFAULT (1u * MR_MIB)
 #define AHEAD_DEFAULT 32u
 #define MARK_AFTER_DEFAULT (200 * MR_MS)
+#define LINGER_DEFAULT MR_MS
 
 /* --- recovery --------------------------------------------------------------------------------- */
 
@@ -275,6 +276,7 @@ static void set_defaults(struct mr_bus_options *o)
 {
     o->group_size_soft = o->group_size_soft == 0 ? GROUP_SIZE_SOFT_DEFAULT : o->group_size_soft;
     o->ahead = o->ahead == 0 ? AHEAD_DEFAULT : o->ahead;
+    o->linger_ns = o->linger_ns == 0 ? LINGER_DEFAULT : o->linger_ns;
     o->mark_after_ns = o->mark_after_ns == 0 ? MARK_AFTER_DEFAULT : o->mark_after_ns;
     if (o->first_segment_size > o->log.segment_size) {
         o->first_segment_size = (uint32_t)o->log.segment_size;

@@ -106,6 +106,12 @@ uint64_t mr__stage_record(struct mr_bus *bus, const struct mr_record *record)
         stage->records = 0;
         stage->records_crc = 0;
         stage->first_offset = bus->next_offset;
+        stage->since_ns = bus->now.mono_ns;
+        stage->urgent = false;
+    }
+    if (record->kind != MR_RECORD_SETTLE && record->kind != MR_RECORD_RETRY &&
+        record->kind != MR_RECORD_ATTEMPT) {
+        stage->urgent = true;
     }
     size_t at = stage->size;
     size_t size = mr_record_size(record->body.size);
@@ -530,9 +536,19 @@ static void queue_armed(struct mr__group *group)
     }
 }
 
+uint64_t mr__stage_due_ns(const struct mr_bus *bus)
+{
+    const struct mr__group *stage = &bus->stage;
+    if (stage->size == 0 || bus->writing || bus->faulty) {
+        return UINT64_MAX;
+    }
+    bool now = stage->urgent || bus->draining || stage->size >= STAGE_LARGE;
+    return now ? 0 : stage->since_ns + bus->options.linger_ns;
+}
+
 void mr__stage_submit(struct mr_bus *bus)
 {
-    if (bus->writing || bus->faulty || bus->stage.size == 0) {
+    if (mr__stage_due_ns(bus) > bus->now.mono_ns) {
         return;
     }
     if (bus->names_due && mr__names_reserve(bus) == MR_OK) {

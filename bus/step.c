@@ -180,6 +180,10 @@ uint64_t mr_bus_next_timer(const struct mr_bus *bus)
         uint64_t mark = bus->last_write_mono_ns + bus->options.mark_after_ns;
         next = mark < next ? mark : next;
     }
+    uint64_t group = mr__stage_due_ns(bus);
+    if (group > bus->now.mono_ns && group < next) { /* one that is due waits for its room */
+        next = group;
+    }
     if (bus->options.log.sync == MR_SYNC_INTERVAL &&
         bus->synced_sequence < bus->durable_sequence && bus->next_sync_mono_ns < next) {
         next = bus->next_sync_mono_ns;

@@ -144,6 +144,7 @@ static void choose_options(struct mr_rng *rng, struct mr_bus_options *o)
         .first_segment_size = mr_rng_chance(rng, 1, 2) ? 64 * MR_KIB : 0,
         .group_size_soft = mr_rng_chance(rng, 1, 2) ? 4096 : 32 * MR_KIB,
         .ahead = 1 + (uint32_t)mr_rng_below(rng, 8),
+        .linger_ns = mr_rng_chance(rng, 1, 2) ? 1 : 5 * MR_MS,
     };
     if (mr_rng_chance(rng, 1, 8)) {
         o->log.sync = mr_rng_chance(rng, 3, 4) ? MR_SYNC_INTERVAL : MR_SYNC_NEVER;
