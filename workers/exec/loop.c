@@ -70,20 +70,17 @@ static void handle_op(struct mr_target *t, struct mr_op *op)
     }
 }
 
-static bool take_ops(struct mr_target *t)
+static void take_ops(struct mr_target *t)
 {
-    if (t->asleep) {
-        return false; /* epoll will say */
+    while (!t->asleep) { /* then epoll will say */
+        struct mr_op *op = mr_opq_take(&t->queue);
+        t->asleep = op == NULL;
+        while (op != NULL) {
+            struct mr_op *next = op->next;
+            handle_op(t, op);
+            op = next;
+        }
     }
-    struct mr_op *op = mr_opq_take(&t->queue);
-    t->asleep = op == NULL;
-    bool any = op != NULL;
-    while (op != NULL) {
-        struct mr_op *next = op->next;
-        handle_op(t, op);
-        op = next;
-    }
-    return any;
 }
 
 /* More than there are places for is never submitted, but the capacity may have shrunk since. */
@@ -179,7 +176,7 @@ static bool run_once(struct mr_target *t, const struct epoll_event *events, int 
             mr__run_event(w->run, w->kind);
         }
     }
-    bool any = take_ops(t);
+    take_ops(t);
     start_pending(t);
     update_runs(t);
     /* In this order: whoever gets an answer finds numbers and capacity that include it. */
@@ -191,9 +188,6 @@ static bool run_once(struct mr_target *t, const struct epoll_event *events, int 
         struct mr__run *run = t->ended;
         t->ended = run->next_ended;
         mr__run_destroy(run);
-    }
-    if (any || !t->asleep) {
-        t->wake_at_ns = 0;
     }
     return !(t->stopping && t->count == 0);
 }
@@ -212,8 +206,7 @@ void *mr__exec_loop(void *target)
     }
     mr_opq_close(&t->queue);
     t->asleep = false;
-    while (take_ops(t)) {
-    }
+    take_ops(t);
     refuse_pending(t, "the worker is stopped");
     give_answers(t);
     mr_guardian_sweep_all();

@@ -68,20 +68,17 @@ static void handle_op(struct mr_target *t, struct mr_op *op)
     }
 }
 
-static bool take_ops(struct mr_target *t)
+static void take_ops(struct mr_target *t)
 {
-    if (t->asleep) {
-        return false; /* epoll will say */
+    while (!t->asleep) { /* then epoll will say */
+        struct mr_op *op = mr_opq_take(&t->queue);
+        t->asleep = op == NULL;
+        while (op != NULL) {
+            struct mr_op *next = op->next;
+            handle_op(t, op);
+            op = next;
+        }
     }
-    struct mr_op *op = mr_opq_take(&t->queue);
-    t->asleep = op == NULL;
-    bool any = op != NULL;
-    while (op != NULL) {
-        struct mr_op *next = op->next;
-        handle_op(t, op);
-        op = next;
-    }
-    return any;
 }
 
 static void tell_capacity(struct mr_target *t)
@@ -194,7 +191,7 @@ static bool run_once(struct mr_target *t, struct epoll_event *events, int count)
     for (int i = 0; i < count; i++) {
         handle_event(t, &events[i]);
     }
-    bool any = take_ops(t);
+    take_ops(t);
     if (atomic_exchange_explicit(&t->cancel_lost, false, memory_order_relaxed)) {
         mr__dispatch_cancel_late(t);
     }
@@ -209,9 +206,6 @@ static bool run_once(struct mr_target *t, struct epoll_event *events, int count)
     give_answers(t);
     sweep_orphans(t);
     free_ended(t);
-    if (any || !t->asleep) {
-        t->wake_at_ns = 0;
-    }
     return !(t->stopping && t->count == 0 && t->pending == NULL);
 }
 
@@ -227,8 +221,7 @@ void *mr__process_loop(void *target)
     }
     mr_opq_close(&t->queue);
     t->asleep = false;
-    while (take_ops(t)) {
-    }
+    take_ops(t);
     mr__dispatch_refuse_all(t, "the worker is stopped");
     give_answers(t);
     mr_guardian_sweep_all();

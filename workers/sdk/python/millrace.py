@@ -31,6 +31,7 @@ import traceback
 __all__ = ["run", "Retry", "Drop", "Dead", "Context"]
 
 _FLUSH_S = 0.002  # answers wait at most this long for others to go with them
+_READ_SIZE = 65536  # more would be mapped and unmapped for each read
 
 
 class _Verdict(Exception):
@@ -158,7 +159,7 @@ class _Worker:
     def fill(self, flags=0):
         """Reads what there is; blocks unless told not to. Raises _Stop at the end of input."""
         try:
-            data = self.sock.recv(262144, flags)
+            data = self.sock.recv(_READ_SIZE, flags)
         except (BlockingIOError, InterruptedError):
             return False
         except ConnectionError:
