@@ -71,6 +71,9 @@ FIGURES = {
     "recovery_1m_accept_s": ("s", 1, False),
     "recovery_1m_dispatch_s": ("s", 3, False),
     "rss_pending_1m_kib": ("KiB", None, False),
+    "rss_waiting_1m_kib": ("KiB", None, False),
+    "rss_waiting_10m_kib": ("KiB", None, False),
+    "rss_waiting_growth": ("ratio", 1.1, False),
 }
 
 
@@ -492,6 +495,24 @@ def run_idle(bench):
     bench.note("bytes_per_subscription", (rss[11_000] - rss[1_000]) * 1024 / 10_000)
 
 
+def run_waiting(bench):
+    """Ten million events wait on disk for a paused subscription: memory has to stay flat."""
+    if "rss_waiting_growth" in bench.values:
+        return  # ten gigabytes: once is enough
+    config = {"sources": {"h": {"http": {"path": "/events"}}},
+              "workers": {"w": {"http": {"url": "http://127.0.0.1:9/w"}}},
+              "subscriptions": {"all": {"to": "w"}}}
+    rss = []
+    with Bus(bench, config) as bus:
+        bus.admin("/api/v1/subscriptions/all/pause")
+        for _ in range(10):
+            bench.load(bus.port, count=1_000_000, batch=100, connections=8)
+            rss.append(bus.rss_kib())
+    bench.note("rss_waiting_1m_kib", rss[0])
+    bench.note("rss_waiting_10m_kib", rss[-1])
+    bench.note("rss_waiting_growth", rss[-1] / rss[0])
+
+
 def run_recovery(bench):
     count = 1_000_000
     with bench.server() as server:
@@ -535,6 +556,7 @@ GROUPS = {
     run_slot: ("slot_refill_us", "slot_refill_p99_us"),
     run_exec: ("exec_start_us", "exec_bare_us"),
     run_idle: ("start_ready_ms", "rss_idle_kib", "bytes_per_subscription"),
+    run_waiting: ("rss_waiting_1m_kib", "rss_waiting_10m_kib", "rss_waiting_growth"),
     run_recovery: ("recovery_1m_accept_s", "recovery_1m_dispatch_s", "rss_pending_1m_kib"),
 }
 

@@ -87,11 +87,15 @@ static enum mr_status sync_slot(struct mr_io *io, int slot)
     return r == MR_OK ? io->ops->sync_dir(io) : r;
 }
 
-/* Loads the newer good slot. @param[out] ret_head sequence 0 when there is none */
+/* Loads the newer good slot. One that cannot be read now is no torn one: where the other is no good
+ * either, what it says may stand nowhere else any more.
+ * @param[out] ret_head sequence 0 when there is none */
 static enum mr_status load_checkpoint(struct mr_bus *bus, struct mr_io *io,
                                       const struct mr_log_index *index,
-                                      struct mr__checkpoint_head *ret_head)
+                                      struct mr__checkpoint_head *ret_head,
+                                      struct mr_problem *problem)
 {
+    enum mr_status unread = MR_OK;
     struct mr__checkpoint_head heads[2] = {0};
     uint8_t *data[2] = {NULL, NULL};
     size_t sizes[2] = {0, 0};
@@ -105,7 +109,8 @@ static enum mr_status load_checkpoint(struct mr_bus *bus, struct mr_io *io,
         if (r == MR_E_NOMEM) {
             break;
         }
-        r = MR_OK; /* a slot that cannot be read is a slot that is not there */
+        unread = r == MR_OK ? unread : r;
+        r = MR_OK;
         if (data[i] == NULL ||
             mr__checkpoint_check(mr_bytes(data[i], sizes[i]), &heads[i]) != MR_OK ||
             (bus->log_id != 0 && heads[i].log_id != bus->log_id)) {
@@ -132,6 +137,12 @@ static enum mr_status load_checkpoint(struct mr_bus *bus, struct mr_io *io,
     }
     mr_free(data[0]);
     mr_free(data[1]);
+    if (r == MR_OK && best < 0 && unread != MR_OK) {
+        return mr_problem_set(problem, unread,
+                              "cannot read the checkpoints of the log: %s; start again, or see "
+                              "`millrace log verify`",
+                              mr_status_text(unread));
+    }
     return r;
 }
 
@@ -335,7 +346,7 @@ enum mr_status mr_bus_open(struct mr_io *io, const struct mr_bus_options *option
     enum mr_status r = mr_log_index(io, &index, problem);
     bool fresh = r == MR_OK && index.segment_count == 0;
     r = r == MR_OK ? adopt_segments(bus, &index) : r;
-    r = r == MR_OK ? load_checkpoint(bus, io, &index, &head) : r;
+    r = r == MR_OK ? load_checkpoint(bus, io, &index, &head, problem) : r;
     r = r == MR_OK ? replay(bus, io, &index, &head, &opened, problem) : r;
     if (r == MR_OK) {
         if (fresh && head.sequence == 0) {

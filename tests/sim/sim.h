@@ -60,6 +60,7 @@
     X(EXHAUSTED, "attempts used up")                                                               \
     X(INTERRUPTED, "interrupted by a crash")                                                       \
     X(BEHIND, "cursor stopped, caught up")                                                         \
+    X(READ_AT_START, "start refused for a read that failed")                                       \
     X(REORDERED, "order_by changed by a reload")                                                   \
     X(CHECKPOINT, "checkpoint")                                                                    \
     X(FROM_CHECKPOINT, "recovered from a checkpoint")                                              \

@@ -136,21 +136,49 @@ static struct mr_bus_ports ports_of_fork(struct fork_ports *f)
     };
 }
 
-static struct mr_bus *open_fork(const struct sim_world *world, struct sim_disk *disk,
-                                struct fork_ports *f, uint64_t seed, struct mr_bus_opened *opened)
+static struct mr_bus *try_open(const struct sim_world *world, struct sim_disk *disk,
+                               struct fork_ports *f, uint64_t seed, struct mr_bus_opened *opened,
+                               struct mr_problem *problem)
 {
     struct mr_bus_options options = world->options;
     options.seed = seed;
     struct mr_bus_ports ports = ports_of_fork(f);
     struct mr_bus *bus = NULL;
-    struct mr_problem problem = {{0}};
     enum mr_status r =
-        mr_bus_open(&disk->io, &options, &ports, sim_now(world), &bus, opened, &problem);
-    if (r != MR_OK) {
-        sim_fail(world, "recovery refuses: %s (%s)", problem.text, mr_status_text(r));
+        mr_bus_open(&disk->io, &options, &ports, sim_now(world), &bus, opened, problem);
+    return r == MR_OK ? bus : NULL;
+}
+
+static struct mr_bus *open_fork(const struct sim_world *world, struct sim_disk *disk,
+                                struct fork_ports *f, uint64_t seed, struct mr_bus_opened *opened)
+{
+    struct mr_problem problem = {{0}};
+    struct mr_bus *bus = try_open(world, disk, f, seed, opened, &problem);
+    if (bus == NULL) {
+        sim_fail(world, "recovery refuses: %s", problem.text);
     }
     sim_points_made++;
     return bus;
+}
+
+/* A read that fails at a start is no torn tail: the start is refused, or does without it, and the
+ * next one finds everything. */
+static struct mr_bus *open_with_bad_read(const struct sim_world *world, struct sim_disk *disk,
+                                         struct mr_rng *rng, struct fork_ports *f,
+                                         struct mr_bus_opened *opened)
+{
+    struct mr_problem problem = {{0}};
+    disk->fail_read_in = 1 + mr_rng_below(rng, 24);
+    struct mr_bus *bus = try_open(world, disk, f, 1, opened, &problem);
+    disk->fail_read_in = 0;
+    if (bus != NULL) {
+        return bus;
+    }
+    if (disk->fired_read == 0) {
+        sim_fail(world, "recovery refuses: %s", problem.text);
+    }
+    sim_fired[SIM_READ_AT_START]++;
+    return open_fork(world, disk, f, 1, opened);
 }
 
 static void close_fork(const struct sim_world *world, struct mr_bus *bus, struct fork_ports *f)
@@ -212,12 +240,14 @@ static void crash_point(struct sim_world *world, const struct mr_log_request *ru
     sim_disk_crash(disk, cut);
     struct fork_ports f = {.world = world};
     struct mr_bus_opened opened;
-    struct mr_bus *bus = open_fork(world, disk, &f, 1, &opened);
+    struct mr_bus *bus = mr_rng_chance(&rng, 1, 8)
+                             ? open_with_bad_read(world, disk, &rng, &f, &opened)
+                             : open_fork(world, disk, &f, 1, &opened);
     uint64_t sequence = oracle_check_recovered(world->oracle, bus,
                                                oracle_floor(world->oracle, cut), "crash point");
     sim_fired[SIM_FROM_CHECKPOINT] += opened.from_checkpoint;
     uint64_t more = mr_rng_below(&rng, 16);
-    if (more == 0) {
+    if (more == 0 && disk->fired_read == 0) { /* else it may have begun with the older slot */
         uint64_t hash = mr_bus_state_hash(bus);
         close_fork(world, bus, &f);
         sim_disk_crash(disk, cut);
