@@ -43,6 +43,7 @@ static void handle_signals(void (*handler)(int))
     }
     action.sa_handler = SIG_IGN;
     (void)sigaction(SIGPIPE, &action, NULL);
+    (void)sigaction(SIGXFSZ, &action, NULL); /* a file limit is a full disk: the write says so */
 }
 
 static int set_log(struct mr_cli *cli)
