@@ -673,7 +673,7 @@ static int stop_broker(void **state)
     return 0;
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_source_killed_before_durable_gets_all_20_again),
@@ -701,5 +701,8 @@ int main(void)
         cmocka_unit_test(test_source_wrong_password_vhost_and_port_are_named),
         cmocka_unit_test(test_source_tls_verifies_chain_and_name),
     };
+    if (argc > 1) {
+        cmocka_set_test_filter(argv[1]);
+    }
     return cmocka_run_group_tests(tests, start_broker, stop_broker);
 }
