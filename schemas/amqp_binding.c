@@ -251,7 +251,7 @@ enum mr_status mr_amqp_wrap(const struct mr_amqp_message *message, struct mr_byt
         }
     }
     if (r == MR_OK && message->body.size > 0) {
-        mr_event_builder_data(&builder, message->body, mr__builder_untyped(&builder));
+        mr__raw_data(&builder, message->body);
     }
     if (r == MR_OK) {
         r = mr_event_builder_finish(&builder, true, ret_event, problem);

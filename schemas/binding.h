@@ -114,13 +114,15 @@ MR_MUST_USE enum mr_status mr_kafka_decode(const struct mr_kafka_record *record,
                                            struct mr_events *ret_events,
                                            struct mr_problem *problem);
 
-/** A raw record wrapped as Knative does it (digest 13.5), so that its users keep their filters: type
- * dev.knative.kafka.event, id "partition:P/offset:O", subject "partition:P#O", time the record's
- * timestamp, else the receive time, datacontenttype the header content-type in lower case (none: it
- * stays unset); extensions key and partitionkey, and each other header as kafkaheader and its name
- * in lower case without what a name cannot hold, the last of several; base64 where the bytes are no
- * text. Source is /apis/v1/namespaces/NS/kafkasources/NAME#TOPIC. Millrace has no namespaces: the
- * source's name stands for NS and "src" for NAME; a name of the form NS/NAME fills both.
+/** A raw record wrapped as Knative does it (digest 13.5), so that its users keep their filters:
+ * - type dev.knative.kafka.event, id "partition:P/offset:O", subject "partition:P#O";
+ * - source /apis/v1/namespaces/NS/kafkasources/NAME#TOPIC. Millrace has no namespaces: the source's
+ *   name stands for NS and "src" for NAME; a name of the form NS/NAME fills both;
+ * - time the record's timestamp, else the receive time;
+ * - datacontenttype the header content-type in lower case; without one it stays unset, and an
+ *   object or array in JSON is JSON data, anything else bytes;
+ * - extensions key and partitionkey, and each other header as kafkaheader and its name in lower
+ *   case without what a name cannot hold, the last of several; base64 where bytes are no text.
  * @param source_name the source's name, stands in `source`
  * @return MR_E_TOO_BIG: more headers or bytes than an event may have; MR_E_INVALID, MR_E_NOMEM */
 MR_MUST_USE enum mr_status mr_kafka_wrap(const struct mr_kafka_record *record,
@@ -172,9 +174,9 @@ MR_MUST_USE enum mr_status mr_amqp_decode(const struct mr_amqp_message *message,
                                           struct mr_problem *problem);
 
 /** A raw message wrapped as Knative does it (digest 5.2): type dev.knative.rabbitmq.event, id the
- * message_id, else @p id, subject the same; time its timestamp, else the receive time; data the body
- * under its content type. Its headers are not carried over. Source is
- * /apis/v1/namespaces/NS/rabbitmqsources/NAME#QUEUE, NS and NAME as mr_kafka_wrap() makes them.
+ * message_id, else @p id, subject the same; time its timestamp, else the receive time; data the
+ * body under its content type, without one as mr_kafka_wrap() has it; its headers are not carried
+ * over. Source is /apis/v1/namespaces/NS/rabbitmqsources/NAME#QUEUE, NS and NAME as there.
  * @param source_name the source's name; @param queue stands in `source` beside it
  * @param id unique per message, the same when it comes again if possible */
 MR_MUST_USE enum mr_status mr_amqp_wrap(const struct mr_amqp_message *message,

@@ -240,7 +240,7 @@ enum mr_status mr_kafka_wrap(const struct mr_kafka_record *record, struct mr_byt
         r = add_headers(&builder, record, problem);
     }
     if (r == MR_OK && record->has_value) {
-        mr_event_builder_data(&builder, record->value, mr__builder_untyped(&builder));
+        mr__raw_data(&builder, record->value);
     }
     if (r == MR_OK) {
         r = mr_event_builder_finish(&builder, true, ret_event, problem);

@@ -135,6 +135,17 @@ enum mr_status mr__raw_source(struct mr_buf *out, const char *kind, struct mr_by
                                        mr_status_text(r));
 }
 
+void mr__raw_data(struct mr_event_builder *builder, struct mr_bytes body)
+{
+    struct mr_bytes text = body;
+    while (text.size > 0 && text.data[0] <= ' ' && text.data[0] != 0) {
+        text = mr_bytes(text.data + 1, text.size - 1);
+    }
+    bool json = text.size > 0 && (text.data[0] == '{' || text.data[0] == '[') &&
+                mr_json_is_value(text);
+    mr_event_builder_data(builder, body, mr__builder_untyped(builder) && !json);
+}
+
 bool mr__time_of_ms(int64_t ms, char text[MR_TIME_TEXT_SIZE])
 {
     if (ms < 0 || (uint64_t)ms > UINT64_MAX / MR_MS) {

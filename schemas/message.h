@@ -46,6 +46,9 @@ MR_MUST_USE enum mr_status mr__binary_end(struct mr_event_builder *builder, enum
 MR_MUST_USE enum mr_status mr__raw_source(struct mr_buf *out, const char *kind,
                                           struct mr_bytes source_name, struct mr_bytes place,
                                           struct mr_problem *problem);
+/** Sets the data of a raw broker message. Without a datacontenttype an object or array in JSON is
+ * JSON data, for which the JSON format implies the type; anything else is bytes. */
+void mr__raw_data(struct mr_event_builder *builder, struct mr_bytes body);
 /** Milliseconds since 1970 as RFC 3339. @return false: none (negative), or beyond what the clock of
  * Millrace can hold; @p text untouched */
 bool mr__time_of_ms(int64_t ms, char text[MR_TIME_TEXT_SIZE]);

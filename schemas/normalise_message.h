@@ -54,8 +54,8 @@ MR_MUST_USE enum mr_status mr__recorded_headers(struct mr__recorded *recorded, c
  * - http: headers, body;
  * - mqtt: version (4 or 5), topic, content_type, user_properties, payload, retain;
  * - kafka: topic, partition, offset, timestamp_ms, key, headers, value (null: a tombstone);
- * - amqp: protocol ("0-9-1" or "1.0"), queue, content_type, message_id, timestamp (seconds in 0-9-1,
- *   milliseconds in 1.0; or timestamp_ms), headers or properties, body.
+ * - amqp: protocol ("0-9-1" or "1.0"), queue, content_type, message_id, timestamp (seconds in
+ *   0-9-1, milliseconds in 1.0; or timestamp_ms), headers or properties, body.
  * Bytes that are no text have _base64 behind the member's name. Headers and properties are an
  * object, or a list of pairs where names repeat (or an object whose values are lists). A value may
  * be typed: a JSON boolean or number, or {"$long": 5}, {"$timestamp": …}, {"$binary": base64},
