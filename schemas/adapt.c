@@ -11,7 +11,7 @@
 #include "schemas/json_format.h"
 #include "schemas/text.h"
 
-#define PART_SIZE_MAX (4u * MR_EVENT_ATTRS_SIZE_MAX) /* the builder has the last word */
+#define PART_SIZE_MAX MR_EVENT_ATTRS_SIZE_MAX /* of one; the builder looks at all together */
 #define EPOCH_END_S 253402300800ull                  /* the year 10000 */
 
 _Static_assert(sizeof(((struct mr__adapt *)0)->received) == MR_TIME_TEXT_SIZE, "a time fits");
@@ -531,7 +531,8 @@ static void mend_source(struct mr__adapt *run, struct mr_buf *part)
         return;
     }
     bool fragment = false;
-    bool colon = mr__text_is_uri(mr_buf_bytes(part), false);
+    bool colons = mr__text_is_uri(mr_buf_bytes(part), false);
+    bool begun = false;
     for (size_t i = 0; i < part->size; i++) {
         uint8_t c = part->data[i];
         bool stays = c > ' ' && c < 0x7F && strchr("\"<>\\^`|%#:", c) == NULL;
@@ -541,9 +542,12 @@ static void mend_source(struct mr__adapt *run, struct mr_buf *part)
             stays = !fragment;
             fragment = true;
         } else if (c == ':') {
-            /* Before the first slash only that of a scheme may stand. */
-            stays = colon || memchr(part->data, '/', i) != NULL ||
-                    mr__text_is_uri(mr_bytes(part->data, i + 1), true);
+            /* Before the first slash the first one has to be that of a scheme. */
+            colons = colons || (!begun && mr__text_is_uri(mr_bytes(part->data, i + 1), true));
+            begun = true;
+            stays = colons;
+        } else if (c == '/') {
+            colons = true;
         }
         if (stays) {
             mended.data[mended.size++] = c;

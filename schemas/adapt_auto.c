@@ -95,66 +95,150 @@ static enum mr_adapter by_header(struct mr__adapt *run)
     return MR_ADAPTER_AUTO;
 }
 
-/* By members that have to be there, and what they begin with. */
-static enum mr_adapter by_shape(struct mr__adapt *run, struct mr_bytes json)
+/* The members by which documents are told apart, found in one walk: bodies may be large. */
+static const char *const names[] = {
+    "Body",        "Event",        "Messages", "Records",     "TopicArn", "Type",
+    "alerts",      "attributes",   "context",  "data",        "detail",   "detail-type",
+    "eventId",     "eventTime",    "eventType", "events",     "groupKey", "id",
+    "involvedObject", "items",     "kind",     "message",     "metadata", "object",
+    "object_kind", "orgId",        "reason",   "receiver",    "regarding", "resource",
+    "source",      "specversion",  "status",   "subject",     "subscription", "type",
+    "version",
+};
+
+struct shape {
+    struct mr_bytes values[MR_ARRAY_COUNT(names)]; /* empty: absent or null */
+    bool is_list;                                  /* they are of its first element */
+};
+
+static void read_shape(struct mr_bytes json, struct shape *shape)
 {
-    static const struct {
-        struct {
-            const char *path;
-            char kind;
-        } members[2];
-        enum mr_adapter adapter;
-    } rows[] = {
-        {{{"context.specversion", '"'}, {"context.type", '"'}}, MR_ADAPTER_CDEVENTS},
-        {{{"context.version", '"'}, {"context.type", '"'}}, MR_ADAPTER_CDEVENTS},
-        {{{"0.context.source", '"'}, {"0.context.type", '"'}}, MR_ADAPTER_CDEVENTS},
-        {{{"Records.0.s3", '{'}}, MR_ADAPTER_S3},
-        {{{"Records.0.obs", '{'}}, MR_ADAPTER_OBS},
-        {{{"Records.0.cos", '{'}}, MR_ADAPTER_COS},
-        {{{"events.0.oss", '{'}}, MR_ADAPTER_OSS},
-        {{{"events.0.specversion", '"'}}, MR_ADAPTER_OBS},
-        {{{"detail-type", '"'}, {"detail", '{'}}, MR_ADAPTER_EVENTBRIDGE},
-        {{{"alerts", '['}, {"orgId", '1'}}, MR_ADAPTER_GRAFANA},
-        {{{"alerts", '['}, {"groupKey", '"'}}, MR_ADAPTER_ALERTMANAGER},
-        {{{"alerts", '['}, {"receiver", '"'}}, MR_ADAPTER_ALERTMANAGER},
-        {{{"message.messageId", '"'}, {"subscription", '"'}}, MR_ADAPTER_GCS},
-        {{{"message.message_id", '"'}, {"subscription", '"'}}, MR_ADAPTER_GCS},
-        {{{"attributes.bucketId", '"'}, {"attributes.eventType", '"'}}, MR_ADAPTER_GCS},
-        {{{"context.eventType", '"'}, {"context.eventId", '"'}}, MR_ADAPTER_GCF},
-        {{{"eventType", '"'}, {"eventId", '"'}}, MR_ADAPTER_GCF},
-        {{{"0.eventType", '"'}, {"0.eventTime", '"'}}, MR_ADAPTER_AZURE_BLOB},
-        {{{"eventType", '"'}, {"eventTime", '"'}}, MR_ADAPTER_AZURE_BLOB},
-        {{{"involvedObject", '{'}, {"metadata", '{'}}, MR_ADAPTER_K8S},
-        {{{"regarding", '{'}, {"metadata", '{'}}, MR_ADAPTER_K8S},
-        {{{"type", '"'}, {"object.metadata", '{'}}, MR_ADAPTER_K8S},
-        {{{"items.0.involvedObject", '{'}}, MR_ADAPTER_K8S},
-        {{{"items.0.regarding", '{'}}, MR_ADAPTER_K8S},
-        {{{"object_kind", '"'}}, MR_ADAPTER_GITLAB},
-    };
+    struct mr__scan s;
+    struct mr__json_string name;
     struct mr_bytes value;
-    for (size_t i = 0; i < MR_ARRAY_COUNT(rows); i++) {
-        bool fits = true;
-        for (size_t k = 0; fits && k < 2 && rows[i].members[k].path != NULL; k++) {
-            fits = mr__adapt_get(run, json, rows[i].members[k].path, &value) &&
-                   (rows[i].members[k].kind == '1' ||
-                    value.data[0] == (uint8_t)rows[i].members[k].kind);
+    *shape = (struct shape){.is_list = json.data[0] == '['};
+    if (shape->is_list) {
+        mr__adapt_walk(&s, json);
+        if (!mr__json_next(&s, NULL, &json)) {
+            return;
         }
-        if (fits) {
-            return rows[i].adapter;
+    }
+    if (json.data[0] != '{') {
+        return;
+    }
+    mr__adapt_walk(&s, json);
+    while (mr__json_next(&s, &name, &value)) {
+        for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
+            if (name.raw.size == strlen(names[i]) && value.data[0] != 'n' &&
+                memcmp(name.raw.data, names[i], name.raw.size) == 0) {
+                shape->values[i] = value;
+            }
+        }
+    }
+}
+
+/* The value at @p path, whose first part is one of the names. */
+static bool shape_get(struct mr__adapt *run, const struct shape *shape, const char *path,
+                      struct mr_bytes *ret_value)
+{
+    size_t size = strcspn(path, ".");
+    for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
+        if (strlen(names[i]) == size && memcmp(names[i], path, size) == 0) {
+            *ret_value = shape->values[i];
+            return shape->values[i].size > 0 &&
+                   (path[size] == '\0' ||
+                    mr__adapt_get(run, shape->values[i], path + size + 1, ret_value));
+        }
+    }
+    MR_ASSERT(false); /* each path begins with one of the names */
+    return false;
+}
+
+static bool shape_is(struct mr__adapt *run, const struct shape *shape, const char *path,
+                     const char *text)
+{
+    struct mr_bytes value;
+    struct mr_bytes wanted = mr_bytes_of(text);
+    return shape_get(run, shape, path, &value) && value.size == wanted.size + 2 &&
+           value.data[0] == '"' &&
+           mr_bytes_equal(mr_bytes(value.data + 1, wanted.size), wanted);
+}
+
+/* By members that have to be there, and what they begin with: '"', '{', '[', or anything. More than
+ * a form needs, so that the form of somebody else is not taken for it and refused. */
+enum { MEMBERS_MAX = 4 };
+static const struct form {
+    enum mr_adapter adapter;
+    char where; /* 'o' an object, 'l' a list of objects */
+    const char *members[MEMBERS_MAX];
+} forms[] = {
+    {MR_ADAPTER_CDEVENTS, 'o', {"\"context.id", "\"context.source", "\"context.type", "{subject"}},
+    {MR_ADAPTER_CDEVENTS, 'l', {"\"context.id", "\"context.source", "\"context.type", "{subject"}},
+    {MR_ADAPTER_S3, 'o', {"{Records.0.s3"}},
+    {MR_ADAPTER_OBS, 'o', {"{Records.0.obs"}},
+    {MR_ADAPTER_COS, 'o', {"{Records.0.cos", "{Records.0.event"}},
+    {MR_ADAPTER_OSS, 'o', {"{events.0.oss"}},
+    {MR_ADAPTER_OBS, 'o', {"\"events.0.specversion", "\"events.0.id"}},
+    {MR_ADAPTER_EVENTBRIDGE, 'o', {"\"detail-type", "?detail", "\"source", "\"id"}},
+    {MR_ADAPTER_EVENTBRIDGE, 'l', {"\"detail-type", "?detail", "\"source", "\"id"}},
+    {MR_ADAPTER_GRAFANA, 'o', {"[alerts", "?orgId", "\"status"}},
+    {MR_ADAPTER_ALERTMANAGER, 'o', {"[alerts", "\"groupKey", "\"status"}},
+    {MR_ADAPTER_ALERTMANAGER, 'o', {"[alerts", "\"receiver", "\"status"}},
+    {MR_ADAPTER_GCS, 'o', {"\"message.messageId", "\"subscription"}},
+    {MR_ADAPTER_GCS, 'o', {"\"message.message_id", "\"subscription"}},
+    {MR_ADAPTER_GCS, 'o', {"\"attributes.bucketId", "\"attributes.eventType"}},
+    {MR_ADAPTER_GCF, 'o', {"\"context.eventType", "\"context.eventId", "?context.resource"}},
+    {MR_ADAPTER_GCF, 'o', {"\"eventType", "\"eventId", "?resource"}},
+    {MR_ADAPTER_AZURE_BLOB, 'l', {"\"eventType", "\"eventTime", "\"id", "?data"}},
+    {MR_ADAPTER_AZURE_BLOB, 'o', {"\"eventType", "\"eventTime", "\"id", "?data"}},
+    {MR_ADAPTER_K8S, 'o', {"{involvedObject", "{metadata", "\"reason"}},
+    {MR_ADAPTER_K8S, 'o', {"{regarding", "{metadata", "\"reason"}},
+    {MR_ADAPTER_K8S, 'o', {"\"type", "{object.metadata", "\"object.kind"}},
+    {MR_ADAPTER_K8S, 'o', {"{items.0.involvedObject", "{items.0.metadata"}},
+    {MR_ADAPTER_K8S, 'o', {"{items.0.regarding", "{items.0.metadata"}},
+    {MR_ADAPTER_GITLAB, 'o', {"\"object_kind"}},
+};
+
+static bool fits(struct mr__adapt *run, const struct shape *shape, const struct form *form)
+{
+    struct mr_bytes value;
+    if (shape->is_list != (form->where == 'l')) {
+        return false;
+    }
+    for (size_t i = 0; i < MEMBERS_MAX && form->members[i] != NULL; i++) {
+        char kind = form->members[i][0];
+        if (!shape_get(run, shape, form->members[i] + 1, &value) ||
+            (kind != '?' && value.data[0] != (uint8_t)kind)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static enum mr_adapter recognise(struct mr__adapt *run, const struct shape *shape)
+{
+    struct mr_bytes value;
+    if (shape_get(run, shape, "specversion", &value)) {
+        return MR_ADAPTER_CLOUDEVENTS;
+    }
+    if (shape_is(run, shape, "Event", "s3:TestEvent")) {
+        return MR_ADAPTER_S3;
+    }
+    if (shape_is(run, shape, "kind", "storage#object")) {
+        return MR_ADAPTER_GCS;
+    }
+    if (shape_is(run, shape, "object", "event") && shape_get(run, shape, "data.object", &value)) {
+        return MR_ADAPTER_STRIPE;
+    }
+    if (shape_is(run, shape, "version", "1") && shape_get(run, shape, "alerts.0.labels", &value)) {
+        return MR_ADAPTER_GRAFANA;
+    }
+    for (size_t i = 0; i < MR_ARRAY_COUNT(forms); i++) {
+        if (fits(run, shape, &forms[i])) {
+            return forms[i].adapter;
         }
     }
     return MR_ADAPTER_AUTO;
-}
-
-static enum mr_adapter recognise(struct mr__adapt *run, struct mr_bytes json)
-{
-    if (mr__adapt_says_cloudevent(run, json)) {
-        return MR_ADAPTER_CLOUDEVENTS;
-    }
-    if (mr__adapt_is(run, json, "Event", "s3:TestEvent")) {
-        return MR_ADAPTER_S3;
-    }
-    return by_shape(run, json);
 }
 
 /* A body of MNS: a document of OSS in base64, which begins with {"events" or a blank more. */
@@ -180,22 +264,18 @@ static bool is_mns(struct mr__adapt *run)
 }
 
 /* A message of SNS or SQS that may have a notification of S3 in it. */
-static bool is_envelope(struct mr__adapt *run, struct mr_bytes json, bool *ret_sns)
+static bool is_envelope(struct mr__adapt *run, const struct shape *shape, bool *ret_sns)
 {
-    static const char *const bodies[] = {"Records.0.body", "Messages.0.Body", "Body"};
     struct mr_bytes value;
-    *ret_sns = mr__adapt_get_kind(run, json, "TopicArn", '"', &value) ||
-               mr__adapt_get_kind(run, json, "Records.0.Sns", '{', &value);
-    if (*ret_sns) {
-        return mr__adapt_is(run, json, "Type", "Notification") || json.data[0] != '{' ||
-               !mr__adapt_get(run, json, "Type", &value);
+    bool bare = shape_get(run, shape, "TopicArn", &value) && value.data[0] == '"';
+    *ret_sns = bare || (shape_get(run, shape, "Records.0.Sns", &value) && value.data[0] == '{');
+    if (bare) {
+        return shape_is(run, shape, "Type", "Notification");
     }
-    for (size_t i = 0; i < MR_ARRAY_COUNT(bodies); i++) {
-        if (mr__adapt_get_kind(run, json, bodies[i], '"', &value)) {
-            return true;
-        }
-    }
-    return false;
+    return *ret_sns ||
+           (shape_get(run, shape, "Records.0.body", &value) && value.data[0] == '"') ||
+           (shape_get(run, shape, "Messages.0.Body", &value) && value.data[0] == '"') ||
+           (shape_get(run, shape, "Body", &value) && value.data[0] == '"');
 }
 
 /* @return false: what is in the envelope is nothing of S3, and the run is as before */
@@ -219,11 +299,13 @@ void mr__adapt_auto(struct mr__adapt *run)
     struct mr_bytes kind;
     bool is_json = mr_json_is_value(run->body);
     if (adapter == MR_ADAPTER_AUTO && is_json && mr__adapt_parse(run, run->body, &json)) {
+        struct shape shape;
         bool sns;
-        if (is_envelope(run, json, &sns) && try_s3(run)) {
+        read_shape(json, &shape);
+        if (is_envelope(run, &shape, &sns) && try_s3(run)) {
             return;
         }
-        adapter = sns ? MR_ADAPTER_SNS : recognise(run, json);
+        adapter = sns ? MR_ADAPTER_SNS : recognise(run, &shape);
     }
     if (adapter == MR_ADAPTER_AUTO && mr__adapt_header(run, "x-amz-sns-message-type", &kind)) {
         adapter = MR_ADAPTER_SNS; /* raw delivery of something else */

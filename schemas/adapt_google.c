@@ -340,6 +340,9 @@ static void draft_names(struct mr__draft *draft, const struct gcf_row *row, stru
                         struct mr_bytes resource)
 {
     struct mr_buf *subject = &draft->parts[MR__SUBJECT];
+    if (draft->run->status != MR_OK) {
+        return; /* there may be no resource */
+    }
     switch (row->kind) {
     case GCF_STORAGE:
         split_resource(draft, resource, "/objects/");

@@ -9,12 +9,29 @@
 #include "schemas/builder.h"
 #include "schemas/text.h"
 
-_Static_assert(MR_ADAPTER_CLOUDEVENTS == 0 && MR_ADAPTER_AUTO == 20, "the words have this order");
-const char *const mr_adapter_words[MR_ADAPTER_MAX + 1] = {
-    "cloudevents",  "http",    "s3",     "oss",    "cos",     "obs", "gcs",      "azure-blob",
-    "gcf",          "sns",     "eventbridge",      "alertmanager",   "grafana",  "github",
-    "gitlab",       "stripe",  "shopify", "k8s",   "cdevents",       "generic",  "auto",
-    NULL,
+const char *const mr_adapter_words[] = {
+    [MR_ADAPTER_CLOUDEVENTS] = "cloudevents",
+    [MR_ADAPTER_HTTP] = "http",
+    [MR_ADAPTER_S3] = "s3",
+    [MR_ADAPTER_OSS] = "oss",
+    [MR_ADAPTER_COS] = "cos",
+    [MR_ADAPTER_OBS] = "obs",
+    [MR_ADAPTER_GCS] = "gcs",
+    [MR_ADAPTER_AZURE_BLOB] = "azure-blob",
+    [MR_ADAPTER_GCF] = "gcf",
+    [MR_ADAPTER_SNS] = "sns",
+    [MR_ADAPTER_EVENTBRIDGE] = "eventbridge",
+    [MR_ADAPTER_ALERTMANAGER] = "alertmanager",
+    [MR_ADAPTER_GRAFANA] = "grafana",
+    [MR_ADAPTER_GITHUB] = "github",
+    [MR_ADAPTER_GITLAB] = "gitlab",
+    [MR_ADAPTER_STRIPE] = "stripe",
+    [MR_ADAPTER_SHOPIFY] = "shopify",
+    [MR_ADAPTER_K8S] = "k8s",
+    [MR_ADAPTER_CDEVENTS] = "cdevents",
+    [MR_ADAPTER_GENERIC] = "generic",
+    [MR_ADAPTER_AUTO] = "auto",
+    [MR_ADAPTER_MAX] = NULL,
 };
 
 static void adapt_cloudevents(struct mr__adapt *run)

@@ -25,7 +25,7 @@ bool mr_sns_url_is_trusted(struct mr_bytes url, bool certificate);
 
 /** The SigningCertURL of the message @p body.
  * @param[out] ret_url owned by the caller: mr_free()
- * @return MR_E_INVALID: no SNS message; MR_E_DENIED: no URL that mr_sns_url_is_trusted(); MR_E_NOMEM */
+ * @return MR_E_INVALID: no SNS message; MR_E_DENIED: mr_sns_url_is_trusted() says no; MR_E_NOMEM */
 MR_MUST_USE enum mr_status mr_sns_certificate_url(struct mr_bytes body, char **ret_url,
                                                   struct mr_problem *problem);
 
