@@ -344,29 +344,81 @@ static void test_out_then_in_gives_the_event_back(void **state)
     }
 }
 
-static void test_normalise_every_failed_allocation_leaks_nothing(void **state)
+/* Runs @p input in and an event out with every allocation failing in turn. */
+static void fail_each_allocation(const char *as, const char *input, const char *to,
+                                 enum mr_mode mode)
 {
-    (void)state;
-    const char *input = "{\"headers\":{\"Content-Type\":\"a\\/b\"},\"body_base64\":\"/w==\"}";
     int64_t live = mr_alloc_live();
     enum mr_status r = MR_E_NOMEM;
-    for (uint64_t n = 1; r != MR_OK && n < 100; n++) {
+    for (uint64_t n = 1; r != MR_OK && n < 200; n++) {
         struct mr_buf buf;
         mr_buf_init(&buf, MR_MIB);
         (void)mr_alloc_fail_at(n, 0);
-        struct mr_normalise_options options = {.as = "auto", .message = true, .unique = 1};
+        struct mr_normalise_options options = {.as = as, .message = true, .unique = 1};
         r = mr_normalise_in(&options, mr_bytes_of(input), &buf, &problem);
         if (r == MR_OK) {
             mr_buf_clear(&buf);
-            r = mr_normalise_out("http", MR_MODE_BATCH, mr_bytes_of("[" MINIMAL "]"), &buf,
-                                 &problem);
+            r = mr_normalise_out(to, mode, mr_bytes_of("[" MINIMAL "]"), &buf, &problem);
         }
         (void)mr_alloc_fail_at(0, 0);
         assert_true(r == MR_OK || r == MR_E_NOMEM);
+        assert_true(r == MR_OK || problem.text[0] != '\0');
         mr_buf_release(&buf);
         assert_int_equal(mr_alloc_live(), live);
     }
     assert_int_equal(r, MR_OK);
+}
+
+static void test_normalise_every_failed_allocation_leaks_nothing(void **state)
+{
+    (void)state;
+    fail_each_allocation("auto",
+                         "{\"headers\":{\"Content-Type\":\"a\\/b\"},\"body_base64\":\"/w==\"}",
+                         "http", MR_MODE_BATCH);
+    fail_each_allocation("kafka",
+                         "{\"topic\":\"t\",\"key_base64\":\"/w==\",\"headers\":[[\"a\","
+                         "{\"$binary\":\"/w==\"}],[\"b\",[\"1\",null]]],\"value\":\"x\"}",
+                         "kafka", MR_MODE_BINARY);
+    fail_each_allocation("amqp",
+                         "{\"protocol\":\"1.0\",\"properties\":{\"cloudEvents_id\":\"1\","
+                         "\"cloudEvents_specversion\":\"1.0\",\"cloudEvents_type\":\"t\","
+                         "\"cloudEvents_source\":\"/s\",\"cloudEvents_n\":{\"$long\":5},"
+                         "\"cloudEvents_bin\":{\"$binary\":\"/w==\"}},\"body\":\"\"}",
+                         "amqp", MR_MODE_STRUCTURED);
+    fail_each_allocation("auto",
+                         "{\"eventSource\":\"aws:rmq\",\"rmqMessagesByQueue\":{\"q\":["
+                         "{\"basicProperties\":{\"headers\":{\"a\":{\"bytes\":[118]}}},"
+                         "\"data\":\"eA==\"}]}}",
+                         "mqtt", MR_MODE_BINARY);
+    fail_each_allocation("auto",
+                         "{\"eventSource\":\"aws:amq\",\"messages\":[{\"messageID\":\"1\","
+                         "\"data\":\"eA==\"}]}",
+                         "mqtt", MR_MODE_STRUCTURED);
+}
+
+/* Each has a reason and no output. */
+static void test_messages_of_brokers_that_are_none_are_invalid(void **state)
+{
+    (void)state;
+    const char *bad[][2] = {
+        {"kafka", "{\"value_base64\":\"x\"}"},
+        {"kafka", "{\"value\":\"x\",\"partition\":\"two\"}"},
+        {"kafka", "{\"value\":\"x\",\"partition\":2147483648}"},
+        {"kafka", "{\"value\":\"x\",\"offset\":99999999999999999999}"},
+        {"kafka", "{\"value\":\"x\",\"timestamp_ms\":\"now\"}"},
+        {"kafka", "{\"value\":\"x\",\"headers\":{\"a\":{\"$binary\":\"x\"}}}"},
+        {"kafka", "{\"value\":\"x\",\"headers\":{\"a\":{\"$binary\":[256]}}}"},
+        {"amqp", "{\"protocol\":\"1.0\",\"properties\":5}"},
+        {"amqp", "{\"protocol\":\"1.0\",\"body_base64\":\"x\"}"},
+        {"auto", "{\"eventSource\":\"aws:kafka\"}"},
+        {"auto", "{\"eventSource\":\"aws:kafka\",\"records\":[]}"},
+        {"auto", "{\"eventSource\":\"aws:kafka\",\"records\":{\"t-0\":5}}"},
+        {"auto", "{\"eventSource\":\"aws:kafka\",\"records\":{\"t-0\":[{\"value\":\"x\"}]}}"},
+        {"auto", "{\"eventSource\":\"aws:amq\",\"messages\":[{\"data\":5}]}"},
+    };
+    for (size_t i = 0; i < MR_ARRAY_COUNT(bad); i++) {
+        assert_in_fails(AS(.as = bad[i][0], .message = true), bad[i][1], MR_E_INVALID, " ");
+    }
 }
 
 int main(void)
@@ -386,6 +438,7 @@ int main(void)
         cmocka_unit_test(test_out_mqtt),
         cmocka_unit_test(test_out_refusals),
         cmocka_unit_test(test_out_then_in_gives_the_event_back),
+        cmocka_unit_test(test_messages_of_brokers_that_are_none_are_invalid),
         cmocka_unit_test(test_normalise_every_failed_allocation_leaks_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
