@@ -30,6 +30,9 @@ struct mr__adapt {
 void mr__adapt_fail(struct mr__adapt *run, enum mr_status status, const char *format, ...)
     MR_PRINTF(3, 4);
 
+/** The same for a buffer that could not grow: too big (@p what names it) or out of memory. */
+void mr__adapt_fail_memory(struct mr__adapt *run, enum mr_status r, const char *what);
+
 /** Whether @p text is one JSON value; fails the run when not. @param[out] ret_value without the
  * white space around it */
 bool mr__adapt_parse(struct mr__adapt *run, struct mr_bytes text, struct mr_bytes *ret_value);
