@@ -19,7 +19,7 @@ import subprocess
 import tempfile
 import urllib.parse
 
-from support import Skip
+from support import Skip, wait_until
 
 FOLDER = pathlib.Path(__file__).parent
 
@@ -150,17 +150,25 @@ def document(kind, arn):
 
 class Minio(Caller):
     """Settings go to minio.sh; targets={"WEBHOOK": {"ENDPOINT": url}, …} are its notification
-    targets, each with the identifier 1."""
+    targets, each with the identifier 1; region is checked when it is given."""
     script, guard = "minio.sh", "MINIO_GUARD"
     key = secret = "minioadmin"
 
-    def __init__(self, targets=None, **settings):
+    def __init__(self, targets=None, region=None, **settings):
         super().__init__(**settings)
         variables = []
         for kind, values in (targets or {}).items():
             for name, value in {"ENABLE": "on", **values}.items():
                 variables.append("MINIO_NOTIFY_%s_%s_1=%s" % (kind, name, value))
+        variables += ["MINIO_SITE_REGION=" + region] if region else []  # else any region is right
         self.settings["MINIO_ENV"] = " ".join(variables)
+
+    def start(self):
+        super().start()
+        if "MINIO_TLS" in self.settings:
+            self.context = ssl._create_unverified_context()
+        # It is ready a little before it is initialised.
+        wait_until("MinIO", lambda: self.call("GET", "/")[0] == 200)
 
     def notify(self, bucket, kind):
         self.must("PUT", "/" + bucket, {"notification": ""},
@@ -237,8 +245,3 @@ def record(bucket, key, n=0):
                "bucket": {"name": bucket, "arn": "arn:aws:s3:::" + bucket},
                "object": {"key": urllib.parse.quote_plus(key, safe="/"), "size": 5,
                           "eTag": "5d41402abc4b2a76b9719d911017c592"}}}]})
-
-
-def trusting(folder):
-    """A TLS context that trusts the authority of certs.sh."""
-    return ssl.create_default_context(cafile=str(pathlib.Path(folder) / "certs" / "ca.crt"))
