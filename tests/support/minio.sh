@@ -4,36 +4,37 @@
 #   minio.sh start DIR      starts on a free port (again: on the same one, with its data), waits,
 #                           prints PORT; keys minioadmin, minioadmin
 #   minio.sh stop|kill DIR  ends it in good order, or as a crash would
-#   minio.sh install        only builds it: from its Go module, once, some minutes
+#   minio.sh install        only builds it, from its Go module, once: some minutes; `start` does it
+#                           too. Exit code 77: no Go, or it could not be built
 #
 # Settings, from the environment of "start":
 #   MINIO_ENV='A=b C=d'  further variables of the server: its notification targets
 #   MINIO_TLS=NAME       TLS with DIR/certs/NAME.crt (server, wronghost) of certs.sh
-#   MINIO_BUILD=1        build it when it is not there yet; else that is a reason to skip
 #   MINIO_GUARD=FD       ends it and removes DIR when the other end of this pipe is closed
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 version=v0.0.0-20260212201848-7aac2a2c5b7c
 built=${MILLRACE_CACHE:-$HOME/.cache/millrace-tests}/minio-$version
 
+skip() {
+  printf '%s: skipped: %s\n' "$script" "$1" >&2
+  exit 77
+}
+
 build() {
   if [[ -x $built/minio ]]; then return 0; fi
-  if [[ ${1:-} != now && ! ${MINIO_BUILD:-} ]]; then
-    printf '%s: skipped: MinIO is not built yet (tests/support/minio.sh install, or MINIO_BUILD=1)\n' \
-      "$script" >&2
-    exit 77
-  fi
   need go golang
+  need flock util-linux
+  # From 1.21 on Go fetches the version that a module asks for.
+  [[ $(go version) =~ go1\.([0-9]+) && ${BASH_REMATCH[1]} -ge 21 ]] ||
+    skip 'MinIO is built with Go 1.21 or later, which is not installed'
   mkdir -p "$built"
   (
     flock 9
     [[ -x $built/minio ]] ||
       GOBIN=$built go install -p 2 -buildvcs=false -ldflags '-s -w' \
         "github.com/minio/minio@$version" >"$built/build.log" 2>&1
-  ) 9>"$built/lock" || {
-    printf '%s: skipped: MinIO could not be built, see %s\n' "$script" "$built/build.log" >&2
-    exit 77
-  }
+  ) 9>"$built/lock" || skip "MinIO could not be built, see $built/build.log"
 }
 
 try_start() { # DIR PORT
@@ -90,7 +91,7 @@ start() { # DIR
 
 [[ ${2:-} || ${1:-} == install ]] || die 'usage: minio.sh start|stop|kill DIR, or install'
 case $1 in
-install) build now ;;
+install) build ;;
 start) start "$2" ;;
 stop) end_pid "$2/pid" TERM ;;
 kill) end_pid "$2/pid" KILL ;;

@@ -23,12 +23,21 @@ suite() {
     --output-junit "$results/$preset.xml" "$@" || status=1
 }
 
+# What servers of the tests are made of is fetched and built before a test waits for it, once.
+if [ -z "${GO_NO_INSTALL:-}" ]; then
+  echo "== servers: fetching and building what is not there yet"
+  for server in 'minio.sh install' 'sqs.sh install elasticmq' 'sqs.sh install moto' \
+    'kafka.sh install'; do
+    tests/support/$server || : # its tests are skipped, and say why
+  done
+fi
+
 if [ $# -gt 0 ]; then
   suite dev "$@"
 else
   suite dev
   suite asan -L 'unit|contract|integration'
-  suite tsan -R 'opq|http|process|exec|mqtt|timer|file|admin|worker'
+  suite tsan -R 'opq|http|process|exec|mqtt|timer|file|admin|worker|objectstore'
   tests/support/fuzz.sh "$jobs" "$results" || status=1
 fi
 python3 tests/support/count.py "$results" || status=1

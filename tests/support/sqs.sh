@@ -4,6 +4,7 @@
 #   sqs.sh start DIR [elasticmq|moto]  starts on a free port (again: on the same one), waits, prints
 #                                      PORT; region us-east-1, any keys, messages in memory only
 #   sqs.sh stop|kill DIR               ends it in good order, or as a crash would
+#   sqs.sh install elasticmq|moto      only fetches it; start does it too
 #
 # ElasticMQ is fetched with Maven and moto with pip, once, into the cache of the tests. What cannot
 # be fetched is a reason to skip (exit code 77). SQS_GUARD=FD ends it and removes DIR when the other
@@ -98,10 +99,10 @@ guard() { # DIR
   rm -rf "$1"
 }
 
-start() { # DIR KIND
+prepare() { # KIND
   need curl curl
   need flock util-linux
-  if [[ $2 == moto ]]; then
+  if [[ $1 == moto ]]; then
     python3 -c 'import ensurepip' 2>/dev/null || skip 'python3-venv is not installed'
     fetch moto "$moto"
   else
@@ -109,6 +110,10 @@ start() { # DIR KIND
     need mvn maven
     fetch elasticmq "$elasticmq"
   fi
+}
+
+start() { # DIR KIND
+  prepare "$2"
   mkdir -p "$1"
   local port try fresh=
   for try in 1 2 3; do
@@ -126,9 +131,10 @@ start() { # DIR KIND
   die "no server after $try tries, see $1/log"
 }
 
-usage='usage: sqs.sh start DIR [elasticmq|moto], or stop|kill DIR'
+usage='usage: sqs.sh start DIR [elasticmq|moto], stop|kill DIR, or install elasticmq|moto'
 [[ ${2:-} && ${3:-moto} =~ ^(elasticmq|moto)$ ]] || die "$usage"
 case $1 in
+install) prepare "$2" ;;
 start) start "$2" "${3:-elasticmq}" ;;
 stop) end_pid "$2/pid" TERM ;;
 kill) end_pid "$2/pid" KILL ;;
