@@ -1,10 +1,14 @@
 /* What the files of bus/ share: the structs of the core. Nothing outside bus/ includes this.
  *
- *   state.c       deliveries, lanes, lists, timers: the fold, used live and in recovery
+ *   objects.c     subscriptions, targets, sources and their names; lists; needed segments
+ *   state.c       deliveries and lanes: the fold, used live and in recovery
+ *   timers.c      when something is due for a delivery
+ *   letters.c     dead letters, and notes of earlier attempts
  *   stage.c       the group being gathered, the one being written, segments
  *   ingest.c      events in
  *   dispatch.c    attempts, hand-outs, breakers
- *   answer.c      verdicts, leases, the end of a delivery, outcomes
+ *   answer.c      verdicts and leases
+ *   ending.c      the end of a delivery, with its outcome
  *   cold.c        the cache of recent groups, reads, subscriptions that are behind
  *   checkpoint.c  the two slots
  *   open.c        recovery and configuration
@@ -347,7 +351,7 @@ struct mr_bus {
     uint64_t checkpoints;
 };
 
-/* state.c */
+/* objects.c, state.c, timers.c, letters.c */
 void mr__list_push(struct mr__list *list, struct mr__delivery *d);
 void mr__list_remove(struct mr__delivery *d);
 struct mr__sub *mr__sub_add(struct mr_bus *bus, const char *name);
@@ -392,6 +396,8 @@ void mr__note_add(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, ui
                   uint64_t ended,
                   const struct mr_result *result);
 enum mr_status mr__state_interrupt_all(struct mr_bus *bus, uint64_t log_ns, uint64_t *ret_count);
+/* Room for so many timers altogether. */
+MR_MUST_USE enum mr_status mr__timer_reserve(struct mr_bus *bus, uint64_t count);
 void mr__timer_set(struct mr_bus *bus, struct mr__delivery *d);
 void mr__timer_clear(struct mr_bus *bus, struct mr__delivery *d);
 uint64_t mr__expiry(const struct mr_bus *bus, const struct mr__delivery *d);
@@ -452,10 +458,16 @@ enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d);
 /* The same for whatever of @p sub stands there; the ramp and reads of single events apart. */
 enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where where);
 
-/* answer.c */
+/* answer.c, ending.c */
 void mr__timers_run(struct mr_bus *bus);
 void mr__deferred_run(struct mr_bus *bus);
 void mr__ending_ready(struct mr_bus *bus, struct mr__delivery *d);
+/* Ends d as @p end says, now or once its event's bytes are here. Takes @p end when it succeeds.
+ * @param answer whose emitted events go with it, or NULL. @return MR_E_FULL: no room, try again */
+MR_MUST_USE enum mr_status mr__finish_or_wait(struct mr_bus *bus, struct mr__delivery *d,
+                                              struct mr__ending *end,
+                                              const struct mr_handout *answer);
+void mr__ending_release(struct mr__ending *end); /* NULL-safe */
 /* Ends d without an answer: expired, lost. @return false: no room now, try again */
 bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state,
                       const char *reason);

@@ -1,0 +1,123 @@
+/* Dead letters, and the notes of earlier attempts that go with them. */
+#include "bus/internal.h"
+
+#include "core/alloc.h"
+
+/* --- dead letters ----------------------------------------------------------------------------- */
+
+enum mr_status mr__state_reserve_dead(struct mr__sub *sub)
+{
+    return mr__state_reserve_dead_more(sub, 1);
+}
+
+enum mr_status mr__state_reserve_dead_more(struct mr__sub *sub, uint64_t more)
+{
+    enum mr_status r = mr_map_reserve(&sub->dead_lanes, more);
+    if (r != MR_OK || sub->dead_count + more <= sub->dead_capacity) {
+        return r;
+    }
+    uint64_t capacity = sub->dead_capacity * 2 + more + 8;
+    struct mr__dead *grown = mr_realloc(sub->dead, capacity * sizeof(*grown));
+    if (grown == NULL) {
+        return MR_E_NOMEM;
+    }
+    sub->dead = grown;
+    sub->dead_capacity = capacity;
+    return MR_OK;
+}
+
+/* Index of the first dead letter at or past @p offset. */
+static uint64_t dead_lower(const struct mr__sub *sub, uint64_t offset)
+{
+    uint64_t low = 0;
+    uint64_t high = sub->dead_count;
+    while (low < high) {
+        uint64_t mid = low + (high - low) / 2;
+        if (sub->dead[mid].letter.offset < offset) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low;
+}
+
+int64_t mr__dead_find(const struct mr__sub *sub, uint64_t offset)
+{
+    uint64_t at = dead_lower(sub, offset);
+    return at < sub->dead_count && sub->dead[at].letter.offset == offset ? (int64_t)at : -1;
+}
+
+void mr__state_add_dead(struct mr_bus *bus, struct mr__sub *sub, const struct mr_dead_letter *l)
+{
+    MR_ASSERT(sub->dead_count < sub->dead_capacity);
+    uint64_t at = dead_lower(sub, l->offset);
+    memmove(sub->dead + at + 1, sub->dead + at, (sub->dead_count - at) * sizeof(*sub->dead));
+    sub->dead_count++;
+    uint64_t settled = 0;
+    if (l->lane != 0 && !mr_map_get(&sub->dead_lanes, l->lane, &settled)) {
+        mr_map_set(&sub->dead_lanes, l->lane, 0);
+    }
+    sub->dead[at] = (struct mr__dead){.letter = *l, .later_before = settled};
+    bus->state_bytes += sizeof(*sub->dead);
+    mr__segment_live(bus, l->event_position, 1);
+    mr__segment_live(bus, l->record_position, 1);
+}
+
+uint64_t mr__dead_later(const struct mr__sub *sub, const struct mr__dead *dead)
+{
+    uint64_t settled = 0;
+    if (dead->letter.lane == 0 || !mr_map_get(&sub->dead_lanes, dead->letter.lane, &settled)) {
+        return 0;
+    }
+    return settled - dead->later_before;
+}
+
+void mr__state_remove_dead(struct mr_bus *bus, struct mr__sub *sub, uint64_t at)
+{
+    MR_ASSERT(at < sub->dead_count);
+    struct mr_dead_letter letter = sub->dead[at].letter;
+    sub->dead_count--;
+    memmove(sub->dead + at, sub->dead + at + 1, (sub->dead_count - at) * sizeof(*sub->dead));
+    bus->state_bytes -= sizeof(*sub->dead);
+    mr__segment_live(bus, letter.event_position, -1);
+    mr__segment_live(bus, letter.record_position, -1);
+    if (sub->dead_count == 0) {
+        mr_map_release(&sub->dead_lanes);
+    }
+}
+
+/* --- notes of earlier attempts ---------------------------------------------------------------- */
+
+void mr__note_add(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, uint64_t started,
+                  uint64_t ended,
+                  const struct mr_result *result)
+{
+    struct mr_result small = *result;
+    small.stderr_tail = mr_bytes(NULL, 0); /* it stays in the RETRY record */
+    struct mr_buf buf;
+    mr_buf_init(&buf, NOTES_SIZE_MAX);
+    uint8_t head[24] = {0};
+    mr_put_u32(head + 4, fence);
+    mr_put_u64(head + 8, started);
+    mr_put_u64(head + 16, ended);
+    uint32_t have = d->notes == NULL ? 0 : d->notes->size;
+    if (mr_buf_append(&buf, head, sizeof(head)) == MR_OK &&
+        mr_result_encode(&small, &buf) == MR_OK && have + buf.size <= NOTES_SIZE_MAX) {
+        mr_put_u32(buf.data, (uint32_t)buf.size - 4);
+        uint32_t need = have + (uint32_t)buf.size;
+        uint32_t capacity = (uint32_t)mr_round_up(need, 128);
+        struct mr__notes *grown = mr_realloc(d->notes, sizeof(*grown) + capacity);
+        /* Memory short or too many: the attempt is still in the log, only not in the summary. */
+        if (grown != NULL) {
+            uint32_t before = d->notes == NULL ? 0 : grown->capacity;
+            d->notes = grown;
+            memcpy(grown->data + have, buf.data, buf.size);
+            grown->size = need;
+            grown->capacity = capacity;
+            d->sub->window_bytes += capacity - before;
+            bus->state_bytes += capacity - before;
+        }
+    }
+    mr_buf_release(&buf);
+}

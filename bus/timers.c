@@ -1,0 +1,135 @@
+/* When something is due for a delivery: one binary heap by (time, subscription, offset). */
+#include "bus/internal.h"
+
+#include "core/alloc.h"
+
+static bool earlier(const struct mr__delivery *a, const struct mr__delivery *b)
+{
+    if (a->timer_ns != b->timer_ns) {
+        return a->timer_ns < b->timer_ns;
+    }
+    return a->sub->id != b->sub->id ? a->sub->id < b->sub->id : a->offset < b->offset;
+}
+
+static void heap_put(struct mr_bus *bus, uint32_t at, struct mr__delivery *d)
+{
+    bus->heap[at] = d;
+    d->heap_at = at;
+}
+
+static void heap_up(struct mr_bus *bus, uint32_t at)
+{
+    struct mr__delivery *d = bus->heap[at];
+    while (at > 0 && earlier(d, bus->heap[(at - 1) / 2])) {
+        heap_put(bus, at, bus->heap[(at - 1) / 2]);
+        at = (at - 1) / 2;
+    }
+    heap_put(bus, at, d);
+}
+
+static void heap_down(struct mr_bus *bus, uint32_t at)
+{
+    struct mr__delivery *d = bus->heap[at];
+    for (;;) {
+        uint32_t child = at * 2 + 1;
+        if (child >= bus->heap_count) {
+            break;
+        }
+        if (child + 1 < bus->heap_count && earlier(bus->heap[child + 1], bus->heap[child])) {
+            child++;
+        }
+        if (!earlier(bus->heap[child], d)) {
+            break;
+        }
+        heap_put(bus, at, bus->heap[child]);
+        at = child;
+    }
+    heap_put(bus, at, d);
+}
+
+void mr__timer_clear(struct mr_bus *bus, struct mr__delivery *d)
+{
+    uint32_t at = d->heap_at;
+    if (at == NO_HEAP) {
+        return;
+    }
+    MR_ASSERT(bus->heap[at] == d);
+    d->heap_at = NO_HEAP;
+    struct mr__delivery *last = bus->heap[--bus->heap_count];
+    if (last != d) {
+        heap_put(bus, at, last);
+        heap_up(bus, at);
+        heap_down(bus, last->heap_at);
+    }
+}
+
+uint64_t mr__expiry(const struct mr_bus *bus, const struct mr__delivery *d)
+{
+    const struct mr_subscription_config *conf = d->sub->conf;
+    uint64_t expiry = d->expires_ns == 0 ? UINT64_MAX : d->expires_ns;
+    if (conf != NULL && conf->max_age_ns != 0) {
+        uint64_t age_end;
+        if (__builtin_add_overflow(d->arrival_ns, conf->max_age_ns, &age_end)) {
+            age_end = UINT64_MAX;
+        }
+        expiry = age_end < expiry ? age_end : expiry;
+    }
+    if (d->sub->removed_log_ns != 0 && d->sub->removed_log_ns + REMOVED_KEEP_NS < expiry) {
+        expiry = d->sub->removed_log_ns + REMOVED_KEEP_NS;
+    }
+    return bus->clock_frozen ? UINT64_MAX : expiry;
+}
+
+/* The one moment at which something happens to d by itself; room in the heap was reserved. */
+void mr__timer_set(struct mr_bus *bus, struct mr__delivery *d)
+{
+    uint64_t when = UINT64_MAX;
+    switch ((enum mr__where)d->where) {
+    case MR__READY:
+    case MR__BLOCKED:
+    case MR__HELD:
+        when = mr__expiry(bus, d);
+        break;
+    case MR__WAITING:
+        when = mr__expiry(bus, d);
+        when = d->due_ns < when ? d->due_ns : when;
+        break;
+    case MR__FLIGHT:
+        when = d->lease_ns;
+        break;
+    case MR__ARMED:
+    case MR__QUEUED:
+    case MR__ENDING:
+    case MR__WHERE_MAX:
+        break;
+    }
+    mr__timer_clear(bus, d);
+    if (when != UINT64_MAX) {
+        MR_ASSERT(bus->heap_count < bus->heap_capacity);
+        d->timer_ns = when;
+        bus->heap[bus->heap_count] = d;
+        d->heap_at = bus->heap_count++;
+        heap_up(bus, d->heap_at);
+    }
+}
+
+enum mr_status mr__timer_reserve(struct mr_bus *bus, uint64_t count)
+{
+    if (count <= bus->heap_capacity) {
+        return MR_OK;
+    }
+    uint64_t capacity = bus->heap_capacity == 0 ? 64 : bus->heap_capacity;
+    while (capacity < count) {
+        capacity *= 2;
+    }
+    struct mr__delivery **grown = mr_realloc(bus->heap, capacity * sizeof(struct mr__delivery *));
+    if (grown == NULL || capacity > UINT32_MAX) {
+        return MR_E_NOMEM;
+    }
+    bus->heap = grown;
+    bus->heap_capacity = (uint32_t)capacity;
+    return MR_OK;
+}
+
+/* Settled deliveries go to a free list and are used again; their number is bounded by
+ * memory_state. */
