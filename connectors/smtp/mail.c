@@ -278,7 +278,7 @@ static enum mr_status append_quoted(struct mr_bytes text, struct mr_buf *out)
             continue;
         }
         bool last = i + 1 == text.size || text.data[i + 1] == '\r';
-        bool literal = (c > ' ' && c <= '~' && c != '=') || ((c == ' ' || c == '\t') && !last);
+        bool literal = (c > ' ' && c <= '~' && c != '=') || (c == ' ' && !last);
         if (column + (literal ? 1 : 3) > LINE_SIZE_MAX - 1) { /* room for the = of a soft break */
             r = mr_buf_append_text(out, "=\r\n");
             column = 0;
