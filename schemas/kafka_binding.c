@@ -72,7 +72,7 @@ static enum mr_status decode_binary(const struct mr_kafka_record *record,
 static bool claims_event(const struct mr_kafka_record *record)
 {
     struct mr_bytes version;
-    return record->header_count == 0 && record->has_value &&
+    return record->header_count == 0 && mr__may_be_event(record->value) &&
            mr__json_find(record->value, "specversion", &version);
 }
 

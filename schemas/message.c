@@ -135,15 +135,28 @@ enum mr_status mr__raw_source(struct mr_buf *out, const char *kind, struct mr_by
                                        mr_status_text(r));
 }
 
+bool mr__may_be_event(struct mr_bytes text)
+{
+    /* A name can be written with escapes, so that a backslash leaves it open. */
+    static const char name[] = "specversion";
+    return text.size > 0 && (memmem(text.data, text.size, name, sizeof(name) - 1) != NULL ||
+                             memchr(text.data, '\\', text.size) != NULL);
+}
+
 void mr__raw_data(struct mr_event_builder *builder, struct mr_bytes body)
 {
+    if (!mr__builder_untyped(builder)) {
+        mr_event_builder_data(builder, body, false);
+        return;
+    }
     struct mr_bytes text = body;
     while (text.size > 0 && text.data[0] <= ' ' && text.data[0] != 0) {
         text = mr_bytes(text.data + 1, text.size - 1);
     }
     bool json = text.size > 0 && (text.data[0] == '{' || text.data[0] == '[') &&
-                mr_json_is_value(text);
-    mr_event_builder_data(builder, body, mr__builder_untyped(builder) && !json);
+                mr_json_is_value(body);
+    mr_event_builder_data(builder, body, !json);
+    builder->flags |= json ? MR_EVENT_DATA_JSON : 0; /* so that nobody looks again */
 }
 
 bool mr__time_of_ms(int64_t ms, char text[MR_TIME_TEXT_SIZE])

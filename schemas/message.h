@@ -46,6 +46,10 @@ MR_MUST_USE enum mr_status mr__binary_end(struct mr_event_builder *builder, enum
 MR_MUST_USE enum mr_status mr__raw_source(struct mr_buf *out, const char *kind,
                                           struct mr_bytes source_name, struct mr_bytes place,
                                           struct mr_problem *problem);
+/** Whether @p text may be an event in JSON: a cheap look, for most messages are none. False is
+ * certain, true is not. */
+bool mr__may_be_event(struct mr_bytes text);
+
 /** Sets the data of a raw broker message. Without a datacontenttype an object or array in JSON is
  * JSON data, for which the JSON format implies the type; anything else is bytes. */
 void mr__raw_data(struct mr_event_builder *builder, struct mr_bytes body);

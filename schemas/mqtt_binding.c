@@ -51,14 +51,16 @@ static enum mr_status decode_binary(const struct mr_mqtt_message *message, size_
 static enum mr_status decode_implied(struct mr_bytes payload, size_t size_max,
                                      struct mr_event **ret_event, struct mr_problem *problem)
 {
-    struct mr_problem inner = {0};
-    enum mr_status r = mr_json_decode_event(payload, size_max, ret_event, &inner);
-    if (r == MR_OK) {
-        return MR_OK;
-    }
-    struct mr_bytes version;
-    if (r == MR_E_NOMEM || mr__json_find(payload, "specversion", &version)) {
-        return mr_problem_set(problem, r, "%s", inner.text);
+    if (mr__may_be_event(payload)) {
+        struct mr_problem inner = {0};
+        enum mr_status r = mr_json_decode_event(payload, size_max, ret_event, &inner);
+        if (r == MR_OK) {
+            return MR_OK;
+        }
+        struct mr_bytes version;
+        if (r == MR_E_NOMEM || mr__json_find(payload, "specversion", &version)) {
+            return mr_problem_set(problem, r, "%s", inner.text);
+        }
     }
     return mr_problem_set(problem, MR_E_NOT_CLOUDEVENT,
                           "not a CloudEvent: the payload is no JSON object with specversion");
@@ -97,6 +99,8 @@ struct telemetry {
     struct mr_buf type;
     struct mr_buf id;
     char time[MR_TIME_TEXT_SIZE + 24];
+    struct mr_bytes datacontenttype;
+    bool json; /* the payload was found to be one JSON value */
 };
 
 /* The nth part of @p topic between slashes. */
@@ -202,17 +206,16 @@ static enum mr_status make_source(const struct mr_mqtt_message *message, struct 
     return r == MR_OK ? mr__text_append_path(out, message->topic) : r;
 }
 
-static struct mr_bytes guess_type(const struct mr_mqtt_message *message)
+static void guess_type(const struct mr_mqtt_message *message, struct telemetry *t)
 {
     struct mr_bytes given = mr__text_trim(message->content_type);
     if (mr__text_is_media_type(given) && mr__text_is_string(given)) {
-        return given;
+        t->datacontenttype = given;
+    } else if (message->payload.size > 0) {
+        t->json = mr_json_is_value(message->payload);
+        t->datacontenttype = t->json ? MR_BYTES_LITERAL("application/json")
+                                     : MR_BYTES_LITERAL("application/octet-stream");
     }
-    if (message->payload.size == 0) {
-        return (struct mr_bytes){0};
-    }
-    return mr_json_is_value(message->payload) ? MR_BYTES_LITERAL("application/json")
-                                              : MR_BYTES_LITERAL("application/octet-stream");
 }
 
 /* The attributes in the order they get in the record. */
@@ -233,7 +236,7 @@ static enum mr_status add_attrs(struct mr_event_builder *builder,
          t->type.size > 0 ? mr_buf_bytes(&t->type) : MR_BYTES_LITERAL("org.mqtt.message")},
         {"subject", MR_ATTR_STRING, message->topic},
         {"time", MR_ATTR_TIMESTAMP, mr_bytes_of(own_time ? t->time : received)},
-        {"datacontenttype", MR_ATTR_STRING, guess_type(message)},
+        {"datacontenttype", MR_ATTR_STRING, t->datacontenttype},
         {"recordedtime", MR_ATTR_TIMESTAMP, mr_bytes_of(own_time ? received : "")},
         {"retained", MR_ATTR_BOOLEAN, mr_bytes_of(message->retained ? "true" : "")},
     };
@@ -254,6 +257,7 @@ enum mr_status mr_mqtt_wrap(const struct mr_mqtt_message *message, struct mr_byt
     char received[MR_TIME_TEXT_SIZE];
     mr_time_format(received_wall_ns, received);
     struct telemetry t = {0};
+    guess_type(message, &t);
     struct mr_buf source;
     mr_buf_init(&t.type, 256);
     mr_buf_init(&t.id, 1024);
@@ -274,6 +278,7 @@ enum mr_status mr_mqtt_wrap(const struct mr_mqtt_message *message, struct mr_byt
     }
     if (r == MR_OK && message->payload.size > 0) {
         mr_event_builder_data(&builder, message->payload, false);
+        builder.flags |= t.json ? MR_EVENT_DATA_JSON : 0; /* so that nobody looks again */
     }
     if (r == MR_OK) {
         r = mr_event_builder_finish(&builder, true, ret_event, problem);
