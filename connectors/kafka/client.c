@@ -253,6 +253,8 @@ enum mr_status mr__kafka_producer_conf(const struct mr_kafka_sink_options *optio
     static const struct property defaults[] = {
         /* How big a record may be is the topic's affair. */
         {"message.max.bytes", "8388608"},
+        /* A topic that is not there is reported after 5 s, not after 30. */
+        {"topic.metadata.propagation.max.ms", "5000"},
         {NULL, NULL},
     };
     static const struct property fixed[] = {

@@ -50,6 +50,10 @@ static const struct mr_option source_options[] = {
      .default_text = "earliest", .words = start_words,
      .help = "Where a partition is begun that neither the log nor the broker has a position of."},
     MR_ADAPTER_ROW(mr_kafka_source_options, adapter),
+    {.name = "content_type", .type = MR_OPTION_STRING,
+     .at = offsetof(struct mr_kafka_source_options, content_type),
+     .help = "What a record is that is no CloudEvent and has no header content-type, such as "
+             "application/json; by default bytes of no type."},
     {.name = "prefetch", .type = MR_OPTION_SIZE, .at = PEER(mr_kafka_source_options, buffer),
      .default_text = "16MiB", .min = 4 * (int64_t)MR_MIB, .max = 1024 * (int64_t)MR_MIB,
      .help = "Records the client reads ahead, at most."},
@@ -151,6 +155,10 @@ enum mr_status mr__kafka_check_source(const void *options, struct mr_problem *pr
     }
     if (r == MR_OK && o->group != NULL && o->group[0] == '\0') {
         r = mr_problem_set(problem, MR_E_INVALID, "group: is empty");
+    }
+    if (r == MR_OK && o->content_type != NULL && strchr(o->content_type, '/') == NULL) {
+        r = mr_problem_set(problem, MR_E_INVALID, "content_type: \"%s\" is no media type",
+                           o->content_type);
     }
     rd_kafka_conf_t *conf = NULL;
     if (r == MR_OK) {

@@ -35,6 +35,7 @@ struct mr_kafka_source_options {
     char *group; /* NULL: "millrace-" and the source's name */
     int start;   /* enum mr_kafka_start */
     int adapter; /* word of connectors/adapting.h */
+    char *content_type; /* of raw records that tell none; may be NULL */
 };
 
 struct mr_kafka_sink_options {

@@ -1,6 +1,7 @@
 #include "connectors/kafka/record.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "connectors/adapting.h"
 #include "core/alloc.h"
@@ -63,12 +64,29 @@ static size_t size_of(const struct mr_events *events)
     return size;
 }
 
+static bool has_content_type(const struct mr_kafka_record *record)
+{
+    for (uint32_t i = 0; i < record->header_count; i++) {
+        if (mr_bytes_equal_nocase(record->headers[i].name, MR_BYTES_LITERAL("content-type"))) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* A record that is no CloudEvent. */
-static enum mr_status add_raw(const struct mr_kafka_maker *maker,
-                              const struct mr_kafka_record *record, struct mr_bytes id,
-                              uint64_t wall_ns, struct mr_batch *batch, struct mr_problem *problem)
+static enum mr_status add_raw(const struct mr_kafka_maker *maker, struct mr_kafka_record *record,
+                              struct mr_bytes id, uint64_t wall_ns, struct mr_batch *batch,
+                              struct mr_problem *problem)
 {
     problem->text[0] = '\0'; /* why it is no CloudEvent */
+    struct mr_field fields[HEADERS_MAX + 1];
+    if (maker->content_type != NULL && record->has_value && !has_content_type(record)) {
+        memcpy(fields, record->headers, record->header_count * sizeof(fields[0]));
+        fields[record->header_count++] = (struct mr_field){
+            MR_BYTES_LITERAL("content-type"), mr_bytes_of(maker->content_type)};
+        record->headers = fields;
+    }
     if (maker->adapter != MR_ADAPTING_NONE) {
         struct mr_adapt_input input = {.body = record->value,
                                        .headers = record->headers,
@@ -91,7 +109,7 @@ static enum mr_status add_raw(const struct mr_kafka_maker *maker,
 }
 
 static enum mr_status add_record(const struct mr_kafka_maker *maker,
-                                 const struct mr_kafka_record *record, struct mr_bytes id,
+                                 struct mr_kafka_record *record, struct mr_bytes id,
                                  uint64_t wall_ns, struct mr_batch *batch,
                                  struct mr_problem *problem)
 {

@@ -8,6 +8,7 @@
 struct mr_kafka_maker {
     const char *source_name; /* borrowed */
     int adapter;             /* word of connectors/adapting.h */
+    const char *content_type; /* borrowed; of raw records that tell none; may be NULL */
     size_t event_size_max;
 };
 

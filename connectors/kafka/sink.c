@@ -204,7 +204,8 @@ static enum mr_status make_record(struct mr_target *target, const struct mr_hand
     mr_buf_clear(&target->topic);
     mr_buf_clear(&target->key);
     enum mr_status r = mr__template_fill(target->options.topic, record, &target->topic);
-    if (r != MR_E_NOMEM && (r != MR_OK || !mr__kafka_topic_is_valid(mr_buf_bytes(&target->topic)))) {
+    bool named = r == MR_OK && mr__kafka_topic_is_valid(mr_buf_bytes(&target->topic));
+    if (!named && r != MR_E_NOMEM) {
         return mr_problem_set(problem, MR_E_INVALID, "\"%.*s\" is no topic name",
                               (int)target->topic.size, (const char *)target->topic.data);
     }

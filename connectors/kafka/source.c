@@ -611,6 +611,7 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     mr__backoff_init(&source->backoff);
     source->maker = (struct mr_kafka_maker){.source_name = source->intake.name,
                                             .adapter = source->options.adapter,
+                                            .content_type = source->options.content_type,
                                             .event_size_max = source->intake.event_size_max};
     return MR_OK;
 }

@@ -95,7 +95,8 @@ static void test_source_cursor_of_another_group_is_not_used(void **state)
     struct source_words words = {.brokers = m.brokers,
                                  .topics = "orders",
                                  .group = GROUP,
-                                 .cursor = "{\"group\":\"old\",\"topics\":{\"orders\":{\"0\":30}}}"};
+                                 .cursor = "{\"group\":\"old\",\"topics\":"
+                                           "{\"orders\":{\"0\":30}}}"};
     struct mr_source *source = source_open(&h, &words);
     assert_true(test_host_wait(&h, HOST_EVENTS, 50));
     source_close(source);
@@ -117,7 +118,8 @@ static void test_source_log_beyond_the_end_starts_again(void **state)
     struct source_words words = {.brokers = m.brokers,
                                  .topics = "orders",
                                  .group = GROUP,
-                                 .cursor = "{\"group\":\"g\",\"topics\":{\"orders\":{\"0\":5000}}}"};
+                                 .cursor = "{\"group\":\"g\",\"topics\":"
+                                           "{\"orders\":{\"0\":5000}}}"};
     struct mr_source *source = source_open(&h, &words);
     assert_true(test_host_wait(&h, HOST_EVENTS, 20));
     assert_non_null(strstr(source_health(source).last_error, "made anew"));

@@ -1,0 +1,192 @@
+"""A Kafka of one's own for Python tests, started by kafka.sh; `with Cluster() as kafka:`."""
+import collections
+import importlib
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from support import Skip, main, wait_until
+
+SCRIPT = pathlib.Path(__file__).with_name("kafka.sh")
+DEBIAN = "/usr/lib/python3/dist-packages"  # where another interpreter than Debian's does not look
+
+
+def client():
+    """The module confluent_kafka; librdkafka with another face."""
+    for path in (None, DEBIAN):
+        if path and path not in sys.path:
+            sys.path.append(path)
+        try:
+            importlib.import_module("confluent_kafka.admin")
+            return sys.modules["confluent_kafka"]
+        except ImportError:
+            pass
+    raise Skip("python3-confluent-kafka is not installed")
+
+
+class Cluster:
+    """@p settings go to the script: SASL="1", TLS="server", EXTRA="a=1;b=2"."""
+
+    def __init__(self, brokers=1, **settings):
+        self.brokers = brokers
+        self.settings = {"KAFKA_" + name: value for name, value in settings.items()}
+
+    def __enter__(self):
+        self.kafka = client()
+        self.folder = tempfile.mkdtemp(prefix="mr-kafka-")
+        # The brokers and their folder go when this end of the pipe is closed, whatever ends us.
+        self.theirs, self.ours = os.pipe()
+        env = dict(os.environ, KAFKA_GUARD=str(self.theirs), **self.settings)
+        done = subprocess.run([str(SCRIPT), "start", self.folder, str(self.brokers)], env=env,
+                              text=True, pass_fds=[self.theirs], stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE)
+        if done.returncode == 77:
+            self.__exit__()
+            raise Skip(done.stderr.strip())
+        if done.returncode != 0:
+            self.__exit__()
+            raise AssertionError("no Kafka: " + done.stderr)
+        self.plain, self.sasl, self.tls, self.sasltls = done.stdout.split()
+        return self
+
+    def __exit__(self, *what):
+        subprocess.run([str(SCRIPT), "stop", self.folder], check=False, stderr=subprocess.DEVNULL)
+        os.close(self.ours)
+        os.close(self.theirs)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def do(self, verb, number):
+        """kill, freeze, thaw or restart of one broker."""
+        subprocess.run([str(SCRIPT), verb, self.folder, str(number)], check=True)
+
+    def certificate(self, name):
+        return "%s/certs/%s" % (self.folder, name)
+
+    # --- topics ---
+
+    def admin(self):
+        return self.kafka.admin.AdminClient({"bootstrap.servers": self.plain, "log_level": 2})
+
+    def topic(self, name, partitions=1, **config):
+        """Makes it and waits until each broker names all its leaders."""
+        new = self.kafka.admin.NewTopic(name, partitions, min(self.brokers, 3), config=config)
+        admin = self.admin()  # it must live until the answer is there
+        admin.create_topics([new], operation_timeout=30)[name].result(40)
+        for broker in self.plain.split(","):
+            one = self.kafka.admin.AdminClient({"bootstrap.servers": broker, "log_level": 2})
+            wait_until("the topic " + name, lambda: self.has_leaders(one, name, partitions))
+
+    @staticmethod
+    def has_leaders(admin, name, partitions):
+        topic = admin.list_topics(timeout=10).topics.get(name)
+        return topic is not None and len(topic.partitions) == partitions and \
+            all(p.leader >= 0 for p in topic.partitions.values())
+
+    def delete_topic(self, name):
+        admin = self.admin()
+        admin.delete_topics([name], operation_timeout=30)[name].result(40)
+        wait_until("the topic to go", lambda: name not in admin.list_topics(timeout=10).topics)
+
+    # --- records ---
+
+    def producer(self, **config):
+        return self.kafka.Producer({"bootstrap.servers": self.plain, "log_level": 2, "linger.ms": 5,
+                                    "enable.idempotence": True,
+                                    **{k.replace("_", "."): v for k, v in config.items()}})
+
+    def produce(self, topic, values, producer=None, **more):
+        """Returns when all are with the brokers; each must be."""
+        producer = producer or self.producer()
+        failed = []
+
+        def report(error, _):
+            if error:
+                failed.append(error)
+        for value in values:
+            while True:
+                try:
+                    producer.produce(topic, value, on_delivery=report, **more)
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+            producer.poll(0)
+        left = producer.flush(120)
+        assert left == 0 and not failed, (left, failed[:3])
+
+    def consumer(self, group="test"):
+        return self.kafka.Consumer({"bootstrap.servers": self.plain, "group.id": group,
+                                    "log_level": 2, "enable.auto.commit": False})
+
+    def ends(self, topic):
+        """[the end offset of each partition]"""
+        consumer = self.consumer()
+        try:
+            partitions = sorted(consumer.list_topics(topic, 10).topics[topic].partitions)
+            return [consumer.get_watermark_offsets(self.kafka.TopicPartition(topic, p), 10)[1]
+                    for p in partitions]
+        finally:
+            consumer.close()
+
+    def committed(self, group, topic, partitions=1):
+        """[the group's offset of each partition; -1001 where there is none]"""
+        consumer = self.consumer(group)
+        try:
+            asked = [self.kafka.TopicPartition(topic, p) for p in range(partitions)]
+            return [p.offset for p in consumer.committed(asked, 10)]
+        finally:
+            consumer.close()
+
+    def read(self, topic, count, seconds=60):
+        """The first `count` records of all partitions, at least; each a Message."""
+        consumer = self.consumer()
+        try:
+            ends = self.ends(topic)
+            consumer.assign([self.kafka.TopicPartition(topic, p, 0) for p in range(len(ends))])
+            found = []
+            until = time.monotonic() + seconds
+            while len(found) < count:
+                found += [m for m in consumer.consume(1000, 0.2) if not m.error()]
+                assert time.monotonic() < until, "%d of %d records" % (len(found), count)
+            return found + [m for m in consumer.consume(1000, 0.2) if not m.error()]
+        finally:
+            consumer.close()
+
+
+def run(cluster):
+    """A test file's end: its tests find the cluster in their global `kafka`."""
+    try:
+        with cluster as sys.modules["__main__"].kafka:
+            main()
+    except Skip as why:
+        print("SKIPPED: %s" % why)
+        sys.exit(77)
+
+
+def source_of(instance, name="orders"):
+    return [s for s in instance.ask_lines("source", "list") if s["name"] == name][0]
+
+
+def reading(instance, name="orders", partitions=None):
+    """Whether the source has its share of the group."""
+    source = source_of(instance, name)
+    return source["health"] == "ok" and \
+        (partitions is None or ", %d partitions" % partitions in source["detail"])
+
+
+def logged(instance, *dump_arguments):
+    """How often each event of kind `event` is in the log: {(source, id): times}."""
+    times = collections.Counter()
+    for record in instance.cli("log", "dump", instance.folder / "data", "-o", "json",
+                               *dump_arguments).lines():
+        if record["kind"] == "event" and record.get("cause_offset") is None:
+            times[record["source"], record["id"]] += 1
+    return times
+
+
+def wanted(ends, name="orders", topic="orders"):
+    """The events that raw records of a topic become."""
+    return ["partition:%d/offset:%d" % (p, n) for p, end in enumerate(ends) for n in range(end)]
