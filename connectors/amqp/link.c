@@ -24,6 +24,7 @@
 #define HANDSHAKE_S 10
 #define RPC_S 10
 #define CLOSE_S 2
+#define CUT_NS (500 * MR_MS) /* for the owner to see by itself that the deadline is over */
 #define FRAME_MAX 131072
 #define TLS_CALLBACK_OK 1
 
@@ -103,8 +104,9 @@ void mr__amqp_link_over(struct mr_amqp_link *link)
 
 void mr__amqp_link_await(struct mr_amqp_link *link, uint64_t deadline_mono_ns)
 {
-    const struct timespec until = {.tv_sec = (time_t)(deadline_mono_ns / MR_SECOND),
-                                   .tv_nsec = (long)(deadline_mono_ns % MR_SECOND)};
+    uint64_t until_ns = deadline_mono_ns + CUT_NS;
+    const struct timespec until = {.tv_sec = (time_t)(until_ns / MR_SECOND),
+                                   .tv_nsec = (long)(until_ns % MR_SECOND)};
     pthread_mutex_lock(&link->mu);
     int r = 0;
     while (!link->over && r == 0) {
