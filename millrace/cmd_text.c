@@ -109,13 +109,13 @@ int mr_cmd_normalise(struct mr_cli *cli)
         enum mr_status r =
             to == NULL ? convert_in(cli, headers, mr_buf_bytes(&input), &out, &problem)
                        : mr_normalise_out(to, mode, mr_buf_bytes(&input), &out, &problem);
-        if (r == MR_OK) {
+        if (r != MR_OK) {
+            code = mr_cli_fail_status(cli, data_code(r), r, &problem);
+        } else if (out.size > 0) { /* a control message gives nothing */
             (void)fwrite(out.data, 1, out.size, cli->out); /* told by the flush at the end */
-            if (out.size > 0 && out.data[out.size - 1] != '\n') {
+            if (out.data[out.size - 1] != '\n') {
                 fputc('\n', cli->out);
             }
-        } else {
-            code = mr_cli_fail_status(cli, data_code(r), r, &problem);
         }
         mr_buf_release(&out);
     }
