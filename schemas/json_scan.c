@@ -369,7 +369,7 @@ static size_t put_utf8(uint8_t to[4], uint32_t code)
 enum mr_status mr__json_unescape(struct mr_bytes raw, struct mr_buf *out)
 {
     enum mr_status r = mr_buf_reserve(out, raw.size); /* an escape is never shorter */
-    if (r != MR_OK) {
+    if (r != MR_OK || raw.size == 0) {
         return r;
     }
     size_t i = 0;
