@@ -26,6 +26,11 @@ struct mr_http_courier {
     _Atomic bool stopping; /* relaxed: a wake-up or the progress callback follows */
 };
 
+static bool is_stopping(const struct mr_http_courier *courier)
+{
+    return atomic_load_explicit(&courier->stopping, memory_order_relaxed);
+}
+
 /* --- errands ---------------------------------------------------------------------------------- */
 
 struct mr_http_errand *mr_http_errand_create(const char *method, const char *url)
@@ -147,8 +152,7 @@ static int check_stop(void *context, curl_off_t a, curl_off_t b, curl_off_t c, c
     (void)b;
     (void)c;
     (void)d;
-    const struct mr_http_courier *courier = context;
-    return atomic_load_explicit(&courier->stopping, memory_order_relaxed) ? 1 : 0;
+    return is_stopping(context) ? 1 : 0;
 }
 
 static bool set_options(struct mr_http_courier *courier, struct mr_http_errand *errand, CURL *easy,
@@ -221,7 +225,7 @@ static void run_errand(struct mr_http_courier *courier, struct mr_http_errand *e
 static void *run_courier(void *context)
 {
     struct mr_http_courier *courier = context;
-    while (!atomic_load_explicit(&courier->stopping, memory_order_relaxed)) {
+    while (!is_stopping(courier)) {
         struct mr_op *op = mr_opq_take(&courier->errands);
         if (op == NULL) {
             struct pollfd fd = {.fd = mr_opq_fd(&courier->errands), .events = POLLIN};
@@ -232,11 +236,10 @@ static void *run_courier(void *context)
             struct mr_http_errand *errand = (struct mr_http_errand *)(void *)op;
             op = op->next;
             errand->op.next = NULL;
-            bool stopping = atomic_load_explicit(&courier->stopping, memory_order_relaxed);
-            if (!stopping) {
+            if (!is_stopping(courier)) {
                 run_errand(courier, errand);
             }
-            if (stopping || mr_opq_push(courier->replies, &errand->op) != MR_OK) {
+            if (is_stopping(courier) || mr_opq_push(courier->replies, &errand->op) != MR_OK) {
                 mr_http_errand_destroy(errand); /* nobody waits any more */
             }
         }

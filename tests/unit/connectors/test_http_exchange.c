@@ -103,6 +103,87 @@ static struct mr_handout *plain_handout(void)
     return h;
 }
 
+static cJSON *read_vectors(void)
+{
+    char *text = NULL;
+    size_t size = 0;
+    if (mr_file_read(MR_SHARED_DIR "/conformance/vectors/delivery.json", 1u << 20, &text, &size) !=
+        MR_OK) {
+        print_message("SKIPPED: no conformance vectors beside the source\n");
+        skip();
+    }
+    cJSON *json = cJSON_ParseWithLength(text, size);
+    mr_free(text);
+    return json;
+}
+
+/* The header as the vectors write it: seconds, or "now+20s as IMF-fixdate". What the bus makes of
+ * it beside its backoff and limit is the bus's test. */
+static void test_retry_after_agrees_with_the_vectors(void **state)
+{
+    (void)state;
+    cJSON *json = read_vectors();
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(json, "retry_after"))
+    {
+        const uint64_t now_s = 1700000000;
+        const char *header = cJSON_GetObjectItemCaseSensitive(item, "header")->valuestring;
+        char text[64];
+        long shift = strtol(header, NULL, 10);
+        uint64_t ns = 0;
+        snprintf(text, sizeof(text), "%s", header);
+        if (strncmp(header, "now", 3) == 0) {
+            shift = strtol(header + 3, NULL, 10);
+            time_t at = (time_t)now_s + shift;
+            struct tm tm;
+            gmtime_r(&at, &tm);
+            strftime(text, sizeof(text), "%a, %d %b %Y %H:%M:%S GMT", &tm);
+        }
+        assert_true(mr_http_retry_after(mr_bytes_of(text), now_s * MR_SECOND, &ns));
+        assert_int_equal(ns / MR_SECOND, shift > 0 ? shift : 0);
+        unsigned status = (unsigned)cJSON_GetObjectItemCaseSensitive(item, "status")->valueint;
+        assert_int_equal(mr_http_verdict(status), MR_VERDICT_REFUSED);
+    }
+    cJSON_Delete(json);
+}
+
+static void test_reply_agrees_with_the_vectors(void **state)
+{
+    (void)state;
+    cJSON *json = read_vectors();
+    struct mr_http_client_options options = {0};
+    struct mr_http_request_plan plan;
+    struct mr_http_exchange x;
+    assert_int_equal(mr_http_plan_init(&plan, &options, true, "1"), MR_OK);
+    mr_http_exchange_init(&x);
+    const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(json, "reply"))
+    {
+        const cJSON *status = cJSON_GetObjectItemCaseSensitive(item, "status");
+        const cJSON *headers = cJSON_GetObjectItemCaseSensitive(item, "headers");
+        if (status == NULL) {
+            continue; /* the loop guard: not seen on the wire */
+        }
+        assert_int_equal(mr_http_exchange_begin(&x, &plan, plain_handout()), MR_OK);
+        mr_http_exchange_status(&x, (unsigned)status->valueint);
+        for (const cJSON *header = headers->child; header != NULL; header = header->next) {
+            mr_http_exchange_field(&x, mr_bytes_of(header->string),
+                                   mr_bytes_of(header->valuestring));
+        }
+        mr_http_exchange_head_end(&x);
+        const char *body = cJSON_GetObjectItemCaseSensitive(item, "body")->valuestring;
+        assert_true(mr_http_exchange_body(&x, mr_bytes_of(body)));
+        struct mr_handout *h = mr_http_exchange_finish(&x, &plan);
+        const char *expect = cJSON_GetObjectItemCaseSensitive(item, "expect")->valuestring;
+        assert_int_equal(h->answer.verdict, MR_VERDICT_OK);
+        assert_int_equal(h->answer.emitted_count, strstr(expect, "routed") != NULL ? 1 : 0);
+        mr_handout_destroy(h);
+    }
+    mr_http_exchange_release(&x);
+    mr_http_plan_release(&plan);
+    cJSON_Delete(json);
+}
+
 static void test_interim_response_leaves_nothing_behind(void **state)
 {
     (void)state;
@@ -206,6 +287,8 @@ int main(void)
         cmocka_unit_test(test_verdict_every_status),
         cmocka_unit_test(test_verdict_agrees_with_the_vectors),
         cmocka_unit_test(test_retry_after_forms),
+        cmocka_unit_test(test_retry_after_agrees_with_the_vectors),
+        cmocka_unit_test(test_reply_agrees_with_the_vectors),
         cmocka_unit_test(test_interim_response_leaves_nothing_behind),
         cmocka_unit_test(test_more_fields_than_fit_drop_the_reply),
         cmocka_unit_test(test_body_beyond_the_limit_is_cut),
