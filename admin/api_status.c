@@ -1,4 +1,6 @@
 /* What runs here: status, log, clock, reload, stop. */
+#include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "admin/internal.h"
@@ -140,6 +142,31 @@ static void accept_clock(void *argument, struct mr_bus *bus, struct mr_now now)
     mr_bus_clock_accept(bus, now);
 }
 
+struct timer_search {
+    bool found;
+    char name[MR_NAME_SIZE_MAX + 1];
+};
+
+static void search_timer(void *context, const struct mr_admin_instance *instance)
+{
+    struct timer_search *search = context;
+    if (!search->found && instance->is_source && !instance->paused &&
+        strcmp(instance->kind, "timer") == 0) {
+        search->found = true;
+        (void)snprintf(search->name, sizeof(search->name), "%s", instance->name);
+    }
+}
+
+/* The timers stand still, too; resuming one that runs is what tells them all. */
+static void accept_for_timers(struct mr_admin *admin)
+{
+    struct timer_search search = {.found = false};
+    admin->host->ops->instances(admin->host, search_timer, &search);
+    if (search.found) { /* gone by now: a reload, which looks at the clock itself */
+        (void)admin->host->ops->pause_source(admin->host, search.name, false);
+    }
+}
+
 void mr__post_clock_accept(struct mr_admin *admin, struct mr__call *call)
 {
     bool was_frozen = false;
@@ -151,6 +178,7 @@ void mr__post_clock_accept(struct mr_admin *admin, struct mr__call *call)
     if (!mr__ask(admin, call, accept_clock, &was_frozen)) {
         return;
     }
+    accept_for_timers(admin);
     struct mr_json_out out;
     mr_json_out_init(&out, MR_KIB);
     mr_json_out_object(&out, NULL);
