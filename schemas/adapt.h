@@ -123,8 +123,6 @@ void mr__adapt_s3(struct mr__adapt *run);
 void mr__adapt_sns(struct mr__adapt *run);
 /** Notes the SubscribeURL of an SNS SubscriptionConfirmation. */
 void mr__adapt_sns_confirmation(struct mr__adapt *run, struct mr_bytes message);
-/** One EventBridge event. */
-void mr__adapt_eventbridge_event(struct mr__adapt *run, struct mr_bytes event);
 void mr__adapt_oss(struct mr__adapt *run);
 void mr__adapt_cos(struct mr__adapt *run);
 void mr__adapt_obs(struct mr__adapt *run);

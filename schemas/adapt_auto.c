@@ -278,10 +278,10 @@ static bool is_envelope(struct mr__adapt *run, const struct shape *shape, bool *
            (shape_get(run, shape, "Body", &value) && value.data[0] == '"');
 }
 
-/* @return false: what is in the envelope is nothing of S3, and the run is as before */
-static bool try_s3(struct mr__adapt *run)
+/* @return false: what is in the envelope is nothing for @p adapter, and the run is as before */
+static bool try(struct mr__adapt *run, enum mr_adapter adapter)
 {
-    mr__adapt_s3(run);
+    mr__adapt_run(run, adapter);
     if (run->status != MR_E_INVALID) {
         return true;
     }
@@ -302,7 +302,8 @@ void mr__adapt_auto(struct mr__adapt *run)
         struct shape shape;
         bool sns;
         read_shape(json, &shape);
-        if (is_envelope(run, &shape, &sns) && try_s3(run)) {
+        if (is_envelope(run, &shape, &sns) &&
+            (try(run, MR_ADAPTER_S3) || (!sns && try(run, MR_ADAPTER_SNS)))) {
             return;
         }
         adapter = sns ? MR_ADAPTER_SNS : recognise(run, &shape);

@@ -76,7 +76,7 @@ static void adapt_record(struct mr__adapt *run, struct mr_bytes record, struct m
     mr__draft_end(&draft);
 }
 
-void mr__adapt_eventbridge_event(struct mr__adapt *run, struct mr_bytes event)
+static void adapt_eventbridge(struct mr__adapt *run, struct mr_bytes event)
 {
     struct mr__draft draft;
     struct mr_bytes detail = {0};
@@ -117,11 +117,6 @@ void mr__adapt_eventbridge_event(struct mr__adapt *run, struct mr_bytes event)
     }
     (void)mr__draft_time(&draft, event, "time"); /* else the receive time */
     mr__draft_end(&draft);
-}
-
-void mr__adapt_eventbridge(struct mr__adapt *run)
-{
-    mr__adapt_one_or_each(run, mr__adapt_eventbridge_event);
 }
 
 /* Opens @p value, the text of a document, as the next layer. Takes @p text over. */
@@ -204,7 +199,7 @@ static void adapt_item(struct unwrap *u, struct mr_bytes item)
                mr__adapt_get_kind(run, item, "Body", '"', &inner)) {
         descend(u, inner);
     } else if (mr__adapt_get_kind(run, item, "detail-type", '"', &inner)) {
-        mr__adapt_eventbridge_event(run, item);
+        adapt_eventbridge(run, item);
     } else if (mr__adapt_get_kind(run, item, "Records", '[', &inner)) {
         struct mr_buf none;
         mr_buf_init(&none, 0);
@@ -241,4 +236,22 @@ void mr__adapt_s3(struct mr__adapt *run)
         adapt_item(&u, item);
     }
     run->list = NULL;
+}
+
+/* Events come bare, in a list, or in envelopes like those of S3. */
+void mr__adapt_eventbridge(struct mr__adapt *run)
+{
+    static const char *const envelopes[] = {"Records", "Messages", "TopicArn", "body", "Body"};
+    struct mr_bytes json;
+    struct mr_bytes value;
+    if (!mr__adapt_parse(run, run->body, &json)) {
+        return;
+    }
+    for (size_t i = 0; json.data[0] == '{' && i < MR_ARRAY_COUNT(envelopes); i++) {
+        if (mr__adapt_get(run, json, envelopes[i], &value)) {
+            mr__adapt_s3(run);
+            return;
+        }
+    }
+    mr__adapt_one_or_each(run, adapt_eventbridge);
 }

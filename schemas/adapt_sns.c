@@ -72,13 +72,30 @@ static void adapt_message(struct mr__adapt *run, struct mr_bytes message, struct
     mr__draft_end(&draft);
 }
 
-static void adapt_lambda_record(struct mr__adapt *run, struct mr_bytes record)
+/* A message in a message of SQS: the whole of it is the data. */
+static void adapt_queued(struct mr__adapt *run, struct mr_bytes body)
+{
+    struct mr_buf text;
+    struct mr_bytes message;
+    mr_buf_init(&text, body.size);
+    if (mr__adapt_text(run, body, &text) && mr__adapt_parse(run, mr_buf_bytes(&text), &message)) {
+        mr__adapt_sns_confirmation(run, message);
+        adapt_message(run, message, message);
+    }
+    mr_buf_release(&text);
+}
+
+/* What a function gets of SNS, or of a queue between. */
+static void adapt_record(struct mr__adapt *run, struct mr_bytes record)
 {
     struct mr_bytes message;
     if (mr__adapt_get_kind(run, record, "Sns", '{', &message)) {
         adapt_message(run, message, record);
+    } else if (mr__adapt_get_kind(run, record, "body", '"', &message) ||
+               mr__adapt_get_kind(run, record, "Body", '"', &message)) {
+        adapt_queued(run, message);
     } else {
-        mr__adapt_fail(run, MR_E_INVALID, "the member Sns is missing");
+        mr__adapt_fail(run, MR_E_INVALID, "it has neither of the members Sns and body");
     }
 }
 
@@ -92,7 +109,11 @@ void mr__adapt_sns(struct mr__adapt *run)
         adapt_message(run, (struct mr_bytes){0}, run->body);
     } else if (mr__adapt_parse(run, run->body, &value)) {
         if (mr__adapt_get_kind(run, value, "Records", '[', &records)) {
-            mr__adapt_each(run, "Records", records, adapt_lambda_record);
+            mr__adapt_each(run, "Records", records, adapt_record);
+        } else if (mr__adapt_get_kind(run, value, "Messages", '[', &records)) {
+            mr__adapt_each(run, "Messages", records, adapt_record);
+        } else if (mr__adapt_get_kind(run, value, "Body", '"', &records)) {
+            adapt_record(run, value);
         } else {
             mr__adapt_sns_confirmation(run, value);
             adapt_message(run, value, run->body);
