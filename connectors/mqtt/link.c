@@ -71,6 +71,7 @@ static void on_connect(struct mosquitto *mosq, void *context, int code, int flag
     link->state = MR_MQTT_LINK_UP;
     link->session_present = (flags & 1) != 0;
     link->resubscribe = true;
+    link->subscribed = false;
     link->error[0] = '\0';
 }
 
@@ -107,6 +108,7 @@ static void on_subscribe(struct mosquitto *mosq, void *context, int mid, int cou
     (void)mid;
     (void)properties;
     link->received++;
+    link->subscribed = true;
     for (int i = 0; i < count; i++) {
         if (granted[i] >= SUBACK_REFUSED && (uint32_t)i < filter_count(link->options)) {
             set_error(link, "the broker refused the subscription",

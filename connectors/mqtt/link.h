@@ -34,6 +34,7 @@ struct mr_mqtt_link {
     bool session_set;    /* the library knows the CONNECT properties */
     bool session_present; /* the broker remembered us */
     bool resubscribe;    /* a SUBSCRIBE is due */
+    bool subscribed;     /* on this connection the broker has answered one */
     uint64_t opened_ns;  /* when opening began, then when the link came up */
     uint64_t misc_ns;    /* last keepalive check */
     uint64_t subscribe_ns; /* last SUBSCRIBE, for those refused */

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "schemas/adapter.h"
+#include "connectors/adapting.h"
 
 #define USER_PROPERTIES_MAX 128u
 
@@ -67,7 +67,7 @@ static enum mr_status decode(struct mr_mqtt_maker *maker, const struct mr_mqtt_m
     } else {
         r = mr_mqtt_decode(message, maker->event_size_max, ret_event, problem);
     }
-    if (r == MR_OK) {
+    if (r == MR_OK || (r == MR_E_NOT_CLOUDEVENT && maker->adapter != MR_ADAPTING_NONE)) {
         return r;
     }
     char text[MR_MQTT_CLIENT_ID_SIZE_MAX + 48];

@@ -12,13 +12,15 @@ struct mr_mqtt_maker {
     const char *client_id;   /* borrowed */
     int version;
     size_t event_size_max;
+    int adapter;      /* index into mr__adapting_words: what is no CloudEvent is left to it */
     uint64_t boot;    /* random; with the counter in the ids of what brings none */
     uint64_t counter;
 };
 
 /** @param[out] ret_event one reference, the caller's
  * @param[out] ret_rejected the event is that of a dead letter, @p problem says why
- * @return MR_E_NOMEM only: the message must not be acknowledged */
+ * @return MR_E_NOT_CLOUDEVENT: it is the adapter's, when there is one; MR_E_NOMEM: the message must
+ * not be acknowledged */
 MR_MUST_USE enum mr_status mr__mqtt_make_event(struct mr_mqtt_maker *maker,
                                                const struct mosquitto_message *message,
                                                const mosquitto_property *properties,

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connectors/adapting.h"
 #include "connectors/template.h"
 #include "core/hash.h"
 
@@ -46,6 +47,7 @@ static const struct mr_option source_options[] = {
     {.name = "inflight", .type = MR_OPTION_INT,
      .at = offsetof(struct mr_mqtt_source_options, inflight), .default_text = "1000", .min = 1,
      .max = 65535, .help = "Messages read and not yet acknowledged, at most."},
+    MR_ADAPTER_ROW(mr_mqtt_source_options, adapter),
     MR_OPTION_END,
 };
 

@@ -34,6 +34,7 @@ struct mr_mqtt_source_options {
     int64_t qos;
     uint64_t session_expiry_ns;
     int64_t inflight; /* messages read and not yet acknowledged */
+    int adapter;      /* index into mr__adapting_words */
 };
 
 enum mr_mqtt_mode_word {

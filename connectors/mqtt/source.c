@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "connectors/adapting.h"
 #include "connectors/backoff.h"
 #include "connectors/intake.h"
 #include "connectors/mqtt/link.h"
@@ -23,6 +24,7 @@
 #include "connectors/options.h"
 #include "core/alloc.h"
 #include "core/assert.h"
+#include "core/hash.h"
 #include "core/logger.h"
 
 #define BATCH_COUNT 500u
@@ -81,6 +83,34 @@ static enum mr_status add_event(struct mr_source *source, struct mr_event *event
     return mr_batch_add(source->filling, event, rejected);
 }
 
+/* All events of a message for option `adapter`, or none for one that only controls. */
+static enum mr_status adapt_message(struct mr_source *source,
+                                    const struct mosquitto_message *message, uint64_t *ret_size)
+{
+    struct mr_bytes body = mr_bytes(message->payload, (size_t)message->payloadlen);
+    const struct mr_adapt_input input = {
+        .body = body,
+        .source_name = mr_bytes_of(source->intake.name),
+        .received_wall_ns = mr_clock_now().wall_ns,
+        .unique = mr_hash(body.data, body.size), /* the same when it is delivered again */
+        .size_max = source->intake.event_size_max,
+    };
+    if (source->filling == NULL) {
+        source->filling = mr__intake_batch(&source->intake, BATCH_COUNT);
+    }
+    if (source->filling == NULL) {
+        return MR_E_NOMEM;
+    }
+    size_t before = source->filling->size;
+    enum mr_status r = mr__adapting_add(source->options.adapter, &input,
+                                        mr_bytes_of(message->topic), source->filling, NULL);
+    *ret_size = source->filling->size - before;
+    if (source->filling->count == 0) {
+        mr_batch_destroy(MR_TAKE(source->filling));
+    }
+    return r;
+}
+
 /* Called by the library within mr__mqtt_link_read(); the PUBACK is queued when this returns. */
 static void on_message(void *context, const struct mosquitto_message *message,
                        const mosquitto_property *properties)
@@ -94,6 +124,8 @@ static void on_message(void *context, const struct mosquitto_message *message,
     uint64_t size = event == NULL ? 0 : event->size;
     if (r == MR_OK) {
         r = add_event(source, event, rejected ? problem.text : NULL);
+    } else if (r == MR_E_NOT_CLOUDEVENT) {
+        r = adapt_message(source, message, &size);
     }
     if (r != MR_OK) {
         source->broken = true; /* never acknowledged: the broker has it still */
@@ -219,6 +251,9 @@ static void show_link(struct mr_source *source, enum mr_mqtt_link_state before)
         }
         MR_INFO("mqtt", "source=%s connected client=%s session=%s", source->intake.name,
                 source->client_id, source->link.session_present ? "resumed" : "new");
+    }
+    if (!source->link.subscribed) {
+        return; /* what is published by now may never reach us: that is not well yet */
     }
     bool bad = source->link.error[0] != '\0' || source->intake.refused != NULL;
     enum mr_health_state state = bad ? MR_HEALTH_DEGRADED : MR_HEALTH_OK;
@@ -367,6 +402,7 @@ static enum mr_status create_source(const struct mr_source_args *args,
         .client_id = source->client_id,
         .version = mr__mqtt_version(&source->options.peer),
         .event_size_max = source->intake.event_size_max,
+        .adapter = source->options.adapter,
         .boot = mr_rng_entropy(),
     };
     r = mr__mqtt_link_init(&source->link, &source->options, source->client_id, on_message, source,
