@@ -79,8 +79,8 @@ static enum mr_status open_file(struct mr_target *target, struct mr_problem *pro
     }
     enum mr_status r = MR_OK;
     if (target->dir < 0) {
-        r = mr__file_open_dir(target->outlet.folder, target->options.path, &target->dir, &target->base,
-                              problem);
+        r = mr__file_open_dir(target->outlet.folder, target->options.path, &target->dir,
+                              &target->base, problem);
     }
     if (r == MR_OK) {
         r = mr__file_open_append(target->dir, target->base, &target->file, problem);

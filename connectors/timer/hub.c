@@ -120,7 +120,7 @@ static void schedule(struct mr_hub *hub, struct mr_source *timer)
     }
 }
 
-/* --- firing; unlocked, the timer is out -------------------------------------------------------- */
+/* --- firing; unlocked, the timer is out ------------------------------------------------------- */
 
 static enum mr_status make_batch(struct mr_hub *hub, struct mr_source *timer, uint32_t count,
                                  struct mr_batch **ret_batch)
