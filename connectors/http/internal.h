@@ -222,22 +222,26 @@ void mr__http_listener_ref(struct mr_http_listener *listener);
 void mr__http_listener_unref(struct mr_http_listener *listener);
 bool mr__http_on_loop(const struct mr_http_listener *listener);
 
-/* serve.c: libmicrohttpd's callbacks, and what the loop does with requests. */
-enum MHD_Result mr__http_serve(void *listener, struct MHD_Connection *mhd, const char *path,
-                               const char *method, const char *version, const char *data,
-                               size_t *data_size, void **request);
-void mr__http_completed(void *listener, struct MHD_Connection *mhd, void **request,
-                        enum MHD_RequestTerminationCode how);
+/* conn.c */
+/** What is known of @p mhd; NULL when there was no memory for it. */
+struct mr__http_conn *mr__http_conn_of(struct MHD_Connection *mhd);
 void mr__http_connection(void *listener, struct MHD_Connection *mhd, void **conn,
                          enum MHD_ConnectionNotificationCode what);
-/** An answer or news of a stream arrived. */
-void mr__http_op(struct mr_http_listener *listener, struct mr_op *op);
 /** Shuts down connections whose time is over. */
 void mr__http_sweep(struct mr_http_listener *listener);
 /** The peer of @p conn closed its side. */
 void mr__http_hangup(struct mr_http_listener *listener, struct mr__http_conn *conn);
 /** Shuts down connections from which the rest of a request will never come. */
 void mr__http_check_hangups(struct mr_http_listener *listener);
+
+/* serve.c: libmicrohttpd's callbacks, and what the loop does with requests. */
+enum MHD_Result mr__http_serve(void *listener, struct MHD_Connection *mhd, const char *path,
+                               const char *method, const char *version, const char *data,
+                               size_t *data_size, void **request);
+void mr__http_completed(void *listener, struct MHD_Connection *mhd, void **request,
+                        enum MHD_RequestTerminationCode how);
+/** An answer or news of a stream arrived. */
+void mr__http_op(struct mr_http_listener *listener, struct mr_op *op);
 /** Tells every stream that it is over. */
 void mr__http_end_streams(struct mr_http_listener *listener);
 /** Takes every held request from its connection, which gets 503; the owners keep the rest and free

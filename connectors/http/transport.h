@@ -4,6 +4,8 @@
 #ifndef MR_CONNECTORS_HTTP_TRANSPORT_H
 #define MR_CONNECTORS_HTTP_TRANSPORT_H
 
+#include <sys/socket.h>
+
 #include "connectors/http/exchange.h"
 
 struct mr_http_transport {
@@ -40,6 +42,12 @@ MR_MUST_USE enum mr_status mr_http_curl_create(const struct mr_http_transport_op
 
 /** Whether the transport of our own can carry exchanges to the URL of @p options. */
 bool mr_http_wire_fits(const struct mr_http_client_options *options);
+enum { MR__HTTP_ADDRESSES_MAX = 2 };
+/** The addresses @p url means without asking anybody. @return how many; 0: a name it is */
+uint32_t mr__http_wire_addresses(const struct mr_url *url,
+                                 struct sockaddr_storage ret[MR__HTTP_ADDRESSES_MAX]);
+/** What every request begins with: request line, Host, Accept, credentials. */
+MR_MUST_USE enum mr_status mr__http_wire_prefix(const struct mr_url *url, struct mr_buf *out);
 MR_MUST_USE enum mr_status mr_http_wire_create(const struct mr_http_transport_options *options,
                                                struct mr_http_transport **ret_transport,
                                                struct mr_problem *problem);

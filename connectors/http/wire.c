@@ -1,6 +1,5 @@
 /* The transport of our own: plain HTTP/1.1 with keep-alive to a numeric address or localhost.
  * One connection carries one exchange at a time; connections are as many as exchanges at once. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -11,7 +10,6 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include "connectors/egress.h"
 #include "connectors/http/reply.h"
 #include "connectors/http/transport.h"
 #include "core/alloc.h"
@@ -24,7 +22,6 @@ enum {
     SCRATCH_SIZE = 64 * 1024,
     HEAD_SIZE_MAX = 512 * 1024,
     HEAD_KEPT_SIZE = 16 * 1024,
-    ADDRESSES_MAX = 2,
 };
 
 static const uint64_t CONNECT_NS_DEFAULT = 10 * MR_SECOND;
@@ -58,7 +55,7 @@ struct wire_transport {
     struct mr_http_transport_options options;
     int epoll_fd;                          /* owned */
     bool has_wake;                         /* the caller's descriptor is in the set */
-    struct sockaddr_storage addresses[ADDRESSES_MAX];
+    struct sockaddr_storage addresses[MR__HTTP_ADDRESSES_MAX];
     uint32_t address_count;
     uint32_t address; /* the one that worked last */
     uint64_t connect_timeout_ns;
@@ -526,83 +523,6 @@ static void destroy_transport(struct mr_http_transport *transport)
 
 /* --- making one ------------------------------------------------------------------------------- */
 
-static uint32_t find_addresses(const struct mr_url *url, struct sockaddr_storage *ret)
-{
-    const struct sockaddr_in v4 = {.sin_family = AF_INET,
-                                   .sin_port = htons(url->port == 0 ? 80 : url->port),
-                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    const struct sockaddr_in6 v6 = {.sin6_family = AF_INET6,
-                                    .sin6_port = v4.sin_port,
-                                    .sin6_addr = IN6ADDR_LOOPBACK_INIT};
-    memset(ret, 0, sizeof(*ret) * ADDRESSES_MAX);
-    memcpy(&ret[0], &v4, sizeof(v4));
-    if (strcmp(url->host, "localhost") == 0) {
-        memcpy(&ret[1], &v6, sizeof(v6));
-        return 2;
-    }
-    if (inet_pton(AF_INET, url->host, &((struct sockaddr_in *)(void *)&ret[0])->sin_addr) == 1) {
-        return 1;
-    }
-    memcpy(&ret[0], &v6, sizeof(v6));
-    if (inet_pton(AF_INET6, url->host, &((struct sockaddr_in6 *)(void *)&ret[0])->sin6_addr) ==
-        1) {
-        return 1;
-    }
-    return 0;
-}
-
-bool mr_http_wire_fits(const struct mr_http_client_options *options)
-{
-    const struct mr_url *url = options->url;
-    struct sockaddr_storage addresses[ADDRESSES_MAX];
-    if (options->egress != MR_EGRESS_ANY) {
-        return false; /* one place judges addresses */
-    }
-    for (const char *c = url->path; *c != '\0'; c++) {
-        if (*c <= ' ' || *c > '~' || *c == '#') {
-            return false; /* libcurl knows what to make of it */
-        }
-    }
-    return strcmp(url->scheme, "http") == 0 && find_addresses(url, addresses) > 0;
-}
-
-static enum mr_status append_credentials(struct mr_buf *out, const struct mr_url *url)
-{
-    struct mr_buf plain;
-    mr_buf_init(&plain, HEAD_KEPT_SIZE);
-    enum mr_status r = mr_buf_append_text(&plain, url->user);
-    r = r == MR_OK ? mr_buf_append_byte(&plain, ':') : r;
-    if (r == MR_OK && url->password != NULL) {
-        r = mr_buf_append_bytes(&plain, mr_secret_use(url->password));
-    }
-    r = r == MR_OK ? mr_buf_append_text(out, "Authorization: Basic ") : r;
-    r = r == MR_OK ? mr_buf_append_base64(out, mr_buf_bytes(&plain)) : r;
-    r = r == MR_OK ? mr_buf_append_text(out, "\r\n") : r;
-    if (plain.data != NULL) {
-        explicit_bzero(plain.data, plain.capacity);
-    }
-    mr_buf_release(&plain);
-    return r;
-}
-
-static enum mr_status make_prefix(struct wire_transport *t)
-{
-    const struct mr_url *url = t->options.options->url;
-    bool is_v6 = strchr(url->host, ':') != NULL;
-    enum mr_status r =
-        mr_buf_printf(&t->prefix, "POST %s%s HTTP/1.1\r\nHost: %s%s%s",
-                      url->path[0] == '/' ? "" : "/", url->path, is_v6 ? "[" : "", url->host,
-                      is_v6 ? "]" : "");
-    if (r == MR_OK && url->port != 0 && url->port != 80) {
-        r = mr_buf_printf(&t->prefix, ":%u", (unsigned)url->port);
-    }
-    r = r == MR_OK ? mr_buf_append_text(&t->prefix, "\r\nAccept: */*\r\n") : r;
-    if (r == MR_OK && url->user != NULL) {
-        r = append_credentials(&t->prefix, url);
-    }
-    return r;
-}
-
 enum mr_status mr_http_wire_create(const struct mr_http_transport_options *options,
                                    struct mr_http_transport **ret_transport,
                                    struct mr_problem *problem)
@@ -622,7 +542,7 @@ enum mr_status mr_http_wire_create(const struct mr_http_transport_options *optio
     t->connect_timeout_ns = options->options->connect_timeout_ns == 0
                                 ? CONNECT_NS_DEFAULT
                                 : options->options->connect_timeout_ns;
-    t->address_count = find_addresses(options->options->url, t->addresses);
+    t->address_count = mr__http_wire_addresses(options->options->url, t->addresses);
     mr_buf_init(&t->prefix, HEAD_SIZE_MAX);
     t->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     t->scratch = mr_alloc(SCRATCH_SIZE);
@@ -635,7 +555,8 @@ enum mr_status mr_http_wire_create(const struct mr_http_transport_options *optio
         link->next = t->closed;
         t->closed = link;
     }
-    if (t->epoll_fd < 0 || t->scratch == NULL || t->links == NULL || make_prefix(t) != MR_OK) {
+    if (t->epoll_fd < 0 || t->scratch == NULL || t->links == NULL ||
+        mr__http_wire_prefix(options->options->url, &t->prefix) != MR_OK) {
         destroy_transport(&t->transport);
         return mr_problem_set(problem, MR_E_NOMEM, "the HTTP client did not start");
     }
