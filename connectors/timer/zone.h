@@ -1,7 +1,7 @@
 /* Time zones: offsets from UTC at any instant, read from TZif files (RFC 8536, versions 1 to 4)
  * with their footer rule. Pure but for mr_zone_load(). The C library's own zone is process-wide
- * and cannot be two zones at once, hence this. Immutable once made, loaded once for all that use it;
- * any thread. */
+ * and cannot be two zones at once, hence this. Immutable once made, loaded once for all users; any
+ * thread. */
 #ifndef MR_CONNECTORS_TIMER_ZONE_H
 #define MR_CONNECTORS_TIMER_ZONE_H
 

@@ -105,8 +105,8 @@ static void test_fill_data_that_is_no_json(void **state)
 static void test_fill_too_large_is_said(void **state)
 {
     (void)state;
-    struct mr_event *event =
-        event_of("{\"specversion\":\"1.0\",\"id\":\"7777777777\",\"source\":\"/s\",\"type\":\"t\"}");
+    struct mr_event *event = event_of(
+        "{\"specversion\":\"1.0\",\"id\":\"7777777777\",\"source\":\"/s\",\"type\":\"t\"}");
     struct mr_buf out;
     mr_buf_init(&out, 8);
     assert_int_equal(mr__template_fill("{{id}}", mr_event_record(event), &out), MR_E_TOO_BIG);

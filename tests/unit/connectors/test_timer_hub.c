@@ -141,7 +141,7 @@ static void test_many_timers_fire_each_instant_once(void **state)
         step_ms = step_ms > span_ms - gone_ms ? span_ms - gone_ms : step_ms;
         go(&f, step_ms);
         gone_ms += step_ms;
-        for (int k = 0; k < 5; k++) { /* misses nothing: what comes while it is paused is caught up */
+        for (int k = 0; k < 5; k++) { /* what comes while it is paused is caught up */
             struct mr_source *timer = f.timers[mr_rng_below(&rng, f.count)];
             mr__hub_pause(f.hub, timer, true);
             if (k % 2 == 0) {
@@ -192,7 +192,7 @@ static void test_removed_while_refused_goes_at_once(void **state)
     end(&f); /* asserts that it could be removed */
 }
 
-/* --- clocks that are set ----------------------------------------------------------------------- */
+/* --- clocks that are set ---------------------------------------------------------------------- */
 
 static void test_small_jump_forwards_is_a_misfire(void **state)
 {
