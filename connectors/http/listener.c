@@ -474,7 +474,8 @@ static enum mr_status start_thread(struct mr_http_listener *l, struct mr_problem
         return mr_problem_set(problem, MR_E_UNAVAILABLE, "no thread for the HTTP listener: %s",
                               strerror(error));
     }
-    (void)pthread_setname_np(l->thread, "http-listener"); /* only for those who look */
+    /* Only for those who look. */
+    (void)pthread_setname_np(l->thread, l->socket_path != NULL ? "http-socket" : "http-listener");
     l->is_started = true;
     return MR_OK;
 }
