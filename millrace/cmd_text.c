@@ -16,7 +16,10 @@
 #define INPUT_SIZE_MAX (16u * MR_MIB)
 
 const struct mr_cli_option mr_normalise_options[] = {
-    {"as", 0, "ADAPTER", "what the input is: auto (default), http, kafka, amqp, mqtt, s3, ..."},
+    {"as", 0, "ADAPTER",
+     "what the input is: auto (default), cloudevents, http, kafka, amqp, mqtt, nats, s3, oss, cos, "
+     "obs, gcs, azure-blob, gcf, sns, eventbridge, alertmanager, grafana, github, gitlab, stripe, "
+     "shopify, k8s, cdevents or generic"},
     {"to", 0, "PROTOCOL", "an event to a message: http, kafka, amqp or mqtt"},
     {"mode", 0, "MODE", "with --to: binary (default), structured or batch"},
     {"name", 0, "SOURCE", "the source's name in the mapped source attribute"},

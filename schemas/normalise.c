@@ -229,6 +229,20 @@ static bool find_adapter(const char *name, struct protocol *ret_adapter)
     return false;
 }
 
+static enum mr_status refuse_adapter(const char *name, struct mr_problem *problem)
+{
+    struct mr_buf list;
+    mr_buf_init(&list, 1024);
+    enum mr_status r = mr_buf_append_text(&list, "kafka amqp mqtt nats");
+    for (int i = 0; r == MR_OK && mr_adapter_words[i] != NULL; i++) {
+        r = mr_buf_printf(&list, " %s", mr_adapter_words[i]);
+    }
+    (void)mr_problem_set(problem, MR_E_UNSUPPORTED, "there is no adapter \"%s\", only %.*s", name,
+                         (int)list.size, list.data == NULL ? "" : (const char *)list.data);
+    mr_buf_release(&list);
+    return MR_E_UNSUPPORTED;
+}
+
 static bool has(struct mr_bytes object, const char *name)
 {
     struct mr_bytes value;
@@ -290,8 +304,7 @@ enum mr_status mr_normalise_in(const struct mr_normalise_options *options, struc
 {
     struct protocol adapter;
     if (!find_adapter(options->as, &adapter)) {
-        return mr_problem_set(problem, MR_E_UNSUPPORTED, "there is no adapter \"%s\"",
-                              options->as);
+        return refuse_adapter(options->as, problem);
     }
     struct run run = {
         .options = options,
