@@ -53,7 +53,6 @@ def die_at(step, moments):
         assert m.stop() == 0
         m.process.stdout.close()
         times = logged(m)
-        m.start()
     print("    %d kills, %d records" % (len(moments), sent))
     assert sorted(id for _, id in times) == sorted(wanted(ends)), (len(times), sent)
     assert set(times.values()) == {1}, times.most_common(3)

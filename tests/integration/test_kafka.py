@@ -77,7 +77,6 @@ def test_each_record_enters_the_log_once_over_kills():
         assert m.stop() == 0
         m.process.stdout.close()
         times = logged(m)
-        m.start()
         assert sorted(id for _, id in times) == sorted(wanted(ends)), len(times)
         assert set(times.values()) == {1}, times.most_common(3)
 
