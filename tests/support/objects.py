@@ -52,7 +52,7 @@ class Server:
         if done.returncode == 77:
             raise Skip(done.stderr.strip().split("skipped: ")[-1])
         assert done.returncode == 0, (done.stdout, done.stderr)
-        self.port = int(done.stdout)
+        self.port = int(done.stdout.split()[0])
 
     def end(self, verb="stop"):
         subprocess.run([str(FOLDER / self.script), verb, self.folder], check=True)
@@ -233,6 +233,15 @@ class Moto(Queues):
     def notify(self, bucket, queue):
         self.must("PUT", "/" + bucket, {"notification": ""},
                   document("Queue", "arn:aws:sqs:us-east-1:123456789012:" + queue))
+
+
+class Rabbitmq(Server):
+    """A broker that stores send their notifications to."""
+    script, guard = "rabbitmq.sh", "AMQP_GUARD"
+
+    @property
+    def amqp_url(self):
+        return "amqp://guest:guest@127.0.0.1:%d" % self.port
 
 
 def record(bucket, key, n=0):
