@@ -83,7 +83,7 @@ static const struct mr_option sink_options[] = {
      .words = mr__amqp_exchange_words,
      .help = "existing: the exchange has to be there; else a durable one of this type is made."},
     {.name = "routing_key", .type = MR_OPTION_STRING,
-     .at = offsetof(struct mr_amqp_sink_options, routing_key), .default_text = "",
+     .at = offsetof(struct mr_amqp_sink_options, routing_key),
      .help = "Routing key; {{subject}}, {{type}}, {{data.path}} and the like are filled in."},
     {.name = "mode", .type = MR_OPTION_ENUM, .at = offsetof(struct mr_amqp_sink_options, mode),
      .default_text = "binary", .words = mode_words, .help = "CloudEvents content mode."},
