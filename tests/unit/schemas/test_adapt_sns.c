@@ -49,10 +49,10 @@ static void sign(const struct signer *signer, const EVP_MD *digest, const char *
 }
 
 #define NOTIFICATION                                                                              \
-    "\"Type\":\"Notification\",\"MessageId\":\"m1\",\"TopicArn\":\"arn:aws:sns:eu-west-1:1:t\","    \
+    "\"Type\":\"Notification\",\"MessageId\":\"m1\",\"TopicArn\":\"arn:aws:sns:eu-west-1:1:t\","   \
     "\"Message\":\"a\\nb \\u20ac\",\"Timestamp\":\"2026-01-01T00:00:00.000Z\""
 #define NOTIFICATION_SIGNED                                                                       \
-    "Message\na\nb \xE2\x82\xAC\nMessageId\nm1\nTimestamp\n2026-01-01T00:00:00.000Z\nTopicArn\n"    \
+    "Message\na\nb \xE2\x82\xAC\nMessageId\nm1\nTimestamp\n2026-01-01T00:00:00.000Z\nTopicArn\n"   \
     "arn:aws:sns:eu-west-1:1:t\nType\nNotification\n"
 
 static enum mr_status verify(const char *members, const char *version, const char *signature,
