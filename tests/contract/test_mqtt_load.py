@@ -11,8 +11,11 @@ import types
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support", "crash")]
 import mounts
-from support import Instance, Skip, folder, main, wait_until
+from support import MILLRACE, Instance, Skip, folder, main, wait_until
 from mosquitto import Arrived, Broker, Devices, saved, source, subscribed, to_file
+
+
+MNT_DETACH = 2
 
 
 def arrive(arrived, wanted, seconds=60):
@@ -102,6 +105,11 @@ def peak_kib(m):
         return int(next(line for line in f if line.startswith("VmHWM")).split()[1])
 
 
+def is_sanitized():
+    """A sanitizer keeps freed memory for a while."""
+    return b"__asan_init" in pathlib.Path(MILLRACE).read_bytes()
+
+
 def test_full_log_leaves_the_messages_with_the_broker_and_memory_flat():
     """Deliveries are paused and the log holds 8 MiB: the source stops reading, and goes on later."""
     count, size = 60_000, 1000
@@ -122,7 +130,7 @@ def test_full_log_leaves_the_messages_with_the_broker_and_memory_flat():
             print("    %d of %d taken, %d KiB more than before, %d allowed for connectors"
                   % (taken, count, grown, budget // 1024))
             assert taken < count, taken
-            assert grown * 1024 <= budget, grown
+            assert grown * 1024 <= budget or is_sanitized(), grown
             assert m.cli("sub", "resume", "all").code == 0
             arrive(Arrived(m), {str(n) for n in range(count)})
 
@@ -146,7 +154,8 @@ def test_broker_with_a_full_disk_goes_on_and_keeps_its_session():
     with folder() as path, contextlib.ExitStack() as closers:
         lab = types.SimpleNamespace(dir=path, closers=[])
         disk = mounts.Memory(lab, "tmpfs", "size=2m").path
-        closers.callback(lambda: [close() for close in lab.closers])
+        # Detached: the guards of the broker look at the folder for a moment longer.
+        closers.callback(lambda: mounts.libc.umount2(str(disk).encode(), MNT_DETACH))
         with Broker(folder=str(disk), PERSIST="1") as broker, Instance(to_file(broker)) as m:
             wait_until("the subscription", lambda: subscribed(m))
             saved(broker)

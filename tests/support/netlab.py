@@ -32,6 +32,7 @@ TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 SIOCGIFHWADDR, SIOCSARP = 0x8927, 0x8955
 IFF_UP, ATF_COMPLETE_PERMANENT = 1, 0x06
+TIME_WAIT = "06"  # as /proc/net/tcp says it
 QUEUE_MAX = 256 << 10  # bytes a slow link holds before it drops, as a router would
 FRAME_MAX = 65536
 libc = ctypes.CDLL(None, use_errno=True)
@@ -159,14 +160,19 @@ class Net:
         the near side then has half-open connections, which nobody will ever end."""
         end = time.monotonic() + seconds
         tick = threading.Event()
-        near = socket.inet_aton(self.NEAR)[::-1].hex().upper()
         with self.far():
             with open("/proc/sys/net/ipv4/tcp_orphan_retries", "w") as f:
                 f.write("1")
-            while near in open("/proc/thread-self/net/tcp").read():
+            while self.far_knows():
                 if time.monotonic() > end:
                     raise AssertionError("the far side still knows connections")
                 tick.wait(0.02)
+
+    def far_knows(self):
+        near = socket.inet_aton(self.NEAR)[::-1].hex().upper()
+        with open("/proc/thread-self/net/tcp") as f:
+            rows = [line.split() for line in f]
+        return any(row[2].startswith(near) and row[3] != TIME_WAIT for row in rows)
 
     def heal(self):
         """A good wire again."""
