@@ -1,0 +1,226 @@
+/* Uploads to a real MinIO: in one piece, in parts, and what a failure leaves behind. */
+#include "tests/support/test.h"
+
+#include <fcntl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "connectors/objectstore/listing.h"
+#include "connectors/objectstore/upload.h"
+#include "core/alloc.h"
+#include "core/clock.h"
+
+static char dir[64];
+static unsigned port;
+static struct mr_url *url;
+static struct mr_service service;
+
+/* Runs minio.sh; its first line of output into @p line. @return its exit code */
+static int run_script(const char *verb, char *line, size_t size)
+{
+    char path[512];
+    int out[2];
+    static int guard[2] = {-1, -1}; /* its writing end closes when we end, however we do */
+    if ((guard[0] < 0 && pipe2(guard, O_CLOEXEC) != 0) || pipe(out) != 0) {
+        return -1;
+    }
+    snprintf(path, sizeof(path), "%s/tests/support/minio.sh", MR_SOURCE_DIR);
+    pid_t pid = fork();
+    if (pid == 0) {
+        dup2(out[1], 1);
+        close(out[0]);
+        close(out[1]);
+        char fd[16]; /* a copy outlives the exec */
+        snprintf(fd, sizeof(fd), "%d", dup(guard[0]));
+        setenv("MINIO_GUARD", fd, 1);
+        execl("/bin/bash", "bash", path, verb, dir, (char *)NULL);
+        _exit(127);
+    }
+    close(out[1]);
+    size_t got = 0;
+    ssize_t n;
+    while (got + 1 < size && (n = read(out[0], line + got, size - 1 - got)) > 0) {
+        got += (size_t)n;
+    }
+    line[got] = '\0';
+    close(out[0]);
+    int status = 0;
+    waitpid(pid, &status, 0);
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+/* --- one call at a time ----------------------------------------------------------------------- */
+
+static void call_done(void *context, struct mr_call *call)
+{
+    (void)call;
+    *(bool *)context = true;
+}
+
+static void run_call(struct mr_call *call, const char *method, const char *path, const char *query)
+{
+    bool done = false;
+    mr__call_clear(call);
+    call->method = method;
+    call->timeout_ns = 20 * MR_SECOND;
+    call->done = call_done;
+    call->context = &done;
+    assert_int_equal(mr_buf_append_text(&call->path, path), MR_OK);
+    assert_int_equal(mr_buf_append_text(&call->query, query), MR_OK);
+    assert_int_equal(mr__client_start(service.client, call), MR_OK);
+    while (!done) {
+        mr__client_run(service.client, -1, 100);
+    }
+}
+
+static void upload_done(void *context, struct mr_upload *upload)
+{
+    (void)upload;
+    *(bool *)context = true;
+}
+
+static struct mr_upload upload(const char *path, struct mr_bytes data, uint64_t timeout_ns)
+{
+    bool done = false;
+    struct mr_upload u;
+    mr__upload_init(&u);
+    u.service = &service;
+    u.path = mr_bytes_of(path);
+    u.data = data;
+    u.content_type = "application/x-test";
+    u.part_size = MR_UPLOAD_PART_SIZE_MIN;
+    u.deadline_ns = mr_clock_mono_ns() + timeout_ns;
+    u.done = upload_done;
+    u.context = &done;
+    u.call.context = &u;
+    assert_int_equal(mr__upload_start(&u), MR_OK);
+    while (!done) {
+        mr__client_run(service.client, -1, 100);
+    }
+    assert_int_equal(u.step, MR_UPLOAD_IDLE);
+    mr__upload_release(&u);
+    return u;
+}
+
+static uint8_t *make_data(size_t size)
+{
+    uint8_t *data = malloc(size);
+    assert_non_null(data);
+    for (size_t i = 0; i < size; i++) {
+        data[i] = (uint8_t)(i * 31 + i / 4096);
+    }
+    return data;
+}
+
+static int set_up(void **state)
+{
+    (void)state;
+    char line[64];
+    struct mr_problem problem;
+    static struct mr_secret *secret;
+    snprintf(dir, sizeof(dir), "/tmp/millrace-minio-XXXXXX");
+    if (mkdtemp(dir) == NULL) {
+        return -1;
+    }
+    int code = run_script("start", line, sizeof(line));
+    if (code == 77) {
+        (void)rmdir(dir);
+        exit(77);
+    }
+    if (code != 0 || sscanf(line, "%u", &port) != 1) {
+        print_error("MinIO did not start (exit %d): %s\n", code, line);
+        return -1;
+    }
+    snprintf(line, sizeof(line), "http://127.0.0.1:%u/lake", port);
+    secret = mr_secret_create(MR_BYTES_LITERAL("minioadmin"));
+    static char key[] = "minioadmin";
+    static struct mr_objectstore_peer peer;
+    if (mr_parse_url(mr_bytes_of(line), &url, &problem) != MR_OK) {
+        return -1;
+    }
+    peer = (struct mr_objectstore_peer){.url = url, .access_key = key, .secret_key = secret};
+    if (mr__service_init(&service, &peer, "s3", 2, &problem) != MR_OK) {
+        return -1;
+    }
+    mr_secret_destroy(secret);
+    struct mr_call call;
+    mr__call_init(&call, 65536);
+    do { /* it is ready a little before it is initialised */
+        run_call(&call, "PUT", "/lake", "");
+    } while (call.status == 503);
+    unsigned status = call.status;
+    mr__call_release(&call);
+    return status == 200 ? 0 : -1;
+}
+
+static int tear_down(void **state)
+{
+    (void)state;
+    char line[64];
+    mr__service_release(&service);
+    mr_url_destroy(url);
+    (void)run_script("kill", line, sizeof(line));
+    pid_t pid = fork();
+    if (pid == 0) {
+        execlp("rm", "rm", "-rf", dir, (char *)NULL);
+        _exit(127);
+    }
+    waitpid(pid, NULL, 0);
+    return 0;
+}
+
+static void check_object(const char *path, struct mr_bytes data)
+{
+    struct mr_call call;
+    mr__call_init(&call, 64u << 20);
+    run_call(&call, "GET", path, "");
+    assert_int_equal(call.status, 200);
+    assert_int_equal(call.answer.size, data.size);
+    assert_true(mr_bytes_equal(mr_buf_bytes(&call.answer), data));
+    mr__call_release(&call);
+}
+
+static void test_upload_sizes(void **state)
+{
+    (void)state;
+    static const size_t sizes[] = {0, 1, 5u << 20, (5u << 20) + 1, 10u << 20, (23u << 20) + 77};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(sizes); i++) {
+        uint8_t *data = make_data(sizes[i] + 1);
+        char path[64];
+        snprintf(path, sizeof(path), "/lake/dir/size%%20%zu", sizes[i]);
+        struct mr_upload u = upload(path, mr_bytes(data, sizes[i]), 60 * MR_SECOND);
+        assert_string_equal(u.error, "");
+        assert_int_equal(u.end, MR_CALL_OK);
+        check_object(path, mr_bytes(data, sizes[i]));
+        free(data);
+    }
+}
+
+/* Parts that were sent are asked to be forgotten: the store lists no upload. */
+static void test_upload_fails(void **state)
+{
+    (void)state;
+    uint8_t *data = make_data(12u << 20);
+    struct mr_upload u = upload("/missing/key", mr_bytes(data, 12u << 20), 20 * MR_SECOND);
+    assert_int_equal(u.end, MR_CALL_RETRY);
+    assert_non_null(strstr(u.error, "begin: HTTP 404 NoSuchBucket"));
+    u = upload("/lake/late", mr_bytes(data, 12u << 20), 30 * MR_MS);
+    assert_int_not_equal(u.end, MR_CALL_OK);
+    assert_non_null(strstr(u.error, "timed out"));
+    struct mr_call call;
+    mr__call_init(&call, 65536);
+    run_call(&call, "GET", "/lake", "prefix=late&uploads=");
+    assert_int_equal(call.status, 200);
+    assert_null(memmem(call.answer.data, call.answer.size, "<UploadId>", 10));
+    mr__call_release(&call);
+    free(data);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_upload_sizes),
+        cmocka_unit_test(test_upload_fails),
+    };
+    return cmocka_run_group_tests(tests, set_up, tear_down);
+}
