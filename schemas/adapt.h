@@ -114,7 +114,7 @@ void mr__draft_source_name(struct mr__draft *draft, const char *before);
  * letters are mended). @return whether it is set */
 bool mr__draft_time(struct mr__draft *draft, struct mr_bytes json, const char *path);
 bool mr__draft_time_text(struct mr__draft *draft, struct mr_bytes text);
-/** The same from a number (or its digits in a string) of seconds since 1970. */
+/** The same from a number (or its digits in a string) of seconds or milliseconds since 1970. */
 bool mr__draft_time_epoch(struct mr__draft *draft, struct mr_bytes json, const char *path);
 
 /* --- the adapters, a file for each family ----------------------------------------------------- */

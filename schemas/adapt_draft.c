@@ -11,6 +11,7 @@
 
 #define PART_SIZE_MAX MR_EVENT_ATTRS_SIZE_MAX /* of one; the builder looks at all together */
 #define EPOCH_END_S 253402300800ull           /* the year 10000 */
+#define EPOCH_MS_BEGIN 100000000000ull        /* from here on milliseconds: 1973, not 5138 */
 
 void mr__draft_begin(struct mr__draft *draft, struct mr__adapt *run, struct mr_bytes data)
 {
@@ -145,9 +146,32 @@ bool mr__draft_time(struct mr__draft *draft, struct mr_bytes json, const char *p
     return set;
 }
 
+/* Seconds since 1970, perhaps with a fraction; numbers too large for that are milliseconds.
+ * @return false: neither, or beyond the year 9999 */
+static bool read_epoch(struct mr_bytes text, uint64_t *ret_seconds, struct mr_bytes *ret_fraction)
+{
+    const uint8_t *dot = text.size == 0 ? NULL : memchr(text.data, '.', text.size);
+    size_t whole = dot == NULL ? text.size : (size_t)(dot - text.data);
+    uint64_t number;
+    uint64_t digits;
+    *ret_fraction = mr_bytes(text.data + whole, text.size - whole);
+    if (!mr_parse_u64(mr_bytes(text.data, whole), &number) ||
+        (dot != NULL && (ret_fraction->size > 10 ||
+                         !mr_parse_u64(mr_bytes(dot + 1, ret_fraction->size - 1), &digits)))) {
+        return false;
+    }
+    if (number >= EPOCH_MS_BEGIN && dot == NULL && text.size > 3) {
+        number /= 1000;
+        *ret_fraction = mr_bytes(text.data + text.size - 3, 3);
+    }
+    *ret_seconds = number;
+    return number < EPOCH_END_S;
+}
+
 bool mr__draft_time_epoch(struct mr__draft *draft, struct mr_bytes json, const char *path)
 {
     struct mr_bytes value;
+    struct mr_bytes fraction;
     uint64_t seconds;
     if (draft->parts[MR__TIME].size > 0 || !mr__adapt_get(draft->run, json, path, &value)) {
         return draft->parts[MR__TIME].size > 0;
@@ -155,7 +179,7 @@ bool mr__draft_time_epoch(struct mr__draft *draft, struct mr_bytes json, const c
     if (value.data[0] == '"') {
         value = mr_bytes(value.data + 1, value.size - 2);
     }
-    if (!mr_parse_u64(value, &seconds) || seconds >= EPOCH_END_S) {
+    if (!read_epoch(value, &seconds, &fraction)) {
         return false;
     }
     /* mr_time_format() counts nanoseconds, which end in the year 2554. */
@@ -165,10 +189,13 @@ bool mr__draft_time_epoch(struct mr__draft *draft, struct mr_bytes json, const c
     unsigned rest = (unsigned)(seconds % 86400);
     mr_civil_from_days((int64_t)(seconds / 86400), &year, &month, &day);
     char text[MR_TIME_TEXT_SIZE];
-    int size = snprintf(text, sizeof(text), "%04u-%02u-%02uT%02u:%02u:%02uZ", (unsigned)year,
-                        month, day, rest / 3600, rest / 60 % 60, rest % 60);
-    MR_ASSERT(size == 20);
+    int size = snprintf(text, sizeof(text), "%04u-%02u-%02uT%02u:%02u:%02u%s", (unsigned)year,
+                        month, day, rest / 3600, rest / 60 % 60, rest % 60,
+                        fraction.size == 3 && fraction.data[0] != '.' ? "." : "");
+    MR_ASSERT(size == 19 || size == 20);
     mr__draft_text(draft, MR__TIME, text);
+    mr__draft_bytes(draft, MR__TIME, fraction);
+    mr__draft_text(draft, MR__TIME, "Z");
     return true;
 }
 

@@ -96,6 +96,39 @@ static void test_generic_keeps_defaults_for_what_is_not_there(void **state)
     mr_adapted_release(&adapted);
 }
 
+static void test_generic_time_is_text_seconds_or_milliseconds(void **state)
+{
+    (void)state;
+    const struct mr_generic_paths paths = {.time = "t"};
+    const struct {
+        const char *body;
+        const char *time;
+    } cases[] = {
+        {"{\"t\":\"2026-01-02 03:04:05z\"}", "2026-01-02T03:04:05Z"},
+        {"{\"t\":0}", "1970-01-01T00:00:00Z"},
+        {"{\"t\":\"1700000001\"}", "2023-11-14T22:13:21Z"},
+        {"{\"t\":1700000001.25}", "2023-11-14T22:13:21.25Z"},
+        {"{\"t\":1700000001042}", "2023-11-14T22:13:21.042Z"},
+        {"{\"t\":99999999999}", "5138-11-16T09:46:39Z"},
+        {"{\"t\":100000000000}", "1973-03-03T09:46:40.000Z"},
+        {"{\"t\":253402300799999}", "9999-12-31T23:59:59.999Z"},
+        {"{\"t\":253402300800000}", "2023-11-14T22:13:20.000Z"},
+        {"{\"t\":1e9}", "2023-11-14T22:13:20.000Z"},
+        {"{\"t\":-1}", "2023-11-14T22:13:20.000Z"},
+        {"{\"t\":1.12345678901}", "2023-11-14T22:13:20.000Z"},
+        {"{\"t\":\"1.\"}", "2023-11-14T22:13:20.000Z"},
+        {"{\"t\":\"\"}", "2023-11-14T22:13:20.000Z"},
+        {"{\"t\":true}", "2023-11-14T22:13:20.000Z"},
+        {"{\"t\":[1]}", "2023-11-14T22:13:20.000Z"},
+    };
+    for (size_t i = 0; i < MR_ARRAY_COUNT(cases); i++) {
+        struct mr_adapt_input input = input_of(cases[i].body);
+        input.paths = &paths;
+        assert_value(only(MR_ADAPTER_GENERIC, &input), "time", cases[i].time);
+        mr_adapted_release(&adapted);
+    }
+}
+
 static void test_azure_validation_has_an_answer(void **state)
 {
     (void)state;
@@ -245,6 +278,7 @@ int main(void)
         cmocka_unit_test(test_words_name_every_adapter),
         cmocka_unit_test(test_generic_finds_attributes_by_path),
         cmocka_unit_test(test_generic_keeps_defaults_for_what_is_not_there),
+        cmocka_unit_test(test_generic_time_is_text_seconds_or_milliseconds),
         cmocka_unit_test(test_azure_validation_has_an_answer),
         cmocka_unit_test(test_all_or_nothing),
         cmocka_unit_test(test_size_max_is_of_one_event),
