@@ -34,6 +34,6 @@ except docs.Unknown as why:
 # What is filled in is filled in again the same, whatever stood there.
 page = "a\n<!-- options: source http -->\nwhat stood there\n<!-- end -->\nb\n<!-- options: sink http -->\n<!-- end -->\n"
 once = docs.fill(page, tables)
-judge("stood" not in once and tables["sink http"] in once and docs.fill(once, tables) == once, once)
+judge("what stood there" not in once and tables["sink http"] in once and docs.fill(once, tables) == once, once)
 print("%d passed, %d failed" % (passed, failed))
 sys.exit(failed > 0)
