@@ -153,8 +153,8 @@ def check_sample(path, adapter):
     headers = path.with_suffix(".headers")
     if headers.exists():
         arguments += ["--headers", headers]
-    if adapter == "mqtt" and b'"topic"' not in path.read_bytes():
-        arguments += ["--topic", "a/b"]
+    if name.startswith("mqtt"):
+        arguments += ["--message"] if b'"topic"' in path.read_bytes() else ["--topic", "a/b"]
     result = run(arguments, path.read_bytes())
     assert result.code == 0, result.err
     events = result.lines()
@@ -169,10 +169,7 @@ def sample_checks():
         for pattern, adapter in FOLDERS.items():
             if not fnmatch.fnmatch(name, pattern + "/*") and not fnmatch.fnmatch(name, pattern):
                 continue
-            wanted = [adapter] if adapter else []
-            if not name.startswith("mqtt"):  # nothing tells a payload without its topic
-                wanted.append("auto")
-            for word in wanted:
+            for word in ([adapter] if adapter else []) + ["auto"]:
                 yield "%s as %s" % (name, word), lambda p=path, w=word: check_sample(p, w)
             break
 
