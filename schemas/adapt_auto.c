@@ -215,11 +215,26 @@ static bool fits(struct mr__adapt *run, const struct shape *shape, const struct 
     return true;
 }
 
+/* CloudEvents of two senders that are mended by their adapters. */
+static enum mr_adapter by_sender(struct mr__adapt *run, const struct shape *shape)
+{
+    struct mr_bytes value;
+    if (shape_get(run, shape, "type", &value) &&
+        mr_bytes_starts(value, MR_BYTES_LITERAL("\"Microsoft."))) {
+        return MR_ADAPTER_AZURE_BLOB;
+    }
+    if (shape_get(run, shape, "source", &value) &&
+        mr_bytes_starts(value, MR_BYTES_LITERAL("\"HC.OBS"))) {
+        return MR_ADAPTER_OBS;
+    }
+    return MR_ADAPTER_CLOUDEVENTS;
+}
+
 static enum mr_adapter recognise(struct mr__adapt *run, const struct shape *shape)
 {
     struct mr_bytes value;
     if (shape_get(run, shape, "specversion", &value)) {
-        return MR_ADAPTER_CLOUDEVENTS;
+        return by_sender(run, shape);
     }
     if (shape_is(run, shape, "Event", "s3:TestEvent")) {
         return MR_ADAPTER_S3;
