@@ -315,8 +315,7 @@ static void test_refused_without_asking_anybody(void **state)
     static const char *const bodies[] = {
         "no JSON", "{}",
         "{\"Type\":\"Notification\",\"SigningCertURL\":\"https://evil.example/x.pem\"}",
-        "{\"Type\":\"Notification\","
-        "\"SigningCertURL\":\"https://sns.eu-west-1.amazonaws.com.evil.example/x.pem\"}",
+        "{\"SigningCertURL\":\"https://sns.eu-west-1.amazonaws.com.evil.example/x.pem\"}",
         "{\"Type\":\"Notification\",\"SigningCertURL\":\"http://sns.eu-west-1.amazonaws.com/x.pem\"}",
     };
     struct wire w = wire_connect(f->port);

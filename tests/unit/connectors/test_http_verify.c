@@ -42,7 +42,7 @@ static void make(struct fixture *f, enum mr_http_scheme scheme, const char *secr
                  const char *previous)
 {
     struct mr_problem problem = {""};
-    f->options.scheme = scheme;
+    f->options.scheme = (int)scheme;
     f->options.secret = mr_secret_create(mr_bytes_of(secret));
     f->options.previous_secret =
         previous == NULL ? NULL : mr_secret_create(mr_bytes_of(previous));
@@ -443,7 +443,7 @@ static void test_create_refuses_what_makes_no_sense(void **state)
     for (size_t i = 0; i < MR_ARRAY_COUNT(rows); i++) {
         struct mr_problem problem = {""};
         struct mr_http_verifier *verifier = NULL;
-        struct mr_http_verify_options o = {.scheme = rows[i].scheme,
+        struct mr_http_verify_options o = {.scheme = (int)rows[i].scheme,
                                            .header = mr_strdup(rows[i].header)};
         o.secret = rows[i].secret == NULL ? NULL : mr_secret_create(mr_bytes_of(rows[i].secret));
         assert_int_equal(mr_http_verifier_create(&o, &verifier, &problem), MR_E_INVALID);
