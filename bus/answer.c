@@ -1,5 +1,5 @@
-/* What an answer, or a lease that runs out, makes of a delivery: it ends, waits for its next attempt,
- * or is held. */
+/* What an answer, or a lease that runs out, makes of a delivery: it ends, waits for its next
+ * attempt, or is held. */
 #include "bus/internal.h"
 
 #include <inttypes.h>

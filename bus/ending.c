@@ -1,6 +1,6 @@
-/* How a delivery ends, in one step: the events the handler emitted, the outcome for the destinations
- * and the SETTLE (or DEAD) record go into the same group. When there is no room for all of it, or
- * the event's bytes are not at hand, nothing is done yet and it is tried again. */
+/* How a delivery ends, in one step: the events the handler emitted, the outcome for the
+ * destinations and the SETTLE (or DEAD) record go into the same group. When there is no room for
+ * all of it, or the event's bytes are not at hand, nothing is done yet and it is tried again. */
 #include "bus/internal.h"
 
 #include <inttypes.h>

@@ -1,5 +1,5 @@
-/* What a configuration names - subscriptions, targets, sources -, the lists that deliveries stand in,
- * and the segments that are needed. */
+/* What a configuration names (subscriptions, targets, sources), the lists deliveries stand in, and
+ * the segments that are needed. */
 #include "bus/internal.h"
 
 #include "core/alloc.h"
