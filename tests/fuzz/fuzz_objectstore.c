@@ -39,7 +39,7 @@ static void read_messages(struct mr_bytes text)
         r = mr__sqs_next(&scan, &message, &problem);
         if (r == MR_OK) {
             mr_buf_clear(&decoded);
-            (void)mr__json_unescape(message.body, &decoded); /* a lone surrogate is refused */
+            (void)!mr__json_unescape(message.body, &decoded); /* a lone surrogate is refused */
         }
     }
     mr_buf_release(&decoded);
