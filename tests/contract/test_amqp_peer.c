@@ -550,6 +550,7 @@ static void test_peer_confirms_nothing_retry_after_the_timeout(void **state)
     peer_confirming(&p);
     assert_true(test_host_wait(&h, HOST_CAPACITY, 64));
     sink_give(target, make_handout("n1", "x", "1", 0.5));
+    peer_expect(&p, AMQP_BASIC_PUBLISH_METHOD);
     assert_true(test_host_wait(&h, HOST_ANSWERS, 1));
     assert_int_equal(verdict_of(&h, "n1"), MR_VERDICT_RETRY);
     assert_non_null(strstr(answer_of(&h, "n1")->error, "not confirmed"));
