@@ -16,11 +16,11 @@
 
 #include "connectors/amqp/content.h"
 #include "connectors/amqp/link.h"
+#include "connectors/amqp/publish.h"
 #include "connectors/amqp/topology.h"
 #include "connectors/backoff.h"
 #include "connectors/options.h"
 #include "connectors/outlet.h"
-#include "connectors/template.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/logger.h"
@@ -30,7 +30,6 @@
 #define LOOK_NS (250 * MR_MS)  /* how often deadlines are looked at */
 #define READS_MAX 3000u
 #define BURST_SIZE (16u * MR_KIB) /* published before looking whether the socket takes more */
-#define FRAME_ROOM 512u           /* of the header frame, for all but the headers */
 
 enum {
     NOT_FOUND = 404, /* channel errors */
@@ -204,89 +203,11 @@ static void take_frame(struct mr_target *target, const amqp_frame_t *frame)
 
 /* --- publishing ------------------------------------------------------------------------------- */
 
-static enum mr_status encode(struct mr_target *target, const struct mr_handout *handout,
-                             struct mr_buf *key, struct mr_message *message,
-                             struct mr_problem *problem)
-{
-    struct mr_bytes record = mr_event_record(handout->event);
-    const char *template = target->options.routing_key;
-    enum mr_status r = mr__template_fill(template == NULL ? "" : template, record, key);
-    if (r == MR_E_TOO_BIG || (r == MR_OK && (key->size > MR_AMQP_NAME_SIZE_MAX ||
-                                             (key->size > 0 &&
-                                              memchr(key->data, '\0', key->size) != NULL)))) {
-        return mr_problem_set(problem, MR_E_INVALID,
-                              "the routing key is longer than %u bytes or holds a NUL",
-                              MR_AMQP_NAME_SIZE_MAX);
-    }
-    if (r == MR_OK) {
-        r = mr_amqp_encode(record, (enum mr_amqp_habit)target->options.headers,
-                           (enum mr_mode)target->options.mode, message);
-    }
-    if (r != MR_OK) {
-        return mr_problem_set(problem, r, "the event cannot be encoded: %s", mr_status_text(r));
-    }
-    size_t size = message->content_type.size + FRAME_ROOM;
-    for (uint32_t i = 0; i < message->field_count; i++) {
-        size += message->fields[i].name.size + message->fields[i].value.size + 6;
-        if (message->fields[i].name.size > MR_AMQP_NAME_SIZE_MAX) {
-            size = SIZE_MAX / 2;
-        }
-    }
-    if (size > target->link.frame_max || message->content_type.size > MR_AMQP_NAME_SIZE_MAX) {
-        return mr_problem_set(problem, MR_E_TOO_BIG,
-                              "the attributes do not fit the headers of a message (%u bytes); mode "
-                              "structured has no such limit", target->link.frame_max);
-    }
-    return MR_OK;
-}
-
-/* @return false: the link is closed */
-static bool give_to_library(struct mr_target *target, const struct send *send,
-                            const struct mr_message *message, amqp_table_entry_t *entries)
-{
-    struct mr_bytes id = mr_event_id(mr_event_record(send->handout->event));
-    amqp_basic_properties_t p = {._flags = AMQP_BASIC_DELIVERY_MODE_FLAG,
-                                 .delivery_mode = target->options.persistent ? 2 : 1};
-    for (uint32_t i = 0; i < message->field_count; i++) {
-        const struct mr_field *f = &message->fields[i];
-        entries[i].key = (amqp_bytes_t){f->name.size, (void *)(uintptr_t)f->name.data};
-        entries[i].value.kind = AMQP_FIELD_KIND_UTF8;
-        entries[i].value.value.bytes =
-            (amqp_bytes_t){f->value.size, (void *)(uintptr_t)f->value.data};
-    }
-    if (message->field_count > 0) {
-        p._flags |= AMQP_BASIC_HEADERS_FLAG;
-        p.headers = (amqp_table_t){(int)message->field_count, entries};
-    }
-    if (message->content_type.size > 0) {
-        p._flags |= AMQP_BASIC_CONTENT_TYPE_FLAG;
-        p.content_type = (amqp_bytes_t){message->content_type.size,
-                                        (void *)(uintptr_t)message->content_type.data};
-    }
-    if (id.size <= MR_AMQP_NAME_SIZE_MAX) {
-        p._flags |= AMQP_BASIC_MESSAGE_ID_FLAG;
-        p.message_id = (amqp_bytes_t){id.size, (void *)(uintptr_t)id.data};
-    }
-    const char *exchange = target->options.exchange;
-    int status = amqp_basic_publish(
-        target->link.conn, MR_AMQP_CHANNEL, amqp_cstring_bytes(exchange == NULL ? "" : exchange),
-        amqp_cstring_bytes(send->key), 1, 0, &p,
-        (amqp_bytes_t){message->body.size, message->body.data});
-    if (status != AMQP_STATUS_OK) {
-        mr__amqp_link_fail(&target->link, "connection lost: %s", amqp_error_string2(status));
-        return false;
-    }
-    return true;
-}
-
 static void publish_message(struct mr_target *target, struct mr_handout *handout,
                             const struct mr_buf *key, const struct mr_message *message)
 {
     struct send *send = mr_calloc(1, sizeof(*send) + key->size + 1);
-    amqp_table_entry_t *entries = mr_calloc((size_t)message->field_count + 1, sizeof(*entries));
-    if (send == NULL || entries == NULL) {
-        mr_free(send);
-        mr_free(entries);
+    if (send == NULL) {
         mr__outlet_answer(&target->outlet, handout, MR_VERDICT_RETRY, "out of memory", 0);
         return;
     }
@@ -307,8 +228,8 @@ static void publish_message(struct mr_target *target, struct mr_handout *handout
     target->sends_last = send;
     target->send_count++;
     target->burst += message->body.size + message->text.size;
-    (void)give_to_library(target, send, message, entries); /* else closed: it is answered there */
-    mr_free(entries);
+    (void)!mr__amqp_publish(&target->link, &target->options, mr_event_record(handout->event),
+                            send->key, message); /* else closed: it is answered there */
 }
 
 static void publish(struct mr_target *target, struct mr_handout *handout)
@@ -318,7 +239,8 @@ static void publish(struct mr_target *target, struct mr_handout *handout)
     struct mr_buf key;
     mr_message_init(&message);
     mr_buf_init(&key, 4 * MR_AMQP_NAME_SIZE_MAX);
-    enum mr_status r = encode(target, handout, &key, &message, &problem);
+    enum mr_status r = mr__amqp_encode(&target->link, &target->options,
+                                       mr_event_record(handout->event), &key, &message, &problem);
     if (r == MR_OK) {
         publish_message(target, handout, &key, &message);
     } else {
