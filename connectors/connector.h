@@ -65,6 +65,7 @@ struct mr_health {
     uint64_t reconnects;
     uint64_t lag;         /* source: messages waiting at the peer, if it can tell */
     uint64_t bytes_held;  /* memory held now */
+    bool done;            /* source: all it will ever have is durable; nothing more comes */
     uint32_t instances_ready;  /* workers */
     uint32_t instances_busy;
     uint32_t instances_starting;

@@ -14,6 +14,7 @@
 const struct mr_cli_option mr_run_options[] = {
     {"log-level", 0, "LEVEL", "error, warn, info (default) or debug"},
     {"log-json", 0, NULL, "log lines as JSON"},
+    {"until-done", 0, NULL, "stop when every source has ended and all is delivered: a back-fill"},
     {.name = NULL},
 };
 
@@ -129,6 +130,9 @@ int mr_cmd_run(struct mr_cli *cli)
         if (r == MR_OK) {
             atomic_store(&running, engine);
             handle_signals(on_signal);
+            if (mr_cli_flag(cli, "until-done")) {
+                mr_engine_stop_when_done(engine);
+            }
             r = mr_engine_start(engine, &problem);
         }
         if (r == MR_OK) {

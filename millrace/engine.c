@@ -384,6 +384,28 @@ static void wait_quiet(struct mr_engine *engine, uint64_t deadline_mono_ns)
     }
 }
 
+static void ask_settled(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    bool *settled = argument;
+    *settled = mr_bus_is_quiet(bus);
+    for (uint32_t id = 0; *settled && id < mr_bus_subscription_count(bus); id++) {
+        struct mr_subscription_info info;
+        mr_bus_subscription_info(bus, now, id, &info);
+        *settled = info.index < 0 || (info.live && info.counts.waiting == 0 &&
+                                      info.counts.in_flight == 0);
+    }
+}
+
+/* Whether there is nothing left to do, seen twice: what settled last may have emitted something. */
+static bool is_all_done(struct mr_engine *engine, uint32_t *rounds)
+{
+    bool settled = false;
+    bool done = instances_sources_done(engine) &&
+                engine_call(engine, ask_settled, &settled) == MR_OK && settled;
+    *rounds = done ? *rounds + 1 : 0;
+    return *rounds == 2;
+}
+
 /* Replaced targets that still drain use the core: they must be gone before it. */
 static void wait_retired(struct mr_engine *engine)
 {
@@ -437,6 +459,7 @@ static void *control_thread(void *argument)
 {
     struct mr_engine *engine = argument;
     (void)pthread_setname_np(pthread_self(), "control");
+    uint32_t rounds = 0;
     while (atomic_load(&engine->stop_requests) == 0) {
         tell_disk(engine);
         bool slow = atomic_load(&engine->slow);
@@ -448,6 +471,11 @@ static void *control_thread(void *argument)
         }
         if (atomic_exchange(&engine->reload_requested, false)) {
             reload_on_signal(engine);
+        }
+        if (engine->until_done && is_all_done(engine, &rounds)) {
+            MR_INFO("engine", "all sources are at their end and all deliveries settled");
+            (void)atomic_fetch_add(&engine->stop_requests, 1);
+            break;
         }
         struct pollfd fd = {.fd = engine->control_fd, .events = POLLIN};
         (void)poll(&fd, 1, CONTROL_PERIOD_MS); /* EINTR: a round for nothing */
@@ -463,6 +491,11 @@ void mr_engine_request_stop(struct mr_engine *engine)
 {
     atomic_fetch_add(&engine->stop_requests, 1);
     wake_control(engine);
+}
+
+void mr_engine_stop_when_done(struct mr_engine *engine)
+{
+    engine->until_done = true;
 }
 
 void mr_engine_request_reload(struct mr_engine *engine)

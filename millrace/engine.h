@@ -25,6 +25,9 @@ int mr_engine_run(struct mr_engine *engine);
 void mr_engine_request_stop(struct mr_engine *engine);
 /** Asks for a reload (SIGHUP). Async-signal-safe. */
 void mr_engine_request_reload(struct mr_engine *engine);
+/** Before start: the engine asks itself for a stop when every source is at its end for good and
+ * every delivery is settled. Without a source that ends, that is never. */
+void mr_engine_stop_when_done(struct mr_engine *engine);
 /** The ingest port that was bound; 0 when `listen: off`. After start. */
 uint16_t mr_engine_port(const struct mr_engine *engine);
 void mr_engine_destroy(struct mr_engine *engine);

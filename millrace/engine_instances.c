@@ -304,6 +304,20 @@ void instances_pause_sources(struct mr_engine *engine, bool slow)
     pthread_mutex_unlock(&engine->instances_mu);
 }
 
+/* Whether there is a source and all are at their end for good. */
+bool instances_sources_done(struct mr_engine *engine)
+{
+    pthread_mutex_lock(&engine->instances_mu);
+    bool done = engine->source_count > 0;
+    for (uint32_t i = 0; done && i < engine->source_count; i++) {
+        struct mr_health health = {.done = false};
+        engine->sources[i]->source_ops->health(engine->sources[i]->source, &health);
+        done = health.done;
+    }
+    pthread_mutex_unlock(&engine->instances_mu);
+    return done;
+}
+
 /* Takes a whole table away, so that nobody else uses what is being stopped. */
 static struct instance **take_table(struct mr_engine *engine, struct instance ***table,
                                     uint32_t *count, uint32_t *ret_count)

@@ -151,6 +151,7 @@ struct mr_engine {
     int control_fd;                /* eventfd, owned: something for the control thread */
     _Atomic int stop_requests;     /* seq_cst: set in signal handlers */
     _Atomic bool reload_requested;
+    bool until_done; /* set before start: stops by itself when nothing is left to do */
     _Atomic bool slow;             /* what the bus last said */
     bool slow_applied;             /* control thread */
     pthread_mutex_t reload_mu;     /* one reload at a time */
@@ -200,6 +201,7 @@ enum mr_status instances_start_sources(struct mr_engine *engine, struct mr_probl
 void instances_stop_sources(struct mr_engine *engine, uint64_t deadline_mono_ns);
 void instances_stop_targets(struct mr_engine *engine, uint64_t deadline_mono_ns);
 void instances_pause_sources(struct mr_engine *engine, bool slow);
+bool instances_sources_done(struct mr_engine *engine);
 void instance_destroy(struct instance *instance);
 
 /* engine_reload.c */

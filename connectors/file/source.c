@@ -97,6 +97,9 @@ static int act(struct mr_source *source)
     }
     if (mr__file_reader_is_done(&source->reader)) {
         set_health(source, MR_HEALTH_OK, "at the end of", NULL);
+        pthread_mutex_lock(&source->intake.mu);
+        source->intake.health.done = true;
+        pthread_mutex_unlock(&source->intake.mu);
         return -1;
     }
     return open_reader(source) ? read_lines(source) : LOOK_AGAIN_MS;

@@ -367,6 +367,9 @@ static void end_pass(struct mr_source *s, uint64_t now_ns)
                    s->is_done ? "done: listed" : "listed", count,
                    mr_time_format(mr_clock_now().wall_ns, time));
     mr__intake_set_health(&s->intake, MR_HEALTH_OK, detail, NULL);
+    pthread_mutex_lock(&s->intake.mu);
+    s->intake.health.done = s->is_done;
+    pthread_mutex_unlock(&s->intake.mu);
     MR_INFO("objectstore", "source=%s %s", s->intake.name, detail);
 }
 

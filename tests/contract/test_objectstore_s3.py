@@ -93,6 +93,19 @@ def test_list_once_prefix_and_existing():
             assert arrived(m) == [("Listed", "new")]
 
 
+def test_a_backfill_is_one_command():
+    with Minio() as store:
+        store.make_bucket("lake")
+        keys = ["logs/2025-01-01T%02d.json" % hour for hour in range(24)]
+        for key in keys:
+            store.put("lake", key, b"1")
+        with Instance(listing(store, once=True, prefix="logs/"), start=False) as m:
+            for _ in range(2):  # the second time there is nothing to do
+                done = m.cli("run", "--until-done")
+                assert done.code == 0, (done.code, done.err)
+                assert arrived(m) == [("Listed", key.replace(":", "%3A")) for key in keys]
+
+
 def test_list_killed_at_each_step():
     """The place is logged with the events: what was durable is not told again."""
     shim = os.environ.get("MR_STEPS")
