@@ -486,6 +486,7 @@ void mr__kafka_restart(struct mr_source *source, uint64_t now_ns)
     if (source->held) {
         mr__kafka_hold(source, true);
     }
+    mr__kafka_show(source, NULL);
 }
 
 uint64_t mr__kafka_lag(struct mr_source *source)

@@ -23,13 +23,17 @@
 #include "core/assert.h"
 #include "core/logger.h"
 
-#define BATCH_COUNT 500u
-#define BATCH_SIZE (2u * MR_MIB)
-#define READS_MAX 2000u /* per pass, so that replies are not left lying */
+#define BATCH_COUNT 4000u /* reached only while another batch is out */
+#define BATCH_SIZE (3u * MR_MIB)
+#define BATCH_SIZE_MIN (64u * MR_KIB)
+#define BATCH_FIRST_COUNT 500u /* room to begin with */
+#define READS_MAX 1000u /* per pass: then a batch goes out, and replies are looked at */
 #define CURSOR_SIZE_MAX (2u * MR_MIB)
 #define HOLD_NS (2 * MR_SECOND)     /* reading stopped so long: pause the partitions */
 #define HOLD_MIN_NS (1 * MR_SECOND) /* paused so long at least: each time costs as much */
 #define TICK_NS (1 * MR_SECOND)     /* commits, lag */
+#define STARVE_NS (5 * MR_MS)
+#define NUDGE_MS 200
 #define PROBE_NS (1 * MR_SECOND)
 #define PROBE_TOPICS_NS (5 * MR_SECOND)
 #define PROBE_MS 300
@@ -75,10 +79,36 @@ static void on_durable(void *context, struct mr_batch *batch)
     }
 }
 
+/* The log's segments are smaller than the batch: it is read again in smaller ones. */
+static void shrink(struct mr_source *source)
+{
+    source->batch_size = source->batch_size / 2 < BATCH_SIZE_MIN ? BATCH_SIZE_MIN
+                                                                 : source->batch_size / 2;
+    mr__intake_forget(&source->intake);
+    mr__kafka_forget(source, NULL);
+    for (uint32_t i = 0; i < source->positions.count; i++) {
+        struct mr_kafka_partition *p = source->positions.items[i];
+        p->submitted = MR_KAFKA_NONE;
+        p->next = p->logged;
+        p->stuck = p->assigned;
+    }
+    source->lost_place = true;
+    source->restart_at_ns = 0;
+}
+
+static bool is_too_big(const struct mr_op *refused)
+{
+    return refused != NULL &&
+           ((const struct mr_batch *)(const void *)refused)->result == MR_E_TOO_BIG;
+}
+
 void mr__kafka_take_replies(struct mr_source *source)
 {
     bool was_refused = source->intake.refused != NULL;
     mr__intake_take(&source->intake, mr_clock_mono_ns(), on_durable, source);
+    if (is_too_big(source->intake.refused)) {
+        shrink(source);
+    }
     if (was_refused != (source->intake.refused != NULL)) {
         mr__kafka_show(source, NULL);
     }
@@ -123,7 +153,7 @@ void mr__kafka_forget(struct mr_source *source, const struct mr_kafka_partition 
 static bool is_full(const struct mr_source *source)
 {
     const struct mr_batch *batch = source->filling;
-    return batch != NULL && (batch->count >= BATCH_COUNT || batch->size >= BATCH_SIZE);
+    return batch != NULL && (batch->count >= BATCH_COUNT || batch->size >= source->batch_size);
 }
 
 static enum mr_status write_cursor(struct mr_source *source, struct mr_batch *batch)
@@ -178,7 +208,7 @@ static void take_record(struct mr_source *source, const rd_kafka_message_t *mess
         return; /* no longer ours, or seen */
     }
     if (source->filling == NULL) {
-        source->filling = mr__intake_batch(&source->intake, BATCH_COUNT);
+        source->filling = mr__intake_batch(&source->intake, BATCH_FIRST_COUNT);
     }
     enum mr_status r = MR_E_NOMEM;
     struct mr_problem problem = {.text = ""};
@@ -254,6 +284,42 @@ static void clear_wake(const struct mr_source *source)
     }
 }
 
+/* After its queue was full, librdkafka 2.0.2 looks again only after a second, however soon we have
+ * emptied it (librdkafka#2879). Any question to the broker's thread makes it look at once. */
+static void watch_starving(struct mr_source *source)
+{
+    if (source->more || mr__kafka_lag(source) == 0) {
+        source->starving_since_ns = 0;
+    } else if (source->starving_since_ns == 0) {
+        source->starving_since_ns = mr_clock_mono_ns();
+    }
+}
+
+static void nudge(struct mr_source *source, uint64_t now_ns)
+{
+    if (source->starving_since_ns == 0 || now_ns - source->starving_since_ns < STARVE_NS ||
+        !source->up || source->held) {
+        return;
+    }
+    source->starving_since_ns = 0;
+    for (uint32_t i = 0; i < source->positions.count; i++) { /* brokers take turns */
+        uint32_t at = (source->nudged + 1 + i) % source->positions.count;
+        const struct mr_kafka_partition *p = source->positions.items[at];
+        int64_t low;
+        int64_t high;
+        if (p->assigned && !p->stuck &&
+            rd_kafka_get_watermark_offsets(source->rk, p->topic, p->number, &low, &high) ==
+                RD_KAFKA_RESP_ERR_NO_ERROR &&
+            high > p->next) {
+            source->nudged = at;
+            (void)rd_kafka_query_watermark_offsets(source->rk, p->topic, p->number, &low, &high,
+                                                   NUDGE_MS);
+            break;
+        }
+    }
+    source->more = true; /* look at once */
+}
+
 /* Reads until the client has nothing more, or the batch is full and another is out. */
 static void take_records(struct mr_source *source)
 {
@@ -272,6 +338,7 @@ static void take_records(struct mr_source *source)
         }
     }
     submit_filling(source);
+    watch_starving(source);
 }
 
 /* --- flow ------------------------------------------------------------------------------------- */
@@ -503,6 +570,7 @@ static void step(struct mr_source *source, uint64_t now_ns)
     mr__kafka_resolve(source, now_ns);
     mr__kafka_restart(source, now_ns);
     submit_filling(source);
+    nudge(source, now_ns);
     read_or_hold(source, now_ns);
     if (source->broken) {
         reopen(source, now_ns, "the client cannot go on");
@@ -521,6 +589,9 @@ static int timeout_ms(const struct mr_source *source, uint64_t now_ns)
     }
     if (source->blocked_at_ns != 0 && !source->held && source->blocked_at_ns + HOLD_NS < until) {
         until = source->blocked_at_ns + HOLD_NS;
+    }
+    if (source->starving_since_ns != 0 && source->starving_since_ns + STARVE_NS < until) {
+        until = source->starving_since_ns + STARVE_NS;
     }
     if (source->lost_place && source->restart_at_ns < until) {
         until = source->restart_at_ns;
@@ -607,6 +678,7 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     if (source->group == NULL || (source->cursor == NULL && args->cursor != NULL)) {
         return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
     }
+    source->batch_size = BATCH_SIZE;
     mr__kafka_brokers_text(&source->options.peer, source->brokers, sizeof(source->brokers));
     mr__backoff_init(&source->backoff);
     source->maker = (struct mr_kafka_maker){.source_name = source->intake.name,

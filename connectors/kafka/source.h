@@ -39,11 +39,14 @@ struct mr_source {
     uint64_t probe_at_ns;
 
     struct mr_kafka_maker maker;
+    size_t batch_size;                    /* bytes at which it is full */
     struct mr_batch *filling;             /* owned; NULL when empty */
     struct mr_kafka_partition **owners;   /* owned; of the items of `filling` */
     uint32_t owners_capacity;
     bool moved;             /* `filling` moves a position, maybe without an event */
     bool more;              /* reading stopped before the client's queue was empty */
+    uint64_t starving_since_ns; /* the client gave nothing, the broker has more; 0: not so */
+    uint32_t nudged;        /* the partition whose broker was asked last */
     bool held;              /* the client's partitions are paused */
     uint64_t held_at_ns;
     uint64_t blocked_at_ns; /* reading stopped then; 0: it did not */

@@ -191,7 +191,7 @@ static void test_sink_binary_has_headers_key_and_value(void **state)
     test_host_init(&h);
     struct sink_words words = {.brokers = m.brokers, .topic = "results"};
     struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 1000));
+    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
     submit_one(target, 1, "customer-7", "hello");
     submit_one(target, 2, NULL, NULL); /* no data: a tombstone */
     submit_one(target, 3, NULL, "");   /* empty data is another thing */
@@ -235,7 +235,7 @@ static void test_sink_structured_to_a_topic_of_the_event(void **state)
     struct sink_words words = {
         .brokers = m.brokers, .topic = "r-{{type}}", .key = "{{id}}", .mode = 1};
     struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 1000));
+    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
     submit_one(target, 1, "x", "hello");
     assert_true(test_host_wait(&h, HOST_ANSWERS, 1));
     assert_int_equal(verdict_at(&h, 0), MR_VERDICT_OK);
@@ -261,7 +261,7 @@ static void test_sink_bad_topic_of_an_event_is_dead(void **state)
     test_host_init(&h);
     struct sink_words words = {.brokers = m.brokers, .topic = "{{source}}"}; /* "/s" */
     struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 1000));
+    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
     submit_one(target, 1, "x", "hello");
     assert_true(test_host_wait(&h, HOST_ANSWERS, 1));
     assert_int_equal(verdict_at(&h, 0), MR_VERDICT_DEAD);
@@ -291,7 +291,7 @@ static void test_sink_broker_errors_have_their_class(void **state)
     test_host_init(&h);
     struct sink_words words = {.brokers = m.brokers, .topic = "results"};
     struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 1000));
+    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
     for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         rd_kafka_mock_push_request_errors(m.cluster, 0 /* Produce */, 1, cases[i].error);
         submit_one(target, (int)i, "x", "hello");
@@ -334,14 +334,14 @@ static void test_sink_broker_goes_and_comes(void **state)
     test_host_init(&h);
     struct sink_words words = {.brokers = m.brokers, .topic = "results"};
     struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 1000));
+    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
     submit_many(target, 0, 10);
     assert_true(test_host_wait(&h, HOST_ANSWERS, 10));
     rd_kafka_mock_broker_set_down(m.cluster, 1);
     assert_true(test_host_wait(&h, HOST_CAPACITY, 0));
     assert_int_equal(sink_health(target).state, MR_HEALTH_DOWN);
     rd_kafka_mock_broker_set_up(m.cluster, 1);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 1000));
+    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
     submit_many(target, 10, 10);
     assert_true(test_host_wait(&h, HOST_ANSWERS, 20));
     assert_int_equal(count_verdicts(&h, MR_VERDICT_OK), 20);
@@ -362,7 +362,7 @@ static void test_sink_stop_answers_what_is_under_way(void **state)
     test_host_init(&h);
     struct sink_words words = {.brokers = m.brokers, .topic = "results"};
     struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 1000));
+    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
     submit_one(target, 0, "k", "data"); /* the topic and the producer's id are known */
     assert_true(test_host_wait(&h, HOST_ANSWERS, 1));
     rd_kafka_mock_broker_set_rtt(m.cluster, 1, 5000);
@@ -389,7 +389,7 @@ static void test_sink_full_queue_waits(void **state)
     test_host_init(&h);
     struct sink_words words = {.brokers = m.brokers, .topic = "results", .buffer = 4 * MR_MIB};
     struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 1000));
+    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
     char *big = malloc(500001);
     memset(big, 'x', 500000);
     big[500000] = '\0';

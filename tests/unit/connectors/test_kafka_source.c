@@ -136,22 +136,22 @@ static void test_source_nothing_durable_commits_nothing(void **state)
     struct mock m;
     mock_open(&m, 1);
     mock_topic(&m, "orders", 1);
-    mock_produce(&m, "orders", 0, 0, 2000);
+    mock_produce(&m, "orders", 0, 0, 12000);
     struct test_host h;
     test_host_init(&h);
     test_host_set(&h, true, 0, MR_OK);
     struct source_words words = {.brokers = m.brokers, .topics = "orders", .group = GROUP};
     struct mr_source *source = source_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_HELD_EVENTS, 500));
-    assert_false(test_host_wait_for(&h, HOST_HELD_EVENTS, 501, 2.5)); /* one batch out, no more */
+    assert_true(test_host_wait(&h, HOST_HELD_EVENTS, 1));
+    assert_false(test_host_wait_for(&h, HOST_SUBMITS, 2, 2.5)); /* one batch out, no more */
     WAIT_FOR("paused partitions", strstr(source_health(source).detail, "paused") != NULL);
     assert_int_equal(mock_committed(&m, GROUP, "orders", 0), -1);
     test_host_set(&h, false, 0, MR_OK);
     test_host_release_held(&h, MR_OK);
-    assert_true(test_host_wait(&h, HOST_EVENTS, 2000));
+    assert_true(test_host_wait(&h, HOST_EVENTS, 12000));
     source_close(source);
-    assert_true(host_has_each(&h, 0, 2000, 1));
-    assert_int_equal(mock_committed(&m, GROUP, "orders", 0), 2000);
+    assert_true(host_has_each(&h, 0, 12000, 1));
+    assert_int_equal(mock_committed(&m, GROUP, "orders", 0), 12000);
     test_host_free(&h);
     mock_close(&m);
 }
@@ -173,6 +173,29 @@ static void test_source_bus_refuses_for_a_while_loses_nothing(void **state)
     source_close(source);
     assert_int_equal(h.fail_count, 0);
     assert_true(host_has_each(&h, 0, 3000, 1));
+    test_host_free(&h);
+    mock_close(&m);
+}
+
+/* The log's segments are small: the batch is refused for good, and read again in smaller ones. */
+static void test_source_batch_too_big_comes_again_in_smaller_ones(void **state)
+{
+    (void)state;
+    struct mock m;
+    mock_open(&m, 1);
+    mock_topic(&m, "orders", 2);
+    mock_produce(&m, "orders", 0, 0, 3000);
+    mock_produce(&m, "orders", 1, 3000, 3000);
+    struct test_host h;
+    test_host_init(&h);
+    test_host_set(&h, false, 2, MR_E_TOO_BIG);
+    struct source_words words = {.brokers = m.brokers, .topics = "orders", .group = GROUP};
+    struct mr_source *source = source_open(&h, &words);
+    assert_true(test_host_wait(&h, HOST_EVENTS, 6000));
+    WAIT_FOR("health", source_health(source).state == MR_HEALTH_OK);
+    source_close(source);
+    assert_int_equal(h.fail_count, 0);
+    assert_true(host_has_each(&h, 0, 6000, 1));
     test_host_free(&h);
     mock_close(&m);
 }
@@ -385,6 +408,7 @@ int main(void)
         cmocka_unit_test(test_source_log_beyond_the_end_starts_again),
         cmocka_unit_test(test_source_nothing_durable_commits_nothing),
         cmocka_unit_test(test_source_bus_refuses_for_a_while_loses_nothing),
+        cmocka_unit_test(test_source_batch_too_big_comes_again_in_smaller_ones),
         cmocka_unit_test(test_source_paused_takes_nothing_and_keeps_its_place),
         cmocka_unit_test(test_source_two_of_a_group_share_and_lose_nothing),
         cmocka_unit_test(test_source_broker_goes_and_comes),
