@@ -191,9 +191,6 @@ enum mr_status mr__amqp_add(struct mr_amqp_maker *maker, const struct mr_amqp_co
     }
     struct mr_event *event = NULL;
     const char *reason = problem.text[0] == '\0' ? mr_status_text(r) : problem.text;
-    if (content->id[0] != '\0') {
-        id = mr_bytes_of(content->id);
-    }
     r = mr_adapt_rejected(mr_bytes_of(maker->source_name), id, content->body, reason, wall_ns,
                           maker->event_size_max, &event);
     return r == MR_OK ? mr_batch_add(batch, event, reason) : MR_E_NOMEM;

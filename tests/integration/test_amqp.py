@@ -1,16 +1,16 @@
 """AMQP through the real program and a real RabbitMQ: jobs in, results out, and nothing lost when
 either of the two is killed, frozen or short of memory while messages flow."""
+import contextlib
 import json
-import os
 import pathlib
-import shutil
 import signal
 import subprocess
-import tempfile
+import sys
 
-from support import ROOT, Instance, Skip, main, wait_until
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
+import rabbit
+from support import Instance, main, wait_until
 
-SCRIPT = ROOT / "tests" / "support" / "rabbitmq.sh"
 WORKER = """import millrace
 def handle(event, context):
     with open("seen", "a") as f:
@@ -25,57 +25,15 @@ millrace.run(handle)
 """
 
 
-class Broker:
-    """One for all tests: a queue of its own each."""
-    folder = None
+one = None  # broker for all tests: a queue of its own each
 
-    def __enter__(self):
-        if not os.path.exists("/usr/lib/rabbitmq/bin/rabbitmq-server"):
-            raise Skip("rabbitmq-server is not installed")
-        if shutil.which("amqp-publish") is None:
-            raise Skip("amqp-tools is not installed")
-        if Broker.folder is None:
-            Broker.folder = tempfile.mkdtemp(prefix="mr-amqp-")
-            # The broker and its folder go when this end of the pipe is closed, whatever ends us.
-            Broker.theirs, Broker.ours = os.pipe()
-            self.start()
-        self.port = Broker.number
-        self.url = "amqp://guest:guest@127.0.0.1:%d" % self.port
-        return self
 
-    def __exit__(self, *what):
-        pass
-
-    def start(self):
-        env = dict(os.environ, AMQP_GUARD=str(Broker.theirs))
-        out = subprocess.run([str(SCRIPT), "start", Broker.folder], env=env, check=True, text=True,
-                             pass_fds=[Broker.theirs], stdout=subprocess.PIPE).stdout
-        Broker.number = int(out.split()[0])
-
-    def run(self, verb, *words):
-        return subprocess.run([str(SCRIPT), verb, Broker.folder, *words], check=True, text=True,
-                              stdout=subprocess.PIPE).stdout
-
-    def declare(self, queue):
-        subprocess.run(["amqp-declare-queue", "-u", self.url, "-d", "-q", queue], check=True,
-                       stdout=subprocess.DEVNULL)
-
-    def publish(self, queue, numbers):
-        subprocess.run(["amqp-publish", "-u", self.url, "-r", queue, "-p", "-l", "-C",
-                        "application/json"], check=True, text=True,
-                       input="".join('{"n":%d}\n' % n for n in numbers))
-
-    def take(self, queue, count):
-        """The bodies of so many messages, one a line."""
-        out = subprocess.run(["amqp-consume", "-u", self.url, "-q", queue, "-c", str(count), "-A", "--",
-                              "sh", "-c", "cat; echo"], check=True, stdout=subprocess.PIPE,
-                             text=True, timeout=60).stdout
-        return out.splitlines()
-
-    def queues(self):
-        lines = self.run("ctl", "list_queues", "name", "messages_ready", "messages_unacknowledged",
-                         "--no-table-headers").splitlines()
-        return {line.split("\t")[0]: [int(n) for n in line.split("\t")[1:]] for line in lines}
+@contextlib.contextmanager
+def Broker():
+    global one
+    if one is None:
+        one = rabbit.Broker().__enter__()
+    yield one
 
 
 def config(broker, queue, worker="w.py", **source):
@@ -311,6 +269,5 @@ if __name__ == "__main__":
     try:
         main()
     finally:
-        if Broker.folder is not None:
-            subprocess.run([str(SCRIPT), "kill", Broker.folder], check=False)
-            shutil.rmtree(Broker.folder, ignore_errors=True)
+        if one is not None:
+            one.__exit__()

@@ -10,6 +10,7 @@
 #
 # Settings, from the environment of "start":
 #   AMQP_TLS=NAME     also TLS, with DIR/certs/NAME.crt (server, wronghost) of certs.sh
+#   AMQP_BIND=0.0.0.0 listens there instead of on 127.0.0.1
 #   AMQP_MQTT=1       also MQTT, by the plugin rabbitmq_mqtt
 #   AMQP_EXTRA='a;b'  further lines for rabbitmq.conf
 #   AMQP_GUARD=FD     ends the broker and removes DIR when the other end of this pipe is closed: a
@@ -34,7 +35,7 @@ environment() { # DIR
 
 configure() { # DIR
   cat <<X
-listeners.tcp.1 = 127.0.0.1:$port
+listeners.tcp.1 = ${AMQP_BIND:-127.0.0.1}:$port
 loopback_users = none
 log.console = false
 log.file.level = info
