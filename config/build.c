@@ -334,7 +334,8 @@ static enum mr_status take_target(struct mr_loader *loader, const struct mr_node
                                   const struct mr_target_options *options,
                                   struct mr_target_config *target)
 {
-    uint32_t concurrency = 64;
+    /* Kafka's client puts what waits into one request. */
+    uint32_t concurrency = strcmp(target->kind->name, "kafka") == 0 ? 4000 : 64;
     if (target->is_worker) {
         concurrency = strcmp(target->kind->name, "http") == 0 ? 32 : 1;
     }

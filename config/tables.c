@@ -147,7 +147,7 @@ const struct mr_option mr__worker_table[] = {
 };
 
 const struct mr_option mr__sink_table[] = {
-    TARGET_CONCURRENCY("Deliveries on their way to the sink at once; default: 64."),
+    TARGET_CONCURRENCY("Deliveries on their way to the sink at once; default: 64, 4000 for kafka."),
     TARGET_TIMEOUT,
     TARGET_BREAKER,
     MR_OPTION_END,

@@ -21,7 +21,7 @@
 #include "core/logger.h"
 #include "schemas/binding.h"
 
-#define SLOTS_DEFAULT 4000u /* many records ride in one request: the more wait, the fewer requests */
+#define SLOTS_DEFAULT 4000u /* many ride in one request: the more wait, the fewer requests */
 #define TIMEOUT_DEFAULT_NS (30 * MR_SECOND)
 #define PROBE_NS (1 * MR_SECOND)
 #define PROBE_MS 300
