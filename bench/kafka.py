@@ -3,7 +3,7 @@
 
 All work on one real broker, in turn and in one run. Source: records of 1 KiB, CloudEvents in binary
 mode, eight partitions; librdkafka alone reads and commits as often, but makes nothing durable. Sink:
-events from the log, 1,000 at once, idempotent, one delivery report each.
+events from the log, 4,000 at once, idempotent, one delivery report each.
 """
 import argparse
 import json
@@ -44,7 +44,7 @@ def source(bench, kafka, topic, repetition):
 
 def sink(bench, kafka, topic):
     bare = json.loads(bench.tool("bench_kafka", "produce", kafka.plain, topic, EVENTS,
-                                 "--window", 1000))
+                                 "--window", 4000))
     config = {"sources": {"h": {"http": {"path": "/events"}}},
               "sinks": {"k": {"kafka": {"brokers": kafka.plain, "topic": topic}}},
               "subscriptions": {"all": {"to": "k", "window": "256MiB"}}}
