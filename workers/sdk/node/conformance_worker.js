@@ -1,0 +1,45 @@
+/* The worker that ../conformance.py asks for, with this library.
+ * Arguments: how many deliveries at once (1), then words out of `async` and `raw`. */
+'use strict';
+
+const millrace = require('./millrace.js');
+
+function handle(event, ctx) {
+  switch (event.type.split('.').pop()) {
+    case 'retry':
+      throw new millrace.Retry('busy', { after: 2.5 });
+    case 'drop':
+      throw new millrace.Drop('not for us');
+    case 'dead':
+      throw new millrace.Dead('never');
+    case 'emit':
+      for (const number of [1, 2]) {
+        ctx.emit({ id: `child-${number}`, source: '/worker', type: 'conformance.child' });
+      }
+      return undefined;
+    case 'echo':
+      return event.data;
+    case 'size':
+      return ctx.data.length;
+    case 'heartbeat':
+      return ctx.heartbeat({ done: 0.5 });
+    case 'wait':
+      while (!ctx.cancelled);
+      throw new millrace.Retry('cancelled');
+    default:
+      return undefined;
+  }
+}
+
+async function handleAsync(event, ctx) {
+  await null;
+  if (event.type !== 'conformance.wait') return handle(event, ctx);
+  if (!ctx.signal.aborted) {
+    await new Promise((resolve) => ctx.signal.addEventListener('abort', resolve));
+  }
+  throw new millrace.Retry('cancelled');
+}
+
+const words = process.argv.slice(2);
+millrace.run(words.includes('async') ? handleAsync : handle,
+  { concurrency: Number(words[0]) || 1, raw: words.includes('raw'), version: '1.0' });
