@@ -1,7 +1,7 @@
 /* The bare AMQP client of a measurement: rabbitmq-c alone, doing what the connector does with the
  * broker and nothing else.
  *
- *     bench_amqp fill PORT QUEUE COUNT       makes the durable queue and fills it: 1 KiB, persistent
+ *     bench_amqp fill PORT QUEUE COUNT       makes the queue, fills it: 1 KiB each, persistent
  *     bench_amqp consume PORT QUEUE COUNT    prefetch 1000, one multiple ack for each 500
  *     bench_amqp publish PORT QUEUE COUNT    confirms, 500 under way, persistent
  *

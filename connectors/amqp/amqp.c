@@ -60,7 +60,8 @@ static const struct mr_option declare_options[] = {
 
 static const struct mr_option source_options[] = {
     PEER_ROWS(mr_amqp_source_options),
-    {.name = "queue", .type = MR_OPTION_STRING, .at = offsetof(struct mr_amqp_source_options, queue),
+    {.name = "queue", .type = MR_OPTION_STRING,
+     .at = offsetof(struct mr_amqp_source_options, queue),
      .flags = MR_OPTION_REQUIRED, .help = "Queue consumed from; streams are not supported."},
     {.name = "prefetch", .type = MR_OPTION_INT,
      .at = offsetof(struct mr_amqp_source_options, prefetch), .default_text = "1000", .min = 1,

@@ -74,8 +74,9 @@ int mr__amqp_link_timeout_ms(const struct mr_amqp_link *link);
 
 /** The owner's loop has ended. */
 void mr__amqp_link_over(struct mr_amqp_link *link);
-/** Waits for that until shortly after @p deadline_mono_ns, then ends the connection under its owner, who gets an
- * error from whatever it is in; later connections are refused. @thread any but the owner's */
+/** Waits for that until shortly after @p deadline_mono_ns, then ends the connection under its
+ * owner, who gets an error from whatever it is in; later connections are refused.
+ * @thread any but the owner's */
 void mr__amqp_link_await(struct mr_amqp_link *link, uint64_t deadline_mono_ns);
 
 #endif

@@ -240,7 +240,7 @@ static void end(struct play *play)
     test_host_free(&play->host);
 }
 
-/* After each fault: the same source, a peer in order, a message goes through and is acknowledged. */
+/* After each fault: the same source, a peer in order, a message comes and is acknowledged. */
 static void recover(struct play *play)
 {
     uint32_t before = play->host.event_count;
@@ -426,7 +426,8 @@ static void test_peer_trickles_bytes_message_arrives(void **state)
     const uint8_t bytes[] = {1,   0,   1,   0,   0,   0,   25,  0, 60, 0, 60, 8, 'm', 'i', 'l', 'l',
                              'r', 'a', 'c', 'e', 0,   0,   0,   0, 0,  0, 0,  1, 0,   0,   1,   'q',
                              0xce, 2,  0,   1,   0,   0,   0,   14, 0, 60, 0, 0, 0,   0,   0,   0,
-                             0,   0,   0,   2,   0,   0,   0xce, 3, 0, 1, 0, 0, 0, 2, 'h', 'i', 0xce};
+                             0,   0,   0,   2,   0,   0,   0xce, 3, 0, 1, 0, 0, 0, 2, 'h', 'i',
+                             0xce};
     for (size_t i = 0; i < sizeof(bytes); i++) {
         peer_write(&play.peer, bytes + i, 1);
         (void)readable(play.peer.conn, 3);

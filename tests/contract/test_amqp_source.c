@@ -655,6 +655,49 @@ static void test_source_tls_verifies_chain_and_name(void **state)
     expect_refused(url, ca, "cannot connect");
 }
 
+/* A TLS server that shows this certificate of the broker's folder. @return its process */
+static pid_t serve_certificate(const char *name, char url[128])
+{
+    char port[16];
+    char cert[128];
+    char key[128];
+    static unsigned next;
+    unsigned number = 12000 + (unsigned)getpid() % 6000 + next++;
+    snprintf(port, sizeof(port), "127.0.0.1:%u", number);
+    snprintf(url, 128, "amqps://127.0.0.1:%u", number);
+    snprintf(cert, sizeof(cert), "%s/certs/%s.crt", broker.dir, name);
+    snprintf(key, sizeof(key), "%s/certs/%s.key", broker.dir, name);
+    pid_t pid = fork();
+    if (pid == 0) {
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
+        close(0);
+        close(1);
+        close(2);
+        execlp("openssl", "openssl", "s_server", "-accept", port, "-cert", cert, "-key", key,
+               "-quiet", (char *)NULL);
+        _exit(127);
+    }
+    return pid;
+}
+
+static void test_source_certificate_of_another_host_or_expired_is_refused(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"wronghost", "certificate is refused: IP address mismatch"},
+        {"expired", "certificate is refused: certificate has expired"},
+    };
+    char ca[128];
+    snprintf(ca, sizeof(ca), "%s/certs/ca.crt", broker.dir);
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char url[128];
+        pid_t pid = serve_certificate(cases[i][0], url);
+        expect_refused(url, ca, cases[i][1]);
+        kill(pid, SIGKILL);
+        waitpid(pid, NULL, 0);
+    }
+}
+
 /* --- the program ------------------------------------------------------------------------------ */
 
 static int start_broker(void **state)
@@ -700,6 +743,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_source_shows_how_many_wait),
         cmocka_unit_test(test_source_wrong_password_vhost_and_port_are_named),
         cmocka_unit_test(test_source_tls_verifies_chain_and_name),
+        cmocka_unit_test(test_source_certificate_of_another_host_or_expired_is_refused),
     };
     if (argc > 1) {
         cmocka_set_test_filter(argv[1]);

@@ -1,8 +1,8 @@
 #!/bin/bash
 # rabbitmq.sh - an AMQP 0-9-1 broker (RabbitMQ) on 127.0.0.1, for tests.
 #
-#   rabbitmq.sh start DIR       starts on free ports (again: on the same ones, with its data), waits,
-#                               prints PORT TLSPORT MQTTPORT; user guest, password guest
+#   rabbitmq.sh start DIR       starts on free ports (again: on the same ones, with its data),
+#                               waits, prints PORT TLSPORT MQTTPORT; user guest, password guest
 #   rabbitmq.sh stop|kill DIR   ends it in good order, or as a crash would; the data stays
 #   rabbitmq.sh freeze|thaw DIR SIGSTOP, SIGCONT
 #   rabbitmq.sh ctl DIR ARG...  rabbitmqctl

@@ -154,9 +154,10 @@ static void test_vhost_from_option_and_url(void **state)
 {
     (void)state;
     static const char *const cases[][3] = {
-        {"amqp://h", NULL, "/"},        {"amqp://h/", NULL, "/"},     {"amqp://h/shop", NULL, "shop"},
-        {"amqp://h/%2F", NULL, "/"},    {"amqp://h/a%2fb", NULL, "a/b"},
-        {"amqp://h/shop", "own", "own"}, {"amqp://h/shop", "", "shop"},
+        {"amqp://h", NULL, "/"},         {"amqp://h/", NULL, "/"},
+        {"amqp://h/shop", NULL, "shop"}, {"amqp://h/%2F", NULL, "/"},
+        {"amqp://h/a%2fb", NULL, "a/b"}, {"amqp://h/shop", "own", "own"},
+        {"amqp://h/shop", "", "shop"},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct mr_amqp_source_options o = source_options(cases[i][0]);
