@@ -85,7 +85,7 @@ struct mr_source_args {
     const void *options;       /* borrowed: copy what you keep; of kind.options_size */
     const struct mr_source_config *config; /* borrowed during create */
     const char *folder;        /* where relative things start */
-    const char *data_dir;      /* a source may keep files below it, in a folder named for its kind */
+    const char *data_dir;      /* files may be kept below it, in a folder named for the kind */
     const char *cursor;        /* last cursor logged for this source (JSON text), or NULL */
     struct mr_http_listener *listener; /* the ingest listener, NULL when `listen: off` */
 };

@@ -1,7 +1,8 @@
 /* The objectstore connector's inside: options, and which part does what.
  *
- *     sqs.c        source via: sqs     polls a queue (sqs_wire.h: what is said to it)
- *     list.c       source via: list    lists a bucket (pass.h: compares it with seen.h)
+ *     sqs.c        source via: sqs     polls a queue (sqs.h; sqs_wire.h: what is said to it)
+ *     list.c       source via: list    lists a bucket (pass.h: compares it with seen.h;
+ *                                      list_event.h: what is told of it)
  *     via.c        source via: webhook, kafka, amqp, mqtt: another connector with adapter s3
  *     sink.c       puts objects        (upload.h: one object, in one piece or in parts)
  *     client.h     signed HTTP calls; sign.h, xml.h, listing.h, explain.c below it */

@@ -5,111 +5,40 @@
  * visibility is extended, so that nobody gets it again meanwhile. What cannot be taken now (paused,
  * log full, stopping) goes BACK: visible again at once. Deletes that fail are tried again, and a
  * message that comes a second time before its delete was confirmed only brings a new handle: within
- * one run no message enters twice. After a crash it may. */
+ * one run no message enters twice. After a crash it may. The calls about messages that are here
+ * already are in sqs_errands.c. */
+#include "connectors/objectstore/sqs.h"
+
 #include <stdatomic.h>
 #include <stdio.h>
 
 #include "connectors/adapting.h"
-#include "connectors/backoff.h"
-#include "connectors/intake.h"
-#include "connectors/objectstore/objectstore.h"
-#include "connectors/objectstore/sqs_wire.h"
 #include "connectors/options.h"
 #include "core/alloc.h"
-#include "core/assert.h"
 #include "core/clock.h"
 #include "core/hash.h"
 #include "core/logger.h"
 
-#define POLLS_MAX 16u
-#define ERRANDS 3u
 #define ANSWER_SIZE_MAX (24u * MR_MIB) /* ten messages of 1 MiB, escaped */
 #define ERRAND_ANSWER_MAX (64u * MR_KIB)
 #define REQUEST_SIZE_MAX (64u * MR_KIB)
 #define CALL_TIMEOUT_NS (15 * MR_SECOND) /* beyond what the queue was asked to wait */
 #define LAG_EVERY_NS (30 * MR_SECOND)
 #define BATCH_EVENTS 500u
-#define STALE_NS (10 * MR_MINUTE) /* how long a refused delete waits for its message's return */
 #define LOOK_MS 250
-
-enum message_state {
-    MESSAGE_HELD = 0, /* its events are with the bus */
-    MESSAGE_DONE,     /* durable, or nothing in it: to be deleted */
-    MESSAGE_BACK,     /* to be given back */
-};
-
-struct message {
-    struct message *next;
-    struct mr_buf id;
-    char *handle; /* owned */
-    enum message_state state;
-    const struct mr_batch *batch; /* HELD: the one with its events; never followed */
-    bool is_busy;                 /* in an errand */
-    bool is_stale;                /* its handle is no more; a new one may come */
-    uint32_t tries;
-    uint64_t not_before_ns;
-    uint64_t hidden_until_ns;
-    size_t size;
-};
-
-struct receive {
-    struct mr_call call;
-    struct mr_buf body;
-    bool is_running;
-    struct mr_source *source;
-};
-
-enum errand_kind {
-    ERRAND_DELETE = 0,
-    ERRAND_BACK,
-    ERRAND_EXTEND,
-};
-
-struct errand {
-    struct mr_call call;
-    struct mr_buf body;
-    enum errand_kind kind;
-    bool is_running;
-    uint32_t count;
-    struct message *messages[MR_SQS_BATCH_MAX]; /* borrowed: in the source's list, busy */
-    struct mr_source *source;
-};
-
-struct mr_source {
-    struct mr_intake intake;
-    struct mr_objectstore_source_options options; /* owned copy */
-    struct mr_service service;
-    bool has_service;
-
-    /* The thread's own. */
-    struct receive receives[POLLS_MAX];
-    struct errand errands[ERRANDS];
-    struct mr_call lag;
-    struct mr_buf lag_body;
-    bool lag_is_running;
-    uint64_t lag_at_ns;
-    struct message *messages; /* owned */
-    uint32_t message_count;
-    size_t message_size;
-    struct mr_buf body; /* of the message at hand, decoded */
-    uint32_t receive_max; /* messages asked for at once; fewer after an answer that was too big */
-    struct mr_backoff backoff;
-    uint64_t retry_at_ns;
-    bool is_failing;
-};
 
 /* --- messages --------------------------------------------------------------------------------- */
 
-static void free_message(struct message *m)
+void mr__sqs_free(struct mr_sqs_held *m)
 {
     mr_buf_release(&m->id);
     mr_free(m->handle);
     mr_free(m);
 }
 
-static void drop_message(struct mr_source *s, struct message *m)
+void mr__sqs_drop(struct mr_source *s, struct mr_sqs_held *m)
 {
-    struct message **at = &s->messages;
+    struct mr_sqs_held **at = &s->messages;
     while (*at != m) {
         at = &(*at)->next;
     }
@@ -117,12 +46,12 @@ static void drop_message(struct mr_source *s, struct message *m)
     s->message_count--;
     s->message_size -= m->size;
     atomic_store_explicit(&s->intake.bytes_held, s->message_size, memory_order_relaxed);
-    free_message(m);
+    mr__sqs_free(m);
 }
 
-static struct message *find_message(struct mr_source *s, struct mr_bytes id)
+static struct mr_sqs_held *find_message(struct mr_source *s, struct mr_bytes id)
 {
-    for (struct message *m = s->messages; m != NULL; m = m->next) {
+    for (struct mr_sqs_held *m = s->messages; m != NULL; m = m->next) {
         if (mr_bytes_equal(mr_buf_bytes(&m->id), id)) {
             return m;
         }
@@ -130,7 +59,7 @@ static struct message *find_message(struct mr_source *s, struct mr_bytes id)
     return NULL;
 }
 
-static uint64_t hidden_until(const struct mr_source *s)
+uint64_t mr__sqs_hidden_until(const struct mr_source *s)
 {
     return mr_clock_mono_ns() + s->options.visibility_ns;
 }
@@ -145,9 +74,9 @@ static char *decode_text(struct mr_bytes raw)
 }
 
 /* A message for the list, with its body in s->body. NULL: not decodable, or no memory. */
-static struct message *make_message(struct mr_source *s, const struct mr_sqs_message *got)
+static struct mr_sqs_held *make_message(struct mr_source *s, const struct mr_sqs_message *got)
 {
-    struct message *m = mr_calloc(1, sizeof(*m));
+    struct mr_sqs_held *m = mr_calloc(1, sizeof(*m));
     if (m == NULL) {
         return NULL;
     }
@@ -156,15 +85,16 @@ static struct message *make_message(struct mr_source *s, const struct mr_sqs_mes
     mr_buf_clear(&s->body);
     if (m->handle == NULL || mr__json_unescape(got->id, &m->id) != MR_OK ||
         mr__json_unescape(got->body, &s->body) != MR_OK) {
-        free_message(m);
+        mr__sqs_free(m);
         return NULL;
     }
-    m->hidden_until_ns = hidden_until(s);
+    m->hidden_until_ns = mr__sqs_hidden_until(s);
     m->size = sizeof(*m) + s->body.size;
     return m;
 }
 
-static enum mr_status adapt(struct mr_source *s, const struct message *m, struct mr_batch *batch)
+static enum mr_status adapt(struct mr_source *s, const struct mr_sqs_held *m,
+                            struct mr_batch *batch)
 {
     const struct mr_adapt_input input = {
         .body = mr_buf_bytes(&s->body),
@@ -180,27 +110,27 @@ static enum mr_status adapt(struct mr_source *s, const struct message *m, struct
 static void take_message(struct mr_source *s, const struct mr_sqs_message *got,
                          struct mr_batch **batch)
 {
-    struct message *m = make_message(s, got);
+    struct mr_sqs_held *m = make_message(s, got);
     if (m == NULL) {
         mr__intake_set_health(&s->intake, MR_HEALTH_DEGRADED, NULL,
                               "a message could not be read; it stays in the queue");
         return; /* comes again when its visibility ends */
     }
-    struct message *known = find_message(s, mr_buf_bytes(&m->id));
+    struct mr_sqs_held *known = find_message(s, mr_buf_bytes(&m->id));
     if (known != NULL) {
         mr_free(known->handle);
         known->handle = MR_TAKE(m->handle);
         known->hidden_until_ns = m->hidden_until_ns;
         known->not_before_ns = known->is_stale ? 0 : known->not_before_ns;
         known->is_stale = false;
-        free_message(m);
+        mr__sqs_free(m);
         return;
     }
     m->next = s->messages;
     s->messages = m;
     s->message_count++;
     s->message_size += m->size;
-    m->state = MESSAGE_BACK;
+    m->state = MR_SQS_BACK;
     if (!mr__intake_wants(&s->intake)) {
         return;
     }
@@ -212,7 +142,7 @@ static void take_message(struct mr_source *s, const struct mr_sqs_message *got,
         mr__intake_set_health(&s->intake, MR_HEALTH_DEGRADED, NULL, "out of memory");
         return;
     }
-    m->state = (*batch)->count == before ? MESSAGE_DONE : MESSAGE_HELD;
+    m->state = (*batch)->count == before ? MR_SQS_DONE : MR_SQS_HELD;
     m->batch = *batch;
     atomic_fetch_add_explicit(&s->intake.messages, 1, memory_order_relaxed);
 }
@@ -229,9 +159,9 @@ static void submit(struct mr_source *s, struct mr_batch *batch)
 static void take_durable(void *context, struct mr_batch *batch)
 {
     struct mr_source *s = context;
-    for (struct message *m = s->messages; m != NULL; m = m->next) {
-        if (m->state == MESSAGE_HELD && m->batch == batch) {
-            m->state = MESSAGE_DONE;
+    for (struct mr_sqs_held *m = s->messages; m != NULL; m = m->next) {
+        if (m->state == MR_SQS_HELD && m->batch == batch) {
+            m->state = MR_SQS_DONE;
             m->batch = NULL;
         }
     }
@@ -239,7 +169,7 @@ static void take_durable(void *context, struct mr_batch *batch)
 
 /* --- trouble ---------------------------------------------------------------------------------- */
 
-static void note_failure(struct mr_source *s, const struct mr_call *call, const char *what)
+void mr__sqs_note_failure(struct mr_source *s, const struct mr_call *call, const char *what)
 {
     char text[400];
     char why[340];
@@ -300,7 +230,7 @@ static enum mr_status take_answer(struct mr_source *s, struct mr_bytes answer,
 
 static void receive_done(void *context, struct mr_call *call)
 {
-    struct receive *receive = context;
+    struct mr_sqs_receive *receive = context;
     struct mr_source *s = receive->source;
     struct mr_problem problem = {.text = ""};
     receive->is_running = false;
@@ -309,7 +239,7 @@ static void receive_done(void *context, struct mr_call *call)
         return;
     }
     if (call->status != 200) {
-        note_failure(s, call, "cannot receive");
+        mr__sqs_note_failure(s, call, "cannot receive");
         return;
     }
     note_success(s);
@@ -320,8 +250,8 @@ static void receive_done(void *context, struct mr_call *call)
     mr_buf_release(&call->answer); /* up to 24 MiB: not kept for an empty poll */
 }
 
-static bool start_call(struct mr_source *s, struct mr_call *call, struct mr_buf *body,
-                       const char *target, uint64_t wait_ns)
+bool mr__sqs_call(struct mr_source *s, struct mr_call *call, struct mr_buf *body,
+                  const char *target, uint64_t wait_ns)
 {
     mr__call_clear(call);
     call->method = "POST";
@@ -343,7 +273,7 @@ static void start_receives(struct mr_source *s, uint64_t now_ns)
         running += s->receives[i].is_running;
     }
     for (uint32_t i = 0; i < (uint32_t)s->options.polls; i++) {
-        struct receive *receive = &s->receives[i];
+        struct mr_sqs_receive *receive = &s->receives[i];
         uint32_t room = s->message_count + (running + 1) * MR_SQS_BATCH_MAX;
         if (receive->is_running || room > (uint64_t)s->options.inflight ||
             (s->is_failing && running > 0)) {
@@ -353,7 +283,7 @@ static void start_receives(struct mr_source *s, uint64_t now_ns)
         if (mr__sqs_receive(&receive->body, s->options.peer.url->text, s->receive_max,
                             s->options.wait_ns / MR_SECOND,
                             s->options.visibility_ns / MR_SECOND) == MR_OK &&
-            start_call(s, &receive->call, &receive->body, "AmazonSQS.ReceiveMessage",
+            mr__sqs_call(s, &receive->call, &receive->body, "AmazonSQS.ReceiveMessage",
                        s->options.wait_ns)) {
             receive->is_running = true;
             running++;
@@ -363,151 +293,10 @@ static void start_receives(struct mr_source *s, uint64_t now_ns)
 
 static void abort_receives(struct mr_source *s)
 {
-    for (uint32_t i = 0; i < POLLS_MAX; i++) {
+    for (uint32_t i = 0; i < MR_SQS_POLLS_MAX; i++) {
         if (s->receives[i].is_running) {
             mr__client_abort(s->service.client, &s->receives[i].call);
             s->receives[i].is_running = false;
-        }
-    }
-}
-
-/* --- errands: delete, give back, extend ------------------------------------------------------- */
-
-static void end_failed(struct mr_source *s, struct message *m, enum errand_kind kind,
-                       bool is_final)
-{
-    uint64_t now_ns = mr_clock_mono_ns();
-    if (kind == ERRAND_BACK || (kind == ERRAND_DELETE && mr__intake_is_stopping(&s->intake))) {
-        drop_message(s, m); /* it comes again by itself */
-        return;
-    }
-    m->tries = m->tries < 30 ? m->tries + 1 : m->tries;
-    m->not_before_ns = now_ns + m->tries * MR_SECOND;
-    if (kind == ERRAND_DELETE && is_final) {
-        m->is_stale = true;
-        m->not_before_ns = now_ns + STALE_NS;
-    }
-}
-
-static void end_good(struct mr_source *s, struct message *m, enum errand_kind kind)
-{
-    if (kind == ERRAND_EXTEND) {
-        m->hidden_until_ns = hidden_until(s);
-    } else {
-        drop_message(s, m);
-    }
-}
-
-static void errand_done(void *context, struct mr_call *call)
-{
-    static const char *const words[] = {"cannot delete", "cannot give back", "cannot extend"};
-    struct errand *e = context;
-    struct mr_source *s = e->source;
-    struct mr_sqs_failure failures[MR_SQS_BATCH_MAX];
-    uint32_t count = UINT32_MAX;
-    e->is_running = false;
-    if (call->status == 200) {
-        count = mr__sqs_failures(mr_buf_bytes(&call->answer), failures);
-    } else {
-        note_failure(s, call, words[e->kind]);
-    }
-    for (uint32_t i = 0; i < e->count; i++) {
-        struct message *m = e->messages[i];
-        const struct mr_sqs_failure *failure = NULL;
-        for (uint32_t k = 0; count != UINT32_MAX && k < count; k++) {
-            failure = failures[k].index == i ? &failures[k] : failure;
-        }
-        m->is_busy = false;
-        if (count != UINT32_MAX && failure == NULL) {
-            end_good(s, m, e->kind);
-            continue;
-        }
-        if (failure != NULL) {
-            char text[120];
-            (void)snprintf(text, sizeof(text), "%s a message: %s", words[e->kind], failure->code);
-            mr__intake_set_health(&s->intake, MR_HEALTH_DEGRADED, NULL, text);
-        }
-        end_failed(s, m, e->kind, failure != NULL && failure->is_final);
-    }
-}
-
-static bool wants_errand(const struct mr_source *s, const struct message *m,
-                         enum errand_kind kind, uint64_t now_ns)
-{
-    if (m->is_busy || now_ns < m->not_before_ns) {
-        return false;
-    }
-    switch (kind) {
-    case ERRAND_DELETE:
-        return m->state == MESSAGE_DONE;
-    case ERRAND_BACK:
-        return m->state == MESSAGE_BACK;
-    case ERRAND_EXTEND:
-        return m->state == MESSAGE_HELD &&
-               now_ns + s->options.visibility_ns / 2 > m->hidden_until_ns;
-    }
-    return false;
-}
-
-static void collect(struct mr_source *s, struct errand *e, enum errand_kind kind, uint64_t now_ns)
-{
-    e->count = 0;
-    e->kind = kind;
-    for (struct message *m = s->messages, *next; m != NULL && e->count < MR_SQS_BATCH_MAX;
-         m = next) {
-        next = m->next;
-        if (!wants_errand(s, m, kind, now_ns)) {
-            continue;
-        }
-        if (m->is_stale) {
-            drop_message(s, m); /* it never came again: somebody else deleted it */
-            continue;
-        }
-        e->messages[e->count++] = m;
-    }
-}
-
-static bool start_errand(struct mr_source *s, struct errand *e)
-{
-    const char *handles[MR_SQS_BATCH_MAX];
-    uint64_t visibility_s = e->kind == ERRAND_DELETE ? UINT64_MAX
-                            : e->kind == ERRAND_BACK ? 0
-                                                     : s->options.visibility_ns / MR_SECOND;
-    for (uint32_t i = 0; i < e->count; i++) {
-        handles[i] = e->messages[i]->handle;
-    }
-    mr_buf_clear(&e->body);
-    if (mr__sqs_batch(&e->body, s->options.peer.url->text, handles, e->count, visibility_s) !=
-            MR_OK ||
-        !start_call(s, &e->call, &e->body,
-                    e->kind == ERRAND_DELETE ? "AmazonSQS.DeleteMessageBatch"
-                                             : "AmazonSQS.ChangeMessageVisibilityBatch",
-                    0)) {
-        return false;
-    }
-    for (uint32_t i = 0; i < e->count; i++) {
-        e->messages[i]->is_busy = true;
-    }
-    e->is_running = true;
-    return true;
-}
-
-static void start_errands(struct mr_source *s, uint64_t now_ns)
-{
-    enum errand_kind kind = ERRAND_DELETE;
-    for (uint32_t i = 0; i < ERRANDS; i++) {
-        struct errand *e = &s->errands[i];
-        if (e->is_running) {
-            continue;
-        }
-        for (e->count = 0; kind <= ERRAND_EXTEND; kind++) {
-            collect(s, e, kind, now_ns);
-            if (e->count > 0) {
-                break;
-            }
-        }
-        if (e->count == 0 || !start_errand(s, e)) {
-            return;
         }
     }
 }
@@ -539,7 +328,7 @@ static void ask_lag(struct mr_source *s, uint64_t now_ns)
                    : r;
     s->lag_is_running =
         r == MR_OK &&
-        start_call(s, &s->lag, &s->lag_body, "AmazonSQS.GetQueueAttributes", 0);
+        mr__sqs_call(s, &s->lag, &s->lag_body, "AmazonSQS.GetQueueAttributes", 0);
 }
 
 /* --- the thread ------------------------------------------------------------------------------- */
@@ -551,8 +340,8 @@ static bool wind_up(struct mr_source *s, uint64_t now_ns)
     if (!mr__intake_is_finished(&s->intake, now_ns)) {
         return false;
     }
-    for (struct message *m = s->messages; m != NULL; m = m->next) {
-        m->state = m->state == MESSAGE_HELD ? MESSAGE_BACK : m->state;
+    for (struct mr_sqs_held *m = s->messages; m != NULL; m = m->next) {
+        m->state = m->state == MR_SQS_HELD ? MR_SQS_BACK : m->state;
         m->not_before_ns = 0;
     }
     return s->message_count == 0 ||
@@ -570,7 +359,7 @@ static void *run(void *context)
             break;
         }
         mr__intake_resubmit(&s->intake, now_ns);
-        start_errands(s, now_ns);
+        mr__sqs_errands(s, now_ns);
         if (!stopping) {
             start_receives(s, now_ns);
             ask_lag(s, now_ns);
@@ -590,7 +379,7 @@ static void destroy_source(struct mr_source *s)
         return;
     }
     if (s->has_service) {
-        for (uint32_t i = 0; i < ERRANDS; i++) {
+        for (uint32_t i = 0; i < MR_SQS_ERRANDS; i++) {
             if (s->errands[i].is_running) {
                 mr__client_abort(s->service.client, &s->errands[i].call);
             }
@@ -601,20 +390,20 @@ static void destroy_source(struct mr_source *s)
         abort_receives(s);
         mr__service_release(&s->service);
     }
-    for (uint32_t i = 0; i < POLLS_MAX; i++) {
+    for (uint32_t i = 0; i < MR_SQS_POLLS_MAX; i++) {
         mr__call_release(&s->receives[i].call);
         mr_buf_release(&s->receives[i].body);
     }
-    for (uint32_t i = 0; i < ERRANDS; i++) {
+    for (uint32_t i = 0; i < MR_SQS_ERRANDS; i++) {
         mr__call_release(&s->errands[i].call);
         mr_buf_release(&s->errands[i].body);
     }
     mr__call_release(&s->lag);
     mr_buf_release(&s->lag_body);
     mr_buf_release(&s->body);
-    for (struct message *m = s->messages, *next; m != NULL; m = next) {
+    for (struct mr_sqs_held *m = s->messages, *next; m != NULL; m = next) {
         next = m->next;
-        free_message(m);
+        mr__sqs_free(m);
     }
     mr_options_release(mr__objectstore_source_table, &s->options);
     mr_free(s);
@@ -622,20 +411,20 @@ static void destroy_source(struct mr_source *s)
 
 static void init_calls(struct mr_source *s)
 {
-    for (uint32_t i = 0; i < POLLS_MAX; i++) {
-        struct receive *receive = &s->receives[i];
+    for (uint32_t i = 0; i < MR_SQS_POLLS_MAX; i++) {
+        struct mr_sqs_receive *receive = &s->receives[i];
         mr__call_init(&receive->call, ANSWER_SIZE_MAX);
         mr_buf_init(&receive->body, REQUEST_SIZE_MAX);
         receive->source = s;
         receive->call.done = receive_done;
         receive->call.context = receive;
     }
-    for (uint32_t i = 0; i < ERRANDS; i++) {
-        struct errand *e = &s->errands[i];
+    for (uint32_t i = 0; i < MR_SQS_ERRANDS; i++) {
+        struct mr_sqs_errand *e = &s->errands[i];
         mr__call_init(&e->call, ERRAND_ANSWER_MAX);
         mr_buf_init(&e->body, REQUEST_SIZE_MAX);
         e->source = s;
-        e->call.done = errand_done;
+        e->call.done = mr__sqs_errand_done;
         e->call.context = e;
     }
     mr__call_init(&s->lag, ERRAND_ANSWER_MAX);
@@ -666,7 +455,7 @@ static enum mr_status create_source(const struct mr_source_args *args,
         (void)mr_problem_set(problem, r, "no memory for the source");
     } else {
         r = mr__service_init(&s->service, &s->options.peer, "sqs",
-                             (uint32_t)s->options.polls + ERRANDS + 1, problem);
+                             (uint32_t)s->options.polls + MR_SQS_ERRANDS + 1, problem);
         s->has_service = r == MR_OK;
     }
     if (r != MR_OK) {
