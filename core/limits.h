@@ -26,6 +26,14 @@
 #define MR_SOURCES_MAX 16384u /* ten thousand timers are a few MiB */
 #define MR_FILTER_DEPTH_MAX 16u
 #define MR_FILTER_NODES_MAX 1000u
+#define MR_SQL_SIZE_MAX (4u * MR_KIB) /* of one expression */
+#define MR_SQL_DEPTH_MAX 64u          /* operators and brackets open at once */
+#define MR_SQL_STEPS_MAX 1024u        /* of one program */
+#define MR_SQL_STACK_MAX 128u         /* values held at once: mostly arguments of one function */
+#define MR_SQL_TEXT_MAX (64u * MR_KIB) /* bytes that functions may make in one evaluation */
+#define MR_DATA_PATH_SIZE_MAX 256u
+#define MR_DATA_PATH_DEPTH_MAX 16u
+#define MR_DATA_PATHS_MAX 1024u /* places in data that one configuration may look at */
 
 /* Deliveries. */
 #define MR_HOPS_MAX_DEFAULT 16u
