@@ -113,6 +113,7 @@ struct mr_destination {
 struct mr_subscription_config {
     char *name;        /* owned; "thumbnails", or "thumbnails/on_failure/mail" when hidden */
     bool hidden;       /* made by the loader for a destination; filter and sources unused */
+    bool is_default;   /* takes what no other subscription matched */
     char *filter_json; /* owned; CloudEvents filters array as JSON text, "[]" when none */
     uint32_t *sources; /* owned; indexes; NULL = every source */
     uint32_t source_count;
