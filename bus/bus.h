@@ -163,6 +163,7 @@ enum mr_blocked_on {
     MR_BLOCKED_RAMP,    /* after a start, released through the ramp */
     MR_BLOCKED_REMOVED, /* the subscription or its target is not configured now */
     MR_BLOCKED_ORDER,   /* order_by changed: what matched before it goes first */
+    MR_BLOCKED_RATE,
     MR_BLOCKED_MAX,
 };
 const char *mr_blocked_text(enum mr_blocked_on b); /* "lane head", "concurrency", … */

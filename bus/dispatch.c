@@ -83,6 +83,19 @@ static uint32_t ahead_of(const struct mr_bus *bus, uint32_t slots)
     return half > bus->options.ahead ? half : bus->options.ahead;
 }
 
+/* When the rates of @p sub and its target grant one more than is on its way to them, monotonic. */
+static uint64_t limits_due_ns(const struct mr__sub *sub)
+{
+    uint64_t due = mr__limit_due_ns(sub->target->limit, sub->target->armed);
+    uint64_t own = mr__limit_due_ns(sub->limit, sub->begun - sub->in_flight);
+    return own > due ? own : due;
+}
+
+static bool is_limited(const struct mr__sub *sub)
+{
+    return sub->limit != NULL || sub->target->limit != NULL;
+}
+
 bool mr__may_begin(const struct mr_bus *bus, const struct mr__sub *sub)
 {
     const struct mr__target *target = sub->target;
@@ -95,8 +108,10 @@ bool mr__may_begin(const struct mr_bus *bus, const struct mr__sub *sub)
     }
     uint32_t slots = slots_now(bus, target);
     bool probing = target->breaker.open_until_ns != 0;
-    uint32_t bound = probing ? slots : slots + ahead_of(bus, slots);
-    return target->armed + target->in_flight < bound;
+    /* What a rate lets go goes at once: nothing is logged far ahead of it. */
+    uint32_t bound = probing || is_limited(sub) ? slots : slots + ahead_of(bus, slots);
+    return target->armed + target->in_flight < bound &&
+           (!is_limited(sub) || limits_due_ns(sub) <= bus->now.mono_ns);
 }
 
 void mr__arm(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, struct mr_event *event)
@@ -153,6 +168,15 @@ static struct mr__sub *take_turn(struct mr__target *target)
     return sub;
 }
 
+/* What a rate refused now is looked at again when it grants it. */
+static void note_limit(struct mr_bus *bus, const struct mr__sub *sub)
+{
+    uint64_t due = is_limited(sub) ? limits_due_ns(sub) : 0;
+    if (due > bus->now.mono_ns && due < bus->limit_due_ns) {
+        bus->limit_due_ns = due;
+    }
+}
+
 /* One delivery of each subscription in turn, until the target or all subscriptions are full. Only
  * when half of what was logged ahead is used up: then many attempts share one write. */
 static void arm_target(struct mr_bus *bus, struct mr__target *target)
@@ -176,6 +200,7 @@ static void arm_target(struct mr_bus *bus, struct mr__target *target)
             mr__turn_add(sub);
             continue;
         }
+        note_limit(bus, sub);
         sub->on_turn = true;
         if (stuck_last != NULL) {
             stuck_last->turn_next = sub;
@@ -226,6 +251,8 @@ static bool hand_out(struct mr_bus *bus, struct mr__target *target, struct mr__d
     target->in_flight++;
     target->breaker.half_open = target->breaker.open_until_ns != 0;
     mr__set_where(d, MR__FLIGHT);
+    mr__limit_take(target->limit, bus->now.mono_ns);
+    mr__limit_take(d->sub->limit, bus->now.mono_ns);
     d->sub->in_flight++;
     d->started_ns = bus->log_ns;
     d->started_wall_ns = bus->now.wall_ns;
@@ -237,14 +264,24 @@ static bool hand_out(struct mr_bus *bus, struct mr__target *target, struct mr__d
     return true;
 }
 
+static uint64_t handout_due_ns(const struct mr__sub *sub)
+{
+    uint64_t due = mr__limit_due_ns(sub->target->limit, 0);
+    uint64_t own = mr__limit_due_ns(sub->limit, 0);
+    return own > due ? own : due;
+}
+
 static void serve_queue(struct mr_bus *bus, struct mr__target *target)
 {
     struct mr__delivery *d = target->queue.first;
     while (d != NULL && !bus->draining && !bus->faulty &&
            target->in_flight < slots_now(bus, target)) {
         struct mr__delivery *next = d->next;
+        uint64_t due = handout_due_ns(d->sub);
         if (d->sub->paused || d->sub->conf == NULL) {
             /* waits: paused, or removed */
+        } else if (due > bus->now.mono_ns) { /* armed when it was granted, written later */
+            bus->limit_due_ns = due < bus->limit_due_ns ? due : bus->limit_due_ns;
         } else if (d->event == NULL) {
             mr__load_event(bus, d); /* its bytes are on their way, or lost: then it ends */
         } else if (!hand_out(bus, target, d)) {
@@ -276,6 +313,7 @@ static void tell_demand(struct mr_bus *bus, struct mr__target *target)
 
 void mr__dispatch(struct mr_bus *bus)
 {
+    bus->limit_due_ns = UINT64_MAX;
     for (uint32_t i = 0; i < bus->target_count; i++) {
         struct mr__target *target = bus->targets[i];
         if (target->conf == NULL) {
@@ -305,7 +343,7 @@ const char *mr_blocked_text(enum mr_blocked_on b)
     static const char *const texts[MR_BLOCKED_MAX] = {
         "nothing", "lane head", "concurrency", "breaker", "no instance", "back-off",
         "paused",  "held",      "memory",      "disk",    "ramp",        "removed",
-        "order change",
+        "order change", "rate",
     };
     return (unsigned)b < MR_BLOCKED_MAX ? texts[b] : texts[0];
 }
@@ -343,7 +381,11 @@ enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where w
     if (sub->target->slots == 0) {
         return MR_BLOCKED_NO_INSTANCE;
     }
-    return where == MR__ARMED ? MR_BLOCKED_DISK : MR_BLOCKED_CONCURRENCY;
+    if (where == MR__ARMED) {
+        return MR_BLOCKED_DISK;
+    }
+    bool has_place = sub->target->armed + sub->target->in_flight < sub->target->slots;
+    return has_place && is_limited(sub) ? MR_BLOCKED_RATE : MR_BLOCKED_CONCURRENCY;
 }
 
 enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d)

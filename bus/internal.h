@@ -7,6 +7,7 @@
  *   stage.c       the group being gathered, the one being written, segments
  *   ingest.c      events in
  *   dispatch.c    attempts, hand-outs, breakers
+ *   limit.c       rates
  *   answer.c      verdicts and leases
  *   ending.c      the end of a delivery, with its outcome
  *   cold.c        the cache of recent groups, reads, subscriptions that are behind
@@ -118,6 +119,11 @@ struct mr__dead {
     uint64_t later_before; /* of its lane's counter, when it died */
 };
 
+struct mr__limit { /* how often something may be handed out; limit.c */
+    struct mr__rate *rates[MR_RATES_MAX]; /* owned */
+    uint32_t count; /* 0: no limit */
+};
+
 struct mr__times {
     struct mr_histogram delivery;
     struct mr_histogram attempt;
@@ -163,6 +169,8 @@ struct mr__sub {
     uint64_t cursor_offset;
     uint64_t attempts_by_verdict[MR_VERDICT_MAX];
     struct mr__times *times; /* owned; NULL until something ended */
+    struct mr__limit *limit; /* owned; NULL: none */
+    struct mr__limit *limit_next; /* owned unless it is `limit`: of the configuration to come */
     struct mr__sub *turn_next; /* ring of subscriptions with something ready, per target */
     bool on_turn;
 };
@@ -187,6 +195,8 @@ struct mr__target {
     struct mr__sub *turn_first; /* subscriptions with something ready, in turn */
     struct mr__sub *turn_last;
     struct mr__breaker breaker;
+    struct mr__limit *limit; /* as a subscription's */
+    struct mr__limit *limit_next;
     uint64_t told_queued; /* last demand told */
     bool told;
 };
@@ -259,6 +269,7 @@ struct mr_bus {
     struct mr_now now;
     uint64_t log_ns;
     bool clock_frozen;
+    uint64_t limit_due_ns; /* monotonic: when a rate grants what it refused; UINT64_MAX: nothing */
 
     const struct mr_config *config;
     const struct mr_router *router;
@@ -457,6 +468,17 @@ void mr__breaker_count(struct mr_bus *bus, struct mr__target *target, bool ok);
 enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d);
 /* The same for whatever of @p sub stands there; the ramp and reads of single events apart. */
 enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where where);
+
+/* limit.c */
+/* Makes *next what @p rates (NULL: none) want in the place of @p limit: the same object when they are
+ * what it has already, so that it remembers. Applied later, when nothing can fail any more. */
+MR_MUST_USE enum mr_status mr__limit_prepare(struct mr__limit *limit, const struct mr_rates *rates,
+                                             struct mr__limit **next);
+void mr__limit_apply(struct mr__limit **limit, struct mr__limit **next);
+void mr__limit_destroy(struct mr__limit *limit); /* NULL-safe, as the two below */
+/* Monotonic time from which the hand-out after @p more others may be; UINT64_MAX: not foreseen. */
+uint64_t mr__limit_due_ns(const struct mr__limit *limit, uint64_t more);
+void mr__limit_take(struct mr__limit *limit, uint64_t now_ns);
 
 /* answer.c, ending.c */
 void mr__timers_run(struct mr_bus *bus);

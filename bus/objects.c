@@ -225,6 +225,10 @@ void mr__sub_destroy(struct mr__sub *sub)
     mr_map_release(&sub->lanes);
     mr_map_release(&sub->skip);
     mr_map_release(&sub->dead_lanes);
+    if (sub->limit_next != sub->limit) {
+        mr__limit_destroy(sub->limit_next);
+    }
+    mr__limit_destroy(sub->limit);
     mr_free(sub->times);
     mr_free(sub->dead);
     mr_free(sub->name);

@@ -411,6 +411,10 @@ void mr_bus_destroy(struct mr_bus *bus)
     }
     for (uint32_t i = 0; i < bus->target_count; i++) {
         mr_free(bus->targets[i]->name);
+        if (bus->targets[i]->limit_next != bus->targets[i]->limit) {
+            mr__limit_destroy(bus->targets[i]->limit_next);
+        }
+        mr__limit_destroy(bus->targets[i]->limit);
         mr_free(bus->targets[i]);
     }
     for (uint32_t i = 0; i < bus->source_count; i++) {
@@ -480,6 +484,10 @@ static enum mr_status reserve_configuration(struct mr_bus *bus, const struct mr_
             mr__target_add(bus, name) == NULL) {
             r = MR_E_NOMEM;
         }
+        if (r == MR_OK) {
+            struct mr__target *target = bus->targets[mr__name_find(bus, MR_NAME_TARGET, name)];
+            r = mr__limit_prepare(target->limit, config->targets[i].rates, &target->limit_next);
+        }
     }
     for (uint32_t i = 0; i < config->source_count && r == MR_OK; i++) {
         const char *name = config->sources[i].name;
@@ -500,6 +508,10 @@ static enum mr_status reserve_configuration(struct mr_bus *bus, const struct mr_
             struct mr__sub *sub = mr__sub_add(bus, name);
             r = sub == NULL ? MR_E_NOMEM : MR_OK;
             ids[i] = sub == NULL ? 0 : sub->id;
+        }
+        if (r == MR_OK) {
+            struct mr__sub *sub = bus->subs[ids[i]];
+            r = mr__limit_prepare(sub->limit, config->subscriptions[i].rates, &sub->limit_next);
         }
         bytes += mr_record_size(0);
     }
@@ -524,6 +536,7 @@ static void set_targets_and_sources(struct mr_bus *bus, const struct mr_config *
     for (uint32_t i = 0; i < config->target_count; i++) {
         uint32_t id = mr__name_find(bus, MR_NAME_TARGET, config->targets[i].name);
         bus->targets[id]->conf = &config->targets[i];
+        mr__limit_apply(&bus->targets[id]->limit, &bus->targets[id]->limit_next);
     }
     for (uint32_t i = 0; i < bus->source_count; i++) {
         bus->sources[i]->index = -1;
@@ -558,6 +571,7 @@ static void set_subscription(struct mr_bus *bus, struct mr__sub *sub,
     sub->order_hash = order; /* logged with the names, which this group begins or ends with */
     sub->conf = conf;
     sub->target = target;
+    mr__limit_apply(&sub->limit, &sub->limit_next);
     if (sub->removed_log_ns != 0) {
         struct mr_record record = {.kind = MR_RECORD_REMOVED, .a = sub->id, .b = 0};
         (void)mr__stage_record(bus, &record);

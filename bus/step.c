@@ -180,6 +180,9 @@ uint64_t mr_bus_next_timer(const struct mr_bus *bus)
         uint64_t mark = bus->last_write_mono_ns + bus->options.mark_after_ns;
         next = mark < next ? mark : next;
     }
+    if (bus->limit_due_ns < next && !bus->faulty) {
+        next = bus->limit_due_ns;
+    }
     uint64_t group = mr__stage_due_ns(bus);
     if (group > bus->now.mono_ns && group < next) { /* one that is due waits for its room */
         next = group;

@@ -383,6 +383,7 @@ static enum mr_status build_target(struct mr_builder *builder, enum mr_section_i
                                   &target->options);
     if (r == MR_OK && target->kind != NULL) {
         r = take_target(builder->loader, node, &options, target);
+        r = r == MR_OK ? mr__build_rates(builder->loader, node, &options.rate, &target->rates) : r;
     }
     mr_options_release(mr__sections[index].common, &options);
     return r;

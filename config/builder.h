@@ -35,6 +35,10 @@ MR_MUST_USE enum mr_status mr__check_name(struct mr_loader *loader, const struct
 MR_MUST_USE enum mr_status mr__build_subscriptions(struct mr_builder *builder,
                                                    struct mr_node *section);
 
+/** The windows of `rate` in @p entry, owned by *ret_rates; untouched when there are none. */
+MR_MUST_USE enum mr_status mr__build_rates(struct mr_loader *loader, const struct mr_node *entry,
+                                           const struct mr_strings *texts,
+                                           struct mr_rates **ret_rates);
 /** The retry policy of the block @p node (NULL: the default); its waits are kept by @p config.
  * Contradictions are reported. */
 MR_MUST_USE enum mr_status mr__build_retry(struct mr_loader *loader, struct mr_config *config,

@@ -23,6 +23,7 @@ void mr_config_destroy(struct mr_config *config)
     }
     for (uint32_t i = 0; i < config->target_count; i++) {
         mr_free(config->targets[i].name);
+        mr_free(config->targets[i].rates);
         release_options(config->targets[i].kind, config->targets[i].options);
     }
     for (uint32_t i = 0; i < config->subscription_count; i++) {

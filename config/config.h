@@ -75,6 +75,11 @@ enum mr_order {
     MR_ORDER_DATA,      /* order_key is a dot path below data, without "data." */
 };
 
+struct mr_rates { /* hand-outs at most; each window by itself */
+    struct mr_rate items[MR_RATES_MAX];
+    uint32_t count;
+};
+
 struct mr_source_config {
     char *name;                        /* owned */
     const struct mr_config_kind *kind; /* borrowed: static */
@@ -103,6 +108,7 @@ struct mr_target_config {
     uint32_t breaker_calls;   /* default 10 */
     uint64_t breaker_window_ns; /* default 5m */
     uint64_t breaker_open_ns;   /* default 30s */
+    struct mr_rates *rates;     /* owned; NULL: no limit */
 };
 
 struct mr_destination {
@@ -127,6 +133,7 @@ struct mr_subscription_config {
     uint64_t max_age_ns;         /* 0 = for ever */
     bool max_age_from_time;      /* counts from the event's time attribute, not its arrival */
     uint32_t concurrency;        /* in flight at once; 0 = as the target allows */
+    struct mr_rates *rates;      /* owned; NULL: no limit */
     uint64_t window_size;        /* bytes of delivery state in memory; default 16MiB */
     uint64_t hash;               /* policy version: hash of everything that shapes deliveries */
     struct mr_destination *on_success; /* owned */

@@ -66,6 +66,20 @@ static void say_sources(struct words *words, const struct mr_config *config,
     say(words, "When it is new, it begins with events from then on.\n");
 }
 
+static void say_rates(struct words *words, const char *whose, const struct mr_rates *rates)
+{
+    for (uint32_t i = 0; rates != NULL && i < rates->count; i++) {
+        say(words, i == 0 ? whose : " and");
+        say(words, i == 0 ? ", at most " : " ");
+        say_count(words, (uint32_t)rates->items[i].count, "attempt", "attempts");
+        say(words, " within any ");
+        say_duration(words, rates->items[i].per_ns);
+    }
+    if (rates != NULL) {
+        say(words, ".\n");
+    }
+}
+
 static void say_target(struct words *words, const struct mr_target_config *target,
                        const struct mr_subscription_config *subscription)
 {
@@ -82,6 +96,8 @@ static void say_target(struct words *words, const struct mr_target_config *targe
         say(words, " in flight at once");
     }
     say(words, ".\n");
+    say_rates(words, "Of this subscription", subscription->rates);
+    say_rates(words, "To this target, of all subscriptions", target->rates);
 }
 
 static void say_order(struct words *words, const struct mr_subscription_config *subscription)

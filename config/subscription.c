@@ -17,6 +17,7 @@ void mr__subscription_release(struct mr_subscription_config *subscription)
     mr_free(subscription->filter_json);
     mr_free(subscription->sources);
     mr_free(subscription->order_key);
+    mr_free(subscription->rates);
     mr_free(subscription->on_success);
     mr_free(subscription->on_failure);
     mr_free(subscription->on_success_hidden);
@@ -309,6 +310,9 @@ static enum mr_status take_options(struct mr_builder *builder, const struct mr_n
         r = take_order(loader, entry, options->order_by, subscription);
     }
     if (r == MR_OK) {
+        r = mr__build_rates(loader, entry, &options->rate, &subscription->rates);
+    }
+    if (r == MR_OK) {
         r = mr__build_retry(loader, builder->config, mr__node_child(entry, "retry"),
                             &options->retry, &subscription->retry);
     }
@@ -524,6 +528,12 @@ enum mr_status mr__subscription_hash(const struct mr_config *config,
         subscription->window_size, retry->jitter, retry->jitter_percent);
     for (uint32_t i = 0; i < retry->step_count && r == MR_OK; i++) {
         r = mr_buf_printf(&buf, " %" PRIu64, retry->step_ns[i]);
+    }
+    for (uint32_t i = 0; subscription->rates != NULL && i < subscription->rates->count; i++) {
+        const struct mr_rate *rate = &subscription->rates->items[i];
+        r = r == MR_OK ? mr_buf_printf(&buf, " rate %" PRIu64 " %" PRIu64, rate->count,
+                                       rate->per_ns)
+                       : r;
     }
     if (r == MR_OK) {
         r = mr_buf_append_byte(&buf, '\n');

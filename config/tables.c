@@ -127,6 +127,9 @@ static const struct mr_option breaker_table[] = {
 #define TARGET_TIMEOUT                                                                             \
     {.name = "timeout", .type = MR_OPTION_DURATION, .at = AT(timeout_ns), .default_text = "30s",   \
      .min = NS_MS, .max = 7 * 24 * NS_H, .help = "The time an attempt has."}
+#define TARGET_RATE                                                                                \
+    {.name = "rate", .type = MR_OPTION_STRINGS, .at = AT(rate), .unit = "rate or a list of them",   \
+     .help = "Attempts of all its subscriptions within any such span of time, at most."}
 #define TARGET_BREAKER                                                                             \
     {.name = "breaker", .type = MR_OPTION_BLOCK, .at = AT(breaker), .block = breaker_table,        \
      .help = "Holds deliveries back while most attempts fail, instead of spending them."}
@@ -134,6 +137,7 @@ static const struct mr_option breaker_table[] = {
 const struct mr_option mr__worker_table[] = {
     TARGET_CONCURRENCY("Deliveries one instance works on at once; default: 1 for process and exec, "
                        "32 for http."),
+    TARGET_RATE,
     TARGET_TIMEOUT,
     {.name = "max_run", .type = MR_OPTION_DURATION, .at = AT(max_run_ns), .default_text = "1h",
      .min = NS_MS, .max = NS_YEAR,
@@ -148,6 +152,7 @@ const struct mr_option mr__worker_table[] = {
 
 const struct mr_option mr__sink_table[] = {
     TARGET_CONCURRENCY("Deliveries on their way to the sink at once; default: 64, 4000 for kafka."),
+    TARGET_RATE,
     TARGET_TIMEOUT,
     TARGET_BREAKER,
     MR_OPTION_END,
@@ -212,6 +217,8 @@ const struct mr_option mr__subscription_table[] = {
     {.name = "concurrency", .type = MR_OPTION_INT, .at = AT(concurrency), .default_text = "0",
      .min = 0, .max = 65536,
      .help = "Deliveries in flight at once; 0: as many as the target takes."},
+    {.name = "rate", .type = MR_OPTION_STRINGS, .at = AT(rate), .unit = "rate or a list of them",
+     .help = "Attempts within any such span of time, at most; with a list, each holds."},
     {.name = "window", .type = MR_OPTION_SIZE, .at = AT(window_size), .default_text = "16MiB",
      .min = 64 * KIB, .max = 16 * GIB,
      .help = "Memory for its unsettled deliveries; more of them wait on disk."},

@@ -42,6 +42,7 @@ struct mr_breaker_options {
 /* Of workers and sinks; a sink's table has fewer rows. */
 struct mr_target_options {
     int64_t concurrency; /* 0: by kind */
+    struct mr_strings rate;
     uint64_t timeout_ns;
     uint64_t max_run_ns;
     uint64_t grace_ns;
@@ -76,6 +77,7 @@ struct mr_subscription_options {
     uint64_t max_age_ns;
     int max_age_from; /* 0 arrival, 1 time */
     int64_t concurrency;
+    struct mr_strings rate;
     uint64_t window_size;
     struct mr_strings on_success;
     struct mr_strings on_failure;

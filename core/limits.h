@@ -38,6 +38,8 @@
 /* Deliveries. */
 #define MR_HOPS_MAX_DEFAULT 16u
 #define MR_RETRY_STEPS_MAX 64u
+#define MR_RATES_MAX 4u         /* windows of one rate limit */
+#define MR_RATE_COUNT_MAX 1000000u
 #define MR_ERROR_TEXT_MAX 512u   /* of one attempt, after control bytes are stripped */
 #define MR_STDERR_TAIL_MAX 4096u /* last bytes of a worker's stderr kept with an attempt */
 #define MR_EMITTED_MAX 100u      /* events one verdict may emit */

@@ -61,6 +61,7 @@
     X(INTERRUPTED, "interrupted by a crash")                                                       \
     X(BEHIND, "cursor stopped, caught up")                                                         \
     X(READ_AT_START, "start refused for a read that failed")                                       \
+    X(RATED, "held back by a rate")                                                                \
     X(REORDERED, "order_by changed by a reload")                                                   \
     X(CHECKPOINT, "checkpoint")                                                                    \
     X(FROM_CHECKPOINT, "recovered from a checkpoint")                                              \
@@ -108,6 +109,8 @@ struct sim_sub_spec {
     bool hold;
     uint64_t max_age_ns;
     uint32_t concurrency;
+    uint32_t rate_count; /* 0: no rate */
+    uint64_t rate_per_ns;
     uint64_t window_size;
     uint64_t timeout_ns;
     int success_to; /* sink 2 or 3, or -1 */
@@ -189,6 +192,14 @@ struct sim_swarm {
     bool calm; /* no fault at all: every delivery runs exactly once */
 };
 
+/* When the last hand-outs of a subscription were, since its rate was set. */
+struct sim_rate {
+    uint32_t count;
+    uint64_t per_ns;
+    uint64_t handed;
+    uint64_t at_ns[8];
+};
+
 struct sim_world {
     uint64_t seed;
     struct mr_rng rng;
@@ -203,6 +214,8 @@ struct sim_world {
     struct oracle *oracle;
     struct sim_source sources[SIM_SOURCES];
     uint32_t capacity[SIM_TARGETS];
+
+    struct sim_rate rates[SIM_SUBS_MAX];
 
     uint64_t time_ns; /* simulated progress */
     uint64_t boot_at_ns;

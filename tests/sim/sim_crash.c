@@ -325,6 +325,7 @@ static void open_bus(struct sim_world *world, uint64_t floor)
             (unsigned long long)sequence, (unsigned long long)opened.interrupted, opened.torn,
             opened.from_checkpoint);
     sim_trace(world, sequence);
+    memset(world->rates, 0, sizeof(world->rates));
     sim_configure(world);
     sim_schedule(world, 100 * MR_MS, SIM_CAPACITY, 0, NULL);
     sim_schedule(world, MR_SECOND, SIM_CLOCK, 0, NULL);

@@ -34,6 +34,11 @@ static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
         .success_to = mr_rng_chance(rng, 1, 6) ? (int)(2 + mr_rng_below(rng, 2)) : -1,
         .failure_to = -1,
     };
+    if (mr_rng_chance(rng, 1, 5)) {
+        static const uint64_t spans[] = {20 * MR_MS, 500 * MR_MS, 5 * MR_SECOND};
+        s->rate_count = (uint32_t)(1 + mr_rng_below(rng, 4));
+        s->rate_per_ns = pick(rng, spans, MR_ARRAY_COUNT(spans));
+    }
     if (mr_rng_chance(rng, 1, 4)) {
         s->failure_to = mr_rng_chance(rng, 1, 4) ? -2 : (int)(2 + mr_rng_below(rng, 2));
     }
@@ -89,6 +94,7 @@ void sim_spec_calm(struct sim_spec *spec)
     for (uint32_t i = 0; i < spec->sub_count; i++) {
         spec->subs[i].present = true;
         spec->subs[i].concurrency = 0;
+        spec->subs[i].rate_count = 0;
     }
     spec->breaker_percent = 0;
     spec->hash = mr_hash_u64(spec->hash) | 1;
@@ -189,6 +195,11 @@ static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
     c->timeout_ns = s->timeout_ns;
     c->max_age_ns = s->max_age_ns;
     c->concurrency = s->concurrency;
+    if (s->rate_count > 0) {
+        c->rates = cleared(1, sizeof(*c->rates));
+        c->rates->items[0] = (struct mr_rate){.count = s->rate_count, .per_ns = s->rate_per_ns};
+        c->rates->count = 1;
+    }
     c->window_size = s->window_size;
     c->hash = mr_hash(s, sizeof(*s));
     if (s->sources != 0) {
@@ -302,6 +313,7 @@ void sim_config_destroy(struct mr_config *config)
         free(c->filter_json);
         free(c->sources);
         free(c->order_key);
+        free(c->rates);
         free(c->on_success);
         free(c->on_failure);
         free(c->on_success_hidden);

@@ -147,6 +147,50 @@ static void port_io(void *context, struct mr_log_request *request)
     sim_schedule(world, wait, SIM_IO_DONE, 0, request);
 }
 
+/* Subscriptions are called "sub0" … "sub7"; hidden ones have a suffix. */
+static bool sub_index(const char *name, uint32_t *ret_index)
+{
+    if (strncmp(name, "sub", 3) != 0 || name[3] < '0' || name[3] >= '0' + (int)SIM_SUBS_MAX ||
+        name[4] != '\0') {
+        return false;
+    }
+    *ret_index = (uint32_t)(name[3] - '0');
+    return true;
+}
+
+static void check_rate(struct sim_world *world, const struct mr_handout *h)
+{
+    uint32_t i;
+    if (!sub_index(h->name, &i) || world->rates[i].count == 0) {
+        return;
+    }
+    struct sim_rate *rate = &world->rates[i];
+    uint64_t now_ns = sim_now(world).mono_ns;
+    uint64_t slots = MR_ARRAY_COUNT(rate->at_ns);
+    if (rate->handed >= rate->count &&
+        now_ns - rate->at_ns[(rate->handed - rate->count) % slots] < rate->per_ns) {
+        sim_fail(world, "%s is handed out as one of more than %u within %llu ms", h->delivery,
+                 rate->count, (unsigned long long)(rate->per_ns / MR_MS));
+    }
+    rate->at_ns[rate->handed++ % slots] = now_ns;
+    sim_fired[SIM_RATED] += rate->handed > rate->count;
+}
+
+/* A rate that stays as it is remembers; one that changes, or a new process, begins anew. */
+static void take_rates(struct sim_world *world, const struct mr_config *config)
+{
+    for (uint32_t i = 0; i < config->subscription_count; i++) {
+        const struct mr_subscription_config *c = &config->subscriptions[i];
+        uint32_t at;
+        struct mr_rate wanted = c->rates == NULL ? (struct mr_rate){0} : c->rates->items[0];
+        if (sub_index(c->name, &at) && (world->rates[at].count != wanted.count ||
+                                        world->rates[at].per_ns != wanted.per_ns)) {
+            world->rates[at] =
+                (struct sim_rate){.count = (uint32_t)wanted.count, .per_ns = wanted.per_ns};
+        }
+    }
+}
+
 static void port_handout(void *context, struct mr_handout *h)
 {
     struct sim_world *world = context;
@@ -154,6 +198,7 @@ static void port_handout(void *context, struct mr_handout *h)
         mr_handout_destroy(h);
         return;
     }
+    check_rate(world, h);
     sim_say(world, "hand out %s fence %u attempt %u", h->delivery, h->fence, h->attempt);
     sim_trace(world, h->offset << 24 | (uint64_t)h->subscription << 16 | h->fence);
     oracle_handed_out(world->oracle, h);
@@ -247,6 +292,7 @@ void sim_configure(struct sim_world *world)
     sim_config_destroy(world->config);
     world->router = router;
     world->config = config;
+    take_rates(world, config);
     for (uint32_t s = 0; s < SIM_SOURCES; s++) {
         world->sources[s].id = mr_bus_source_id(world->bus, config->sources[s].name);
     }
