@@ -569,22 +569,19 @@ static void test_load_later_settings_are_refused_by_name(void **state)
         check_one_error(text, part);
     }
     check_one_error("log: {mirror: /x}\n", "`mirror` is not available in this release");
-    check_one_error("sources: {a: {kafka: {}}}\n", "`kafka` is not available in this release");
     check_one_error("sources: {a: {http: {}, dedupe: {window: 10m}}}\n",
                     "`dedupe` is not available in this release");
     check_one_error("workers: {a: {native: {}}}\n", "`native` is not available in this release");
     check_one_error("workers: {a: {exec: {command: x}, sandbox: strict}}\n",
                     "`sandbox` is not available in this release");
-    check_one_error("sinks: {a: {smtp: {}}}\n", "`smtp` is not available in this release");
 }
 
 static void test_load_later_subscription_settings_are_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const names[] = {"batch",     "rate",     "lane_concurrency", "transform",
-                                        "validate",  "shadow",   "limits",           "dedupe",
-                                        "retry_on",  "dead_on",  "tenant",           "default",
-                                        "rename"};
+    static const char *const names[] = {"batch",    "lane_concurrency", "transform", "validate",
+                                        "shadow",   "limits",           "dedupe",    "retry_on",
+                                        "dead_on",  "tenant",           "default",   "rename"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
         char text[64];
         char part[96];
