@@ -37,7 +37,7 @@ if [ $# -gt 0 ]; then
 else
   suite dev
   suite asan -L 'unit|contract|integration'
-  suite tsan -R 'opq|http|process|exec|mqtt|timer|file|admin|worker|objectstore'
+  suite tsan -R 'opq|http|process|exec|mqtt|timer|file|admin|worker|objectstore|amqp'
   tests/support/fuzz.sh "$jobs" "$results" || status=1
 fi
 python3 tests/support/count.py "$results" || status=1
