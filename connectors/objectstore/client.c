@@ -22,6 +22,8 @@ struct mr_transfer {
     struct mr_buf lines; /* header lines, NUL-terminated each */
     struct curl_slist nodes[LINES_MAX];
     char error[CURL_ERROR_SIZE];
+    enum mr_egress egress;
+    bool is_denied; /* an address was, by the egress policy */
     struct mr_transfer *next; /* among the free */
 };
 
@@ -140,6 +142,17 @@ static size_t take_body(char *data, size_t one, size_t size, void *context)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
+/* Looks at the address that is really connected to, whatever name led there. */
+static curl_socket_t open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *to)
+{
+    struct mr_transfer *t = context;
+    if (purpose != CURLSOCKTYPE_IPCXN || !mr__egress_allows(t->egress, &to->addr)) {
+        t->is_denied = true;
+        return CURL_SOCKET_BAD;
+    }
+    return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
+}
+
 /* What is the same for every call. */
 static bool set_options(const struct mr_client *client, struct mr_transfer *t)
 {
@@ -158,6 +171,8 @@ static bool set_options(const struct mr_client *client, struct mr_transfer *t)
         curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L) == CURLE_OK &&
+        curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK &&
+        curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, t) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error) == CURLE_OK &&
@@ -221,6 +236,7 @@ enum mr_status mr__client_create(const struct mr_client_options *options,
         struct mr_transfer *t = &client->transfers[i];
         mr_buf_init(&t->url, URL_SIZE_MAX);
         mr_buf_init(&t->lines, LINES_SIZE_MAX);
+        t->egress = options->egress;
         t->easy = curl_easy_init();
         ok = t->easy != NULL && set_options(client, t);
         t->next = client->first_free;
@@ -410,6 +426,7 @@ enum mr_status mr__client_start(struct mr_client *client, struct mr_call *call)
     }
     clear_answer(call);
     t->error[0] = '\0';
+    t->is_denied = false;
     if (make_url(client, t, call) != MR_OK || make_lines(client, t, call) != MR_OK ||
         !set_call(t, call) || curl_multi_add_handle(client->multi, t->easy) != CURLM_OK) {
         return MR_E_NOMEM;
@@ -445,6 +462,9 @@ static void finish(struct mr_client *client, CURL *easy, CURLcode code)
         call->status = (unsigned)status;
     } else if (code == CURLE_OK) {
         (void)snprintf(call->error, sizeof(call->error), "the answer ended within its header");
+    } else if (t->is_denied && ready_us == 0) {
+        (void)snprintf(call->error, sizeof(call->error),
+                       "the address is not of the public internet (option `egress`)");
     } else if (call->is_too_big) {
         (void)snprintf(call->error, sizeof(call->error), "the answer is larger than %zu bytes",
                        call->answer.size_max);

@@ -11,6 +11,7 @@
 #define MR_CONNECTORS_OBJECTSTORE_CLIENT_H
 
 #include "config/option.h"
+#include "connectors/egress.h"
 #include "connectors/objectstore/sign.h"
 
 struct mr_client;
@@ -23,6 +24,7 @@ struct mr_client_options {
     const char *service; /* static: "s3", "sqs" */
     const char *tls_ca;  /* borrowed; PEM file, NULL: the system's */
     uint64_t connect_timeout_ns;
+    enum mr_egress egress;
     uint32_t capacity; /* calls at once */
 };
 

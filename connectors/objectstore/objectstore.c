@@ -29,7 +29,11 @@ static const char *const content_words[] = {"event", "data", NULL};
      .help = "PEM file of the authorities trusted; by default those of the system."},              \
     {.name = "connect_timeout", .type = MR_OPTION_DURATION, .at = PEER(S, connect_timeout_ns),     \
      .default_text = "10s", .min = (int64_t)(100 * MR_MS), .max = (int64_t)(5 * MR_MINUTE),        \
-     .help = "Longest wait for a connection."}
+     .help = "Longest wait for a connection."},                                                    \
+    {.name = "egress", .type = MR_OPTION_ENUM, .at = PEER(S, egress), .default_text = "any",       \
+     .words = mr__egress_words,                                                                    \
+     .help = "`public`: only addresses of the public internet are connected to, whatever a name "  \
+             "stands for."}
 
 #define SOURCE(field) offsetof(struct mr_objectstore_source_options, field)
 const struct mr_option mr__objectstore_source_table[] = {
@@ -262,6 +266,7 @@ enum mr_status mr__service_init(struct mr_service *service, const struct mr_obje
         .service = name,
         .tls_ca = peer->tls_ca,
         .connect_timeout_ns = peer->connect_timeout_ns,
+        .egress = (enum mr_egress)peer->egress,
         .capacity = capacity,
     };
     r = mr__client_create(&service->client_options, &service->client, problem);

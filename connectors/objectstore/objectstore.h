@@ -31,6 +31,7 @@ struct mr_objectstore_peer {
     struct mr_secret *session_token;
     char *tls_ca;
     uint64_t connect_timeout_ns;
+    int egress; /* enum mr_egress */
 };
 
 struct mr_objectstore_source_options {

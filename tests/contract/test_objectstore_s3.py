@@ -148,6 +148,7 @@ def test_list_says_what_is_wrong():
                             ({"access_key": "nobody"}, "access key"),
                             ({"url": store.url + "/missing"}, "no such bucket"),
                             ({"region": "mars-1"}, "region"),
+                            ({"egress": "public"}, "not of the public internet"),
                             ({"url": "http://127.0.0.1:1/lake"}, "connect")):
             config = listing(store)
             config["sources"]["lake"]["objectstore"].update(wrong)
