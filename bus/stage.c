@@ -255,6 +255,7 @@ void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request)
             .wall_ns = bus->now.wall_ns,
             .file = request->file,
         };
+        mr__flow_update(bus);
     }
     mr_free(request);
 }
