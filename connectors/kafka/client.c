@@ -169,6 +169,7 @@ static enum mr_status set_peer(rd_kafka_conf_t *conf, const struct mr_kafka_peer
         {"client.id", "millrace"},
         {"log.connection.close", "false"}, /* brokers close idle connections: no news */
         {"socket.keepalive.enable", "true"},
+        {"reconnect.backoff.max.ms", "5000"},
         /* A topic that is made later is found after 10 s, not after five minutes. */
         {"topic.metadata.refresh.interval.ms", "10000"},
         {"enable.ssl.certificate.verification", "true"},

@@ -1,5 +1,6 @@
-/* The source between its two files: source.c reads and submits, group.c is a member of the group
- * (partitions come and go, positions are asked for and committed). All on the source's thread. */
+/* The source between its files: source.c reads and submits, group.c is a member of the group
+ * (partitions come and go, positions are asked for and committed), consumer.c has the client. All on
+ * the source's thread. */
 #ifndef MR_CONNECTORS_KAFKA_SOURCE_H
 #define MR_CONNECTORS_KAFKA_SOURCE_H
 
@@ -72,6 +73,18 @@ void mr__kafka_restart(struct mr_source *source, uint64_t now_ns);
 void mr__kafka_hold(struct mr_source *source, bool hold);
 /** Records the broker has beyond our place, of all our partitions. */
 uint64_t mr__kafka_lag(struct mr_source *source);
+
+/* --- consumer.c ------------------------------------------------------------------------------- */
+
+/** Makes the client and subscribes. @return the problem; mr__kafka_reopen() then */
+MR_MUST_USE enum mr_status mr__kafka_open(struct mr_source *source, struct mr_problem *problem);
+/** Leaves the group, which commits what is durable, and ends the client. NULL-safe.
+ * @blocks until @p deadline_ns, and a little longer */
+void mr__kafka_close(struct mr_source *source, uint64_t deadline_ns);
+/** Ends the client; another is made after the backoff. */
+void mr__kafka_reopen(struct mr_source *source, uint64_t now_ns, const char *error);
+/** While no broker answered, or a topic is not there: asks again. */
+void mr__kafka_look(struct mr_source *source, uint64_t now_ns);
 
 /* --- source.c --------------------------------------------------------------------------------- */
 

@@ -14,7 +14,7 @@
 #include "core/logger.h"
 #include "tests/support/test_host.h"
 
-#define DEADLINE_MS 30000
+#define DEADLINE_MS 60000
 
 struct mock {
     rd_kafka_t *rk; /* its cluster's, and our producer */
