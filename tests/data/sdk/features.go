@@ -58,7 +58,7 @@ func handle(ctx context.Context, d *millrace.Delivery) (any, error) {
 }
 
 func main() {
-	millrace.Run(handle, millrace.Concurrency(16), millrace.Raw())
+	millrace.Run(handle, millrace.Concurrency(16))
 	if err := os.WriteFile("ended", nil, 0o644); err != nil {
 		panic(err)
 	}

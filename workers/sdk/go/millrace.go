@@ -213,11 +213,6 @@ func Concurrency(n int) Option { return func(s *server) { s.hello.Max = n } }
 // Version is shown with each attempt.
 func Version(version string) Option { return func(s *server) { s.hello.Version = version } }
 
-// Raw lets large or binary data come as it is, not within JSON. It changes nothing for the handler.
-func Raw() Option {
-	return func(s *server) { s.hello.Features = append(s.hello.Features, "raw") }
-}
-
 // FD sets the descriptor of the socket (3).
 func FD(fd int) Option { return func(s *server) { s.fd = fd } }
 
@@ -235,7 +230,7 @@ func Serve(handle Handler, options ...Option) error {
 	s := &server{handle: handle, fd: 3, running: map[string]*Delivery{}}
 	s.idle.L = &s.mu
 	s.hello.Millrace = 1
-	s.hello.Features = []string{"cancel", "progress"}
+	s.hello.Features = []string{"cancel", "progress", "raw"} // raw: data is not parsed in vain
 	for _, option := range options {
 		option(s)
 	}
