@@ -3,159 +3,49 @@
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/logger.h"
-#include "router/program.h"
+#include "router/filter.h"
 #include "router/router.h"
 
-#include <cjson/cJSON.h>
+/* From JSON text to a program, in three steps: (1) check and parse (filter_text.c), (2) walk the
+ * tree with a stack of our own into clauses and groups, (3) set the jumps. */
 
-/* From JSON text to a program, in four steps: (1) check what cJSON is lax about, (2) parse,
- * (3) walk the tree with a stack of our own into clauses and groups, (4) set the jumps. */
-
-#define KNOWN_DIALECTS "exact, prefix, suffix, all, any, not"
-
-struct frame {
-    const cJSON *next; /* borrowed: the member compiled next, NULL at the end */
-    uint16_t group;
-    uint16_t index; /* of next */
-};
-
-struct mr__compiler {
-    struct mr__names *names; /* borrowed */
-    uint32_t clause_count;
-    uint32_t group_count;
-    uint32_t depth;
-    struct mr_buf values;
-    struct frame frames[MR_FILTER_DEPTH_MAX];
-    struct mr__clause clauses[MR_FILTER_NODES_MAX];
-    struct mr__group groups[MR_FILTER_NODES_MAX + 1]; /* + 1: the list */
-};
+#define KNOWN_DIALECTS "exact, prefix, suffix, all, any, not, sql, data"
+#define KNOWN_OPERATORS "exact, prefix, suffix, in, range, exists, cidr, all, any, not"
 
 _Static_assert(MR_FILTER_NODES_MAX < MR__REJECT, "clause numbers must fit a jump");
 
-/* --- (1) the text -------------------------------------------------------------------------- */
+/* --- (2) the tree -------------------------------------------------------------------------- */
 
-static bool is_hex(uint8_t c)
-{
-    return (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'f');
-}
-
-/* The end of the string that begins at @p at, or 0. cJSON lets control bytes pass and takes a bad
- * \u escape for NUL, which would cut the value silently. */
-static size_t check_string(struct mr_bytes json, size_t at)
-{
-    for (size_t i = at + 1; i < json.size; i++) {
-        uint8_t c = json.data[i];
-        if (c == '"') {
-            return i + 1;
-        }
-        if (c < 0x20) {
-            return 0;
-        }
-        if (c != '\\') {
-            continue;
-        }
-        i++;
-        if (i < json.size && json.data[i] == 'u') {
-            if (json.size - i < 5 || memcmp(json.data + i + 1, "0000", 4) == 0) {
-                return 0;
-            }
-            for (size_t k = 1; k <= 4; k++) {
-                if (!is_hex(json.data[i + k])) {
-                    return 0;
-                }
-            }
-        }
-    }
-    return 0;
-}
-
-static enum mr_status check_text(struct mr_bytes json, struct mr_problem *problem)
-{
-    if (json.size > MR_CONFIG_SIZE_MAX) {
-        return mr_problem_set(problem, MR_E_TOO_BIG, "filter is larger than %u bytes",
-                              MR_CONFIG_SIZE_MAX);
-    }
-    if (!mr_bytes_is_utf8(json)) {
-        return mr_problem_set(problem, MR_E_INVALID, "filter is not UTF-8");
-    }
-    uint32_t depth = 0;
-    size_t i = 0;
-    while (i < json.size) {
-        uint8_t c = json.data[i];
-        size_t next = i + 1;
-        if (c == '"') {
-            next = check_string(json, i);
-        } else if (c >= 0x7F || (c < 0x20 && c != '\t' && c != '\n' && c != '\r')) {
-            next = 0;
-        } else if (c == '[' || c == '{') {
-            depth++;
-        } else if ((c == ']' || c == '}') && depth > 0) {
-            depth--;
-        }
-        if (next == 0) {
-            return mr_problem_set(problem, MR_E_INVALID, "filter is not JSON (at byte %zu)", i);
-        }
-        /* Two brackets a level at most: deeper text is refused before cJSON recurses on it. */
-        if (depth > 2 * MR_FILTER_DEPTH_MAX + 3) {
-            return mr_problem_set(problem, MR_E_INVALID, "filter is nested more than %u deep",
-                                  MR_FILTER_DEPTH_MAX);
-        }
-        i = next;
-    }
-    return MR_OK;
-}
-
-static cJSON *parse_text(struct mr_bytes json)
-{
-    const char *text = (const char *)json.data;
-    const char *end = NULL;
-    cJSON *root = json.size == 0 ? NULL : cJSON_ParseWithLengthOpts(text, json.size, &end, 0);
-    while (root != NULL && end < text + json.size) {
-        if (*end != ' ' && *end != '\t' && *end != '\n' && *end != '\r') {
-            cJSON_Delete(root);
-            return NULL;
-        }
-        end++;
-    }
-    return root;
-}
-
-static void delete_tree(cJSON **tree)
-{
-    cJSON_Delete(*tree);
-}
-
-/* --- (3) the tree -------------------------------------------------------------------------- */
-
-struct place {
-    uint16_t group;
-    uint16_t index;
-};
-
-/* A refusal: the path of the place, what stands behind it (or ""), and the reason. */
-static enum mr_status refuse(const struct mr__compiler *c, struct place place, const char *behind,
-                             enum mr_status status, const char *reason, struct mr_problem *problem)
+enum mr_status mr__filter_refuse(const struct mr__compiler *c, struct mr__spot spot,
+                                 const char *behind, enum mr_status status, const char *reason,
+                                 struct mr_problem *problem)
 {
     char path[MR__PATH_SIZE];
-    mr__path(c->groups, place.group, place.index, path);
-    char clean[MR_ATTR_NAME_SIZE_MAX + 1];
+    mr__path(c->groups, spot.group, spot.index, path);
+    char clean[2 * MR_ATTR_NAME_SIZE_MAX + 1];
     mr_text_clean(clean, sizeof(clean), mr_bytes_of(behind));
     return mr_problem_set(problem, status, "%s%s%s %s", path, clean[0] == '\0' ? "" : ".", clean,
                           reason);
 }
 
-static enum mr_status add_group(struct mr__compiler *c, enum mr__kind kind, struct place place,
-                                int count, struct mr_problem *problem)
+static enum mr_status refuse_size(struct mr_problem *problem)
+{
+    return mr_problem_set(problem, MR_E_INVALID, "filter has more than %u parts; split it into "
+                          "several subscriptions", MR_FILTER_NODES_MAX);
+}
+
+enum mr_status mr__filter_add_group(struct mr__compiler *c, enum mr__kind kind,
+                                    struct mr__spot spot, int count, struct mr_problem *problem)
 {
     MR_ASSERT(count > 0 || kind == MR__LIST);
-    if (c->group_count > 0 && (c->group_count + c->clause_count > MR_FILTER_NODES_MAX ||
-                               count > (int)MR_FILTER_NODES_MAX)) {
-        return mr_problem_set(problem, MR_E_INVALID, "filter has more than %u parts; split it "
-                              "into several subscriptions", MR_FILTER_NODES_MAX);
+    if (kind != MR__LIST &&
+        (c->node_count >= MR_FILTER_NODES_MAX || count > (int)MR_FILTER_NODES_MAX)) {
+        return refuse_size(problem);
     }
+    c->node_count += kind != MR__LIST;
     c->groups[c->group_count++] = (struct mr__group){
-        .parent = place.group,
-        .index = place.index,
+        .parent = spot.group,
+        .index = spot.index,
         .count = (uint16_t)count,
         .clause_first = (uint16_t)c->clause_count,
         .kind = (uint8_t)kind,
@@ -163,23 +53,48 @@ static enum mr_status add_group(struct mr__compiler *c, enum mr__kind kind, stru
     return MR_OK;
 }
 
+enum mr_status mr__filter_add_clause(struct mr__compiler *c, enum mr__op op, uint32_t attr,
+                                     struct mr__spot spot, struct mr_bytes value,
+                                     struct mr_problem *problem)
+{
+    if (c->node_count >= MR_FILTER_NODES_MAX) {
+        return refuse_size(problem);
+    }
+    size_t at = c->values.size;
+    enum mr_status r = mr_buf_append_bytes(&c->values, value);
+    if (r != MR_OK) {
+        return r;
+    }
+    c->node_count++;
+    c->clauses[c->clause_count++] = (struct mr__clause){
+        .attr = attr,
+        .value_at = (uint32_t)at,
+        .value_size = (uint32_t)value.size,
+        .group = spot.group,
+        .index = spot.index,
+        .op = (uint8_t)op,
+    };
+    return MR_OK;
+}
+
 /* Opens a group whose members, the chain @p first, are compiled next. */
-static enum mr_status push_group(struct mr__compiler *c, enum mr__kind kind, struct place place,
+static enum mr_status push_group(struct mr__compiler *c, enum mr__kind kind, struct mr__spot spot,
                                  const cJSON *first, int count, struct mr_problem *problem)
 {
+    bool data = kind == MR__DATA || (c->depth > 0 && c->frames[c->depth - 1].data);
     if (c->depth == MR_FILTER_DEPTH_MAX) {
         return mr_problem_set(problem, MR_E_INVALID, "filter is nested more than %u deep",
                               MR_FILTER_DEPTH_MAX);
     }
-    enum mr_status r = add_group(c, kind, place, count, problem);
+    enum mr_status r = mr__filter_add_group(c, kind, spot, count, problem);
     if (r == MR_OK) {
-        c->frames[c->depth++] =
-            (struct frame){.next = first, .group = (uint16_t)(c->group_count - 1)};
+        c->frames[c->depth++] = (struct mr__frame){
+            .next = first, .group = (uint16_t)(c->group_count - 1), .data = data};
     }
     return r;
 }
 
-static enum mr_status check_clause(const struct mr__compiler *c, struct place place,
+static enum mr_status check_clause(const struct mr__compiler *c, struct mr__spot spot,
                                    const char *dialect, const cJSON *item,
                                    struct mr_problem *problem)
 {
@@ -188,79 +103,62 @@ static enum mr_status check_clause(const struct mr__compiler *c, struct place pl
     (void)snprintf(behind, sizeof(behind), "%s.%s", dialect, name); /* cut: it is only shown */
     struct mr_bytes bytes = mr_bytes_of(name);
     if (bytes.size == 0) {
-        return refuse(c, place, dialect, MR_E_INVALID, "has an empty attribute name", problem);
+        return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "has an empty attribute name", problem);
     }
     if (mr_bytes_equal(bytes, MR_BYTES_LITERAL("data"))) {
-        return refuse(c, place, behind, MR_E_INVALID,
+        return mr__filter_refuse(c, spot, behind, MR_E_INVALID,
                       "names no attribute: data cannot be compared by this dialect", problem);
     }
     if (!mr__name_is_legal(bytes)) {
-        return refuse(c, place, behind, MR_E_INVALID,
+        return mr__filter_refuse(c, spot, behind, MR_E_INVALID,
                       "names no attribute: names are a-z and 0-9, at most 64 characters", problem);
     }
     if (!cJSON_IsString(item)) {
-        return refuse(c, place, behind, MR_E_INVALID,
+        return mr__filter_refuse(c, spot, behind, MR_E_INVALID,
                       "must be a string: write the value in double quotes", problem);
     }
     if (item->valuestring[0] == '\0') {
-        return refuse(c, place, behind, MR_E_INVALID, "must not be empty", problem);
+        return mr__filter_refuse(c, spot, behind, MR_E_INVALID, "must not be empty", problem);
     }
     for (const cJSON *before = item->prev; before->next != NULL; before = before->prev) {
         if (strcmp(before->string, name) == 0) {
-            return refuse(c, place, behind, MR_E_INVALID, "stands there twice", problem);
+            return mr__filter_refuse(c, spot, behind, MR_E_INVALID, "stands there twice", problem);
         }
     }
     return MR_OK;
 }
 
-static enum mr_status add_clause(struct mr__compiler *c, enum mr__op op, struct place place,
+static enum mr_status add_clause(struct mr__compiler *c, enum mr__op op, struct mr__spot spot,
                                  const cJSON *item, struct mr_problem *problem)
 {
-    if (c->group_count - 1 + c->clause_count >= MR_FILTER_NODES_MAX) {
-        return mr_problem_set(problem, MR_E_INVALID, "filter has more than %u parts; split it "
-                              "into several subscriptions", MR_FILTER_NODES_MAX);
-    }
-    struct mr_bytes value = mr_bytes_of(item->valuestring);
     uint32_t attr;
     enum mr_status r = mr__names_add(c->names, mr_bytes_of(item->string), &attr);
-    size_t at = c->values.size;
-    if (r == MR_OK) {
-        r = mr_buf_append_bytes(&c->values, value);
-    }
-    if (r == MR_OK) {
-        c->clauses[c->clause_count++] = (struct mr__clause){
-            .attr = attr,
-            .value_at = (uint32_t)at,
-            .value_size = (uint32_t)value.size,
-            .group = place.group,
-            .index = place.index,
-            .op = (uint8_t)op,
-        };
-    }
-    return r;
+    return r == MR_OK ? mr__filter_add_clause(c, op, attr, spot, mr_bytes_of(item->valuestring),
+                                              problem)
+                      : r;
 }
 
 /* {"exact": {"type": "a", "source": "b"}}: one clause, or a group of them. */
-static enum mr_status compile_clauses(struct mr__compiler *c, enum mr__op op, struct place place,
+static enum mr_status compile_clauses(struct mr__compiler *c, enum mr__op op, struct mr__spot spot,
                                       const cJSON *body, struct mr_problem *problem)
 {
     const char *dialect = mr__op_name((uint8_t)op);
     if (!cJSON_IsObject(body)) {
-        return refuse(c, place, dialect, MR_E_INVALID,
+        return mr__filter_refuse(c, spot, dialect, MR_E_INVALID,
                       "must be an object of attribute names and strings", problem);
     }
     int count = cJSON_GetArraySize(body);
     if (count == 0) {
-        return refuse(c, place, dialect, MR_E_INVALID, "names no attribute", problem);
+        return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "names no attribute", problem);
     }
     enum mr_status r = MR_OK;
-    struct place inner = place;
+    struct mr__spot inner = spot;
     if (count > 1) {
-        r = add_group(c, MR__EACH, place, count, problem);
-        inner = (struct place){.group = (uint16_t)(c->group_count - 1)};
+        r = mr__filter_add_group(c, MR__EACH, spot, count, problem);
+        inner = (struct mr__spot){.group = (uint16_t)(c->group_count - 1)};
     }
     for (const cJSON *item = body->child; item != NULL && r == MR_OK; item = item->next) {
-        r = check_clause(c, place, dialect, item, problem);
+        r = check_clause(c, spot, dialect, item, problem);
         if (r == MR_OK) {
             r = add_clause(c, op, inner, item, problem);
         }
@@ -273,40 +171,62 @@ static enum mr_status compile_clauses(struct mr__compiler *c, enum mr__op op, st
 }
 
 static enum mr_status compile_members(struct mr__compiler *c, enum mr__kind kind,
-                                      struct place place, const char *dialect, const cJSON *body,
+                                      struct mr__spot spot, const char *dialect, const cJSON *body,
                                       struct mr_problem *problem)
 {
-    if (kind == MR__NOT) {
+    if (kind == MR__NOT || kind == MR__DATA) {
         if (!cJSON_IsObject(body)) {
-            return refuse(c, place, dialect, MR_E_INVALID, "must be one filter object", problem);
+            return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "must be one filter object", problem);
         }
-        return push_group(c, kind, place, body, 1, problem); /* body has no sibling */
+        return push_group(c, kind, spot, body, 1, problem); /* body has no sibling */
     }
     if (!cJSON_IsArray(body)) {
-        return refuse(c, place, dialect, MR_E_INVALID, "must be a list of filters", problem);
+        return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "must be a list of filters", problem);
     }
     if (body->child == NULL) {
-        return refuse(c, place, dialect, MR_E_INVALID, "must hold at least one filter", problem);
+        return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "must hold at least one filter", problem);
     }
-    return push_group(c, kind, place, body->child, cJSON_GetArraySize(body), problem);
+    return push_group(c, kind, spot, body->child, cJSON_GetArraySize(body), problem);
 }
 
-static enum mr_status refuse_dialect(const struct mr__compiler *c, struct place place,
-                                     const char *name, struct mr_problem *problem)
+static enum mr_status refuse_name(const struct mr__compiler *c, struct mr__spot spot,
+                                  const char *name, bool data, struct mr_problem *problem)
 {
-    static const char *const later[] = {"sql", "data", "time", "rate"};
-    for (size_t i = 0; i < MR_ARRAY_COUNT(later); i++) {
-        if (strcmp(name, later[i]) == 0) {
-            return refuse(c, place, name, MR_E_UNSUPPORTED,
-                          "is not available in this release; there are " KNOWN_DIALECTS, problem);
-        }
+    if (strcmp(name, "time") == 0 || strcmp(name, "rate") == 0) {
+        return mr__filter_refuse(c, spot, name, MR_E_UNSUPPORTED,
+                                 "is not available in this release; there are " KNOWN_DIALECTS,
+                                 problem);
     }
-    return refuse(c, place, name, MR_E_INVALID,
-                  "is an unknown dialect; known are " KNOWN_DIALECTS, problem);
+    return mr__filter_refuse(c, spot, name, MR_E_INVALID,
+                             data ? "is an unknown operator; data knows " KNOWN_OPERATORS
+                                  : "is an unknown dialect; known are " KNOWN_DIALECTS, problem);
 }
 
-static enum mr_status compile_filter(struct mr__compiler *c, const cJSON *item, struct place place,
-                                     struct mr_problem *problem)
+static enum mr_status check_filter(const struct mr__compiler *c, struct mr__spot spot,
+                                   const cJSON *item, struct mr_problem *problem)
+{
+    bool data = c->frames[c->depth - 1].data;
+    if (!cJSON_IsObject(item)) {
+        return mr__filter_refuse(c, spot, "", MR_E_INVALID, data
+                                 ? "must be an object like {\"exact\": {\"order.shop\": \"…\"}}"
+                                 : "must be an object like {\"exact\": {\"type\": \"…\"}}",
+                                 problem);
+    }
+    if (item->child == NULL) {
+        return mr__filter_refuse(c, spot, "", MR_E_INVALID,
+                                 data ? "is empty; it must hold one of " KNOWN_OPERATORS
+                                      : "is empty; it must hold one of " KNOWN_DIALECTS, problem);
+    }
+    if (item->child->next != NULL) {
+        return mr__filter_refuse(c, spot, "", MR_E_INVALID,
+                                 "has two members; write two filters, in a list or under all",
+                                 problem);
+    }
+    return MR_OK;
+}
+
+static enum mr_status compile_filter(struct mr__compiler *c, const cJSON *item,
+                                     struct mr__spot spot, struct mr_problem *problem)
 {
     static const struct {
         const char *name;
@@ -315,30 +235,31 @@ static enum mr_status compile_filter(struct mr__compiler *c, const cJSON *item, 
     } dialects[] = {
         {"exact", MR__EXACT, 0}, {"prefix", MR__PREFIX, 0}, {"suffix", MR__SUFFIX, 0},
         {"all", -1, MR__ALL},    {"any", -1, MR__ANY},      {"not", -1, MR__NOT},
+        {"data", -1, MR__DATA},
     };
-    if (!cJSON_IsObject(item)) {
-        return refuse(c, place, "", MR_E_INVALID, "must be an object like "
-                      "{\"exact\": {\"type\": \"…\"}}", problem);
-    }
-    if (item->child == NULL) {
-        return refuse(c, place, "", MR_E_INVALID,
-                      "is empty; it must hold one of " KNOWN_DIALECTS, problem);
-    }
-    if (item->child->next != NULL) {
-        return refuse(c, place, "", MR_E_INVALID,
-                      "has two members; write two filters, in a list or under all", problem);
+    bool data = c->frames[c->depth - 1].data;
+    enum mr_status r = check_filter(c, spot, item, problem);
+    if (r != MR_OK) {
+        return r;
     }
     const char *name = item->child->string;
+    if (strcmp(name, "sql") == 0 && !data) {
+        return mr__filter_compile_sql(c, spot, item->child, problem);
+    }
     for (size_t i = 0; i < MR_ARRAY_COUNT(dialects); i++) {
-        if (strcmp(name, dialects[i].name) == 0) {
-            return dialects[i].op >= 0
-                       ? compile_clauses(c, (enum mr__op)dialects[i].op, place, item->child,
-                                         problem)
-                       : compile_members(c, (enum mr__kind)dialects[i].kind, place, name,
-                                         item->child, problem);
+        if (strcmp(name, dialects[i].name) != 0 || (data && dialects[i].kind == MR__DATA)) {
+            continue;
+        }
+        if (dialects[i].op < 0) {
+            return compile_members(c, (enum mr__kind)dialects[i].kind, spot, name, item->child,
+                                   problem);
+        }
+        if (!data) {
+            return compile_clauses(c, (enum mr__op)dialects[i].op, spot, item->child, problem);
         }
     }
-    return refuse_dialect(c, place, name, problem);
+    r = data ? mr__filter_compile_data(c, spot, item->child, problem) : MR_E_NOT_FOUND;
+    return r == MR_E_NOT_FOUND ? refuse_name(c, spot, name, data, problem) : r;
 }
 
 static enum mr_status compile_tree(struct mr__compiler *c, const cJSON *root,
@@ -349,28 +270,27 @@ static enum mr_status compile_tree(struct mr__compiler *c, const cJSON *root,
     }
     int count = cJSON_IsArray(root) ? cJSON_GetArraySize(root) : 1;
     if (count > (int)MR_FILTER_NODES_MAX) {
-        return mr_problem_set(problem, MR_E_INVALID, "filter has more than %u parts; split it "
-                              "into several subscriptions", MR_FILTER_NODES_MAX);
+        return refuse_size(problem);
     }
     enum mr_status r =
-        push_group(c, MR__LIST, (struct place){.group = MR__GROUP_NONE},
+        push_group(c, MR__LIST, (struct mr__spot){.group = MR__GROUP_NONE},
                    cJSON_IsArray(root) ? root->child : root, count, problem);
     while (r == MR_OK && c->depth > 0) {
-        struct frame *frame = &c->frames[c->depth - 1];
+        struct mr__frame *frame = &c->frames[c->depth - 1];
         const cJSON *item = frame->next;
         if (item == NULL) {
             c->groups[frame->group].clause_end = (uint16_t)c->clause_count;
             c->depth--;
             continue;
         }
-        struct place place = {.group = frame->group, .index = frame->index++};
+        struct mr__spot spot = {.group = frame->group, .index = frame->index++};
         frame->next = item->next;
-        r = compile_filter(c, item, place, problem);
+        r = compile_filter(c, item, spot, problem);
     }
     return r;
 }
 
-/* --- (4) the jumps ------------------------------------------------------------------------- */
+/* --- (3) the jumps ------------------------------------------------------------------------- */
 
 /* Where to go on after @p clause turned out @p value: outwards as long as that decides the group,
  * else to the first clause behind what is decided. Each member holds at least one clause. */
@@ -380,7 +300,7 @@ static uint16_t jump_of(const struct mr__program *p, uint16_t clause, bool value
     uint16_t at = p->clauses[clause].group;
     for (;;) {
         const struct mr__group *group = &p->groups[at];
-        bool undecided = group->kind == MR__ANY ? !value : value;
+        bool undecided = mr__group_is_any(group) ? !value : value;
         if (group->kind == MR__NOT) {
             value = !value;
         } else if (undecided && end < group->clause_end) {
@@ -397,18 +317,21 @@ static uint16_t jump_of(const struct mr__program *p, uint16_t clause, bool value
 static struct mr__program *make_program(const struct mr__compiler *c)
 {
     size_t clauses_size = c->clause_count * sizeof(struct mr__clause);
+    size_t hints_size = c->hint_count * sizeof(struct mr__clause);
     size_t groups_size = c->group_count * sizeof(struct mr__group);
     struct mr__program *p =
-        mr_alloc(sizeof(*p) + clauses_size + groups_size + c->values.size);
+        mr_alloc(sizeof(*p) + clauses_size + hints_size + groups_size + c->values.size);
     if (p == NULL) {
         return NULL;
     }
     p->clause_count = (uint16_t)c->clause_count;
+    p->hint_count = (uint16_t)c->hint_count;
     p->group_count = (uint16_t)c->group_count;
     p->clauses = (void *)(p + 1);
-    p->groups = (void *)(p->clauses + c->clause_count);
+    p->groups = (void *)(p->clauses + c->clause_count + c->hint_count);
     p->values = (void *)(p->groups + c->group_count);
     memcpy(p->clauses, c->clauses, clauses_size);
+    memcpy(p->clauses + c->clause_count, c->hints, hints_size);
     memcpy(p->groups, c->groups, groups_size);
     if (c->values.size > 0) {
         memcpy(p->values, c->values.data, c->values.size);
@@ -421,6 +344,11 @@ static struct mr__program *make_program(const struct mr__compiler *c)
 }
 
 /* --- the calls ----------------------------------------------------------------------------- */
+
+static void delete_tree(cJSON **tree)
+{
+    cJSON_Delete(*tree);
+}
 
 enum mr_status mr__compiler_create(struct mr__names *names, struct mr__compiler **ret_compiler)
 {
@@ -437,6 +365,10 @@ enum mr_status mr__compiler_create(struct mr__names *names, struct mr__compiler 
 void mr__compiler_destroy(struct mr__compiler *compiler)
 {
     if (compiler != NULL) {
+        if (compiler->sql != NULL) {
+            mr__sql_compiler_release(compiler->sql);
+            mr_free(compiler->sql);
+        }
         mr_buf_release(&compiler->values);
         mr_free(compiler);
     }
@@ -445,15 +377,14 @@ void mr__compiler_destroy(struct mr__compiler *compiler)
 enum mr_status mr__compile(struct mr__compiler *compiler, struct mr_bytes json,
                            struct mr__program **ret_program, struct mr_problem *problem)
 {
-    enum mr_status r = check_text(json, problem);
+    MR_CLEANUP(delete_tree) cJSON *root = NULL;
+    enum mr_status r = mr__filter_parse(json, &root, problem);
     if (r != MR_OK) {
         return r;
     }
-    MR_CLEANUP(delete_tree) cJSON *root = parse_text(json);
-    if (root == NULL) {
-        return mr_problem_set(problem, MR_E_INVALID, "filter is not JSON");
-    }
+    compiler->node_count = 0;
     compiler->clause_count = 0;
+    compiler->hint_count = 0;
     compiler->group_count = 0;
     compiler->depth = 0;
     mr_buf_clear(&compiler->values);
@@ -510,6 +441,9 @@ void mr_filter_destroy(struct mr_filter *filter)
 bool mr_filter_test(const struct mr_filter *filter, struct mr_bytes record)
 {
     struct mr__view view;
-    mr__view_init(&view, &filter->names, record);
-    return mr__program_holds(filter->program, &view);
+    struct mr__reading reading;
+    mr__view_init(&view, &filter->names, record, &reading);
+    bool holds = mr__program_holds(filter->program, &view);
+    mr__view_release(&view);
+    return holds;
 }

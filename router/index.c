@@ -36,13 +36,18 @@ static uint32_t length_of_bit(uint32_t bit)
 
 static uint64_t salt_of(uint32_t attr, enum mr__op op)
 {
-    return mr_hash_u64((uint64_t)attr * MR__OP_MAX + (uint64_t)op + 1);
+    return mr_hash_u64((uint64_t)attr * MR__OP_KEYS + (uint64_t)op + 1);
 }
 
 static uint64_t key_of(uint64_t salt, uint64_t text_hash)
 {
     uint64_t key = mr_hash_u64(salt ^ text_hash);
     return key == 0 ? 1 : key;
+}
+
+static bool has_key(const struct mr__clause *clause)
+{
+    return clause->op < MR__OP_KEYS;
 }
 
 static uint64_t key_of_clause(const struct mr__program *program, const struct mr__clause *clause)
@@ -123,9 +128,9 @@ struct build {
     uint32_t key_capacity;
     uint32_t source_total;
     /* Of the rule at hand, by group: */
-    uint64_t cost[MR_FILTER_NODES_MAX + 1];
-    uint32_t best[MR_FILTER_NODES_MAX + 1]; /* clause, or CHILD_IS_GROUP | group */
-    bool wanted[MR_FILTER_NODES_MAX + 1];
+    uint64_t cost[MR__GROUPS_MAX];
+    uint32_t best[MR__GROUPS_MAX]; /* clause, or CHILD_IS_GROUP | group */
+    bool wanted[MR__GROUPS_MAX];
 };
 
 /* A member of a group costs @p cost: any needs all its members' entries, the others one. */
@@ -133,7 +138,7 @@ static void merge_cost(struct build *b, const struct mr__program *p, uint32_t gr
                        uint32_t child)
 {
     uint64_t *mine = &b->cost[group];
-    if (p->groups[group].kind == MR__ANY) {
+    if (mr__group_is_any(&p->groups[group])) {
         *mine = *mine == COST_NONE || cost == COST_NONE ? COST_NONE : *mine + cost;
     } else if (cost < *mine) {
         *mine = cost;
@@ -145,12 +150,16 @@ static void merge_cost(struct build *b, const struct mr__program *p, uint32_t gr
 static uint64_t cost_rule(struct build *b, const struct mr__program *p)
 {
     for (uint32_t g = 0; g < p->group_count; g++) {
-        b->cost[g] = p->groups[g].kind == MR__ANY ? 0 : COST_NONE;
+        b->cost[g] = mr__group_is_any(&p->groups[g]) ? 0 : COST_NONE;
     }
-    for (uint32_t c = 0; c < p->clause_count; c++) {
+    for (uint32_t c = 0; c < (uint32_t)p->clause_count + p->hint_count; c++) {
         const struct mr__clause *clause = &p->clauses[c];
-        uint64_t shared = find_slot(&b->seen, key_of_clause(p, clause))->count;
-        merge_cost(b, p, clause->group, shared * 4 + clause->op, c);
+        if (has_key(clause)) {
+            uint64_t shared = find_slot(&b->seen, key_of_clause(p, clause))->count;
+            merge_cost(b, p, clause->group, shared * 4 + clause->op, c);
+        } else if (!clause->hinted) { /* hinted: its hints are a member in its place */
+            merge_cost(b, p, clause->group, COST_NONE, c);
+        }
     }
     /* Members have greater numbers than their group, so backwards is inside out. */
     for (uint32_t g = p->group_count - 1u; g > 0; g--) {
@@ -167,7 +176,7 @@ static uint64_t cost_sources(const struct build *b, const struct mr__rule *rule)
     }
     uint64_t cost = 0;
     for (uint32_t i = 0; i < rule->source_count; i++) {
-        cost += (uint64_t)b->source_seen[rule->sources[i]] * 4 + MR__OP_MAX;
+        cost += (uint64_t)b->source_seen[rule->sources[i]] * 4 + MR__OP_KEYS;
     }
     return cost;
 }
@@ -195,9 +204,14 @@ static enum mr_status choose_key(struct build *b, uint32_t rule, const struct mr
     b->keys[b->key_count] = key;
     b->key_rules[b->key_count] = rule;
     b->key_count++;
-    struct mr__attr_keys *attr = &b->index->attrs[clause->attr];
+    bool in_data = (clause->attr & MR__IN_DATA) != 0;
+    struct mr__attr_keys *attr = in_data ? &b->index->places[clause->attr & ~MR__IN_DATA]
+                                         : &b->index->attrs[clause->attr];
+    b->index->looks_into_data = b->index->looks_into_data || in_data;
     if (clause->op == MR__EXACT) {
         attr->exact = true;
+        attr->exact_max =
+            clause->value_size > attr->exact_max ? clause->value_size : attr->exact_max;
     } else {
         uint32_t bit = bit_of_length(indexed_length(clause->value_size));
         uint64_t *bits = clause->op == MR__PREFIX ? attr->prefix : attr->suffix;
@@ -213,12 +227,13 @@ static enum mr_status choose_clauses(struct build *b, uint32_t rule)
     b->wanted[0] = true;
     for (uint32_t g = 1; g < p->group_count; g++) {
         uint32_t parent = p->groups[g].parent;
-        b->wanted[g] = b->wanted[parent] && (p->groups[parent].kind == MR__ANY ||
+        b->wanted[g] = b->wanted[parent] && (mr__group_is_any(&p->groups[parent]) ||
                                              b->best[parent] == (CHILD_IS_GROUP | g));
     }
-    for (uint32_t c = 0; c < p->clause_count; c++) {
+    for (uint32_t c = 0; c < (uint32_t)p->clause_count + p->hint_count; c++) {
         uint32_t group = p->clauses[c].group;
-        if (b->wanted[group] && (p->groups[group].kind == MR__ANY || b->best[group] == c)) {
+        if (has_key(&p->clauses[c]) && b->wanted[group] &&
+            (mr__group_is_any(&p->groups[group]) || b->best[group] == c)) {
             enum mr_status r = choose_key(b, rule, &p->clauses[c]);
             if (r != MR_OK) {
                 return r;
@@ -254,12 +269,14 @@ static enum mr_status count_conditions(struct build *b)
 {
     for (uint32_t i = 0; i < b->rule_count; i++) {
         const struct mr__rule *rule = &b->rules[i];
-        if (rule->program == NULL) {
+        const struct mr__program *p = rule->program;
+        if (!mr__rule_is_indexed(rule)) {
             continue;
         }
-        for (uint32_t c = 0; c < rule->program->clause_count; c++) {
-            enum mr_status r =
-                count_key(&b->seen, key_of_clause(rule->program, &rule->program->clauses[c]));
+        for (uint32_t c = 0; c < (uint32_t)p->clause_count + p->hint_count; c++) {
+            enum mr_status r = has_key(&p->clauses[c])
+                                   ? count_key(&b->seen, key_of_clause(p, &p->clauses[c]))
+                                   : MR_OK;
             if (r != MR_OK) {
                 return r;
             }
@@ -324,14 +341,15 @@ static enum mr_status run_build(struct build *b)
     b->source_seen = mr_calloc(index->source_count, sizeof(*b->source_seen));
     index->source_first = mr_calloc((size_t)index->source_count + 1, sizeof(uint32_t));
     index->attrs = mr_calloc(index->attr_count, sizeof(*index->attrs));
+    index->places = mr_calloc(index->place_count, sizeof(*index->places));
     index->residual = mr_calloc(b->rule_count, sizeof(*index->residual));
     if (by_source == NULL || b->source_seen == NULL || index->source_first == NULL ||
-        index->attrs == NULL || index->residual == NULL) {
+        index->attrs == NULL || index->places == NULL || index->residual == NULL) {
         return MR_E_NOMEM;
     }
     enum mr_status r = count_conditions(b);
     for (uint32_t i = 0; i < b->rule_count && r == MR_OK; i++) {
-        if (b->rules[i].program != NULL) {
+        if (mr__rule_is_indexed(&b->rules[i])) {
             uint32_t before = b->source_total;
             r = choose(b, i);
             by_source[i] = b->source_total > before;
@@ -347,9 +365,14 @@ static enum mr_status run_build(struct build *b)
 }
 
 enum mr_status mr__index_build(struct mr__index *index, const struct mr__rule *rules,
-                               uint32_t rule_count, uint32_t name_count, uint32_t source_count)
+                               uint32_t rule_count, const struct mr__names *names,
+                               uint32_t source_count)
 {
-    *index = (struct mr__index){.attr_count = name_count, .source_count = source_count};
+    *index = (struct mr__index){
+        .attr_count = names->count,
+        .place_count = names->paths.count,
+        .source_count = source_count,
+    };
     struct build *b = mr_calloc(1, sizeof(*b));
     if (b == NULL) {
         return MR_E_NOMEM;
@@ -372,6 +395,7 @@ enum mr_status mr__index_build(struct mr__index *index, const struct mr__rule *r
 void mr__index_release(struct mr__index *index)
 {
     mr_free(index->attrs);
+    mr_free(index->places);
     mr_free(index->table.slots);
     mr_free(index->entries);
     mr_free(index->source_first);
@@ -419,11 +443,12 @@ static enum mr_status visit_lengths(const struct find *f, const uint64_t used[2]
     return MR_OK;
 }
 
-static enum mr_status visit_attr(const struct find *f, uint32_t attr, struct mr_bytes value)
+/* @param attr as in a clause */
+static enum mr_status visit_value(const struct find *f, const struct mr__attr_keys *keys,
+                                  uint32_t attr, struct mr_bytes value)
 {
-    const struct mr__attr_keys *keys = &f->index->attrs[attr];
     enum mr_status r = MR_OK;
-    if (keys->exact) {
+    if (keys->exact && value.size <= keys->exact_max) {
         uint64_t h = MR_HASH_BEGIN;
         for (size_t i = 0; i < value.size; i++) {
             h = mr_hash_step(h, value.data[i]);
@@ -439,6 +464,18 @@ static enum mr_status visit_attr(const struct find *f, uint32_t attr, struct mr_
     return r;
 }
 
+static enum mr_status visit_data(const struct find *f, const struct mr__view *view)
+{
+    const struct mr__datum *data = mr__view_data(view);
+    enum mr_status r = data == NULL ? view->reading->status : MR_OK;
+    for (uint32_t i = 0; data != NULL && i < f->index->place_count && r == MR_OK; i++) {
+        if (data[i].text.data != NULL) {
+            r = visit_value(f, &f->index->places[i], i | MR__IN_DATA, data[i].text);
+        }
+    }
+    return r;
+}
+
 enum mr_status mr__index_find(const struct mr__index *index, const struct mr__view *view,
                               uint32_t source, mr__candidates_fn fn, void *context)
 {
@@ -446,7 +483,10 @@ enum mr_status mr__index_find(const struct mr__index *index, const struct mr__vi
     enum mr_status r = MR_OK;
     for (uint32_t i = 0; i < view->count && r == MR_OK; i++) {
         MR_ASSERT(view->ids[i] < index->attr_count);
-        r = visit_attr(&f, view->ids[i], view->values[i]);
+        r = visit_value(&f, &index->attrs[view->ids[i]], view->ids[i], view->values[i]);
+    }
+    if (r == MR_OK && index->looks_into_data) {
+        r = visit_data(&f, view);
     }
     if (r == MR_OK && source < index->source_count) {
         uint32_t first = index->source_first[source];

@@ -2,7 +2,8 @@
  *
  * Every condition is a key: (attribute, dialect, hash of the text). A subscription is entered
  * under the rarest condition that it cannot match without; an `any` is entered under each of its
- * branches; a `sources` list competes as one more condition. What has no such condition is
+ * branches; a `sources` list competes as one more condition. Places in data are as good as
+ * attributes, and an expression of the dialect sql counts by its hints (program.h). What has no such condition is
  * residual and always a candidate. A key is only a hash: two texts that share one give a candidate
  * too many, never one too few, because candidates still run their program.
  *
@@ -30,16 +31,20 @@ struct mr__table {
     uint32_t count;
 };
 
-/* Which lookups an attribute is worth: bit n stands for the nth length. */
+/* Which lookups an attribute, or a place in data, is worth: bit n stands for the nth length. */
 struct mr__attr_keys {
     uint64_t prefix[2];
     uint64_t suffix[2];
+    uint32_t exact_max; /* the longest text that is looked for */
     bool exact;
 };
 
 struct mr__index {
     struct mr__attr_keys *attrs; /* owned; by number of the name */
     uint32_t attr_count;
+    struct mr__attr_keys *places; /* owned; by place in data */
+    uint32_t place_count;
+    bool looks_into_data; /* some place has a key */
     struct mr__table table;
     uint32_t *entries;      /* owned; subscriptions, ascending under each key */
     uint32_t *source_first; /* owned; source_count + 1 offsets into source_entries */
@@ -49,10 +54,10 @@ struct mr__index {
     uint32_t residual_count;
 };
 
-/** @param rules by subscription; borrowed for the call
+/** @param rules by subscription; borrowed for the call; those that are the default are left out
  * @return MR_E_NOMEM: nothing to release */
 MR_MUST_USE enum mr_status mr__index_build(struct mr__index *index, const struct mr__rule *rules,
-                                           uint32_t rule_count, uint32_t name_count,
+                                           uint32_t rule_count, const struct mr__names *names,
                                            uint32_t source_count);
 void mr__index_release(struct mr__index *index);
 

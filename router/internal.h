@@ -12,7 +12,9 @@ struct mr__rule {
     const uint32_t *sources;     /* borrowed from the configuration; NULL = every source */
     uint32_t source_count;
     int order;
+    bool is_default;           /* takes what no other one matched */
     struct mr_bytes order_key; /* borrowed from the configuration */
+    uint64_t failures;         /* evaluations of its sql that failed; relaxed atomic */
 };
 
 struct mr_router {
@@ -20,8 +22,15 @@ struct mr_router {
     struct mr__names names;
     struct mr__rule *rules; /* owned; by subscription */
     uint32_t rule_count;
+    uint32_t *defaults;    /* owned; the default subscriptions, ascending */
+    uint32_t default_count;
     struct mr__index index;
 };
+
+static inline bool mr__rule_is_indexed(const struct mr__rule *rule)
+{
+    return rule->program != NULL && !rule->is_default;
+}
 
 bool mr__rule_takes_source(const struct mr__rule *rule, uint32_t source);
 

@@ -6,9 +6,52 @@
 
 const char *mr__op_name(uint8_t op)
 {
-    static const char *const names[MR__OP_MAX] = {"exact", "prefix", "suffix"};
+    static const char *const names[MR__OP_MAX] = {"exact", "prefix", "suffix", "range", "range",
+                                                  "range", "range",  "exists", "cidr",  "sql"};
     MR_ASSERT(op < MR__OP_MAX);
     return names[op];
+}
+
+static bool test_text(enum mr__op op, struct mr_bytes actual, struct mr_bytes wanted)
+{
+    if (op == MR__EXACT) {
+        return mr_bytes_equal(actual, wanted);
+    }
+    return op == MR__PREFIX ? mr_bytes_starts(actual, wanted) : mr_bytes_ends(actual, wanted);
+}
+
+static bool test_range(enum mr__op op, struct mr_bytes actual, struct mr_bytes bound)
+{
+    if (!mr__number_is(actual)) {
+        return false;
+    }
+    int order = mr__number_compare(actual, bound);
+    return op == MR__ABOVE ? order > 0 : op == MR__FROM ? order >= 0
+                                     : op == MR__BELOW ? order < 0
+                                                       : order <= 0;
+}
+
+static bool test_data(const struct mr__program *program, const struct mr__clause *c,
+                      const struct mr__view *view)
+{
+    const struct mr__datum *data = mr__view_data(view);
+    const struct mr__datum *datum = data == NULL ? NULL : &data[c->attr & ~MR__IN_DATA];
+    struct mr_bytes wanted = mr__clause_value(program, c);
+    if (c->op == MR__EXISTS) {
+        bool there = datum != NULL && datum->kind != MR__DATUM_NONE;
+        return there == mr_bytes_equal(wanted, MR_BYTES_LITERAL("true"));
+    }
+    bool has_text = datum != NULL && (datum->kind == MR__DATUM_STRING ||
+                                      datum->kind == MR__DATUM_NUMBER ||
+                                      datum->kind == MR__DATUM_BOOLEAN);
+    if (!has_text) {
+        return false;
+    }
+    if (c->op < MR__OP_KEYS) {
+        return test_text((enum mr__op)c->op, datum->text, wanted);
+    }
+    return c->op == MR__CIDR ? mr__network_holds(wanted, datum->text)
+                             : test_range((enum mr__op)c->op, datum->text, wanted);
 }
 
 bool mr__clause_test(const struct mr__program *program, uint16_t clause,
@@ -17,14 +60,17 @@ bool mr__clause_test(const struct mr__program *program, uint16_t clause,
     MR_ASSERT(clause < program->clause_count);
     const struct mr__clause *c = &program->clauses[clause];
     struct mr_bytes actual;
-    if (!mr__view_find(view, c->attr, &actual)) {
-        return false;
+    if (c->op == MR__SQL) {
+        enum mr__sql_error error;
+        bool holds = mr__sql_holds(mr__clause_sql(program, c), view, &error);
+        view->reading->failures += error != MR__SQL_OK;
+        return holds;
     }
-    struct mr_bytes wanted = mr__clause_value(program, c);
-    if (c->op == MR__EXACT) {
-        return mr_bytes_equal(actual, wanted);
+    if ((c->attr & MR__IN_DATA) != 0) {
+        return test_data(program, c, view);
     }
-    return c->op == MR__PREFIX ? mr_bytes_starts(actual, wanted) : mr_bytes_ends(actual, wanted);
+    return mr__view_find(view, c->attr, &actual) &&
+           test_text((enum mr__op)c->op, actual, mr__clause_value(program, c));
 }
 
 uint16_t mr__program_run(const struct mr__program *program, const struct mr__view *view,
@@ -55,10 +101,13 @@ static int print_step(char *to, size_t size, const struct mr__group *group, uint
         return snprintf(to, size, ".any[%u]", index);
     case MR__NOT:
         return snprintf(to, size, ".not");
+    case MR__DATA:
+        return snprintf(to, size, ".data");
     case MR__EACH:
+    case MR__IN:
         break;
     }
-    return 0; /* the attribute's name tells its members apart */
+    return 0; /* the attribute's name tells members apart; values of `in` need not be */
 }
 
 void mr__path(const struct mr__group *groups, uint16_t group, uint16_t index,

@@ -45,6 +45,7 @@ static enum mr_status make_rule(struct mr__rule *rule,
         rule->source_count = subscription->source_count;
     }
     rule->order = subscription->order;
+    rule->is_default = subscription->is_default;
     rule->order_key = mr_bytes_of(subscription->order_key);
     const char *json = subscription->filter_json;
     return mr__compile(compiler, mr_bytes_of(json == NULL ? "[]" : json), &rule->program, problem);
@@ -59,6 +60,9 @@ static enum mr_status fill_router(struct mr_router *router, uint32_t *ret_subscr
     for (uint32_t i = 0; i < config->subscription_count && r == MR_OK; i++) {
         if (!config->subscriptions[i].hidden) {
             r = make_rule(&router->rules[i], &config->subscriptions[i], compiler, problem);
+            if (router->rules[i].is_default) {
+                router->defaults[router->default_count++] = i;
+            }
             if (r != MR_OK && r != MR_E_NOMEM) {
                 *ret_subscription = i;
             }
@@ -67,7 +71,7 @@ static enum mr_status fill_router(struct mr_router *router, uint32_t *ret_subscr
     mr__compiler_destroy(compiler);
     if (r == MR_OK) {
         r = mr__index_build(&router->index, router->rules, router->rule_count,
-                            router->names.count, config->source_count);
+                            &router->names, config->source_count);
     }
     return r;
 }
@@ -83,8 +87,14 @@ enum mr_status mr_router_create(const struct mr_config *config, struct mr_router
     router->rule_count = config->subscription_count;
     mr__names_init(&router->names);
     router->rules = mr_calloc(config->subscription_count, sizeof(*router->rules));
-    enum mr_status r =
-        router->rules == NULL ? MR_E_NOMEM : fill_router(router, ret_subscription, problem);
+    uint32_t defaults = 0;
+    for (uint32_t i = 0; i < config->subscription_count; i++) {
+        defaults += config->subscriptions[i].is_default;
+    }
+    router->defaults = mr_calloc(defaults, sizeof(*router->defaults));
+    enum mr_status r = router->rules == NULL || router->defaults == NULL
+                           ? MR_E_NOMEM
+                           : fill_router(router, ret_subscription, problem);
     if (r != MR_OK) {
         mr_router_destroy(router);
         return r == MR_E_NOMEM ? mr_problem_set(problem, r, "out of memory") : r;
@@ -102,6 +112,7 @@ void mr_router_destroy(struct mr_router *router)
         mr_free(router->rules[i].program);
     }
     mr_free(router->rules);
+    mr_free(router->defaults);
     mr__index_release(&router->index);
     mr__names_release(&router->names);
     mr_free(router);
@@ -149,10 +160,18 @@ static enum mr_status add_match(struct mr_matches *matches, struct mr_match matc
 static enum mr_status test_candidates(void *context, const uint32_t *subscriptions, uint32_t count)
 {
     const struct matching *m = context;
+    struct mr__reading *reading = m->view->reading;
     for (uint32_t i = 0; i < count; i++) {
-        const struct mr__rule *rule = &m->router->rules[subscriptions[i]];
-        if (!mr__program_holds(rule->program, m->view) ||
-            !mr__rule_takes_source(rule, m->source)) {
+        struct mr__rule *rule = &m->router->rules[subscriptions[i]];
+        if (!mr__rule_takes_source(rule, m->source)) {
+            continue;
+        }
+        bool holds = mr__program_holds(rule->program, m->view);
+        if (reading->failures > 0) {
+            (void)__atomic_fetch_add(&rule->failures, reading->failures, __ATOMIC_RELAXED);
+            reading->failures = 0;
+        }
+        if (!holds) {
             continue;
         }
         struct mr_match match = {
@@ -164,7 +183,7 @@ static enum mr_status test_candidates(void *context, const uint32_t *subscriptio
             return r;
         }
     }
-    return MR_OK;
+    return reading->status;
 }
 
 static void sift_down(struct mr_match *items, uint32_t at, uint32_t count)
@@ -236,7 +255,8 @@ enum mr_status mr_router_match(const struct mr_router *router, uint32_t source,
                                struct mr_bytes record, struct mr_matches *matches)
 {
     struct mr__view view;
-    mr__view_init(&view, &router->names, record);
+    struct mr__reading reading;
+    mr__view_init(&view, &router->names, record, &reading);
     matches->count = 0;
     struct matching m = {
         .router = router,
@@ -246,6 +266,10 @@ enum mr_status mr_router_match(const struct mr_router *router, uint32_t source,
         .matches = matches,
     };
     enum mr_status r = mr__index_find(&router->index, &view, source, test_candidates, &m);
+    if (r == MR_OK && matches->count == 0 && router->default_count > 0) {
+        r = test_candidates(&m, router->defaults, router->default_count);
+    }
+    mr__view_release(&view);
     if (r != MR_OK) {
         matches->count = 0;
         return r;
@@ -253,6 +277,12 @@ enum mr_status mr_router_match(const struct mr_router *router, uint32_t source,
     sort_matches(matches->items, matches->count);
     drop_repeated(matches);
     return MR_OK;
+}
+
+uint64_t mr_router_failures(const struct mr_router *router, uint32_t subscription)
+{
+    MR_ASSERT(subscription < router->rule_count);
+    return __atomic_load_n(&router->rules[subscription].failures, __ATOMIC_RELAXED);
 }
 
 uint64_t mr_router_lane(const struct mr_router *router, uint32_t subscription,

@@ -1,11 +1,14 @@
 /* The router: which subscriptions an event matches, and in which lane. A pure function of an
  * immutable table and an event: no sockets, no threads, no clock; any thread may match.
  *
- * Filters are the CloudEvents Subscriptions dialects exact, prefix, suffix, all, any, not (digest
- * section 11.2), compiled once into a match index so that the cost follows the matches, not the
+ * Filters are the CloudEvents Subscriptions dialects exact, prefix, suffix, all, any, not and sql
+ * (digest sections 11.2 and 12), and `data`, which looks into JSON data; all compiled once into a match index so that the cost follows the matches, not the
  * subscriptions: subscriptions are found by one of their necessary conditions (an exact type or
  * source, else a prefix), and only those found run their program. Programs are flat arrays,
- * bounded in size; nothing recurses on input. */
+ * bounded in size; nothing recurses on input.
+ *
+ * A subscription that is the default takes what no other one matched, as far as its own filter and
+ * sources let it. An evaluation of sql that fails is no match, and counted per subscription. */
 #ifndef MR_ROUTER_ROUTER_H
 #define MR_ROUTER_ROUTER_H
 
@@ -45,6 +48,9 @@ void mr_router_destroy(struct mr_router *router);
 MR_MUST_USE enum mr_status mr_router_match(const struct mr_router *router, uint32_t source,
                                            struct mr_bytes record, struct mr_matches *matches);
 
+/** How many evaluations of the sql of @p subscription failed in matching. @thread any */
+uint64_t mr_router_failures(const struct mr_router *router, uint32_t subscription);
+
 /** Why @p record does or does not match @p subscription: appends one sentence, "matches", or the
  * first clause that failed with the actual value: `filter.all[1].suffix.subject wants ".jpg", the
  * event has "photo.png"`. @return true when it matches */
@@ -63,6 +69,16 @@ struct mr_filter;
 MR_MUST_USE enum mr_status mr_filter_create(struct mr_bytes json, struct mr_filter **ret_filter,
                                             struct mr_problem *problem);
 void mr_filter_destroy(struct mr_filter *filter);
+/** @return false also when memory is too short to read the data of @p record */
 bool mr_filter_test(const struct mr_filter *filter, struct mr_bytes record);
+
+/** Evaluates one CESQL expression (`millrace filter eval`): appends the value as JSON.
+ * @param[out] ret_error what failed, as the CloudEvents test kit names it, or NULL; the value is
+ * there with an error too
+ * @return MR_OK also with an error of the evaluation; MR_E_INVALID or MR_E_TOO_BIG with the
+ * problem: @p expression is none ("parse"); MR_E_NOMEM */
+MR_MUST_USE enum mr_status mr_sql_eval(struct mr_bytes expression, struct mr_bytes record,
+                                       struct mr_buf *out, const char **ret_error,
+                                       struct mr_problem *problem);
 
 #endif

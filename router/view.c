@@ -24,12 +24,14 @@ bool mr__name_is_legal(struct mr_bytes name)
 void mr__names_init(struct mr__names *names)
 {
     *names = (struct mr__names){.specversion = MR__NAME_NONE};
+    mr__paths_init(&names->paths);
 }
 
 void mr__names_release(struct mr__names *names)
 {
     mr_free(names->items);
     mr_free(names->slots);
+    mr__paths_release(&names->paths);
     mr__names_init(names);
 }
 
@@ -118,11 +120,17 @@ struct mr_bytes mr__names_text(const struct mr__names *names, uint32_t id)
     return mr_bytes(names->items[id].text, names->items[id].size);
 }
 
-void mr__view_init(struct mr__view *view, const struct mr__names *names, struct mr_bytes record)
+void mr__view_init(struct mr__view *view, const struct mr__names *names, struct mr_bytes record,
+                   struct mr__reading *reading)
 {
+    view->names = names;
+    view->record = record;
+    view->reading = reading;
+    mr__reading_init(reading);
     view->count = 0;
     if (names->specversion != MR__NAME_NONE) {
         view->ids[0] = names->specversion;
+        view->types[0] = MR_ATTR_STRING;
         view->values[0] = MR_BYTES_LITERAL("1.0");
         view->count = 1;
     }
@@ -133,19 +141,46 @@ void mr__view_init(struct mr__view *view, const struct mr__names *names, struct 
         uint32_t id = mr__names_find(names, attr.name);
         if (id != MR__NAME_NONE) {
             view->ids[view->count] = id;
+            view->types[view->count] = (uint8_t)attr.type;
             view->values[view->count] = attr.value;
             view->count++;
         }
     }
 }
 
-bool mr__view_find(const struct mr__view *view, uint32_t id, struct mr_bytes *ret_value)
+void mr__view_release(struct mr__view *view)
+{
+    mr__reading_release(view->reading);
+}
+
+bool mr__view_find_typed(const struct mr__view *view, uint32_t id, struct mr_bytes *ret_value,
+                         uint8_t *ret_type)
 {
     for (uint32_t i = 0; i < view->count; i++) {
         if (view->ids[i] == id) {
             *ret_value = view->values[i];
+            *ret_type = view->types[i];
             return true;
         }
     }
     return false;
+}
+
+bool mr__view_find(const struct mr__view *view, uint32_t id, struct mr_bytes *ret_value)
+{
+    uint8_t type;
+    return mr__view_find_typed(view, id, ret_value, &type);
+}
+
+const struct mr__datum *mr__view_data(const struct mr__view *view)
+{
+    struct mr__reading *reading = view->reading;
+    if (!reading->done) {
+        reading->done = true;
+        if (view->names->paths.count > 0 && mr_event_has_data(view->record) &&
+            mr_event_data_is_json(view->record)) {
+            mr__reading_fill(reading, &view->names->paths, mr_event_data(view->record));
+        }
+    }
+    return reading->status == MR_OK ? reading->data : NULL;
 }

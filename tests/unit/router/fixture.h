@@ -7,6 +7,7 @@
 #include "core/alloc.h"
 #include "core/limits.h"
 #include "router/router.h"
+#include "schemas/json_format.h"
 
 #include <cjson/cJSON.h>
 
@@ -67,31 +68,23 @@ static inline struct mr_event *make_data_event(const char *media_type, struct mr
     return finish_event(&builder);
 }
 
-/* The event of a JSON object of attributes, numbers and booleans by their canonical text. */
+/* The event of its JSON form; types and data are as the decoder takes them. */
+static inline struct mr_event *event_of_text(const char *text)
+{
+    struct mr_event *event = NULL;
+    struct mr_problem problem = {""};
+    if (mr_json_decode_event(mr_bytes_of(text), MR_EVENT_SIZE_MAX, &event, &problem) != MR_OK) {
+        fail_msg("%s: %s", text, problem.text);
+    }
+    return event;
+}
+
 static inline struct mr_event *event_of_json(const cJSON *object)
 {
-    struct mr_event_builder builder;
-    mr_event_builder_init(&builder, MR_EVENT_SIZE_MAX);
-    for (const cJSON *item = object->child; item != NULL; item = item->next) {
-        char number[32];
-        const char *value = item->valuestring;
-        enum mr_attr_type type = MR_ATTR_STRING;
-        if (cJSON_IsNumber(item)) {
-            snprintf(number, sizeof(number), "%d", item->valueint);
-            value = number;
-            type = MR_ATTR_INTEGER;
-        } else if (cJSON_IsBool(item)) {
-            value = cJSON_IsTrue(item) ? "true" : "false";
-            type = MR_ATTR_BOOLEAN;
-        }
-        struct mr_problem problem = {""};
-        enum mr_status r = mr_event_builder_attr(&builder, mr_bytes_of(item->string), type,
-                                                 mr_bytes_of(value), &problem);
-        if (r != MR_OK) {
-            fail_msg("attribute %s: %s", item->string, problem.text);
-        }
-    }
-    return finish_event(&builder);
+    char *text = cJSON_PrintUnformatted(object);
+    struct mr_event *event = event_of_text(text);
+    cJSON_free(text);
+    return event;
 }
 
 /* --- configurations ------------------------------------------------------------------------ */

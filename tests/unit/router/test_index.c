@@ -350,10 +350,12 @@ static uint32_t candidates_of(const struct fixture *f, uint32_t source,
                               const struct mr_event *event)
 {
     struct mr__view view;
-    mr__view_init(&view, &f->router->names, mr_event_record(event));
+    struct mr__reading reading;
+    mr__view_init(&view, &f->router->names, mr_event_record(event), &reading);
     uint32_t count = 0;
     assert_int_equal(
         mr__index_find(&f->router->index, &view, source, count_candidates, &count), MR_OK);
+    mr__view_release(&view);
     return count;
 }
 
@@ -369,6 +371,10 @@ static void test_index_candidates_are_few_for_each_form(void **state)
          "{\"all\":[{\"exact\":{\"subject\":\"s%u\"}}]}]}]"),
         "[{\"any\":[{\"exact\":{\"subject\":\"s%u\"}},{\"exact\":{\"tenant\":\"never\"}}]}]",
         "[{\"exact\":{\"a%u\":\"v\"}}]",
+        "[{\"sql\":\"type = 't' AND subject = 's%u'\"}]",
+        "[{\"sql\":\"NOT EXISTS tenant AND subject LIKE 's%u%%'\"}]",
+        "[{\"any\":[{\"sql\":\"subject IN ('s%u', 'never')\"},{\"exact\":{\"id\":\"9\"}}]}]",
+        "[{\"sql\":\"EXISTS id AND (subject LIKE 's%u' OR 'x' = tenant)\"}]",
     };
     for (size_t i = 0; i < MR_ARRAY_COUNT(forms); i++) {
         struct fixture *f = fixture_create(0);

@@ -168,8 +168,8 @@ static void test_router_create_later_dialect_is_unsupported(void **state)
     (void)state;
     struct fixture *f = fixture_create(0);
     fixture_add(f, "[]");
-    fixture_add(f, "[{\"sql\":\"TRUE\"}]");
-    refuse_second(f, MR_E_UNSUPPORTED, "filter.sql is not available in this release");
+    fixture_add(f, "[{\"time\":{\"after\":\"09:00\"}}]");
+    refuse_second(f, MR_E_UNSUPPORTED, "filter.time is not available in this release");
 }
 
 static void test_router_create_bad_order_attribute_is_refused(void **state)
