@@ -23,6 +23,8 @@ import sys
 import time
 
 HERE = pathlib.Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "tests" / "support"))
+import sdk
 WAIT_S = 120
 SCRAPE_S = 0.1  # a scrape looks at every delivery in a window, on the core's thread: not too often
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -52,6 +54,10 @@ FIGURES = {
     "mqtt_sink_bare_cpu_us": ("us", None, False),
     "process_single": ("events/s", 12_000, True),
     "process_batch": ("events/s", 50_000, True),
+    "process_node": ("events/s", None, True),
+    "process_node_batch": ("events/s", None, True),
+    "process_go": ("events/s", None, True),
+    "process_go_batch": ("events/s", None, True),
     "http_worker": ("events/s", 25_000, True),
     "cpu_us_per_event": ("us", 30, False),
     "mqtt_http_worker": ("events/s", 25_000, True),
@@ -410,7 +416,7 @@ def run_slot(bench):
         bench.note("slot_refill_p99_us", stats["gap_p99"])
 
 
-WORKER = """import sys
+PYTHON = """import sys
 sys.path.insert(0, {sdk!r})
 import millrace
 
@@ -421,6 +427,43 @@ def handle(event, context):
 
 millrace.run(handle{options})
 """
+NODE = """const millrace = require({sdk!r});
+
+millrace.run(() => {{}}, {{ {options} }});
+"""
+GO = """package main
+
+import (
+	"context"
+	"millrace"
+)
+
+func handle(ctx context.Context, d *millrace.Delivery) (any, error) {{
+	return nil, nil
+}}
+
+func main() {{
+	millrace.Run(handle{options})
+}}
+"""
+
+
+def python_worker(folder, concurrency):
+    options = f", concurrency={concurrency}, threads=False" if concurrency > 1 else ""
+    (folder / "worker.py").write_text(PYTHON.format(sdk=str(sdk.SDK / "python"), options=options))
+    return [sys.executable, "worker.py"]
+
+
+def node_worker(folder, concurrency):
+    (folder / "worker.js").write_text(
+        NODE.format(sdk=str(sdk.SDK / "node"), options=f"concurrency: {concurrency}"))
+    return [sdk.find("node"), "worker.js"]
+
+
+def go_worker(folder, concurrency):
+    sdk.go_project(folder, GO.format(options=f", millrace.Concurrency({concurrency})"))
+    sdk.build_go(folder, folder / "worker")
+    return ["./worker"]
 
 
 def backlog(bench, bus, count):
@@ -442,25 +485,34 @@ def settle_backlog(bus, count):
     return time.monotonic() - start
 
 
-def process_rate(bench, count, concurrency, options):
+def process_rate(bench, make_worker, concurrency):
+    """Events a second from a backlog through one instance that does nothing with them."""
+    place = bench.folder("bus")
     config = {"sources": {"h": {"http": {"path": "/events"}}},
-              "workers": {"w": {"process": {"command": [sys.executable, "worker.py"]},
+              "workers": {"w": {"process": {"command": make_worker(place, concurrency)},
                                 "concurrency": concurrency, "scale": {"min": 1, "max": 1}}},
               "subscriptions": {"all": {"to": "w", "window": "64MiB"}}}
-    bus = Bus(bench, config)
-    (bus.folder / "worker.py").write_text(
-        WORKER.format(sdk=str(HERE.parent / "workers" / "sdk" / "python"), options=options))
-    with bus:
+    count = 30_000 if concurrency == 1 else 50_000
+    with Bus(bench, config, place) as bus:
         return count / backlog(bench, bus, count)
 
 
 def run_process_single(bench):
-    bench.note("process_single", process_rate(bench, 30_000, 1, ""))
+    bench.note("process_single", process_rate(bench, python_worker, 1))
 
 
 def run_process_batch(bench):
-    bench.note("process_batch",
-               process_rate(bench, 50_000, 16, ", concurrency=16, threads=False"))
+    bench.note("process_batch", process_rate(bench, python_worker, 16))
+
+
+def run_process_node(bench):
+    bench.note("process_node", process_rate(bench, node_worker, 1))
+    bench.note("process_node_batch", process_rate(bench, node_worker, 16))
+
+
+def run_process_go(bench):
+    bench.note("process_go", process_rate(bench, go_worker, 1))
+    bench.note("process_go_batch", process_rate(bench, go_worker, 16))
 
 
 def run_exec(bench):
@@ -550,6 +602,8 @@ GROUPS = {
                     "mqtt_sink_bare_cpu_us"),
     run_process_single: ("process_single",),
     run_process_batch: ("process_batch",),
+    run_process_node: ("process_node", "process_node_batch"),
+    run_process_go: ("process_go", "process_go_batch"),
     run_http_worker: ("http_worker", "cpu_us_per_event", "latency_p50_us", "latency_p99_us",
                       "latency_p999_us", "latency_1000_p50_us", "latency_1000_p99_us"),
     run_mqtt_http_worker: ("mqtt_http_worker", "mqtt_cpu_us_per_event"),
@@ -607,6 +661,7 @@ def main():
     bench = Bench(arguments.build.resolve(), arguments.n)
     shutil.rmtree(bench.data, ignore_errors=True)
     failures = {}
+    skipped = {}
     print(describe_machine(), file=sys.stderr)
     try:
         for repetition in range(bench.repetitions):
@@ -616,12 +671,16 @@ def main():
                 print(f"{repetition + 1}/{bench.repetitions} {', '.join(names)}", file=sys.stderr)
                 try:
                     function(bench)
+                except sdk.Missing as e:
+                    skipped[names[0]] = e
                 except (Failed, OSError, subprocess.SubprocessError, http.client.HTTPException) as e:
                     failures[names[0]] = e
     finally:
         shutil.rmtree(bench.data, ignore_errors=True)
     if arguments.only:
         bench.values = {k: v for k, v in bench.values.items() if k in wanted}
+    for name, reason in skipped.items():
+        print(f"{name}: SKIPPED: {reason}", file=sys.stderr)
     if arguments.o == "json":
         print_json(bench)
         for name, reason in failures.items():
