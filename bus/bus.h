@@ -126,8 +126,11 @@ void mr_bus_step(struct mr_bus *bus, struct mr_now now);
 /** The monotonic time at which a step is wanted even without input; UINT64_MAX: none. */
 uint64_t mr_bus_next_timer(const struct mr_bus *bus);
 
-/** No new hand-outs; answers and settles go on. For a clean stop. */
+/** No new hand-outs; answers and settles go on, and attempts that are logged and not handed out are
+ * taken back. For a clean stop: the next start finds nothing interrupted. */
 void mr_bus_drain(struct mr_bus *bus, bool drain);
+/** No request is made any more: whoever performed them has ended. Before the last io_done calls. */
+void mr_bus_close(struct mr_bus *bus);
 /** Nothing in flight with a target and nothing un-durable. */
 bool mr_bus_is_quiet(const struct mr_bus *bus);
 

@@ -253,7 +253,7 @@ void mr__checkpoint_build(struct mr_bus *bus, uint64_t sequence, uint64_t positi
 void mr__checkpoint_group_durable(struct mr_bus *bus)
 {
     uint64_t durable = mr__promised_sequence(bus);
-    if (bus->checkpoint == NULL || bus->checkpoint_writing ||
+    if (bus->checkpoint == NULL || bus->checkpoint_writing || bus->closing ||
         (bus->checkpoint_sequence > durable && !MR_PLANTED(CHECKPOINT_EARLY))) {
         return;
     }

@@ -174,7 +174,7 @@ bool mr__bytes_want(struct mr_bus *bus, uint64_t position, size_t size)
             return true; /* already on its way */
         }
     }
-    if (slot < 0 || bus->faulty) {
+    if (slot < 0 || bus->faulty || bus->closing) {
         return false;
     }
     size_t want = size > COLD_CHUNK ? (size_t)mr_round_up(size, MR_LOG_BLOCK) : COLD_CHUNK;

@@ -351,6 +351,7 @@ struct mr_bus {
     bool slow_told;
     bool faulty;
     bool draining;
+    bool closing; /* nobody performs requests any more */
     bool recovering;
     uint64_t io_pending; /* requests outside */
 
@@ -532,6 +533,7 @@ void mr__apply_removed(struct mr_bus *bus, struct mr__sub *sub, uint32_t what, u
 enum mr_status mr__apply_redrive(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset);
 size_t mr__unarm_size(const struct mr__sub *sub);
 void mr__unarm(struct mr_bus *bus, struct mr__sub *sub);
+void mr__unarm_all(struct mr_bus *bus); /* as far as the group has room */
 void mr__timers_reset(struct mr_bus *bus);
 
 /* step.c */

@@ -114,6 +114,17 @@ void mr__unarm(struct mr_bus *bus, struct mr__sub *sub)
     }
 }
 
+void mr__unarm_all(struct mr_bus *bus)
+{
+    for (uint32_t i = 0; i < bus->sub_count; i++) {
+        struct mr__sub *sub = bus->subs[i];
+        if (sub->begun > sub->in_flight &&
+            mr__stage_reserve(bus, mr__unarm_size(sub)) == MR_OK) {
+            mr__unarm(bus, sub);
+        }
+    }
+}
+
 /* --- actions ---------------------------------------------------------------------------------- */
 
 enum mr_status mr_bus_log_action(struct mr_bus *bus, const char *json)

@@ -138,6 +138,9 @@ void mr_bus_step(struct mr_bus *bus, struct mr_now now)
     mr__clock_advance(bus, now);
     if (!bus->faulty) {
         mr__deferred_run(bus);
+        if (bus->draining) {
+            mr__unarm_all(bus);
+        }
         mr__timers_run(bus);
         expire_removed(bus);
         if (bus->loading.count > 0) {
@@ -206,6 +209,11 @@ uint64_t mr_bus_next_timer(const struct mr_bus *bus)
 void mr_bus_drain(struct mr_bus *bus, bool drain)
 {
     bus->draining = drain;
+}
+
+void mr_bus_close(struct mr_bus *bus)
+{
+    bus->closing = true;
 }
 
 bool mr_bus_is_quiet(const struct mr_bus *bus)

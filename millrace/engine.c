@@ -750,6 +750,9 @@ void mr_engine_destroy(struct mr_engine *engine)
     stop_io_thread(&engine->writer);
     stop_io_thread(&engine->reader);
     stop_io_thread(&engine->background);
+    if (engine->bus != NULL) {
+        mr_bus_close(engine->bus); /* a read that came back would ask for the next */
+    }
     if (engine->inbox.fd >= 0) {
         drain_inbox(engine);
     }

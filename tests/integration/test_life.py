@@ -39,6 +39,22 @@ def test_second_sigterm_stops_at_once_and_nothing_is_lost():
         m.wait_state("d1", "s", "done")
 
 
+def test_clean_stop_leaves_nothing_interrupted():
+    with Instance(CONFIG, {"w.py": SLOW}) as m:
+        sent = [m.post(event("c%d" % i))["id"] for i in range(20)]
+        wait_until("the first runs", lambda: (m.folder / "started").exists())
+        m.process.send_signal(signal.SIGTERM)
+        wait_until("not ready", lambda: "stopping" in m.log.read_text() or m.process.poll() is None)
+        (m.folder / "go").touch()
+        assert m.process.wait(timeout=DEADLINE_S) == 0
+        m.start()
+        for id in sent:
+            m.wait_state(id, "s", "done")
+        opened = m.log.read_text().rsplit("log open", 1)[1]
+        assert " 0 deliveries were interrupted" in opened, opened
+        assert all(m.delivery(id, "s")["interruptions"] == 0 for id in sent)
+
+
 def test_kill_9_loses_nothing_and_counts_an_interruption():
     with Instance(CONFIG, {"w.py": SLOW}) as m:
         sent = [m.post(event("k%d" % i))["id"] for i in range(5)]

@@ -382,6 +382,9 @@ void sim_operator_act(struct sim_world *world)
     } else if (mr_rng_chance(&world->rng, 1, 2)) {
         redrive_one(world, sub);
     } else if (mr_rng_chance(&world->rng, 1, 8)) {
+        mr_bus_drain(world->bus, true); /* a stop; until the next look at the clock */
+        sim_fired[SIM_DRAINED]++;
+    } else if (mr_rng_chance(&world->rng, 1, 8)) {
         mr_bus_clock_accept(world->bus, sim_now(world));
     } else {
         bool pause = mr_rng_chance(&world->rng, 1, 3);

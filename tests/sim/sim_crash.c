@@ -287,6 +287,7 @@ void sim_process_gone(struct sim_world *world)
         return;
     }
     world->dying = true;
+    mr_bus_close(world->bus);
     while (world->request_count > 0) {
         struct mr_log_request *request = world->requests[--world->request_count];
         request->result = MR_E_IO;

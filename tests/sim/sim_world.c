@@ -371,6 +371,7 @@ static void change_clock(struct sim_world *world)
             sim_fired[SIM_CLOCK_FORWARD]++;
         }
     }
+    mr_bus_drain(world->bus, false);
     sim_schedule(world, MR_SECOND, SIM_CLOCK, 0, NULL);
 }
 
