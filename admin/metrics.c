@@ -15,6 +15,7 @@
 #include "core/clock.h"
 #include "core/io.h"
 #include "core/logger.h"
+#include "router/router.h"
 
 #define FAMILY_SIZE_MAX (64u * MR_MIB)
 
@@ -77,6 +78,9 @@ const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
                                "Instances of a worker that crashed since the start."),
     [MR__M_WORKER_START_SECONDS] = F("millrace_worker_last_start_seconds", "gauge", "seconds",
                                      "How long the last instance took to become ready."),
+    [MR__M_FILTER_FAILURES] = F("millrace_filter_failures", "counter", NULL,
+                                "Evaluations of a subscription's sql that failed, each no match, "
+                                "since the start."),
     [MR__M_UNMATCHED] = F("millrace_unmatched_events", "counter", NULL,
                           "Events that no subscription matched since the start."),
     [MR__M_LATE] = F("millrace_late_answers", "counter", NULL,
@@ -326,6 +330,23 @@ static void put_whole(struct mr_admin *admin, struct scrape *scrape, const struc
     }
 }
 
+/* Subscriptions without sql cannot fail, and have no sample until one did. */
+static void put_failures(struct mr_admin *admin, struct scrape *scrape)
+{
+    const struct mr_router *router;
+    const struct mr_config *config = admin->host->ops->config(admin->host, &router);
+    for (uint32_t i = 0; config != NULL && i < config->subscription_count; i++) {
+        uint64_t failures = mr_router_failures(router, i);
+        if (failures > 0) {
+            put(scrape, MR__M_FILTER_FAILURES, "subscription", config->subscriptions[i].name,
+                NULL, NULL, failures);
+        }
+    }
+    if (config != NULL) {
+        admin->host->ops->config_release(admin->host, config);
+    }
+}
+
 static void put_process(struct mr_admin *admin, struct scrape *scrape)
 {
     char why_not[MR_ERROR_TEXT_MAX];
@@ -394,6 +415,7 @@ void mr__get_metrics(struct mr_admin *admin, struct mr__call *call)
     keep(&scrape, mr__each_subscription(admin, see_subscription, &scrape));
     keep(&scrape, mr__each_target(admin, see_target, &scrape));
     put_whole(admin, &scrape, &whole);
+    put_failures(admin, &scrape);
     put_process(admin, &scrape);
     struct mr_buf out;
     mr_buf_init(&out, MR__ANSWER_SIZE_MAX * 4);

@@ -28,6 +28,7 @@ enum mr__family_id {
     MR__M_WORKER_STARTS,
     MR__M_WORKER_CRASHES,
     MR__M_WORKER_START_SECONDS,
+    MR__M_FILTER_FAILURES,
     MR__M_UNMATCHED,
     MR__M_LATE,
     MR__M_LOST,

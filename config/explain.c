@@ -63,6 +63,9 @@ static void say_sources(struct words *words, const struct mr_config *config,
         say(words, subscription->filter_json);
         say(words, ".\n");
     }
+    if (subscription->is_default) {
+        say(words, "It is a default: of those it gets only what no other subscription takes.\n");
+    }
     say(words, "When it is new, it begins with events from then on.\n");
 }
 

@@ -34,7 +34,6 @@ static const struct later later_names[] = {
     {"worker", "native"},
     {"worker", "versions"},
     {"sink", "bus"},
-    {"subscription", "default"},
     {"subscription", "dead_on"},
     {"subscription", "lane_concurrency"},
     {"subscription", "limits"},

@@ -94,6 +94,47 @@ static enum mr_status take_sources(struct mr_builder *builder, const struct mr_n
     return r;
 }
 
+static const struct mr_node *find_item(const struct mr_node *list, const char **path)
+{
+    uint64_t index = 0;
+    size_t digits = **path == '[' ? strspn(*path + 1, "0123456789") : 0;
+    if (digits > 0 && mr_parse_u64(mr_bytes(*path + 1, digits), &index)) {
+        *path += digits + 2;
+    }
+    const struct mr_node *item = list->first;
+    for (; item != NULL && index > 0; index--) {
+        item = item->next;
+    }
+    return item;
+}
+
+/* A problem of a filter begins with its path, `filter.all[1].sql at character 5 …`: the node that
+ * this leads to, as far as it does. A list of one shows no index. */
+static const struct mr_node *find_culprit(const struct mr_node *filter, const char *problem)
+{
+    const char *path = strncmp(problem, "filter", 6) == 0 ? problem + 6 : "";
+    const struct mr_node *at = filter;
+    for (;;) {
+        const struct mr_node *next = NULL;
+        if (at->kind == MR_NODE_SEQUENCE && (*path == '[' || *path == '.')) {
+            next = find_item(at, &path);
+        } else if (at->kind == MR_NODE_MAPPING && *path == '.') {
+            for (next = at->first; next != NULL; next = next->next) {
+                size_t size = strlen(next->key); /* of a place in data, with dots */
+                if (strncmp(path + 1, next->key, size) == 0 &&
+                    strchr(".[ ", path[1 + size]) != NULL) {
+                    path += 1 + size;
+                    break;
+                }
+            }
+        }
+        if (next == NULL) {
+            return at;
+        }
+        at = next;
+    }
+}
+
 static enum mr_status check_filter(struct mr_loader *loader, const struct mr_node *node,
                                    const char *json)
 {
@@ -102,7 +143,9 @@ static enum mr_status check_filter(struct mr_loader *loader, const struct mr_nod
         return MR_OK;
     }
     enum mr_status r = loader->kinds->check_filter(mr_bytes_of(json), &problem);
-    return r == MR_OK || r == MR_E_NOMEM ? r : mr__report(loader, node, "%s", problem.text);
+    return r == MR_OK || r == MR_E_NOMEM
+               ? r
+               : mr__report(loader, find_culprit(node, problem.text), "%s", problem.text);
 }
 
 static enum mr_status take_filter(struct mr_loader *loader, const struct mr_node *entry,
@@ -287,6 +330,7 @@ static void take_plain(const struct mr_subscription_options *options,
     subscription->on_exhausted = options->on_exhausted;
     subscription->retry_after_max_ns = options->retry_after_max_ns;
     subscription->timeout_ns = options->timeout_ns;
+    subscription->is_default = options->is_default;
     subscription->max_age_ns = options->max_age_ns;
     subscription->max_age_from_time = options->max_age_from == 1;
     subscription->concurrency = (uint32_t)options->concurrency;
@@ -496,7 +540,8 @@ static enum mr_status hash_names(const struct mr_config *config,
         r = mr_buf_printf(buf, "source %s\n", config->sources[subscription->sources[i]].name);
     }
     if (r == MR_OK) {
-        r = mr_buf_printf(buf, "filter %s\n", subscription->filter_json);
+        r = mr_buf_printf(buf, "filter %s\n%s", subscription->filter_json,
+                          subscription->is_default ? "default\n" : "");
     }
     if (r == MR_OK) {
         r = hash_destinations(config, "on_success", subscription->on_success,

@@ -191,8 +191,11 @@ const struct mr_option mr__subscription_table[] = {
      .help = "The source or sources whose events it takes; default: every source."},
     {.name = "filter", .type = MR_OPTION_JSON, .at = AT(filter), .default_text = "[]",
      .flags = MR_OPTION_TEXTUAL,
-     .help = "A CloudEvents Subscriptions filter, or a list of which all must match; default: "
-             "every event."},
+     .help = "A CloudEvents Subscriptions filter, or a list of which all must match; dialects: "
+             "exact, prefix, suffix, all, any, not, sql, data; default: every event."},
+    {.name = "default", .type = MR_OPTION_BOOL, .at = AT(is_default), .default_text = "false",
+     .help = "It takes the events that no other subscription takes, as far as its own filter and "
+             "sources let it."},
     {.name = "to", .type = MR_OPTION_STRING, .at = AT(to), .flags = MR_OPTION_REQUIRED,
      .help = "The worker or sink that receives the deliveries."},
     {.name = "order_by", .type = MR_OPTION_STRING, .at = AT(order_by), .default_text = "none",

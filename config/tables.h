@@ -68,6 +68,7 @@ struct mr_retry_options {
 struct mr_subscription_options {
     struct mr_strings source;
     char *filter;
+    bool is_default;
     char *to;
     char *order_by;
     struct mr_retry_options retry;

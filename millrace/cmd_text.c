@@ -1,4 +1,4 @@
-/* normalise, filter test, version: text in, text out, without an instance. */
+/* normalise, filter eval, filter test, version: text in, text out, without an instance. */
 #include <errno.h>
 #include <string.h>
 
@@ -26,6 +26,11 @@ const struct mr_cli_option mr_normalise_options[] = {
     {"topic", 0, "TOPIC", "the topic (MQTT, Kafka) or queue (AMQP)"},
     {"headers", 0, "FILE", "header fields, one \"Name: value\" a line"},
     {"message", 0, NULL, "the input is a recorded message as JSON"},
+    {.name = NULL},
+};
+
+const struct mr_cli_option mr_filter_eval_options[] = {
+    {"sql", 0, "EXPR", "a CESQL expression"},
     {.name = NULL},
 };
 
@@ -127,6 +132,64 @@ int mr_cmd_normalise(struct mr_cli *cli)
     return code;
 }
 
+/* --- filter eval ------------------------------------------------------------------------------ */
+
+static int read_event(struct mr_cli *cli, struct mr_event **ret_event)
+{
+    struct mr_buf input = {0};
+    struct mr_problem problem = {.text = ""};
+    int code = read_input(cli, &input);
+    if (code == MR_EXIT_OK) {
+        enum mr_status r = mr_json_decode_event(mr_buf_bytes(&input), MR_EVENT_SIZE_MAX, ret_event,
+                                                &problem);
+        code = r == MR_OK ? code : mr_cli_fail_status(cli, data_code(r), r, &problem);
+    }
+    mr_buf_release(&input);
+    return code;
+}
+
+static void print_value(struct mr_cli *cli, struct mr_bytes value, const char *error)
+{
+    if (!cli->json) {
+        fprintf(cli->out, "%.*s%s%s%s\n", (int)value.size, (const char *)value.data,
+                error == NULL ? "" : " (", error == NULL ? "" : error, error == NULL ? "" : ")");
+        return;
+    }
+    fprintf(cli->out, "{\"result\":%.*s,\"error\":%s%s%s}\n", (int)value.size,
+            (const char *)value.data, error == NULL ? "" : "\"", error == NULL ? "null" : error,
+            error == NULL ? "" : "\"");
+}
+
+int mr_cmd_filter_eval(struct mr_cli *cli)
+{
+    const char *expression = mr_cli_value(cli, "sql");
+    if (expression == NULL) {
+        return mr_cli_fail(cli, MR_EXIT_USAGE, "--sql EXPR is wanted");
+    }
+    struct mr_event *event = NULL;
+    int code = read_event(cli, &event);
+    if (code != MR_EXIT_OK) {
+        return code;
+    }
+    struct mr_buf value;
+    mr_buf_init(&value, MR_MIB);
+    const char *error = NULL;
+    struct mr_problem problem = {.text = ""};
+    enum mr_status r = mr_sql_eval(mr_bytes_of(expression), mr_event_record(event), &value, &error,
+                                   &problem);
+    if (r == MR_OK) {
+        print_value(cli, mr_buf_bytes(&value), error);
+    } else {
+        if (error != NULL && cli->json) {
+            print_value(cli, MR_BYTES_LITERAL("false"), error);
+        }
+        code = mr_cli_fail_status(cli, error != NULL ? MR_EXIT_DATA : MR_EXIT_FAILED, r, &problem);
+    }
+    mr_buf_release(&value);
+    mr_event_unref(event);
+    return code;
+}
+
 /* --- filter test ------------------------------------------------------------------------------ */
 
 int mr_cmd_filter_test(struct mr_cli *cli)
@@ -143,24 +206,16 @@ int mr_cmd_filter_test(struct mr_cli *cli)
     }
     struct mr_filter *filter = NULL;
     struct mr_event *event = NULL;
-    struct mr_buf input = {0};
     struct mr_problem problem = {.text = ""};
     enum mr_status r = mr_filter_create(mr_bytes(filters, size), &filter, &problem);
-    if (r == MR_OK) {
-        code = read_input(cli, &input);
-    }
-    if (r == MR_OK && code == MR_EXIT_OK) {
-        r = mr_json_decode_event(mr_buf_bytes(&input), MR_EVENT_SIZE_MAX, &event, &problem);
-    }
-    if (r != MR_OK) {
-        code = mr_cli_fail_status(cli, data_code(r), r, &problem);
-    } else if (code == MR_EXIT_OK) {
+    code = r == MR_OK ? read_event(cli, &event)
+                      : mr_cli_fail_status(cli, data_code(r), r, &problem);
+    if (code == MR_EXIT_OK) {
         bool matches = mr_filter_test(filter, mr_event_record(event));
         fprintf(cli->out, "%s\n", matches ? "true" : "false");
     }
     mr_event_unref(event);
     mr_filter_destroy(filter);
-    mr_buf_release(&input);
     mr_free(filters);
     return code;
 }

@@ -100,10 +100,27 @@ struct snapshot *snapshot_get(struct mr_engine *engine)
     return snapshot;
 }
 
+/* Counters go on over a reload. */
+static void keep_failures(const struct snapshot *snapshot, const struct snapshot *old)
+{
+    for (uint32_t i = 0; i < old->config->subscription_count; i++) {
+        uint64_t failures = mr_router_failures(old->router, i);
+        int64_t now = failures == 0 ? -1
+                                    : mr_config_find_subscription(
+                                          snapshot->config, old->config->subscriptions[i].name);
+        if (now >= 0) {
+            mr_router_add_failures(snapshot->router, (uint32_t)now, failures);
+        }
+    }
+}
+
 void snapshot_publish(struct mr_engine *engine, struct snapshot *snapshot)
 {
     pthread_mutex_lock(&engine->snapshot_mu);
     struct snapshot *old = engine->snapshot;
+    if (old != NULL && old != snapshot) {
+        keep_failures(snapshot, old);
+    }
     engine->snapshot = snapshot;
     pthread_mutex_unlock(&engine->snapshot_mu);
     snapshot_unref(old);

@@ -42,6 +42,8 @@ const struct mr_verb mr_verbs[] = {
     {"log dump", "DIR", "every record of a log", NULL, 1, 1, mr_cmd_log_dump},
     {"normalise", "", "a message to events, or an event to a message", mr_normalise_options, 0, 0,
      mr_cmd_normalise},
+    {"filter eval", "", "what a CESQL expression makes of an event", mr_filter_eval_options, 0, 0,
+     mr_cmd_filter_eval},
     {"filter test", "", "whether a filter matches an event", mr_filter_test_options, 0, 0,
      mr_cmd_filter_test},
     {"version", "", "print the version", NULL, 0, 0, mr_cmd_version},

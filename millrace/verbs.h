@@ -32,6 +32,7 @@ int mr_cmd_clock_accept(struct mr_cli *cli);
 int mr_cmd_log_verify(struct mr_cli *cli);
 int mr_cmd_log_dump(struct mr_cli *cli);
 int mr_cmd_normalise(struct mr_cli *cli);
+int mr_cmd_filter_eval(struct mr_cli *cli);
 int mr_cmd_filter_test(struct mr_cli *cli);
 int mr_cmd_version(struct mr_cli *cli);
 int mr_cmd_completion(struct mr_cli *cli);
@@ -45,6 +46,7 @@ extern const struct mr_cli_option mr_dlq_redrive_options[];
 extern const struct mr_cli_option mr_dlq_purge_options[];
 extern const struct mr_cli_option mr_reload_options[];
 extern const struct mr_cli_option mr_normalise_options[];
+extern const struct mr_cli_option mr_filter_eval_options[];
 extern const struct mr_cli_option mr_filter_test_options[];
 
 #endif

@@ -285,6 +285,12 @@ uint64_t mr_router_failures(const struct mr_router *router, uint32_t subscriptio
     return __atomic_load_n(&router->rules[subscription].failures, __ATOMIC_RELAXED);
 }
 
+void mr_router_add_failures(struct mr_router *router, uint32_t subscription, uint64_t count)
+{
+    MR_ASSERT(subscription < router->rule_count);
+    (void)__atomic_fetch_add(&router->rules[subscription].failures, count, __ATOMIC_RELAXED);
+}
+
 uint64_t mr_router_lane(const struct mr_router *router, uint32_t subscription,
                         struct mr_bytes record)
 {

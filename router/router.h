@@ -51,6 +51,9 @@ MR_MUST_USE enum mr_status mr_router_match(const struct mr_router *router, uint3
 /** How many evaluations of the sql of @p subscription failed in matching. @thread any */
 uint64_t mr_router_failures(const struct mr_router *router, uint32_t subscription);
 
+/** Adds what was counted before a reload. @thread any */
+void mr_router_add_failures(struct mr_router *router, uint32_t subscription, uint64_t count);
+
 /** Why @p record does or does not match @p subscription: appends one sentence, "matches", or the
  * first clause that failed with the actual value: `filter.all[1].suffix.subject wants ".jpg", the
  * event has "photo.png"`. @return true when it matches */

@@ -6,7 +6,7 @@ from support import *
 VERBS = ["run", "check", "new", "send", "tail", "trace", "why", "explain", "dlq list", "dlq show",
          "dlq redrive", "dlq purge", "sub list", "sub show", "sub pause", "sub resume", "source list",
          "source show", "source pause", "source resume", "worker list", "worker show", "status", "reload",
-         "clock accept", "log verify", "log dump", "normalise", "filter test", "version", "completion"]
+         "clock accept", "log verify", "log dump", "normalise", "filter eval", "filter test", "version", "completion"]
 
 
 def test_every_verb_has_help():
@@ -35,7 +35,6 @@ def test_wrong_usage_is_2_and_helps():
     for later in ("top", "console", "bench", "replay"):
         result = cli(later)
         assert result.code == 2 and "not available in this release" in result.err, result.err
-    assert "not available" in cli("filter", "eval", "--sql", "true").err
     assert "not available" in cli("dlq", "edit", "s", "1").err
 
 
@@ -71,11 +70,16 @@ def test_check_refuses_bad_filters():
                                         "subscriptions": {"s": {"filter": filter, "to": "w"}}}))
             result = cli("check", "-c", path)
             assert result.code == 65 and result.err.strip(), (filter, result.err)
+        (at / "one.yaml").write_text("workers: {w: {exec: {command: [x]}}}\nsubscriptions:\n  s:\n    to: w\n    filter:\n"
+                                     "      - exact: {type: a}\n      - any:\n          - sql: type = 'a'\n"
+                                     "          - sql: type = = 'a'\n          - {data: {range: {order.total: {gt: much}}}}\n")
+        one = cli("check", "-c", at / "one.yaml").err
+        assert "one.yaml:9:13: " in one and "filter[1].any[1].sql at character 8, at `= 'a'`" in one, one
         (at / "two.yaml").write_text("workers: {w: {exec: {command: [x]}}}\nsubscriptions:\n"
                                      "  s: {to: w, filter: {suffx: {subject: a}}}\n"
                                      "  t:\n    to: w\n    filter: {all: []}\n")
         two = cli("check", "-c", at / "two.yaml").err
-        assert "two.yaml:3:14: " in two and "suffx" in two and "two.yaml:6:5: " in two, two
+        assert "two.yaml:3:23: " in two and "suffx" in two and "two.yaml:6:14: " in two, two
 
 
 def test_check_needs_no_port_and_prints_the_budget():
@@ -158,6 +162,23 @@ def test_filter_test_is_true_or_false():
         assert test([], {"no": "event"}).code == 65
         assert cli("filter", "test", "--filters", at / "none", input="{}").code == 3
         assert cli("filter", "test", input="{}").code == 2
+
+
+def test_filter_eval_prints_value_and_error():
+    def run(expression, sent=None):
+        return cli("filter", "eval", "--sql", expression, "-o", "json", input=json.dumps(sent or event("1", "a")))
+    for expression, result, error in (("type = 'a'", True, None), ("LENGTH(type)", 1, None), ("CONCAT(type, '\"é')", "a\"é", None),
+                                      ("missing", False, "missingAttribute"), ("1 / 0", 0, "math"), ("INT('x')", 0, "cast"),
+                                      ("nosuch(1)", False, "missingFunction"), ("LEFT('ab', -1)", "ab", "functionEvaluation")):
+        got = run(expression)
+        assert got.code == 0 and got.json() == {"result": result, "error": error}, (expression, got.out, got.err)
+    assert run("n = 10 AND b", event("1", n=10, b=True)).json()["result"] is True
+    bad = run("type LIKE 5")
+    assert bad.code == 65 and bad.json() == {"result": False, "error": "parse"}, bad.out
+    assert "at character 11, at `5`: LIKE wants a pattern in quotes" in bad.err, bad.err
+    assert cli("filter", "eval", "--sql", "1 / 0", input=json.dumps(event("1"))).out == "0 (math)\n"
+    assert cli("filter", "eval", "--sql", "TRUE", "-o", "json", input="{}").code == 65
+    assert cli("filter", "eval", "-o", "json", input=json.dumps(event("1"))).code == 2
 
 
 def with_log(events=20):

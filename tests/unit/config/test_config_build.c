@@ -581,7 +581,7 @@ static void test_load_later_subscription_settings_are_refused_by_name(void **sta
     (void)state;
     static const char *const names[] = {"batch",    "lane_concurrency", "transform", "validate",
                                         "shadow",   "limits",           "dedupe",    "retry_on",
-                                        "dead_on",  "tenant",           "default",   "rename"};
+                                        "dead_on",  "tenant",           "rename",    "start"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
         char text[64];
         char part[96];
