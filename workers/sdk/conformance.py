@@ -388,6 +388,27 @@ def stop_busy(w):
     want("exit code", w.end(), 0)
 
 
+@check("cancel reaches what is in flight after a stop")
+def stop_cancel(w):
+    if "cancel" not in w.features:
+        raise Skipped("it does not declare cancel")
+    delivery = w.hand("wait")
+    w.send({"stop": True})
+    select.select([], [], [], 0.05)  # so that they are read apart
+    w.send({"cancel": delivery})
+    want("verdict", w.answer(delivery).get("verdict"), "retry")
+    want("exit code", w.end(), 0)
+
+
+@check("the end of input ends what is in flight")
+def end_busy(w):
+    if "cancel" not in w.features:
+        raise Skipped("it does not declare cancel")
+    w.hand("wait")
+    w.sock.shutdown(socket.SHUT_WR)
+    w.end()
+
+
 @check("the end of input ends it", basic=True)
 def end_of_input(w):
     w.sock.shutdown(socket.SHUT_WR)

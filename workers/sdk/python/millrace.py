@@ -140,6 +140,7 @@ class _Worker:
         self.running = {}  # delivery -> context, of handlers that run
         self.todo = collections.deque()  # deliveries taken over and not begun
         self.stopping = False
+        self.gone = False  # the end of input: nobody waits for answers
 
     # --- frames ---------------------------------------------------------------------------------
 
@@ -245,6 +246,8 @@ class _Worker:
         context = Context(self, frame)
         delivery = context.delivery
         self.running[delivery] = context
+        if self.gone:
+            context._cancelled = True
         try:
             result = self.handle(context.event, context)
         except _Verdict as verdict:
@@ -311,18 +314,33 @@ class _Worker:
         pool = [threading.Thread(target=serve, daemon=True) for _ in range(self.concurrency)]
         for thread in pool:
             thread.start()
+
+        def finish():  # after a stop: cancels are still read until the last handler is done
+            ready.release(len(pool))
+            for thread in pool:
+                thread.join()
+            try:
+                self.sock.shutdown(socket.SHUT_RD)
+            except OSError:
+                pass  # the other end was faster
+
+        ending = threading.Thread(target=finish, daemon=True)
         try:
-            while not self.stopping:
+            while True:
                 self.fill()
                 for frame in self.take_lines():
                     if not self.control(frame):
                         self.todo.append(frame)
                         ready.release()
+                if self.stopping and ending.ident is None:
+                    ending.start()
         finally:
-            self.stopping = True
-            ready.release(len(pool))
-            for thread in pool:
-                thread.join()
+            self.stopping = self.gone = True
+            for context in list(self.running.values()):
+                context._cancelled = True
+            if ending.ident is None:
+                ending.start()
+            ending.join()
 
     def run(self):
         hello = {"millrace": 1, "max": self.concurrency, "features": ["cancel", "progress"]}
