@@ -49,6 +49,7 @@ struct mr_batch {
                                    text), logged in the same group as the events */
     struct mr_opq *reply;       /* borrowed: outlives every batch in flight; NULL: nobody waits */
     void *context;              /* the source's own */
+    bool is_part;               /* the source's own: more of it follows in the next batch */
     /* out: */
     enum mr_status result;      /* MR_OK: all durable; MR_E_DISK_LOW, MR_E_FULL, MR_E_CLOSED (bus
                                    stops), MR_E_FAULTY: none was accepted, try again later */

@@ -1,6 +1,7 @@
 /* Owns the way from the merged tree to the configuration: the top level, sources and targets. */
 #include "config/builder.h"
 
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "config/option_value.h"
@@ -9,6 +10,7 @@
 #include "core/hash.h"
 
 #define KIND_WORDS_MAX 32u
+#define EVENTS_IN_SEGMENT_MIN 4u /* as many of the largest fit into a segment of the log */
 #define SINK_MAX_RUN_NS 3600000000000ull
 #define SINK_GRACE_NS 5000000000ull
 #define CANONICAL_SIZE_MAX (8u * MR_CONFIG_SIZE_MAX) /* an escaped byte takes six */
@@ -126,6 +128,15 @@ static enum mr_status check_log(struct mr_loader *loader, const struct mr_node *
     return r;
 }
 
+static enum mr_status report_event_size(struct mr_loader *loader, const struct mr_node *node,
+                                        uint64_t most)
+{
+    return mr__report(loader, node,
+                      "event_size_max is more than a quarter of a segment of the log, %" PRIu64
+                      " bytes: lower it, or raise log.segment_size",
+                      most);
+}
+
 static enum mr_status take_top(struct mr_builder *builder, const struct mr_node *root,
                                struct mr_top_options *top)
 {
@@ -134,10 +145,18 @@ static enum mr_status take_top(struct mr_builder *builder, const struct mr_node 
     config->data_dir = MR_TAKE(top->data_dir);
     config->log = top->log;
     config->memory_state = top->memory.state;
-    config->event_size_max = top->event_size_max;
+    /* Events have to go into segments. */
+    uint64_t most = config->log.segment_size / EVENTS_IN_SEGMENT_MIN;
+    const struct mr_node *size =
+        root == NULL || root->kind != MR_NODE_MAPPING ? NULL
+                                                      : mr__node_child(root, "event_size_max");
+    config->event_size_max = top->event_size_max < most ? top->event_size_max : most;
     config->hops_max = (uint32_t)top->hops_max;
     config->drain_ns = top->drain_ns;
     enum mr_status r = check_log(loader, root, &config->log);
+    if (r == MR_OK && size != NULL && top->event_size_max > most) {
+        r = report_event_size(loader, size, most);
+    }
     if (r == MR_OK && top->listen != NULL) {
         struct mr_problem problem;
         const struct mr_node *node = root == NULL ? NULL : mr__node_child(root, "listen");
@@ -285,6 +304,10 @@ static enum mr_status build_source(struct mr_builder *builder, struct mr_node *n
     struct mr_source_options options = {0};
     enum mr_status r = read_entry(builder->loader, MR_SECTION_SOURCES, node, &options,
                                   &source->kind, &source->options);
+    uint64_t most = config->log.segment_size / EVENTS_IN_SEGMENT_MIN;
+    if (r == MR_OK && options.event_size_max > most) {
+        r = report_event_size(builder->loader, mr__node_child(node, "event_size_max"), most);
+    }
     source->event_size_max =
         options.event_size_max == 0 ? config->event_size_max : options.event_size_max;
     source->hops_max = options.hops_max == 0 ? config->hops_max : (uint32_t)options.hops_max;

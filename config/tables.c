@@ -66,7 +66,8 @@ const struct mr_option mr__top_table[] = {
      .help = "Bounds of memory."},
     {.name = "event_size_max", .type = MR_OPTION_SIZE, .at = AT(event_size_max),
      .default_text = "1MiB", .min = KIB, .max = MR_EVENT_SIZE_MAX,
-     .help = "The largest event taken in; a source may set its own."},
+     .help = "The largest event taken in, at most a quarter of `log.segment_size`; a source may set "
+             "its own."},
     {.name = "hops_max", .type = MR_OPTION_INT, .at = AT(hops_max), .default_text = "16", .min = 1,
      .max = 255,
      .help = "How often an event may go round through the bus before it is taken for a loop."},

@@ -150,6 +150,29 @@ static void keep_refused(struct mr_intake *intake, struct mr_batch *batch, uint6
     *at = &batch->op;
 }
 
+/* A batch that no segment of the log holds goes in two, the position with the second. */
+static bool halve(struct mr_intake *intake, struct mr_batch *batch, uint64_t now_ns)
+{
+    uint32_t first_count = batch->count / 2;
+    struct mr_batch *first = first_count == 0 ? NULL : mr__intake_batch(intake, first_count);
+    if (first == NULL) {
+        return false;
+    }
+    for (uint32_t i = 0; i < first_count; i++) {
+        first->items[i] = batch->items[i];
+        first->size += batch->items[i].event->size;
+    }
+    first->count = first_count;
+    first->is_part = true;
+    batch->count -= first_count;
+    batch->size -= first->size;
+    memmove(batch->items, batch->items + first_count, batch->count * sizeof(*batch->items));
+    first->result = batch->result;
+    keep_refused(intake, first, now_ns);
+    intake->refused_at_ns = now_ns;
+    return true;
+}
+
 void mr__intake_take(struct mr_intake *intake, uint64_t now_ns,
                      void (*on_durable)(void *context, struct mr_batch *batch), void *context)
 {
@@ -166,10 +189,13 @@ void mr__intake_take(struct mr_intake *intake, uint64_t now_ns,
             MR_ASSERT(intake->submitted > 0);
             intake->submitted--;
             if (batch->result != MR_OK) {
+                if (batch->result == MR_E_TOO_BIG) {
+                    (void)halve(intake, batch, now_ns); /* one event alone, or memory short: kept */
+                }
                 keep_refused(intake, batch, now_ns);
             } else {
                 intake->refused_wait_ns = 0;
-                if (on_durable != NULL) {
+                if (on_durable != NULL && !batch->is_part) {
                     on_durable(context, batch);
                 }
                 mr_batch_destroy(batch);

@@ -209,8 +209,9 @@ void mr__http_source_finish(struct mr_source *s, struct mr_batch *batch)
         if (batch->result == MR_OK) {
             answer_accepted(s, &group->entries[i], batch);
         } else {
-            mr__http_answer_error(group->entries[i].request, 503, mr_status_text(batch->result),
-                                  MR__HTTP_RETRY_AFTER_S);
+            mr__http_answer_error(group->entries[i].request,
+                                  batch->result == MR_E_TOO_BIG && group->count == 1 ? 413 : 503,
+                                  mr_status_text(batch->result), MR__HTTP_RETRY_AFTER_S);
         }
     }
     destroy_batch(batch);

@@ -654,6 +654,8 @@ static void test_load_log_contradictions_are_refused(void **state)
     (void)state;
     check_one_error("log: {sync_interval: 5ms}\n", "only with `sync: interval`");
     check_one_error("log: {segment_size: 1500kB}\n", "segment_size is no multiple of 1MiB");
+    check_one_error("log: {segment_size: 1MiB}\nevent_size_max: 1MiB\n",
+                    "event_size_max is more than a quarter of a segment of the log, 262144 bytes");
     check_one_error("log: {max_size: 65MiB}\n", "max_size holds less than two segments");
     check_one_error("log: {max_size: 1GiB, retain_size: 2GiB}\n",
                     "retain_size is larger than max_size");
