@@ -21,6 +21,7 @@
 
 #define BATCH_COUNT 500u
 #define BATCH_SIZE (2u * MR_MIB)
+#define ROTATED_MAX 9u /* PATH.1 and so on that are looked at */
 #define CHUNK_SIZE (128u * MR_KIB)
 
 /* --- opening ---------------------------------------------------------------------------------- */
@@ -87,23 +88,56 @@ static void begin_file(struct mr_file_reader *reader, int file, uint64_t at)
     reader->from_end = false;
 }
 
+/* PATH for 0, else PATH.1, PATH.2, …, the names of rotated files. */
+static bool open_numbered(const struct mr_file_reader *reader, uint32_t number, int *ret_file)
+{
+    char path[PATH_MAX];
+    char suffix[16] = "";
+    if (number > 0) {
+        (void)snprintf(suffix, sizeof(suffix), ".%u", number);
+    }
+    int size = snprintf(path, sizeof(path), "%s%s", reader->options->path, suffix);
+    return size >= 0 && (size_t)size < sizeof(path) &&
+           mr__file_open_read(reader->folder, path, ret_file, NULL) == MR_OK;
+}
+
 /* The file in which the logged position lies, if it was rotated meanwhile. */
 static bool resume_rotated(struct mr_file_reader *reader)
 {
-    char path[PATH_MAX];
     int file = -1;
-    int size = snprintf(path, sizeof(path), "%s.1", reader->options->path);
-    if (size < 0 || (size_t)size >= sizeof(path) ||
-        mr__file_open_read(reader->folder, path, &file, NULL) != MR_OK) {
-        return false;
-    }
-    if (!is_file_of(file, &reader->position)) {
+    for (uint32_t i = 1; i <= ROTATED_MAX && open_numbered(reader, i, &file); i++) {
+        if (is_file_of(file, &reader->position)) {
+            begin_file(reader, file, reader->position.at);
+            reader->is_old = true;
+            return true;
+        }
         (void)close(file);
-        return false;
     }
-    begin_file(reader, file, reader->position.at);
-    reader->is_old = true;
-    return true;
+    return false;
+}
+
+/* What comes behind the rotated file that was read to its end: the next younger one, which is not
+ * PATH when there was more than one rotation meanwhile. Ours may have been removed by then: what
+ * was written since is younger. */
+static bool open_younger(const struct mr_file_reader *reader, int *ret_file)
+{
+    struct stat ours;
+    struct stat st;
+    uint32_t younger = 0;
+    int file = -1;
+    bool known = fstat(reader->file, &ours) == 0;
+    for (uint32_t i = 1; known && i <= ROTATED_MAX && open_numbered(reader, i, &file); i++) {
+        bool there = fstat(file, &st) == 0;
+        (void)close(file);
+        if (there && st.st_ino == ours.st_ino && st.st_dev == ours.st_dev) {
+            return open_numbered(reader, i - 1, ret_file);
+        }
+        bool later = st.st_mtim.tv_sec != ours.st_mtim.tv_sec
+                         ? st.st_mtim.tv_sec > ours.st_mtim.tv_sec
+                         : st.st_mtim.tv_nsec >= ours.st_mtim.tv_nsec;
+        younger = there && later ? i : younger;
+    }
+    return open_numbered(reader, younger, ret_file);
 }
 
 enum mr_status mr__file_reader_open(struct mr_file_reader *reader, struct mr_problem *problem)
@@ -311,9 +345,12 @@ static void look_around(struct mr_file_reader *reader)
             (void)close(file); /* its last line, without an end, goes first */
             return;
         } else {
-            reader->is_old = false;
-            begin_file(reader, file, 0);
-            watch_file(reader);
+            (void)close(file);
+            if (open_younger(reader, &file)) {
+                reader->is_old = false;
+                begin_file(reader, file, 0);
+                watch_file(reader);
+            }
             return;
         }
     }

@@ -3,7 +3,8 @@
  * The position (device, inode, byte, checksum of the head) travels in the batch, is logged in the
  * same group as its events and comes back at the next start: each line enters exactly once. A
  * rotated file (PATH is another inode) is read to its end first; one rotated while Millrace was
- * off is looked for as PATH.1. A file that was cut is read from its start. */
+ * off is looked for as PATH.1 to PATH.9, and those between are read in their order. A file that was
+ * cut is read from its start. */
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>

@@ -309,6 +309,43 @@ static void test_source_rotated_while_off_reads_the_rest_first(void **state)
     close_source(source);
 }
 
+static void test_source_rotated_twice_while_off_reads_all_in_order(void **state)
+{
+    struct fixture *f = *state;
+    append_events(f, "a.jsonl", 0, 2);
+    struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
+    expect_ids(f, 0, 2);
+    close_source(source);
+    char cursor[256];
+    snprintf(cursor, sizeof(cursor), "%s", f->host.cursor);
+    append_events(f, "a.jsonl", 2, 1);
+    assert_int_equal(rename(path_in(f, "a.jsonl"), path_in(f, "a.jsonl.2")), 0);
+    append_events(f, "a.jsonl.1", 3, 2);
+    append_events(f, "a.jsonl", 5, 1);
+    test_host_free(&f->host);
+    test_host_init(&f->host);
+    source = open_source(f, &(struct words){.path = "a.jsonl", .cursor = cursor});
+    expect_ids(f, 2, 4);
+    close_source(source);
+}
+
+static void test_source_rotated_twice_while_it_reads_loses_nothing(void **state)
+{
+    struct fixture *f = *state;
+    append_events(f, "a.jsonl", 0, 2);
+    test_host_set(&f->host, true, 0, MR_OK);
+    struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
+    assert_true(test_host_wait(&f->host, HOST_HELD_EVENTS, 2));
+    for (int i = 2; i < 6; i += 2) { /* the first file goes with the second rotation */
+        assert_int_equal(rename(path_in(f, "a.jsonl"), path_in(f, "a.jsonl.1")), 0);
+        append_events(f, "a.jsonl", i, 2);
+    }
+    test_host_set(&f->host, false, 0, MR_OK);
+    test_host_release_held(&f->host, MR_OK);
+    expect_ids(f, 0, 6);
+    close_source(source);
+}
+
 static void test_source_cut_file_is_read_from_its_start(void **state)
 {
     struct fixture *f = *state;
@@ -741,6 +778,8 @@ int main(void)
         T(test_source_rotation_loses_nothing),
         T(test_source_rotation_last_line_without_end_is_taken),
         T(test_source_rotated_while_off_reads_the_rest_first),
+        T(test_source_rotated_twice_while_off_reads_all_in_order),
+        T(test_source_rotated_twice_while_it_reads_loses_nothing),
         T(test_source_cut_file_is_read_from_its_start),
         T(test_source_rewritten_while_off_is_read_from_its_start),
         T(test_source_from_end_skips_what_was_there),
