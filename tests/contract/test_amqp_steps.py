@@ -19,7 +19,7 @@ COUNT = 200
 def die_at(step, moments):
     shim = os.environ.get("MR_STEPS")
     if not shim:
-        raise Skip("MR_STEPS does not name the shim")
+        raise Skip("no shim to die with: a sanitizer build")
     with Broker() as broker:
         broker.declare("steps")
         with Instance(to_file(broker, "steps"), start=False) as m:

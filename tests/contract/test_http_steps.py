@@ -69,7 +69,7 @@ class Senders:
 def die_at(step, moments):
     shim = os.environ.get("MR_STEPS")
     if not shim:
-        raise Skip("MR_STEPS does not name the shim")
+        raise Skip("no shim to die with: a sanitizer build")
     with Instance(config(), start=False) as m:
         arm = m.folder / "arm"
         for at in moments:

@@ -14,7 +14,7 @@ from mosquitto import Arrived, Broker, Devices, subscribed, to_file
 def die_at(step, moments):
     shim = os.environ.get("MR_STEPS")
     if not shim:
-        raise Skip("MR_STEPS does not name the shim")
+        raise Skip("no shim to die with: a sanitizer build")
     with Broker(PERSIST="1") as broker, Instance(to_file(broker), start=False) as m:
         arm = m.folder / "arm"
         arrived = Arrived(m)
