@@ -14,17 +14,23 @@
 #define EVENTS 64u
 #define MIN_RUN_NS (200 * MR_MS)
 
+struct mixture {
+    const char *name; /* of the figures: router_NAMEindex_10000 */
+    char *(*make_filter)(uint32_t i);
+};
+
 struct table {
+    const char *name;
     struct mr_config config;
     struct mr_filter **filters; /* the same filters one by one, for the naive loop */
     struct mr_router *router;
     struct mr_event *events[EVENTS];
 };
 
-static void report(const char *what, uint32_t count, double value, const char *unit)
+static void report(const struct table *t, const char *what, double value, const char *unit)
 {
-    printf("{\"name\":\"router_%s_%" PRIu32 "\",\"value\":%.1f,\"unit\":\"%s\"}\n", what, count,
-           value, unit);
+    printf("{\"name\":\"router_%s%s_%" PRIu32 "\",\"value\":%.1f,\"unit\":\"%s\"}\n", t->name, what,
+           t->config.subscription_count, value, unit);
 }
 
 static void require(bool ok, const char *what)
@@ -79,6 +85,35 @@ static char *make_filter(uint32_t i)
     return mr_strdup(text);
 }
 
+/* The same shop in sql and data: conjunctions of which a part has a key, lists, patterns. */
+static char *make_deep_filter(uint32_t i)
+{
+    static const char *const forms[] = {
+        "[{\"sql\":\"type = 'com.example.order.created' AND tenant = 't%" PRIu32
+        "' AND amount > 100\"}]",
+        "[{\"data\":{\"exact\":{\"order.shop\":\"s%" PRIu32 "\"}}}]",
+        "[{\"sql\":\"subject LIKE 'eu/city%" PRIu32 "/%%' AND NOT EXISTS test\"}]",
+        "[{\"exact\":{\"type\":\"com.example.order.created\"}},{\"data\":{\"in\":{\"order.customer\":"
+        "[\"c%" PRIu32 "\",\"nobody\"]}}},{\"data\":{\"range\":{\"order.total\":{\"gt\":10}}}}]",
+        "[{\"sql\":\"source IN ('https://a.example/%" PRIu32 "', 'https://b.example/')\"}]",
+    };
+    static const char *const first[] = {
+        "[{\"sql\":\"type LIKE 'com.example.%.created' AND tenant = 'acme' AND amount > 100\"}]",
+        "[{\"data\":{\"exact\":{\"order.shop\":\"7\"}}}]",
+        "[{\"all\":[{\"sql\":\"subject LIKE '%/invoice.pdf'\"},"
+        "{\"data\":{\"range\":{\"order.total\":{\"gte\":12.5,\"lt\":100}}}}]}]",
+    };
+    char text[256];
+    if (i < MR_ARRAY_COUNT(first)) {
+        return mr_strdup(first[i]);
+    }
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wformat-nonliteral" /* one of the literals above */
+    (void)snprintf(text, sizeof(text), forms[i % MR_ARRAY_COUNT(forms)], i);
+#pragma GCC diagnostic pop
+    return mr_strdup(text);
+}
+
 static struct mr_event *make_event(uint32_t i)
 {
     char id[32];
@@ -89,6 +124,7 @@ static struct mr_event *make_event(uint32_t i)
         {"id", id},           {"source", "https://shop.example/checkout"},
         {"type", "com.example.order.created"}, {"subject", subject},
         {"tenant", "acme"},   {"time", "2024-02-29T12:00:00.000Z"},
+        {"amount", "250"},
         {"datacontenttype", "application/json"},
     };
     struct mr_event_builder builder;
@@ -99,7 +135,9 @@ static struct mr_event *make_event(uint32_t i)
                                   mr_bytes_of(attrs[k][1]), NULL);
         require(r == MR_OK, "cannot make an attribute");
     }
-    mr_event_builder_data(&builder, MR_BYTES_LITERAL("{\"order\":7}"), false);
+    mr_event_builder_data(&builder, MR_BYTES_LITERAL("{\"order\":{\"id\":12345678901234567890,"
+                                            "\"customer\":\"c-1\",\"lines\":[{\"sku\":\"a\","
+                                            "\"n\":2}],\"total\":25.00,\"shop\":7}}"), false);
     struct mr_event *event = NULL;
     require(mr_event_builder_finish(&builder, true, &event, NULL) == MR_OK, "cannot make an event");
     return event;
@@ -111,14 +149,15 @@ static size_t heap_used(void)
     return info.uordblks + info.hblkhd;
 }
 
-static void load(struct table *t, uint32_t count)
+static void load(struct table *t, const struct mixture *mixture, uint32_t count)
 {
+    t->name = mixture->name;
     t->config.subscriptions = mr_calloc(count, sizeof(*t->config.subscriptions));
     t->filters = mr_calloc(count, sizeof(struct mr_filter *));
     require(t->config.subscriptions != NULL && t->filters != NULL, "out of memory");
     t->config.subscription_count = count;
     for (uint32_t i = 0; i < count; i++) {
-        t->config.subscriptions[i].filter_json = make_filter(i);
+        t->config.subscriptions[i].filter_json = mixture->make_filter(i);
         require(t->config.subscriptions[i].filter_json != NULL, "out of memory");
     }
     for (uint32_t i = 0; i < EVENTS; i++) {
@@ -128,8 +167,8 @@ static void load(struct table *t, uint32_t count)
     size_t before = heap_used();
     uint64_t start = mr_clock_mono_ns();
     require(mr_router_create(&t->config, &t->router, &refused, NULL) == MR_OK, "no router");
-    report("load", count, (double)(mr_clock_mono_ns() - start) / (double)MR_MS, "ms");
-    report("size", count, (double)(heap_used() - before) / count, "B/subscription");
+    report(t, "load", (double)(mr_clock_mono_ns() - start) / (double)MR_MS, "ms");
+    report(t, "size", (double)(heap_used() - before) / count, "B/subscription");
     for (uint32_t i = 0; i < count; i++) {
         require(mr_filter_create(mr_bytes_of(t->config.subscriptions[i].filter_json),
                                  &t->filters[i], NULL) == MR_OK, "no filter");
@@ -152,7 +191,7 @@ static void time_index(const struct table *t)
         took = mr_clock_mono_ns() - start;
     } while (took < MIN_RUN_NS);
     mr_matches_release(&matches);
-    report("index", t->config.subscription_count, (double)took / (double)events, "ns/event");
+    report(t, "index", (double)took / (double)events, "ns/event");
 }
 
 static void time_naive(const struct table *t)
@@ -170,7 +209,7 @@ static void time_naive(const struct table *t)
         events++;
         took = mr_clock_mono_ns() - start;
     } while (took < MIN_RUN_NS);
-    report("naive", t->config.subscription_count, (double)took / (double)events, "ns/event");
+    report(t, "naive", (double)took / (double)events, "ns/event");
 }
 
 static void unload(struct table *t)
@@ -190,12 +229,15 @@ static void unload(struct table *t)
 int main(void)
 {
     static const uint32_t counts[] = {10, 100, 1000, 10000, 100000};
-    for (size_t i = 0; i < MR_ARRAY_COUNT(counts); i++) {
-        struct table t = {0};
-        load(&t, counts[i]);
-        time_index(&t);
-        time_naive(&t);
-        unload(&t);
+    static const struct mixture mixtures[] = {{"", make_filter}, {"deep_", make_deep_filter}};
+    for (size_t m = 0; m < MR_ARRAY_COUNT(mixtures); m++) {
+        for (size_t i = 0; i < MR_ARRAY_COUNT(counts); i++) {
+            struct table t = {0};
+            load(&t, &mixtures[m], counts[i]);
+            time_index(&t);
+            time_naive(&t);
+            unload(&t);
+        }
     }
     return 0;
 }

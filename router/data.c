@@ -48,9 +48,14 @@ bool mr__path_is_legal(struct mr_bytes path)
     return depth <= MR_DATA_PATH_DEPTH_MAX;
 }
 
-static uint64_t slot_hash(uint32_t parent, struct mr_bytes segment)
+/* Of every name in the data of every event: no calls, and only as good as a table needs. */
+static uint32_t slot_hash(uint32_t parent, struct mr_bytes segment)
 {
-    return mr_hash(segment.data, segment.size) ^ mr_hash_u64(parent);
+    uint64_t h = MR_HASH_BEGIN + parent;
+    for (size_t i = 0; i < segment.size; i++) {
+        h = mr_hash_step(h, segment.data[i]);
+    }
+    return (uint32_t)(h ^ h >> 32);
 }
 
 static struct mr_bytes segment_of(const struct mr__paths *paths, uint32_t place)
@@ -62,7 +67,7 @@ static struct mr_bytes segment_of(const struct mr__paths *paths, uint32_t place)
 static uint32_t find_place(const struct mr__paths *paths, uint32_t parent, struct mr_bytes segment)
 {
     uint32_t mask = paths->slot_capacity - 1;
-    for (uint32_t at = (uint32_t)slot_hash(parent, segment) & mask; paths->slots[at] != 0;
+    for (uint32_t at = slot_hash(parent, segment) & mask; paths->slots[at] != 0;
          at = (at + 1) & mask) {
         uint32_t place = paths->slots[at] - 1;
         if (paths->places[place].parent == parent &&
@@ -76,8 +81,7 @@ static uint32_t find_place(const struct mr__paths *paths, uint32_t parent, struc
 static void put_slot(struct mr__paths *paths, uint32_t place)
 {
     uint32_t mask = paths->slot_capacity - 1;
-    uint32_t at =
-        (uint32_t)slot_hash(paths->places[place].parent, segment_of(paths, place)) & mask;
+    uint32_t at = slot_hash(paths->places[place].parent, segment_of(paths, place)) & mask;
     while (paths->slots[at] != 0) {
         at = (at + 1) & mask;
     }

@@ -243,7 +243,7 @@ static void explain_sql(struct sentence *s, const struct mr_router *router,
             result.value.type != MR__SQL_BOOLEAN || result.value.integer == 0) {
             break;
         }
-        from = ends[i];
+        from = (uint16_t)(ends[i] + (i > 0)); /* past the AND that ended it */
     }
     bool whole = result.error == MR__SQL_OK && result.value.integer != 0;
     add_path(s, program, clause);

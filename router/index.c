@@ -34,14 +34,22 @@ static uint32_t length_of_bit(uint32_t bit)
     return bit < STEP_LENGTHS ? bit + 1 : STEP_LENGTHS + (bit - STEP_LENGTHS + 1) * LENGTH_UNIT;
 }
 
+/* The finaliser of MurmurHash3 (public domain constants), here because every look-up needs it. */
+static uint64_t mix(uint64_t x)
+{
+    x = (x ^ x >> 33) * 0xff51afd7ed558ccdull;
+    x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53ull;
+    return x ^ x >> 33;
+}
+
 static uint64_t salt_of(uint32_t attr, enum mr__op op)
 {
-    return mr_hash_u64((uint64_t)attr * MR__OP_KEYS + (uint64_t)op + 1);
+    return ((uint64_t)attr * MR__OP_KEYS + (uint64_t)op + 1) * 0x9e3779b97f4a7c15ull;
 }
 
 static uint64_t key_of(uint64_t salt, uint64_t text_hash)
 {
-    uint64_t key = mr_hash_u64(salt ^ text_hash);
+    uint64_t key = mix(salt ^ text_hash);
     return key == 0 ? 1 : key;
 }
 

@@ -1,23 +1,5 @@
 #include "router/json.h"
 
-void mr__cursor_blanks(struct mr__cursor *c)
-{
-    while (c->at < c->end &&
-           (*c->at == ' ' || *c->at == '\t' || *c->at == '\n' || *c->at == '\r')) {
-        c->at++;
-    }
-}
-
-bool mr__cursor_byte(struct mr__cursor *c, uint8_t byte)
-{
-    mr__cursor_blanks(c);
-    if (c->at == c->end || *c->at != byte) {
-        return false;
-    }
-    c->at++;
-    return true;
-}
-
 bool mr__cursor_string(struct mr__cursor *c, struct mr_bytes *ret_raw)
 {
     if (!mr__cursor_byte(c, '"')) {
@@ -35,11 +17,27 @@ bool mr__cursor_string(struct mr__cursor *c, struct mr_bytes *ret_raw)
     return true;
 }
 
+static bool is_word(uint8_t b)
+{
+    switch (b) {
+    case ',':
+    case ':':
+    case '{':
+    case '}':
+    case '[':
+    case ']':
+    case '"':
+        return false;
+    default:
+        return b > ' ';
+    }
+}
+
 struct mr_bytes mr__cursor_word(struct mr__cursor *c)
 {
     mr__cursor_blanks(c);
     const uint8_t *from = c->at;
-    while (c->at < c->end && *c->at > ' ' && memchr(",:{}[]\"", *c->at, 7) == NULL) {
+    while (c->at < c->end && is_word(*c->at)) {
         c->at++;
     }
     return mr_bytes(from, (size_t)(c->at - from));

@@ -11,9 +11,25 @@ struct mr__cursor {
     const uint8_t *end;
 };
 
-void mr__cursor_blanks(struct mr__cursor *c);
+static inline void mr__cursor_blanks(struct mr__cursor *c)
+{
+    while (c->at < c->end &&
+           (*c->at == ' ' || *c->at == '\t' || *c->at == '\n' || *c->at == '\r')) {
+        c->at++;
+    }
+}
+
 /** Past blanks and then @p byte. @return false: something else stands there */
-bool mr__cursor_byte(struct mr__cursor *c, uint8_t byte);
+static inline bool mr__cursor_byte(struct mr__cursor *c, uint8_t byte)
+{
+    mr__cursor_blanks(c);
+    if (c->at == c->end || *c->at != byte) {
+        return false;
+    }
+    c->at++;
+    return true;
+}
+
 /** The raw content of the string at the cursor, escapes and all. */
 bool mr__cursor_string(struct mr__cursor *c, struct mr_bytes *ret_raw);
 /** A number or a word. */

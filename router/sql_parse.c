@@ -712,8 +712,12 @@ enum mr_status mr__sql_compile(struct mr__sql_compiler *c, struct mr_bytes sourc
     c->value_count = 0;
     mr_buf_clear(&c->texts);
     bool operand = true;
-    struct token token;
-    enum mr_status r = read_token(c, &token, problem);
+    struct token token = {.kind = TOKEN_END};
+    enum mr_status r = mr_buf_reserve(&c->texts, 1); /* an empty text lies somewhere too */
+    if (r != MR_OK) {
+        return mr_problem_set(problem, r, "out of memory");
+    }
+    r = read_token(c, &token, problem);
     while (r == MR_OK && (operand || token.kind != TOKEN_END)) {
         r = operand ? take_operand(c, &token, &operand, problem)
                     : take_operator(c, &token, &operand, problem);

@@ -35,6 +35,16 @@ void mr__names_release(struct mr__names *names)
     mr__names_init(names);
 }
 
+/* Of every attribute of every event: no calls, and only as good as a table needs. */
+static uint64_t hash_name(struct mr_bytes name)
+{
+    uint64_t h = MR_HASH_BEGIN;
+    for (size_t i = 0; i < name.size; i++) {
+        h = mr_hash_step(h, name.data[i]);
+    }
+    return h ^ h >> 32;
+}
+
 static uint32_t find_hashed(const struct mr__names *names, struct mr_bytes name, uint64_t hash)
 {
     if (names->slot_capacity == 0) {
@@ -53,7 +63,7 @@ static uint32_t find_hashed(const struct mr__names *names, struct mr_bytes name,
 
 uint32_t mr__names_find(const struct mr__names *names, struct mr_bytes name)
 {
-    return find_hashed(names, name, mr_hash(name.data, name.size));
+    return find_hashed(names, name, hash_name(name));
 }
 
 static void put_slot(uint32_t *slots, uint32_t capacity, uint64_t hash, uint32_t id)
@@ -95,7 +105,7 @@ static enum mr_status grow(struct mr__names *names)
 enum mr_status mr__names_add(struct mr__names *names, struct mr_bytes name, uint32_t *ret_id)
 {
     MR_ASSERT(mr__name_is_legal(name));
-    uint64_t hash = mr_hash(name.data, name.size);
+    uint64_t hash = hash_name(name);
     uint32_t id = find_hashed(names, name, hash);
     if (id == MR__NAME_NONE) {
         enum mr_status r = grow(names);

@@ -214,6 +214,96 @@ static void test_explain_deepest_path_fits(void **state)
     mr_free(filter);
 }
 
+static void test_explain_sql_names_the_member_that_failed(void **state)
+{
+    (void)state;
+    struct mr_event *event = EVENT("type", "com.x.put", "n", "many");
+    static const struct explained cases[] = {
+        {"[{\"sql\":\"type = 'com.x.put' AND EXISTS n\"}]", "matches"},
+        {"[{\"sql\":\"type = 'b'\"}]",
+         "filter.sql: `type = 'b'` is false, the event has type \"com.x.put\""},
+        {"[{\"sql\":\"EXISTS n AND id = '1' AND (type = 'b' OR n = 'few') AND id = '2'\"}]",
+         "filter.sql: `(type = 'b' OR n = 'few')` is false, the event has type \"com.x.put\", "
+         "n \"many\""},
+        {"[{\"sql\":\"id = '1' AND id = '1' AND id = '1' AND id = '2'\"}]",
+         "filter.sql: `id = '2'` is false, the event has id \"1\""},
+        {"[{\"sql\":\"id = '1' AND n + 1 > 5\"}]",
+         "filter.sql: `n + 1` cannot be evaluated (cast), the event has n \"many\""},
+        {"[{\"sql\":\"priority > 5\"}]",
+         "filter.sql: `priority` cannot be evaluated (missingAttribute), the event has no priority"},
+        {"[{\"sql\":\"nosuch(id)\"}]", "filter.sql: `nosuch(id)` cannot be evaluated (missingFunction)"},
+        {"[{\"sql\":\"LENGTH(id)\"}]",
+         "filter.sql: `LENGTH(id)` is 1, not true, the event has id \"1\""},
+        {"[{\"sql\":\"n\"}]", "filter.sql: `n` is \"many\", not true, the event has n \"many\""},
+        {"[{\"not\":{\"sql\":\"EXISTS n AND id = '1'\"}}]",
+         "filter.not.sql: `EXISTS n AND id = '1'` is true, the event has n \"many\", id \"1\""},
+        {"[{\"any\":[{\"sql\":\"FALSE\"},{\"exact\":{\"id\":\"2\"}}]}]",
+         "filter.any has 2 members and none holds; the first: filter.any[0].sql: `FALSE` is false"},
+    };
+    check_all(cases, MR_ARRAY_COUNT(cases), event);
+    mr_event_unref(event);
+}
+
+static void test_explain_data_shows_what_is_there(void **state)
+{
+    (void)state;
+    struct mr_event *event = event_of_text(
+        "{\"specversion\":\"1.0\",\"id\":\"1\",\"source\":\"/s\",\"type\":\"t\",\"data\":"
+        "{\"order\":{\"shop\":8,\"note\":\"a\\\"b\",\"big\":12345678901234567890,\"none\":null}}}");
+    static const struct explained cases[] = {
+        {"[{\"data\":{\"exact\":{\"order.shop\":\"8\"}}}]", "matches"},
+        {"[{\"data\":{\"exact\":{\"order.shop\":\"7\"}}}]",
+         "filter.data.exact.order.shop wants \"7\", the data has 8"},
+        {"[{\"data\":{\"exact\":{\"order.note\":\"x\"}}}]",
+         "filter.data.exact.order.note wants \"x\", the data has \"a\\\"b\""},
+        {"[{\"data\":{\"exact\":{\"order.big\":\"12345678901234567891\"}}}]",
+         "filter.data.exact.order.big wants \"12345678901234567891\", the data has "
+         "12345678901234567890"},
+        {"[{\"data\":{\"range\":{\"order.shop\":{\"gte\":1,\"lt\":8}}}}]",
+         "filter.data.range.order.shop wants less than 8, the data has 8"},
+        {"[{\"data\":{\"range\":{\"order.none\":{\"gt\":1}}}}]",
+         "filter.data.range.order.none wants more than 1, the data has null"},
+        {"[{\"data\":{\"exists\":{\"order.coupon\":true}}}]",
+         "filter.data.exists.order.coupon wants it to be there, the data has none"},
+        {"[{\"data\":{\"exists\":{\"order\":false}}}]",
+         "filter.data.exists.order wants it not to be there, the data has an object"},
+        {"[{\"data\":{\"in\":{\"order.shop\":[\"1\",2]}}}]",
+         "filter.data.in.order.shop wants one of 2 values, the last of them \"2\", the data has 8"},
+        {"[{\"data\":{\"cidr\":{\"order.note\":\"10.0.0.0/8\"}}}]",
+         "filter.data.cidr.order.note wants an address in \"10.0.0.0/8\", the data has \"a\\\"b\""},
+        {"[{\"data\":{\"not\":{\"prefix\":{\"order.note\":\"a\"}}}}]",
+         "filter.data.not.prefix.order.note wants anything but \"a\", the data has \"a\\\"b\""},
+    };
+    check_all(cases, MR_ARRAY_COUNT(cases), event);
+    mr_event_unref(event);
+    event = make_data_event("text/plain", MR_BYTES_LITERAL("{}"));
+    static const struct explained plain[] = {
+        {"[{\"data\":{\"exact\":{\"a\":\"7\"}}}]",
+         "filter.data.exact.a wants \"7\", the event has no JSON data"}};
+    check_all(plain, MR_ARRAY_COUNT(plain), event);
+    mr_event_unref(event);
+}
+
+static void test_explain_default_names_who_takes_it(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(0);
+    fixture_add(f, "[{\"exact\":{\"type\":\"t\"}}]")->name = mr_strdup("orders");
+    fixture_add(f, "[]")->is_default = true;
+    fixture_start(f);
+    struct mr_event *event = EVENT("type", "t");
+    struct mr_buf out;
+    mr_buf_init(&out, 4096);
+    assert_false(mr_router_explain(f->router, 1, 0, mr_event_record(event), &out));
+    assert_true(mr_bytes_equal(mr_buf_bytes(&out),
+                               MR_BYTES_LITERAL("it is the default: it takes what no other "
+                                                "subscription takes, and \"orders\" does")));
+    mr_buf_release(&out);
+    mr_event_unref(event);
+    mr_free(f->subscriptions[0].name);
+    fixture_destroy(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -225,6 +315,9 @@ int main(void)
         cmocka_unit_test(test_explain_hidden_never_matches),
         cmocka_unit_test(test_explain_full_buffer_gets_nothing_but_the_answer_holds),
         cmocka_unit_test(test_explain_deepest_path_fits),
+        cmocka_unit_test(test_explain_sql_names_the_member_that_failed),
+        cmocka_unit_test(test_explain_data_shows_what_is_there),
+        cmocka_unit_test(test_explain_default_names_who_takes_it),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

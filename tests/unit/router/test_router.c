@@ -325,6 +325,57 @@ static void test_matches_release_twice_is_harmless(void **state)
     assert_null(matches.items);
 }
 
+/* --- defaults and failures ----------------------------------------------------------------- */
+
+static void test_router_match_defaults_take_the_rest(void **state)
+{
+    (void)state;
+    static const uint32_t second[] = {1};
+    struct fixture *f = fixture_create(2);
+    fixture_add(f, "[{\"exact\":{\"type\":\"a\"}}]");
+    fixture_add(f, "[]")->is_default = true;
+    fixture_add(f, "[{\"prefix\":{\"subject\":\"eu/\"}}]")->is_default = true;
+    struct mr_subscription_config *by_source = fixture_add(f, "[]");
+    by_source->is_default = true;
+    fixture_sources(by_source, 1, second);
+    fixture_start(f);
+    struct mr_event *taken = EVENT("type", "a", "subject", "eu/1");
+    struct mr_event *rest = EVENT("type", "b");
+    struct mr_event *eu = EVENT("type", "b", "subject", "eu/1");
+    assert_string_equal(fixture_result(f, 1, taken), "0");
+    assert_string_equal(fixture_result(f, 0, rest), "1");
+    assert_string_equal(fixture_result(f, 0, eu), "1,2");
+    assert_string_equal(fixture_result(f, 1, eu), "1,2,3");
+    mr_event_unref(taken);
+    mr_event_unref(rest);
+    mr_event_unref(eu);
+    fixture_destroy(f);
+}
+
+static void test_router_match_failures_are_counted(void **state)
+{
+    (void)state;
+    static const uint32_t second[] = {1};
+    struct fixture *f = fixture_create(2);
+    fixture_add(f, "[{\"sql\":\"n > 5\"}]");
+    fixture_add(f, "[{\"not\":{\"sql\":\"n > 5\"}}]");
+    fixture_sources(fixture_add(f, "[{\"sql\":\"n > 5\"}]"), 1, second);
+    fixture_start(f);
+    struct mr_event *good = EVENT("n", "6");
+    struct mr_event *bad = EVENT("n", "six");
+    assert_string_equal(fixture_result(f, 0, good), "0");
+    assert_int_equal(mr_router_failures(f->router, 0), 0);
+    assert_string_equal(fixture_result(f, 0, bad), "1");
+    assert_int_equal(mr_router_failures(f->router, 0), 1);
+    assert_int_equal(mr_router_failures(f->router, 1), 1);
+    assert_int_equal(mr_router_failures(f->router, 2), 0);
+    mr_router_add_failures(f->router, 2, 7);
+    assert_int_equal(mr_router_failures(f->router, 2), 7);
+    mr_event_unref(good);
+    mr_event_unref(bad);
+    fixture_destroy(f);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -344,6 +395,8 @@ int main(void)
         cmocka_unit_test(test_router_match_lane_equals_router_lane),
         cmocka_unit_test(test_router_match_from_many_threads_agrees),
         cmocka_unit_test(test_matches_release_twice_is_harmless),
+        cmocka_unit_test(test_router_match_defaults_take_the_rest),
+        cmocka_unit_test(test_router_match_failures_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
