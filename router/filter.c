@@ -103,7 +103,8 @@ static enum mr_status check_clause(const struct mr__compiler *c, struct mr__spot
     (void)snprintf(behind, sizeof(behind), "%s.%s", dialect, name); /* cut: it is only shown */
     struct mr_bytes bytes = mr_bytes_of(name);
     if (bytes.size == 0) {
-        return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "has an empty attribute name", problem);
+        return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "has an empty attribute name",
+                                 problem);
     }
     if (mr_bytes_equal(bytes, MR_BYTES_LITERAL("data"))) {
         return mr__filter_refuse(c, spot, behind, MR_E_INVALID,
@@ -176,15 +177,18 @@ static enum mr_status compile_members(struct mr__compiler *c, enum mr__kind kind
 {
     if (kind == MR__NOT || kind == MR__DATA) {
         if (!cJSON_IsObject(body)) {
-            return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "must be one filter object", problem);
+            return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "must be one filter object",
+                                     problem);
         }
         return push_group(c, kind, spot, body, 1, problem); /* body has no sibling */
     }
     if (!cJSON_IsArray(body)) {
-        return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "must be a list of filters", problem);
+        return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "must be a list of filters",
+                                 problem);
     }
     if (body->child == NULL) {
-        return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "must hold at least one filter", problem);
+        return mr__filter_refuse(c, spot, dialect, MR_E_INVALID, "must hold at least one filter",
+                                 problem);
     }
     return push_group(c, kind, spot, body->child, cJSON_GetArraySize(body), problem);
 }

@@ -3,9 +3,9 @@
  * Every condition is a key: (attribute, dialect, hash of the text). A subscription is entered
  * under the rarest condition that it cannot match without; an `any` is entered under each of its
  * branches; a `sources` list competes as one more condition. Places in data are as good as
- * attributes, and an expression of the dialect sql counts by its hints (program.h). What has no such condition is
- * residual and always a candidate. A key is only a hash: two texts that share one give a candidate
- * too many, never one too few, because candidates still run their program.
+ * attributes, and an expression of the dialect sql counts by its hints (program.h). What has no
+ * such condition is residual and always a candidate. A key is only a hash: two texts that share one
+ * give a candidate too many, never one too few, because candidates still run their program.
  *
  * Prefixes and suffixes are hashes too. The bytes of a value are hashed once from each end, and at
  * every length that some filter uses the table is asked; long ones are entered under a shorter

@@ -2,10 +2,11 @@
  * immutable table and an event: no sockets, no threads, no clock; any thread may match.
  *
  * Filters are the CloudEvents Subscriptions dialects exact, prefix, suffix, all, any, not and sql
- * (digest sections 11.2 and 12), and `data`, which looks into JSON data; all compiled once into a match index so that the cost follows the matches, not the
- * subscriptions: subscriptions are found by one of their necessary conditions (an exact type or
- * source, else a prefix), and only those found run their program. Programs are flat arrays,
- * bounded in size; nothing recurses on input.
+ * (digest sections 11.2 and 12), and `data`, which looks into JSON data. All are compiled once into
+ * a match index so that the cost follows the matches, not the subscriptions: subscriptions are
+ * found by one of their necessary conditions (an exact type or source, else a prefix), and only
+ * those found run their program. Programs are flat arrays, bounded in size; nothing recurses on
+ * input.
  *
  * A subscription that is the default takes what no other one matched, as far as its own filter and
  * sources let it. An evaluation of sql that fails is no match, and counted per subscription. */

@@ -1,35 +1,8 @@
-/* From the text of an expression to its steps: tokens, and a stack of what is still open (operators
- * that wait for their right side, brackets, calls, lists). A value on the stack of values is known by
- * its last step; all its steps lie in one piece before that. */
-#include <stdio.h>
-
+/* From the tokens of an expression to its steps, by a stack of what is still open: operators that
+ * wait for their right side, brackets, calls, lists. A value on the stack of values is known by its
+ * last step; all its steps lie in one piece before that. */
 #include "core/assert.h"
-#include "core/logger.h"
-#include "router/sql.h"
-
-enum token_kind {
-    TOKEN_END = 0,
-    TOKEN_INTEGER,
-    TOKEN_STRING,
-    TOKEN_NAME,
-    TOKEN_SIGN, /* one of + - * / % = != <> < <= > >= ( ) , : its op, or its byte */
-    TOKEN_AND,
-    TOKEN_OR,
-    TOKEN_XOR,
-    TOKEN_NOT,
-    TOKEN_LIKE,
-    TOKEN_EXISTS,
-    TOKEN_IN,
-    TOKEN_TRUE,
-    TOKEN_FALSE,
-};
-
-struct token {
-    enum token_kind kind;
-    uint8_t op;        /* SIGN: enum mr__sql_op, or 0 for a bracket or comma */
-    uint16_t from;     /* in the source */
-    struct mr_bytes text;
-};
+#include "router/sql_token.h"
 
 enum entry_kind {
     ENTRY_PREFIX = 0, /* NOT, - */
@@ -39,172 +12,6 @@ enum entry_kind {
     ENTRY_LIST, /* of IN */
 };
 
-/* --- refusals -------------------------------------------------------------------------------- */
-
-static enum mr_status refuse(const struct mr__sql_compiler *c, size_t at, const char *reason,
-                             struct mr_problem *problem)
-{
-    size_t character = 1;
-    for (size_t i = 0; i < at; i++) {
-        character += (c->source.data[i] & 0xC0) != 0x80;
-    }
-    size_t size = c->source.size - at;
-    if (size == 0) {
-        return mr_problem_set(problem, MR_E_INVALID, "at character %zu, at the end: %s", character,
-                              reason);
-    }
-    char clean[24];
-    mr_text_clean(clean, sizeof(clean), mr_bytes(c->source.data + at, size));
-    return mr_problem_set(problem, MR_E_INVALID, "at character %zu, at `%s`: %s", character, clean,
-                          reason);
-}
-
-/* --- tokens ---------------------------------------------------------------------------------- */
-
-static bool is_digit(uint8_t c)
-{
-    return c >= '0' && c <= '9';
-}
-
-static bool is_letter(uint8_t c)
-{
-    return (c | 0x20) >= 'a' && (c | 0x20) <= 'z';
-}
-
-/* The word at @p at, letters, digits and `_`: what a name could be. */
-static size_t word_end(struct mr_bytes source, size_t at)
-{
-    while (at < source.size &&
-           (is_letter(source.data[at]) || is_digit(source.data[at]) || source.data[at] == '_')) {
-        at++;
-    }
-    return at;
-}
-
-static enum token_kind kind_of_word(struct mr_bytes word)
-{
-    static const struct {
-        const char *word;
-        enum token_kind kind;
-    } keywords[] = {
-        {"and", TOKEN_AND},   {"or", TOKEN_OR},         {"xor", TOKEN_XOR},
-        {"not", TOKEN_NOT},   {"like", TOKEN_LIKE},     {"exists", TOKEN_EXISTS},
-        {"in", TOKEN_IN},     {"true", TOKEN_TRUE},     {"false", TOKEN_FALSE},
-    };
-    for (size_t i = 0; i < MR_ARRAY_COUNT(keywords); i++) {
-        if (mr_bytes_equal_nocase(word, mr_bytes_of(keywords[i].word))) {
-            return keywords[i].kind;
-        }
-    }
-    for (size_t i = 0; i < word.size; i++) {
-        if (!is_digit(word.data[i])) {
-            return TOKEN_NAME;
-        }
-    }
-    return TOKEN_INTEGER;
-}
-
-/* The end of the literal that the quote at @p at opens, or 0. */
-static size_t string_end(struct mr_bytes source, size_t at)
-{
-    uint8_t quote = source.data[at];
-    for (size_t i = at + 1; i < source.size; i++) {
-        if (source.data[i] == '\\') {
-            i++;
-        } else if (source.data[i] == quote) {
-            if (i + 1 == source.size || source.data[i + 1] != quote) {
-                return i + 1;
-            }
-            i++; /* doubled: it stands for one */
-        }
-    }
-    return 0;
-}
-
-/* The sign at @p at; its size, 0 when there is none. */
-static size_t read_sign(struct mr_bytes source, size_t at, uint8_t *ret_op)
-{
-    static const struct {
-        char text[3];
-        uint8_t op;
-    } signs[] = {
-        {"!=", MR__SQL_OP_UNEQUAL},       {"<>", MR__SQL_OP_UNEQUAL},
-        {"<=", MR__SQL_OP_LESS_EQUAL},    {">=", MR__SQL_OP_GREATER_EQUAL},
-        {"=", MR__SQL_OP_EQUAL},          {"<", MR__SQL_OP_LESS},
-        {">", MR__SQL_OP_GREATER},        {"+", MR__SQL_OP_ADD},
-        {"-", MR__SQL_OP_SUBTRACT},       {"*", MR__SQL_OP_MULTIPLY},
-        {"/", MR__SQL_OP_DIVIDE},         {"%", MR__SQL_OP_REMAINDER},
-        {"(", 0},                         {")", 0},
-        {",", 0},
-    };
-    struct mr_bytes rest = mr_bytes(source.data + at, source.size - at);
-    for (size_t i = 0; i < MR_ARRAY_COUNT(signs); i++) {
-        struct mr_bytes text = mr_bytes_of(signs[i].text);
-        if (mr_bytes_starts(rest, text)) {
-            *ret_op = signs[i].op;
-            return text.size;
-        }
-    }
-    return 0;
-}
-
-static enum mr_status read_token(struct mr__sql_compiler *c, struct token *token,
-                                 struct mr_problem *problem)
-{
-    struct mr_bytes s = c->source;
-    size_t at = c->at;
-    while (at < s.size && memchr(" \t\r\n", s.data[at], 4) != NULL) {
-        at++;
-    }
-    *token = (struct token){.kind = TOKEN_END, .from = (uint16_t)at};
-    size_t end = at;
-    if (at == s.size) {
-        c->at = at;
-        return MR_OK;
-    }
-    uint8_t b = s.data[at];
-    bool is_signed = (b == '+' || b == '-') && at + 1 < s.size && is_digit(s.data[at + 1]);
-    if (is_signed) {
-        for (end = at + 1; end < s.size && is_digit(s.data[end]); end++) {
-        }
-        token->kind = TOKEN_INTEGER;
-    } else if (is_letter(b) || is_digit(b)) {
-        end = word_end(s, at);
-        token->kind = kind_of_word(mr_bytes(s.data + at, end - at));
-    } else if (b == '\'' || b == '"') {
-        end = string_end(s, at);
-        token->kind = TOKEN_STRING;
-        if (end == 0) {
-            return refuse(c, at, "the closing quote is missing", problem);
-        }
-    } else {
-        token->kind = TOKEN_SIGN;
-        end = at + read_sign(s, at, &token->op);
-        if (end == at) {
-            return refuse(c, at, b == '.' ? "a dot has no meaning here; data is matched by the "
-                                            "dialect data"
-                                          : "this character has no meaning here", problem);
-        }
-    }
-    token->text = mr_bytes(s.data + at, end - at);
-    c->at = end;
-    return MR_OK;
-}
-
-static enum mr_status peek_token(struct mr__sql_compiler *c, struct token *token,
-                                 struct mr_problem *problem)
-{
-    size_t at = c->at;
-    enum mr_status r = read_token(c, token, problem);
-    c->at = at;
-    return r;
-}
-
-static bool is_sign(const struct token *token, char sign)
-{
-    return token->kind == TOKEN_SIGN && token->text.size == 1 && token->text.data[0] == sign;
-}
-
 /* --- steps ----------------------------------------------------------------------------------- */
 
 /* Adds a step whose operands are the last @p operands values, which it replaces by one. */
@@ -213,10 +20,10 @@ static enum mr_status add_step(struct mr__sql_compiler *c, struct mr__sql_step s
 {
     MR_ASSERT(c->value_count >= operands);
     if (c->step_count == MR_SQL_STEPS_MAX) {
-        return refuse(c, step.from, "the expression has too many parts", problem);
+        return mr__sql_refuse(c, step.from, "the expression has too many parts", problem);
     }
     if (operands == 0 && c->value_count == MR_SQL_STACK_MAX) {
-        return refuse(c, step.from, "too many arguments", problem);
+        return mr__sql_refuse(c, step.from, "too many arguments", problem);
     }
     uint16_t start = c->step_count;
     c->value_count = (uint16_t)(c->value_count - operands);
@@ -239,7 +46,7 @@ static size_t value_end(const struct mr__sql_compiler *c)
     return (size_t)step->from + step->size;
 }
 
-static enum mr_status add_integer(struct mr__sql_compiler *c, const struct token *token,
+static enum mr_status add_integer(struct mr__sql_compiler *c, const struct mr__token *token,
                                   struct mr_problem *problem)
 {
     bool negative = token->text.data[0] == '-';
@@ -248,7 +55,7 @@ static enum mr_status add_integer(struct mr__sql_compiler *c, const struct token
     for (size_t i = is_signed; i < token->text.size; i++) {
         value = value * 10 + (token->text.data[i] - '0');
         if (value > INT32_MAX + (int64_t)negative) {
-            return refuse(c, token->from, "integers have 32 bits", problem);
+            return mr__sql_refuse(c, token->from, "integers have 32 bits", problem);
         }
     }
     int32_t number = (int32_t)(negative ? -value : value);
@@ -294,7 +101,7 @@ static size_t make_pattern(uint8_t *text, size_t size)
 }
 
 static enum mr_status add_text(struct mr__sql_compiler *c, struct mr__sql_step step,
-                               const struct token *token, uint32_t operands,
+                               const struct mr__token *token, uint32_t operands,
                                struct mr_problem *problem)
 {
     size_t at = c->texts.size;
@@ -311,7 +118,7 @@ static enum mr_status add_text(struct mr__sql_compiler *c, struct mr__sql_step s
 }
 
 static enum mr_status add_attribute(struct mr__sql_compiler *c, enum mr__sql_op op, uint16_t from,
-                                    const struct token *token, struct mr_problem *problem)
+                                    const struct mr__token *token, struct mr_problem *problem)
 {
     static const struct mr_bytes required[] = {
         {(const uint8_t *)"id", 2}, {(const uint8_t *)"source", 6}, {(const uint8_t *)"type", 4}};
@@ -320,11 +127,12 @@ static enum mr_status add_attribute(struct mr__sql_compiler *c, enum mr__sql_op 
     size_t end = (size_t)token->from + token->text.size;
     struct mr_bytes text = token->text;
     if (memchr(text.data, '_', text.size) != NULL) {
-        return refuse(c, token->from, "names of attributes are letters and digits", problem);
+        return mr__sql_refuse(c, token->from, "names of attributes are letters and digits",
+                              problem);
     }
     if (text.size <= sizeof(name)) {
         for (size_t i = 0; i < text.size; i++) {
-            name[i] = (char)(is_letter(text.data[i]) ? text.data[i] | 0x20 : text.data[i]);
+            name[i] = (char)(text.data[i] | 0x20); /* digits have the bit already */
         }
         text = mr_bytes(name, text.size);
     }
@@ -350,7 +158,7 @@ static enum mr_status push(struct mr__sql_compiler *c, struct mr__sql_entry entr
                            struct mr_problem *problem)
 {
     if (c->depth == MR_SQL_DEPTH_MAX) {
-        return refuse(c, entry.from, "the expression is nested too deep", problem);
+        return mr__sql_refuse(c, entry.from, "the expression is nested too deep", problem);
     }
     c->entries[c->depth++] = entry;
     return MR_OK;
@@ -447,7 +255,7 @@ static enum mr_status close_call(struct mr__sql_compiler *c, const struct mr__sq
                                  size_t end, struct mr_problem *problem)
 {
     uint32_t count = (uint32_t)c->value_count - call->base;
-    size_t name_end = word_end(c->source, call->from);
+    size_t name_end = mr__sql_word_end(c->source, call->from);
     uint8_t function = mr__sql_function_find(
         mr_bytes(c->source.data + call->from, name_end - call->from), count);
     struct mr__sql_step step = {
@@ -466,18 +274,19 @@ static enum mr_status close_call(struct mr__sql_compiler *c, const struct mr__sq
 }
 
 /* `)` or `,` where an operator could stand. @p ret_operand: whether an operand follows. */
-static enum mr_status take_close(struct mr__sql_compiler *c, const struct token *token,
+static enum mr_status take_close(struct mr__sql_compiler *c, const struct mr__token *token,
                                  bool *ret_operand, struct mr_problem *problem)
 {
-    bool comma = is_sign(token, ',');
+    bool comma = mr__sql_is_sign(token, ',');
     enum mr_status r = reduce(c, 9, problem);
     if (r != MR_OK) {
         return r;
     }
     struct mr__sql_entry *e = c->depth == 0 ? NULL : &c->entries[c->depth - 1];
     if (e == NULL || (comma && e->kind == ENTRY_BRACKET)) {
-        return refuse(c, token->from, comma ? "a comma has no meaning here"
-                                            : "there is no opening bracket to it", problem);
+        return mr__sql_refuse(c, token->from, comma ? "a comma has no meaning here"
+                                                    : "there is no opening bracket to it",
+                              problem);
     }
     *ret_operand = comma;
     if (e->kind == ENTRY_LIST) {
@@ -502,29 +311,29 @@ static enum mr_status take_close(struct mr__sql_compiler *c, const struct token 
 
 /* --- the two states -------------------------------------------------------------------------- */
 
-static enum mr_status take_name(struct mr__sql_compiler *c, const struct token *token,
+static enum mr_status take_name(struct mr__sql_compiler *c, const struct mr__token *token,
                                 bool *ret_operand, struct mr_problem *problem)
 {
-    struct token next;
-    enum mr_status r = peek_token(c, &next, problem);
+    struct mr__token next;
+    enum mr_status r = mr__sql_peek(c, &next, problem);
     *ret_operand = false;
-    if (r != MR_OK || !is_sign(&next, '(')) {
+    if (r != MR_OK || !mr__sql_is_sign(&next, '(')) {
         return r != MR_OK ? r
                           : add_attribute(c, MR__SQL_OP_ATTRIBUTE, token->from, token, problem);
     }
     for (size_t i = 0; i < token->text.size; i++) {
-        if (is_digit(token->text.data[i])) {
-            return refuse(c, token->from, "names of functions are letters and _", problem);
+        if (token->text.data[i] >= '0' && token->text.data[i] <= '9') {
+            return mr__sql_refuse(c, token->from, "names of functions are letters and _", problem);
         }
     }
-    r = read_token(c, &next, problem); /* the bracket */
+    r = mr__sql_token(c, &next, problem); /* the bracket */
     struct mr__sql_entry call = {.kind = ENTRY_CALL, .from = token->from,
                                  .first = c->step_count, .base = c->value_count};
     if (r == MR_OK) {
-        r = peek_token(c, &next, problem);
+        r = mr__sql_peek(c, &next, problem);
     }
-    if (r == MR_OK && is_sign(&next, ')')) {
-        r = read_token(c, &next, problem);
+    if (r == MR_OK && mr__sql_is_sign(&next, ')')) {
+        r = mr__sql_token(c, &next, problem);
         return r == MR_OK ? close_call(c, &call, (size_t)next.from + 1, problem) : r;
     }
     *ret_operand = true;
@@ -534,70 +343,71 @@ static enum mr_status take_name(struct mr__sql_compiler *c, const struct token *
 static enum mr_status take_exists(struct mr__sql_compiler *c, uint16_t from,
                                   struct mr_problem *problem)
 {
-    struct token name;
-    enum mr_status r = read_token(c, &name, problem);
+    struct mr__token name;
+    enum mr_status r = mr__sql_token(c, &name, problem);
     if (r != MR_OK) {
         return r;
     }
-    return name.kind == TOKEN_NAME
+    return name.kind == MR__TOKEN_NAME
                ? add_attribute(c, MR__SQL_OP_EXISTS, from, &name, problem)
-               : refuse(c, name.from, "EXISTS wants the name of an attribute", problem);
+               : mr__sql_refuse(c, name.from, "EXISTS wants the name of an attribute", problem);
 }
 
 /* Where an operand must stand. @p ret_operand: whether one must follow still. */
-static enum mr_status take_operand(struct mr__sql_compiler *c, const struct token *token,
+static enum mr_status take_operand(struct mr__sql_compiler *c, const struct mr__token *token,
                                    bool *ret_operand, struct mr_problem *problem)
 {
     *ret_operand = false;
     struct mr__sql_step step = {.op = MR__SQL_OP_BOOLEAN, .from = token->from};
     switch (token->kind) {
-    case TOKEN_INTEGER:
+    case MR__TOKEN_INTEGER:
         return add_integer(c, token, problem);
-    case TOKEN_STRING:
+    case MR__TOKEN_STRING:
         step.op = MR__SQL_OP_STRING;
         return add_text(c, step, token, 0, problem);
-    case TOKEN_TRUE:
-    case TOKEN_FALSE:
-        step.detail = token->kind == TOKEN_TRUE;
+    case MR__TOKEN_TRUE:
+    case MR__TOKEN_FALSE:
+        step.detail = token->kind == MR__TOKEN_TRUE;
         return add_step(c, step, 0, (size_t)token->from + token->text.size, problem);
-    case TOKEN_NAME:
+    case MR__TOKEN_NAME:
         return take_name(c, token, ret_operand, problem);
-    case TOKEN_EXISTS:
+    case MR__TOKEN_EXISTS:
         return take_exists(c, token->from, problem);
-    case TOKEN_NOT:
+    case MR__TOKEN_NOT:
         *ret_operand = true;
         return push(c,
                     (struct mr__sql_entry){.kind = ENTRY_PREFIX, .op = MR__SQL_OP_NOT,
                                            .from = token->from},
                     problem);
-    case TOKEN_SIGN:
+    case MR__TOKEN_SIGN:
         *ret_operand = true;
-        if (is_sign(token, '-')) {
+        if (mr__sql_is_sign(token, '-')) {
             return push(c,
                         (struct mr__sql_entry){.kind = ENTRY_PREFIX, .op = MR__SQL_OP_NEGATE,
                                                .from = token->from},
                         problem);
         }
-        if (is_sign(token, '(')) {
+        if (mr__sql_is_sign(token, '(')) {
             return push(c, (struct mr__sql_entry){.kind = ENTRY_BRACKET, .from = token->from},
                         problem);
         }
         break;
-    case TOKEN_END:
-    case TOKEN_AND:
-    case TOKEN_OR:
-    case TOKEN_XOR:
-    case TOKEN_LIKE:
-    case TOKEN_IN:
+    case MR__TOKEN_END:
+    case MR__TOKEN_AND:
+    case MR__TOKEN_OR:
+    case MR__TOKEN_XOR:
+    case MR__TOKEN_LIKE:
+    case MR__TOKEN_IN:
         break;
     }
-    return refuse(c, token->from, token->kind == TOKEN_END && token->from == 0
-                                      ? "the expression is empty"
-                                      : "an attribute, a literal, a function or ( is wanted",
-                  problem);
+    bool empty = token->kind == MR__TOKEN_END && token->from == 0;
+    return mr__sql_refuse(c, token->from,
+                          empty ? "the expression is empty"
+                                : "an attribute, a literal, a function or ( is wanted",
+                          problem);
 }
 
-static enum mr_status take_binary(struct mr__sql_compiler *c, const struct token *token,
+static enum mr_status take_binary(struct mr__sql_compiler *c, const struct mr__token *token,
                                   uint8_t op, bool *ret_operand, struct mr_problem *problem)
 {
     enum mr_status r = reduce(c, rank_of(op), problem);
@@ -610,26 +420,26 @@ static enum mr_status take_binary(struct mr__sql_compiler *c, const struct token
 }
 
 /* LIKE and IN, behind an operand and perhaps a NOT. */
-static enum mr_status take_test(struct mr__sql_compiler *c, const struct token *token, bool negated,
-                                bool *ret_operand, struct mr_problem *problem)
+static enum mr_status take_test(struct mr__sql_compiler *c, const struct mr__token *token,
+                                bool negated, bool *ret_operand, struct mr_problem *problem)
 {
-    struct token next;
+    struct mr__token next;
     enum mr_status r = reduce(c, 2, problem);
     if (r == MR_OK) {
-        r = read_token(c, &next, problem);
+        r = mr__sql_token(c, &next, problem);
     }
     if (r != MR_OK) {
         return r;
     }
-    if (token->kind == TOKEN_LIKE) {
+    if (token->kind == MR__TOKEN_LIKE) {
         struct mr__sql_step step = {
             .op = MR__SQL_OP_LIKE, .detail = negated, .from = token->from};
-        return next.kind == TOKEN_STRING
+        return next.kind == MR__TOKEN_STRING
                    ? add_text(c, step, &next, 1, problem)
-                   : refuse(c, next.from, "LIKE wants a pattern in quotes", problem);
+                   : mr__sql_refuse(c, next.from, "LIKE wants a pattern in quotes", problem);
     }
-    if (!is_sign(&next, '(')) {
-        return refuse(c, next.from, "IN wants a list in brackets", problem);
+    if (!mr__sql_is_sign(&next, '(')) {
+        return mr__sql_refuse(c, next.from, "IN wants a list in brackets", problem);
     }
     *ret_operand = true;
     return push(c,
@@ -637,50 +447,53 @@ static enum mr_status take_test(struct mr__sql_compiler *c, const struct token *
                 problem);
 }
 
-static enum mr_status take_operator(struct mr__sql_compiler *c, const struct token *token,
+static enum mr_status take_operator(struct mr__sql_compiler *c, const struct mr__token *token,
                                     bool *ret_operand, struct mr_problem *problem)
 {
-    struct token next = *token;
+    struct mr__token next = *token;
     enum mr_status r = MR_OK;
     switch (token->kind) {
-    case TOKEN_AND:
+    case MR__TOKEN_AND:
         return take_binary(c, token, MR__SQL_OP_AND, ret_operand, problem);
-    case TOKEN_OR:
+    case MR__TOKEN_OR:
         return take_binary(c, token, MR__SQL_OP_OR, ret_operand, problem);
-    case TOKEN_XOR:
+    case MR__TOKEN_XOR:
         return take_binary(c, token, MR__SQL_OP_XOR, ret_operand, problem);
-    case TOKEN_NOT:
-        r = read_token(c, &next, problem);
+    case MR__TOKEN_NOT:
+        r = mr__sql_token(c, &next, problem);
         if (r != MR_OK) {
             return r;
         }
-        if (next.kind != TOKEN_LIKE && next.kind != TOKEN_IN) {
-            return refuse(c, next.from, "behind an operand, NOT wants LIKE or IN", problem);
+        if (next.kind != MR__TOKEN_LIKE && next.kind != MR__TOKEN_IN) {
+            return mr__sql_refuse(c, next.from, "behind an operand, NOT wants LIKE or IN", problem);
         }
         return take_test(c, &next, true, ret_operand, problem);
-    case TOKEN_LIKE:
-    case TOKEN_IN:
+    case MR__TOKEN_LIKE:
+    case MR__TOKEN_IN:
         return take_test(c, token, false, ret_operand, problem);
-    case TOKEN_SIGN:
+    case MR__TOKEN_SIGN:
         if (token->op != 0) {
             return take_binary(c, token, token->op, ret_operand, problem);
         }
-        return is_sign(token, '(') ? refuse(c, token->from, "an operator is wanted", problem)
-                                   : take_close(c, token, ret_operand, problem);
-    case TOKEN_INTEGER:
-        return refuse(c, token->from, token->text.data[0] == '-' || token->text.data[0] == '+'
-                                          ? "a sign beside its digits belongs to the number: write "
-                                            "a blank between them"
-                                          : "an operator is wanted", problem);
-    case TOKEN_END:
-    case TOKEN_STRING:
-    case TOKEN_NAME:
-    case TOKEN_EXISTS:
-    case TOKEN_TRUE:
-    case TOKEN_FALSE:
+        if (mr__sql_is_sign(token, '(')) {
+            return mr__sql_refuse(c, token->from, "an operator is wanted", problem);
+        }
+        return take_close(c, token, ret_operand, problem);
+    case MR__TOKEN_INTEGER:
+        if (token->text.data[0] == '-' || token->text.data[0] == '+') {
+            return mr__sql_refuse(c, token->from, "a sign beside its digits belongs to the "
+                                  "number: write a blank between them", problem);
+        }
+        return mr__sql_refuse(c, token->from, "an operator is wanted", problem);
+    case MR__TOKEN_END:
+    case MR__TOKEN_STRING:
+    case MR__TOKEN_NAME:
+    case MR__TOKEN_EXISTS:
+    case MR__TOKEN_TRUE:
+    case MR__TOKEN_FALSE:
         break;
     }
-    return refuse(c, token->from, "an operator is wanted", problem);
+    return mr__sql_refuse(c, token->from, "an operator is wanted", problem);
 }
 
 /* --- the calls ------------------------------------------------------------------------------- */
@@ -712,24 +525,24 @@ enum mr_status mr__sql_compile(struct mr__sql_compiler *c, struct mr_bytes sourc
     c->value_count = 0;
     mr_buf_clear(&c->texts);
     bool operand = true;
-    struct token token = {.kind = TOKEN_END};
+    struct mr__token token = {.kind = MR__TOKEN_END};
     enum mr_status r = mr_buf_reserve(&c->texts, 1); /* an empty text lies somewhere too */
     if (r != MR_OK) {
         return mr_problem_set(problem, r, "out of memory");
     }
-    r = read_token(c, &token, problem);
-    while (r == MR_OK && (operand || token.kind != TOKEN_END)) {
+    r = mr__sql_token(c, &token, problem);
+    while (r == MR_OK && (operand || token.kind != MR__TOKEN_END)) {
         r = operand ? take_operand(c, &token, &operand, problem)
                     : take_operator(c, &token, &operand, problem);
         if (r == MR_OK) {
-            r = read_token(c, &token, problem);
+            r = mr__sql_token(c, &token, problem);
         }
     }
     if (r == MR_OK) {
         r = reduce(c, 9, problem);
     }
     if (r == MR_OK && c->depth > 0) {
-        r = refuse(c, token.from, "a closing bracket is missing", problem);
+        r = mr__sql_refuse(c, token.from, "a closing bracket is missing", problem);
     }
     MR_ASSERT(r != MR_OK || c->value_count == 1);
     return r;
