@@ -94,7 +94,8 @@ static char *make_deep_filter(uint32_t i)
         "[{\"data\":{\"exact\":{\"order.shop\":\"s%" PRIu32 "\"}}}]",
         "[{\"sql\":\"subject LIKE 'eu/city%" PRIu32 "/%%' AND NOT EXISTS test\"}]",
         "[{\"exact\":{\"type\":\"com.example.order.created\"}},"
-        "{\"data\":{\"in\":{\"order.customer\":[\"c%" PRIu32 "\",\"nobody\"]}}},{\"data\":{\"range\":{\"order.total\":{\"gt\":10}}}}]",
+        "{\"data\":{\"in\":{\"order.customer\":[\"c%" PRIu32 "\",\"nobody\"]}}},"
+        "{\"data\":{\"range\":{\"order.total\":{\"gt\":10}}}}]",
         "[{\"sql\":\"source IN ('https://a.example/%" PRIu32 "', 'https://b.example/')\"}]",
     };
     static const char *const first[] = {

@@ -7,6 +7,7 @@
  * every filter by itself finds. Alphabets are small, so that hits and near misses are common. */
 
 #define TABLES 120u
+#define DATA_PLACES 3u
 #define RULES 60u
 #define EVENTS 40u
 
@@ -31,9 +32,88 @@ static void append(struct mr_buf *buf, const char *text)
     assert_int_equal(mr_buf_append_text(buf, text), MR_OK);
 }
 
+/* One test of an expression, by @p form. */
+static void append_test(struct mr_rng *rng, struct mr_buf *buf)
+{
+    char a[256];
+    char b[256];
+    random_value(rng, a, sizeof(a));
+    random_value(rng, b, sizeof(b));
+    const char *name = attr_names[mr_rng_below(rng, MR_ARRAY_COUNT(attr_names))];
+    enum mr_status r = MR_OK;
+    switch (mr_rng_below(rng, 8)) {
+    case 0:
+        r = mr_buf_printf(buf, "'%s' = %s", a, name);
+        break;
+    case 1:
+        r = mr_buf_printf(buf, "%s LIKE '%s%%'", name, a);
+        break;
+    case 2:
+        r = mr_buf_printf(buf, "%s LIKE '%%%s'", name, a);
+        break;
+    case 3:
+        r = mr_buf_printf(buf, "%s LIKE '%.3s%%%.2s'", name, a, b);
+        break;
+    case 4:
+        r = mr_buf_printf(buf, "%s IN ('%s', '%s', LOWER('%s'))", name, a, b, a);
+        break;
+    case 5:
+        r = mr_buf_printf(buf, "%s NOT IN ('%s', '%s')", name, a, b);
+        break;
+    case 6:
+        r = mr_buf_printf(buf, "%s IN ('%s', '%s')", name, a, b);
+        break;
+    default:
+        r = mr_buf_printf(buf, "%s = '%s'", name, a);
+        break;
+    }
+    assert_int_equal(r, MR_OK);
+}
+
+static void append_sql(struct mr_rng *rng, struct mr_buf *buf)
+{
+    static const char *const joints[] = {" AND ", " AND ", " OR ", " XOR "};
+    uint64_t count = 1 + mr_rng_below(rng, 3);
+    append(buf, "{\"sql\":\"");
+    for (uint64_t i = 0; i < count; i++) {
+        bool bracket = mr_rng_chance(rng, 1, 3);
+        append(buf, i == 0 ? "" : joints[mr_rng_below(rng, MR_ARRAY_COUNT(joints))]);
+        append(buf, bracket ? (mr_rng_chance(rng, 1, 4) ? "NOT (" : "(") : "");
+        append_test(rng, buf);
+        if (bracket) {
+            append(buf, mr_rng_chance(rng, 1, 2) ? " OR " : " AND ");
+            append_test(rng, buf);
+            append(buf, ")");
+        }
+    }
+    append(buf, "\"}");
+}
+
+static void append_data(struct mr_rng *rng, struct mr_buf *buf)
+{
+    static const char *const operators[] = {"exact", "prefix", "suffix", "in"};
+    char a[256];
+    char b[256];
+    random_value(rng, a, sizeof(a));
+    random_value(rng, b, sizeof(b));
+    const char *operator= operators[mr_rng_below(rng, MR_ARRAY_COUNT(operators))];
+    unsigned place = (unsigned)mr_rng_below(rng, DATA_PLACES);
+    assert_int_equal(strcmp(operator, "in") == 0
+                         ? mr_buf_printf(buf, "{\"data\":{\"in\":{\"d.%u\":[\"%s\",\"%s\"]}}}", place,
+                                         a, b)
+                         : mr_buf_printf(buf, "{\"data\":{\"%s\":{\"d.%u\":\"%s\"}}}", operator, place,
+                                         a),
+                     MR_OK);
+}
+
 static void append_leaf(struct mr_rng *rng, struct mr_buf *buf)
 {
     static const char *const dialects[] = {"exact", "exact", "prefix", "suffix"};
+    uint64_t kind = mr_rng_below(rng, 6);
+    if (kind < 2) {
+        (kind == 0 ? append_sql : append_data)(rng, buf);
+        return;
+    }
     unsigned count = mr_rng_chance(rng, 1, 4) ? 2 : 1;
     uint64_t first = mr_rng_below(rng, MR_ARRAY_COUNT(attr_names));
     append(buf, "{\"");
@@ -114,6 +194,18 @@ static struct mr_event *random_event(struct mr_rng *rng)
         }
     }
     add_attr(&builder, "unmentioned", "value");
+    char data[1024] = "{\"d\":[";
+    size_t size = strlen(data);
+    for (unsigned i = 0; i < DATA_PLACES; i++) {
+        char value[256];
+        random_value(rng, value, sizeof(value));
+        size += (size_t)snprintf(data + size, sizeof(data) - size, "%s\"%s\"", i == 0 ? "" : ",",
+                                 value);
+    }
+    (void)snprintf(data + size, sizeof(data) - size, "]}");
+    if (mr_rng_chance(rng, 3, 4)) {
+        mr_event_builder_data(&builder, mr_bytes_of(data), false);
+    }
     return finish_event(&builder);
 }
 
