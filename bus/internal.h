@@ -471,8 +471,8 @@ enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d);
 enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where where);
 
 /* limit.c */
-/* Makes *next what @p rates (NULL: none) want in the place of @p limit: the same object when they are
- * what it has already, so that it remembers. Applied later, when nothing can fail any more. */
+/* Makes *next what @p rates (NULL: none) want in the place of @p limit: the same object when it has
+ * them already, so that it remembers. Applied later, when nothing can fail any more. */
 MR_MUST_USE enum mr_status mr__limit_prepare(struct mr__limit *limit, const struct mr_rates *rates,
                                              struct mr__limit **next);
 void mr__limit_apply(struct mr__limit **limit, struct mr__limit **next);

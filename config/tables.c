@@ -66,8 +66,8 @@ const struct mr_option mr__top_table[] = {
      .help = "Bounds of memory."},
     {.name = "event_size_max", .type = MR_OPTION_SIZE, .at = AT(event_size_max),
      .default_text = "1MiB", .min = KIB, .max = MR_EVENT_SIZE_MAX,
-     .help = "The largest event taken in, at most a quarter of `log.segment_size`; a source may set "
-             "its own."},
+     .help = "The largest event taken in, at most a quarter of `log.segment_size`; a source may "
+             "set its own."},
     {.name = "hops_max", .type = MR_OPTION_INT, .at = AT(hops_max), .default_text = "16", .min = 1,
      .max = 255,
      .help = "How often an event may go round through the bus before it is taken for a loop."},
@@ -129,7 +129,7 @@ static const struct mr_option breaker_table[] = {
     {.name = "timeout", .type = MR_OPTION_DURATION, .at = AT(timeout_ns), .default_text = "30s",   \
      .min = NS_MS, .max = 7 * 24 * NS_H, .help = "The time an attempt has."}
 #define TARGET_RATE                                                                                \
-    {.name = "rate", .type = MR_OPTION_STRINGS, .at = AT(rate), .unit = "rate or a list of them",   \
+    {.name = "rate", .type = MR_OPTION_STRINGS, .at = AT(rate), .unit = "rate or a list of them",  \
      .help = "Attempts of all its subscriptions within any such span of time, at most."}
 #define TARGET_BREAKER                                                                             \
     {.name = "breaker", .type = MR_OPTION_BLOCK, .at = AT(breaker), .block = breaker_table,        \

@@ -25,7 +25,7 @@ static bool is_transport(struct mr_bytes name)
 }
 
 /* The attribute a header stands for under @p naming, in @p to. @return its size; 0 when it stands
- * for none. The prefixes of AMQP 1.0 are as written; in the habits of 0-9-1 case does not matter. */
+ * for none. The prefixes of AMQP 1.0 are as written; in the habits of 0-9-1 case means nothing. */
 static size_t attr_name(const struct mr_amqp_header *header, enum naming naming,
                         uint8_t to[MR_ATTR_NAME_SIZE_MAX + 1])
 {

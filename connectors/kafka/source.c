@@ -464,7 +464,8 @@ static void *run(void *context)
         wait_more(source);
     }
     mr__kafka_forget(source, NULL);
-    mr__kafka_close(source, atomic_load_explicit(&source->intake.deadline_ns, memory_order_relaxed));
+    mr__kafka_close(source,
+                    atomic_load_explicit(&source->intake.deadline_ns, memory_order_relaxed));
     mr__intake_set_health(&source->intake, MR_HEALTH_DOWN, "stopped", NULL);
     return NULL;
 }

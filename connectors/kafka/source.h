@@ -1,6 +1,6 @@
 /* The source between its files: source.c reads and submits, group.c is a member of the group
- * (partitions come and go, positions are asked for and committed), consumer.c has the client. All on
- * the source's thread. */
+ * (partitions come and go, positions are asked for and committed), consumer.c has the client. All
+ * on the source's thread. */
 #ifndef MR_CONNECTORS_KAFKA_SOURCE_H
 #define MR_CONNECTORS_KAFKA_SOURCE_H
 

@@ -38,13 +38,14 @@ class Flow:
         self.m.__exit__(*what)
 
     def publish(self, count=COUNT):
+        self.before = len(self.arrived.look())
         with net.far():
             broker.publish(self.queue, range(self.sent, self.sent + count))
         self.sent += count
 
     def some_arrive(self):
-        before = len(self.arrived.look())
-        wait_until("the flow", lambda: len(self.arrived.look()) > before)
+        """Of what was published last."""
+        wait_until("the flow", lambda: len(self.arrived.look()) > self.before)
 
     def notices(self, seconds=15):
         begin = time.monotonic()

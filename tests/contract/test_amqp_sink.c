@@ -554,7 +554,7 @@ static void test_sink_broker_killed_and_back_loses_nothing_confirmed(void **stat
     struct source_words all = {.port = broker.port, .queue = "killed"};
     test_host_init(&g);
     struct mr_source *source = source_open(&g, &all);
-    assert_true(test_host_wait(&g, HOST_EVENTS, confirmed));
+    assert_true(test_host_wait_for(&g, HOST_EVENTS, confirmed, 60));
     for (uint32_t i = 0; i < h.answer_count; i++) {
         struct mr_bytes id = mr_event_id(mr_event_record(h.answers[i]->event));
         int number = (int)strtol((const char *)id.data + 1, NULL, 10);

@@ -63,8 +63,8 @@ def test_each_record_enters_the_log_once_over_kills():
     kafka.topic("kills", 4)
     with Instance(config(["kills"], group="kills")) as m:
         for turn in range(6):
-            kafka.produce("kills", values(3000, 3000 * turn))
             before = len(lines(m))
+            kafka.produce("kills", values(3000, 3000 * turn))
             wait_until("the flow", lambda: len(lines(m)) > before)
             m.process.send_signal(signal.SIGKILL)
             m.process.wait()
