@@ -361,6 +361,21 @@ static inline void source_close(struct mr_source *source)
     mr_connector_amqp.source->destroy(source);
 }
 
+/* Waits until the source has read @p count messages. */
+static inline bool source_has_read(struct mr_source *source, uint64_t count)
+{
+    int64_t until = now_ms() + DEADLINE_MS;
+    struct mr_health health;
+    do {
+        mr_connector_amqp.source->health(source, &health);
+        if (health.messages >= count) {
+            return true;
+        }
+        poll(NULL, 0, 20);
+    } while (now_ms() < until);
+    return false;
+}
+
 static inline bool source_reaches(struct mr_source *source, enum mr_health_state state, int ms)
 {
     int64_t until = now_ms() + ms;

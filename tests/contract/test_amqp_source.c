@@ -372,6 +372,7 @@ static void test_source_batch_messages_one_and_none(void **state)
                  "{\"specversion\":\"1.0\",\"id\":\"e2\",\"source\":\"/s\",\"type\":\"t\"}]");
     assert_true(test_host_wait(&h, HOST_EVENTS, 2));
     publish_text(broker.port, "batch", "application/cloudevents-batch+json", "[]");
+    assert_true(source_has_read(source, 3));
     source_close(source);
     assert_true(ready_reaches(broker.port, "batch", 0)); /* the empty ones are acknowledged too */
     test_host_free(&h);
