@@ -4,7 +4,8 @@
 #   ./go demo     installs what is missing, builds, and shows Millrace at work in this terminal
 #   ./go test     installs what the tests need, builds, and runs them all
 #   ./go build    builds build/release/millrace/millrace
-#   ./go bench    builds and runs the benchmarks (figures, not tests)
+#   ./go bench    builds and runs the benchmarks (figures, not tests); ./go bench connectors: those
+#                 of each connector beside its library alone
 #   ./go install  builds and installs under PREFIX (default /usr/local; DESTDIR works)
 #
 # On Debian 12, as root or with sudo for the packages. GO_NO_INSTALL=1 installs nothing.
@@ -92,7 +93,13 @@ bench)
   need $build_packages $test_packages wrk
   build release -DMR_TESTS=OFF -DMR_BENCH=ON
   shift
-  exec python3 bench/run.py build/release "$@"
+  [ "${1:-}" = connectors ] || exec python3 bench/run.py build/release "$@"
+  status=0
+  for name in kafka amqp objectstore smtp timers; do
+    echo "== $name"
+    python3 "bench/$name.py" build/release || status=1
+  done
+  exit "$status"
   ;;
 *)
   help >&2
