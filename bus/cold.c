@@ -145,12 +145,20 @@ void mr__cache_release(struct mr_bus *bus)
 
 /* --- reads ------------------------------------------------------------------------------------ */
 
-/* How much may be read from @p position on: in the segment that is being written to, only what
- * was written when the read is asked for. Behind that are zeros now and groups later. */
+/* How much may be read from @p position on: not beyond its segment, where the positions of the next
+ * one may begin; in the segment that is being written to, only what was written when the read is
+ * asked for. Behind that are zeros now and groups later. */
 static size_t readable(struct mr_bus *bus, uint64_t position, size_t want)
 {
     const struct mr__segment *segment = mr__segment_of(bus, position);
-    if (segment == NULL || segment->sealed || MR_PLANTED(READ_AHEAD)) {
+    if (segment == NULL || MR_PLANTED(READ_AHEAD)) {
+        return want;
+    }
+    uint64_t rest = segment->size - mr_position_at(position);
+    if (rest < want && !MR_PLANTED(READ_ACROSS)) {
+        want = (size_t)rest;
+    }
+    if (segment->sealed) {
         return want;
     }
     uint64_t end = mr_position(segment->number, segment->used);

@@ -50,7 +50,9 @@
 #define MR_LOG_VERSION 1u
 #define MR_LOG_BLOCK 4096u
 #define MR_SEGMENT_SIZE_MAX (64u * MR_MIB)
+#ifndef MR_SEGMENT_SHIFT /* the simulation has small segments that lie as close as large ones do */
 #define MR_SEGMENT_SHIFT 26
+#endif
 #define MR_SEGMENT_HEADER_SIZE 68u
 #define MR_GROUP_HEADER_SIZE 128u
 #define MR_RECORD_HEADER_SIZE 48u

@@ -35,7 +35,8 @@
     X(OUTCOME_LOST, "an outcome is not logged")                                                    \
     X(START_UNLOGGED, "a start is not logged")                                                     \
     X(NO_BARRIER, "lanes of two orders run side by side")                                          \
-    X(RATE_IGNORED, "a rate is not kept")
+    X(RATE_IGNORED, "a rate is not kept")                                                          \
+    X(READ_ACROSS, "a read that ends with its segment loses what the next one begins with")
 
 #define MR_PLANTED_ENUM(name, text) MR_PLANTED_##name,
 enum mr_planted { MR_PLANTED_NONE = 0, MR_PLANTED_LIST(MR_PLANTED_ENUM) MR_PLANTED_MAX };

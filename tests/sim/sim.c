@@ -125,7 +125,7 @@ static void choose_swarm(struct mr_rng *rng, struct sim_swarm *w)
 
 static void choose_options(struct mr_rng *rng, struct mr_bus_options *o)
 {
-    static const uint64_t segments[] = {64, 64, 96, 128, 256};
+    static const uint64_t segments[] = {64, 64, 96, 128, 256, 256};
     static const uint64_t checkpoints[] = {4, 16, 64, 256, 100000};
     static const uint64_t caches[] = {4, 32, 256, 4096};
     uint64_t segment = segments[mr_rng_below(rng, MR_ARRAY_COUNT(segments))] * MR_KIB;
