@@ -20,7 +20,7 @@ struct story {
     struct mr_delivery_info *live; /* owned: one per delivery of the timeline */
     bool *is_live;                 /* owned */
     bool *is_behind;               /* owned: on disk behind the window of its subscription */
-    bool unsettled;                /* the log does not yet tell how one of them ended */
+    bool unsettled;                /* the log was read before something the bus knows */
 };
 
 static void story_release(struct story *story)
@@ -42,6 +42,11 @@ static void ask_live(void *argument, struct mr_bus *bus, struct mr_now now)
                                                  story->timeline.offset, live) == MR_OK &&
                             (live->state == MR_STATE_WAITING || live->state == MR_STATE_IN_FLIGHT ||
                              live->state == MR_STATE_HELD);
+        if (story->is_live[i] && live->state == MR_STATE_IN_FLIGHT && !story->timeline.truncated &&
+            (delivery->attempt_count == 0 ||
+             delivery->attempts[delivery->attempt_count - 1].fence < live->fence)) {
+            story->unsettled = true; /* handed out since the log was read */
+        }
         if (story->is_live[i] || delivery->state != MR_STATE_NONE) {
             continue;
         }

@@ -39,7 +39,7 @@ else
   long='contract_test_.*_(net|brokers|load|many|security|rabbitmq|steps)'
   long="$long|contract_test_objectstore|integration_test_(kafka|objectstore|amqp)"
   suite asan -L 'unit|contract|integration' -E "$long"
-  suite tsan -R 'opq|http|process|exec|mqtt|timer|file|admin|worker|objectstore|amqp|kafka' -E "$long"
+  suite tsan -R 'opq|http|process|exec|mqtt|timer|file|admin|worker|objectstore|amqp' -E "$long"
   tests/support/fuzz.sh "$jobs" "$results" || status=1
 fi
 python3 tests/support/count.py "$results" || status=1
