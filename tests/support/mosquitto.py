@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 
 from support import Skip, wait_until
 
@@ -92,7 +93,12 @@ class Devices:
 
     def finish(self, seconds=120):
         """Until all are acknowledged: {"acked", "reconnects", "ms"}."""
-        rest, _ = self.process.communicate(timeout=seconds)
+        # Not communicate(): it reads past what readline() has buffered, and the last line with it.
+        watchdog = threading.Timer(seconds, self.process.kill)
+        watchdog.start()
+        rest = self.process.stdout.read()
+        watchdog.cancel()
+        assert self.process.wait() == 0, "the devices ended with %s" % self.process.returncode
         self.acked = self.total
         self.result = json.loads(rest.splitlines()[-1])
         return self.result
