@@ -7,31 +7,32 @@
 
 #define FOLD_WINDOW (16u * MR_MIB) /* the configuration is not known yet */
 
-/* The subscription of @p id; its name may come later (or, if its record rotted, never). */
-static struct mr__sub *sub_of(struct mr_bus *bus, uint32_t id)
+/* Objects up to @p id exist: a record may name one before its NAME record (or, if that rotted,
+ * without one), which then goes by "recovered-ID". */
+static enum mr_status ids_reach(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id)
 {
-    while (bus->sub_count <= id) {
-        char name[64];
-        (void)snprintf(name, sizeof(name), "recovered-%u", (unsigned)bus->sub_count);
-        if (id - bus->sub_count > MR_SUBSCRIPTIONS_MAX || mr__sub_add(bus, name) == NULL) {
-            return NULL;
+    const uint32_t *count = kind == MR_NAME_SUBSCRIPTION ? &bus->sub_count
+                            : kind == MR_NAME_SOURCE     ? &bus->source_count
+                                                         : &bus->target_count;
+    if (id >= *count && id - *count > MR_SUBSCRIPTIONS_MAX) {
+        return MR_E_CORRUPT;
+    }
+    while (*count <= id) {
+        char recovered[32];
+        (void)snprintf(recovered, sizeof(recovered), "recovered-%u", (unsigned)*count);
+        bool added = kind == MR_NAME_SUBSCRIPTION ? mr__sub_add(bus, recovered) != NULL
+                     : kind == MR_NAME_SOURCE     ? mr__source_add(bus, recovered) != NULL
+                                                  : mr__target_add(bus, recovered) != NULL;
+        if (!added) {
+            return MR_E_NOMEM;
         }
     }
-    return bus->subs[id];
+    return MR_OK;
 }
 
-/* Likewise for sources: a cursor may stand in its group before the names. */
-static bool sources_reach(struct mr_bus *bus, uint32_t id)
+static struct mr__sub *sub_of(struct mr_bus *bus, uint32_t id)
 {
-    char placeholder[64];
-    while (bus->source_count <= id && id < MR_SOURCES_MAX * 64u) {
-        (void)snprintf(placeholder, sizeof(placeholder), "recovered-%u",
-                       (unsigned)bus->source_count);
-        if (mr__source_add(bus, placeholder) == NULL) {
-            return false;
-        }
-    }
-    return true;
+    return ids_reach(bus, MR_NAME_SUBSCRIPTION, id) == MR_OK ? bus->subs[id] : NULL;
 }
 
 static enum mr_status rename_object(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id,
@@ -53,24 +54,16 @@ static enum mr_status fold_name(struct mr_bus *bus, const struct mr_record *reco
 {
     enum mr_name_kind kind = (enum mr_name_kind)record->b;
     uint32_t id = record->a;
+    if (kind > MR_NAME_TARGET) {
+        return MR_OK; /* nothing in this version bears it */
+    }
+    enum mr_status r = ids_reach(bus, kind, id);
+    if (r != MR_OK) {
+        return r;
+    }
     if (kind == MR_NAME_SUBSCRIPTION) {
-        struct mr__sub *sub = sub_of(bus, id);
-        if (sub == NULL) {
-            return MR_E_NOMEM;
-        }
-        sub->order_hash = record->c;
-        sub->order_epoch = (uint16_t)record->d;
-    }
-    if (kind == MR_NAME_SOURCE && !sources_reach(bus, id)) {
-        return MR_E_NOMEM;
-    }
-    char placeholder[64];
-    while (kind == MR_NAME_TARGET && bus->target_count <= id && id < MR_TARGETS_MAX * 64u) {
-        (void)snprintf(placeholder, sizeof(placeholder), "recovered-%u",
-                       (unsigned)bus->target_count);
-        if (mr__target_add(bus, placeholder) == NULL) {
-            return MR_E_NOMEM;
-        }
+        bus->subs[id]->order_hash = record->c;
+        bus->subs[id]->order_epoch = (uint16_t)record->d;
     }
     return rename_object(bus, kind, id, record->body);
 }
@@ -324,17 +317,14 @@ enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, ui
     case MR_RECORD_REMOVED:
         return fold_operator(bus, record);
     case MR_RECORD_CURSOR: {
+        enum mr_status r = ids_reach(bus, MR_NAME_SOURCE, record->a);
         char *cursor = mr_strndup((const char *)record->body.data, record->body.size);
-        if (cursor == NULL || !sources_reach(bus, record->a)) {
+        if (r != MR_OK || cursor == NULL) {
             mr_free(cursor);
-            return MR_E_NOMEM;
+            return r == MR_OK ? MR_E_NOMEM : r;
         }
-        if (record->a < bus->source_count) {
-            mr_free(bus->sources[record->a]->cursor);
-            bus->sources[record->a]->cursor = cursor;
-        } else {
-            mr_free(cursor);
-        }
+        mr_free(bus->sources[record->a]->cursor);
+        bus->sources[record->a]->cursor = cursor;
         return MR_OK;
     }
     case MR_RECORD_CONFIG:

@@ -34,9 +34,9 @@ static bool is_path(struct mr_bytes text)
     return true;
 }
 
-/* The next placeholder of @p at: *ret_name is what it holds. NULL when there is none, and with
+/* The next slot of @p at: *ret_name is what it holds. NULL when there is none, and with
  * *ret_bad set when braces do not match. */
-static const char *find_placeholder(const char *at, struct mr_bytes *ret_name,
+static const char *find_slot(const char *at, struct mr_bytes *ret_name,
                                     const char **ret_end, bool *ret_bad)
 {
     const char *open = strstr(at, "{{");
@@ -60,7 +60,7 @@ bool mr__template_is_valid(const char *text)
 {
     bool bad = false;
     struct mr_bytes name;
-    for (const char *at = text; find_placeholder(at, &name, &at, &bad) != NULL;) {
+    for (const char *at = text; find_slot(at, &name, &at, &bad) != NULL;) {
     }
     return !bad;
 }
@@ -140,7 +140,7 @@ enum mr_status mr__template_fill(const char *text, struct mr_bytes record, struc
     const char *end = NULL;
     const char *open;
     enum mr_status r = MR_OK;
-    while (r == MR_OK && (open = find_placeholder(at, &name, &end, &bad)) != NULL) {
+    while (r == MR_OK && (open = find_slot(at, &name, &end, &bad)) != NULL) {
         r = mr_buf_append(out, at, (size_t)(open - at));
         if (r == MR_OK && !is_path(name)) {
             r = mr_buf_append_bytes(out, attribute_value(record, name));

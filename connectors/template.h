@@ -1,4 +1,4 @@
-/* Texts with placeholders that an event fills in: topics, keys, subjects and bodies of mails.
+/* Texts with slots that an event fills in: topics, keys, subjects and bodies of mails.
  *
  *     {{subject}}        any attribute, specversion included; nothing when the event has none
  *     {{data}}           the data as it is
