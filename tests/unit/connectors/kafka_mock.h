@@ -20,6 +20,7 @@ struct mock {
     rd_kafka_t *rk; /* its cluster's, and our producer */
     rd_kafka_mock_cluster_t *cluster;
     const char *brokers;
+    int broker_count;
 };
 
 static inline void mock_quiet(const rd_kafka_t *rk, int level, const char *facility,
@@ -53,6 +54,7 @@ static inline rd_kafka_t *mock_client(rd_kafka_type_t type, const char *brokers,
 static inline void mock_open(struct mock *m, int brokers)
 {
     m->rk = mock_client(RD_KAFKA_PRODUCER, NULL, NULL);
+    m->broker_count = brokers;
     m->cluster = rd_kafka_mock_cluster_new(m->rk, brokers);
     assert_non_null(m->cluster);
     m->brokers = rd_kafka_mock_cluster_bootstraps(m->cluster);
@@ -64,9 +66,10 @@ static inline void mock_close(struct mock *m)
     rd_kafka_destroy(m->rk);
 }
 
+/* With a replica at each broker. */
 static inline void mock_topic(struct mock *m, const char *topic, int partitions)
 {
-    assert_int_equal(rd_kafka_mock_topic_create(m->cluster, topic, partitions, 1),
+    assert_int_equal(rd_kafka_mock_topic_create(m->cluster, topic, partitions, m->broker_count),
                      RD_KAFKA_RESP_ERR_NO_ERROR);
 }
 
@@ -74,6 +77,9 @@ static inline void mock_topic(struct mock *m, const char *topic, int partitions)
 static inline void mock_produce(struct mock *m, const char *topic, int32_t partition, int from,
                                 int count)
 {
+    if (count == 0) {
+        return;
+    }
     rd_kafka_t *rk = mock_client(RD_KAFKA_PRODUCER, m->brokers, NULL);
     for (int i = from; i < from + count; i++) {
         char text[32];

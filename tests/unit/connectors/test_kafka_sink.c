@@ -53,6 +53,34 @@ static void sink_close(struct mr_target *target)
     ops->destroy(target);
 }
 
+/* A cluster and the host of a sink. */
+struct rig {
+    struct mock m;
+    struct test_host h;
+};
+
+/* A connected sink. @param topic made beforehand; may be NULL  @param words NULL: to that topic */
+static struct mr_target *rig_open(struct rig *r, const char *topic, const struct sink_words *words)
+{
+    struct sink_words w = {.topic = topic};
+    mock_open(&r->m, 1);
+    if (topic != NULL) {
+        mock_topic(&r->m, topic, 1);
+    }
+    test_host_init(&r->h);
+    w = words != NULL ? *words : w;
+    w.brokers = r->m.brokers;
+    struct mr_target *target = sink_open(&r->h, &w);
+    assert_true(test_host_wait(&r->h, HOST_CAPACITY, 4000));
+    return target;
+}
+
+static void rig_close(struct rig *r)
+{
+    test_host_free(&r->h);
+    mock_close(&r->m);
+}
+
 static struct mr_health sink_health(struct mr_target *target)
 {
     struct mr_health health;
@@ -184,22 +212,16 @@ static bool equals(const void *data, size_t size, const char *text)
 static void test_sink_binary_has_headers_key_and_value(void **state)
 {
     (void)state;
-    struct mock m;
-    mock_open(&m, 1);
-    mock_topic(&m, "results", 1);
-    struct test_host h;
-    test_host_init(&h);
-    struct sink_words words = {.brokers = m.brokers, .topic = "results"};
-    struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
+    struct rig r;
+    struct mr_target *target = rig_open(&r, "results", NULL);
     submit_one(target, 1, "customer-7", "hello");
     submit_one(target, 2, NULL, NULL); /* no data: a tombstone */
     submit_one(target, 3, NULL, "");   /* empty data is another thing */
-    assert_true(test_host_wait(&h, HOST_ANSWERS, 3));
-    assert_int_equal(count_verdicts(&h, MR_VERDICT_OK), 3);
-    assert_string_equal(h.answers[0]->answer.instance, "kafka");
-    assert_true(h.answers[0]->answer.started_wall_ns > 0);
-    rd_kafka_t *rk = open_reader(&m, "results", 1);
+    assert_true(test_host_wait(&r.h, HOST_ANSWERS, 3));
+    assert_int_equal(count_verdicts(&r.h, MR_VERDICT_OK), 3);
+    assert_string_equal(r.h.answers[0]->answer.instance, "kafka");
+    assert_true(r.h.answers[0]->answer.started_wall_ns > 0);
+    rd_kafka_t *rk = open_reader(&r.m, "results", 1);
     rd_kafka_message_t *message = read_one(rk);
     assert_true(equals(message->key, message->key_len, "customer-7"));
     assert_true(equals(message->payload, message->len, "hello"));
@@ -220,26 +242,19 @@ static void test_sink_binary_has_headers_key_and_value(void **state)
     assert_int_equal(sink_health(target).state, MR_HEALTH_OK);
     assert_int_equal(sink_health(target).messages, 3);
     sink_close(target);
-    test_host_free(&h);
-    mock_close(&m);
+    rig_close(&r);
 }
 
 static void test_sink_structured_to_a_topic_of_the_event(void **state)
 {
     (void)state;
-    struct mock m;
-    mock_open(&m, 1);
-    mock_topic(&m, "r-t.a", 1);
-    struct test_host h;
-    test_host_init(&h);
-    struct sink_words words = {
-        .brokers = m.brokers, .topic = "r-{{type}}", .key = "{{id}}", .mode = 1};
-    struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
+    struct rig r;
+    struct sink_words words = {.topic = "r-{{type}}", .key = "{{id}}", .mode = 1};
+    struct mr_target *target = rig_open(&r, "r-t.a", &words);
     submit_one(target, 1, "x", "hello");
-    assert_true(test_host_wait(&h, HOST_ANSWERS, 1));
-    assert_int_equal(verdict_at(&h, 0), MR_VERDICT_OK);
-    rd_kafka_t *rk = open_reader(&m, "r-t.a", 1);
+    assert_true(test_host_wait(&r.h, HOST_ANSWERS, 1));
+    assert_int_equal(verdict_at(&r.h, 0), MR_VERDICT_OK);
+    rd_kafka_t *rk = open_reader(&r.m, "r-t.a", 1);
     rd_kafka_message_t *message = read_one(rk);
     assert_true(equals(message->key, message->key_len, "e1"));
     assert_true(mr_bytes_starts(mr_bytes_of(header(message, "content-type")),
@@ -248,27 +263,21 @@ static void test_sink_structured_to_a_topic_of_the_event(void **state)
     rd_kafka_message_destroy(message);
     close_reader(rk);
     sink_close(target);
-    test_host_free(&h);
-    mock_close(&m);
+    rig_close(&r);
 }
 
 static void test_sink_bad_topic_of_an_event_is_dead(void **state)
 {
     (void)state;
-    struct mock m;
-    mock_open(&m, 1);
-    struct test_host h;
-    test_host_init(&h);
-    struct sink_words words = {.brokers = m.brokers, .topic = "{{source}}"}; /* "/s" */
-    struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
+    struct rig r;
+    struct sink_words words = {.topic = "{{source}}"}; /* "/s" */
+    struct mr_target *target = rig_open(&r, NULL, &words);
     submit_one(target, 1, "x", "hello");
-    assert_true(test_host_wait(&h, HOST_ANSWERS, 1));
-    assert_int_equal(verdict_at(&h, 0), MR_VERDICT_DEAD);
-    assert_string_equal(error_at(&h, 0), "\"/s\" is no topic name");
+    assert_true(test_host_wait(&r.h, HOST_ANSWERS, 1));
+    assert_int_equal(verdict_at(&r.h, 0), MR_VERDICT_DEAD);
+    assert_string_equal(error_at(&r.h, 0), "\"/s\" is no topic name");
     sink_close(target);
-    test_host_free(&h);
-    mock_close(&m);
+    rig_close(&r);
 }
 
 static void test_sink_broker_errors_have_their_class(void **state)
@@ -284,26 +293,19 @@ static void test_sink_broker_errors_have_their_class(void **state)
         {RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS, MR_VERDICT_OK},
         {RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED, MR_VERDICT_RETRY},
     };
-    struct mock m;
-    mock_open(&m, 1);
-    mock_topic(&m, "results", 1);
-    struct test_host h;
-    test_host_init(&h);
-    struct sink_words words = {.brokers = m.brokers, .topic = "results"};
-    struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
+    struct rig r;
+    struct mr_target *target = rig_open(&r, "results", NULL);
     for (uint32_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        rd_kafka_mock_push_request_errors(m.cluster, 0 /* Produce */, 1, cases[i].error);
+        rd_kafka_mock_push_request_errors(r.m.cluster, 0 /* Produce */, 1, cases[i].error);
         submit_one(target, (int)i, "x", "hello");
-        assert_true(test_host_wait(&h, HOST_ANSWERS, i + 1));
-        if (verdict_at(&h, i) != cases[i].verdict) {
+        assert_true(test_host_wait(&r.h, HOST_ANSWERS, i + 1));
+        if (verdict_at(&r.h, i) != cases[i].verdict) {
             fail_msg("%s: verdict %s: %s", rd_kafka_err2name(cases[i].error),
-                     mr_verdict_text(verdict_at(&h, i)), error_at(&h, i));
+                     mr_verdict_text(verdict_at(&r.h, i)), error_at(&r.h, i));
         }
     }
     sink_close(target);
-    test_host_free(&h);
-    mock_close(&m);
+    rig_close(&r);
 }
 
 static void test_sink_no_broker_has_no_capacity_and_refuses(void **state)
@@ -327,69 +329,50 @@ static void test_sink_no_broker_has_no_capacity_and_refuses(void **state)
 static void test_sink_broker_goes_and_comes(void **state)
 {
     (void)state;
-    struct mock m;
-    mock_open(&m, 1);
-    mock_topic(&m, "results", 1);
-    struct test_host h;
-    test_host_init(&h);
-    struct sink_words words = {.brokers = m.brokers, .topic = "results"};
-    struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
+    struct rig r;
+    struct mr_target *target = rig_open(&r, "results", NULL);
     submit_many(target, 0, 10);
-    assert_true(test_host_wait(&h, HOST_ANSWERS, 10));
-    rd_kafka_mock_broker_set_down(m.cluster, 1);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 0));
+    assert_true(test_host_wait(&r.h, HOST_ANSWERS, 10));
+    rd_kafka_mock_broker_set_down(r.m.cluster, 1);
+    assert_true(test_host_wait(&r.h, HOST_CAPACITY, 0));
     assert_int_equal(sink_health(target).state, MR_HEALTH_DOWN);
-    rd_kafka_mock_broker_set_up(m.cluster, 1);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
+    rd_kafka_mock_broker_set_up(r.m.cluster, 1);
+    assert_true(test_host_wait(&r.h, HOST_CAPACITY, 4000));
     submit_many(target, 10, 10);
-    assert_true(test_host_wait(&h, HOST_ANSWERS, 20));
-    assert_int_equal(count_verdicts(&h, MR_VERDICT_OK), 20);
+    assert_true(test_host_wait(&r.h, HOST_ANSWERS, 20));
+    assert_int_equal(count_verdicts(&r.h, MR_VERDICT_OK), 20);
     assert_true(sink_health(target).reconnects >= 1);
     sink_close(target);
-    test_host_free(&h);
-    mock_close(&m);
+    rig_close(&r);
 }
 
 /* The broker answers slowly: stop comes with records under way. Each is answered. */
 static void test_sink_stop_answers_what_is_under_way(void **state)
 {
     (void)state;
-    struct mock m;
-    mock_open(&m, 1);
-    mock_topic(&m, "results", 1);
-    struct test_host h;
-    test_host_init(&h);
-    struct sink_words words = {.brokers = m.brokers, .topic = "results"};
-    struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
+    struct rig r;
+    struct mr_target *target = rig_open(&r, "results", NULL);
     submit_one(target, 0, "k", "data"); /* the topic and the producer's id are known */
-    assert_true(test_host_wait(&h, HOST_ANSWERS, 1));
-    rd_kafka_mock_broker_set_rtt(m.cluster, 1, 5000);
+    assert_true(test_host_wait(&r.h, HOST_ANSWERS, 1));
+    rd_kafka_mock_broker_set_rtt(r.m.cluster, 1, 5000);
     submit_many(target, 1, 100);
-    (void)test_host_wait_for(&h, HOST_ANSWERS, 2, 0.3);
+    (void)test_host_wait_for(&r.h, HOST_ANSWERS, 2, 0.3);
     ops->stop(target, mr_clock_mono_ns() + MR_SECOND);
     ops->destroy(target);
-    assert_int_equal(h.answer_count, 101);
-    assert_int_equal(count_verdicts(&h, MR_VERDICT_CRASH) +
-                         count_verdicts(&h, MR_VERDICT_REFUSED),
+    assert_int_equal(r.h.answer_count, 101);
+    assert_int_equal(count_verdicts(&r.h, MR_VERDICT_CRASH) +
+                         count_verdicts(&r.h, MR_VERDICT_REFUSED),
                      100);
-    test_host_free(&h);
-    mock_close(&m);
+    rig_close(&r);
 }
 
 /* More than the client's queue takes: the rest waits, nothing is failed. */
 static void test_sink_full_queue_waits(void **state)
 {
     (void)state;
-    struct mock m;
-    mock_open(&m, 1);
-    mock_topic(&m, "results", 1);
-    struct test_host h;
-    test_host_init(&h);
-    struct sink_words words = {.brokers = m.brokers, .topic = "results", .buffer = 4 * MR_MIB};
-    struct mr_target *target = sink_open(&h, &words);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 4000));
+    struct rig r;
+    struct sink_words words = {.topic = "results", .buffer = 4 * MR_MIB};
+    struct mr_target *target = rig_open(&r, "results", &words);
     char *big = malloc(500001);
     memset(big, 'x', 500000);
     big[500000] = '\0';
@@ -400,12 +383,11 @@ static void test_sink_full_queue_waits(void **state)
         first = handout;
     }
     ops->submit(target, first);
-    assert_true(test_host_wait(&h, HOST_ANSWERS, 40));
-    assert_int_equal(count_verdicts(&h, MR_VERDICT_OK), 40);
+    assert_true(test_host_wait(&r.h, HOST_ANSWERS, 40));
+    assert_int_equal(count_verdicts(&r.h, MR_VERDICT_OK), 40);
     sink_close(target);
     free(big);
-    test_host_free(&h);
-    mock_close(&m);
+    rig_close(&r);
 }
 
 int main(void)
