@@ -11,8 +11,6 @@
 #include "workers/exec/internal.h"
 
 #define READS_PER_PASS 16u
-#define BACKOFF_FIRST_NS (100 * MR_MS)
-#define BACKOFF_MAX_NS (30 * MR_SECOND)
 #define LAST_GRACE_NS (500 * MR_MS)
 
 /* --- environment: attributes as CE_NAME ------------------------------------------------------- */
@@ -65,7 +63,7 @@ static enum mr_status fill_entries(struct entries *e, const struct mr__run *run)
     } ours[] = {{"MILLRACE_DELIVERY", mr_bytes_of(h->delivery)},
                 {"MILLRACE_ATTEMPT", mr_bytes(attempt, (size_t)n)},
                 {"MILLRACE_LAST", mr_bytes_of(h->last ? "true" : "false")},
-                {"MILLRACE_WORKER", mr_bytes_of(run->target->name)},
+                {"MILLRACE_WORKER", mr_bytes_of(run->target->base.name)},
                 {"MILLRACE_INSTANCE", mr_bytes_of(run->who)}};
     for (size_t i = 0; r == MR_OK && i < MR_ARRAY_COUNT(ours); i++) {
         r = add_entry(e, ours[i].name, none, ours[i].value);
@@ -82,40 +80,16 @@ static bool watch(struct mr__run *run, struct mr__exec_watch *w, enum mr__exec_w
                   int fd)
 {
     *w = (struct mr__exec_watch){kind, run};
-    struct epoll_event event = {.events = kind == MR__EXEC_STDIN ? EPOLLOUT : EPOLLIN,
-                                .data.ptr = w};
-    return epoll_ctl(run->target->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+    return mr_station_watch(&run->target->base, fd,
+                            kind == MR__EXEC_STDIN ? EPOLLOUT : EPOLLIN, w);
 }
 
 static void unwatch(struct mr__run *run, int *fd)
 {
     if (*fd >= 0) {
-        (void)epoll_ctl(run->target->epoll, EPOLL_CTL_DEL, *fd, NULL); /* it is registered */
+        mr_station_unwatch(&run->target->base, *fd);
         mr_child_close(fd);
     }
-}
-
-static void note_failed_start(struct mr_target *t, const char *why)
-{
-    t->streak++;
-    uint64_t wait = BACKOFF_FIRST_NS;
-    for (uint32_t n = 1; n < t->streak && wait < BACKOFF_MAX_NS; n++) {
-        wait *= 2;
-    }
-    wait = wait > BACKOFF_MAX_NS ? BACKOFF_MAX_NS : wait;
-    wait = wait * 8 / 10 + mr_rng_below(&t->rng, wait * 4 / 10); /* +-20 % */
-    t->start_not_before_ns = t->now.mono_ns + wait;
-    t->now_health.errors++;
-    mr_text_clean(t->now_health.last_error, sizeof(t->now_health.last_error), mr_bytes_of(why));
-    t->now_health.last_error_wall_ns = t->now.wall_ns;
-    MR_WARN("workers", "%s: %s", t->name, why);
-}
-
-static void refuse(struct mr_target *t, struct mr_handout *h, const char *why)
-{
-    h->answer.verdict = MR_VERDICT_REFUSED;
-    mr_handout_set_error(h, mr_bytes_of(why));
-    mr__exec_answer(t, h);
 }
 
 static enum mr_status start_child(struct mr__run *run, struct mr_problem *problem)
@@ -143,7 +117,7 @@ static void fill_answer_frame(struct mr__run *run)
 {
     struct mr_answer *a = &run->handout->answer;
     (void)snprintf(a->instance, sizeof(a->instance), "%s", run->who); /* same size */
-    (void)snprintf(a->version, sizeof(a->version), "%" PRIu64, run->target->generation);
+    (void)snprintf(a->version, sizeof(a->version), "%" PRIu64, run->target->base.generation);
 }
 
 void mr__run_start(struct mr_target *t, struct mr_handout *h)
@@ -152,14 +126,14 @@ void mr__run_start(struct mr_target *t, struct mr_handout *h)
     MR_ASSERT(t->count < t->run_max);
     struct mr__run *run = mr_calloc(1, sizeof(*run));
     if (run == NULL) {
-        refuse(t, h, problem.text);
+        mr_station_refuse(&t->base, h, problem.text);
         return;
     }
     run->target = t;
     run->handout = h;
     run->child = (struct mr_child){.pidfd = -1, .io = -1, .in = -1, .out = -1, .err = -1};
-    run->lease_end_ns = t->now.mono_ns + h->timeout_ns;
-    (void)snprintf(run->who, sizeof(run->who), "%.24s/%" PRIu64, t->name,
+    run->lease_end_ns = t->base.now.mono_ns + h->timeout_ns;
+    (void)snprintf(run->who, sizeof(run->who), "%.24s/%" PRIu64, t->base.name,
                    ++t->run_number % 1000000000u); /* fits */
     mr_buf_init(&run->in, MR_FRAME_SIZE_MAX);
     mr_buf_init(&run->out, MR_RESPONSE_SIZE_MAX);
@@ -170,7 +144,7 @@ void mr__run_start(struct mr_target *t, struct mr_handout *h)
     if (r == MR_E_TOO_BIG) {
         h->answer.verdict = MR_VERDICT_DEAD;
         mr_handout_set_error(h, mr_bytes_of("the event does not fit 8 MiB of JSON"));
-        mr__exec_answer(t, h);
+        mr_station_answer(&t->base, h);
         mr__run_destroy(run);
         return;
     }
@@ -178,8 +152,9 @@ void mr__run_start(struct mr_target *t, struct mr_handout *h)
         r = start_child(run, &problem);
     }
     if (r != MR_OK) {
-        note_failed_start(t, problem.text);
-        refuse(t, h, problem.text);
+        MR_WARN("workers", "%s: %s", t->base.name, problem.text);
+        mr_station_failed(&t->base, problem.text);
+        mr_station_refuse(&t->base, h, problem.text);
         mr__run_destroy(run);
         return;
     }
@@ -190,14 +165,14 @@ void mr__run_start(struct mr_target *t, struct mr_handout *h)
         struct mr_child_end end;
         mr_child_signal(&run->child, SIGKILL);
         mr_child_finish(&run->child, &end);
-        refuse(t, h, "too many watched descriptors");
+        mr_station_refuse(&t->base, h, "too many watched descriptors");
         mr__run_destroy(run);
         return;
     }
-    h->answer.started_wall_ns = t->now.wall_ns;
-    t->streak = 0;
-    t->now_health.starts++;
-    t->now_health.messages++;
+    h->answer.started_wall_ns = t->base.now.wall_ns;
+    mr_station_succeeded(&t->base);
+    t->base.now_health.starts++;
+    t->base.now_health.messages++;
     t->runs[t->count++] = run;
 }
 
@@ -247,7 +222,8 @@ static void read_output(struct mr__run *run, bool is_error)
         }
         struct mr_bytes text = mr_bytes(chunk, (size_t)n);
         if (is_error) {
-            mr_tail_add(&run->err_tail, text, run->who, "stderr", &t->log_rate, t->now.mono_ns);
+            mr_tail_add(&run->err_tail, text, run->who, "stderr", &t->base.log_rate,
+                        t->base.now.mono_ns);
         } else {
             keep_output(run, text);
         }
@@ -263,29 +239,29 @@ static void run_ended(struct mr__run *run)
     /* A pipe holds 64 KiB unless it was made larger; READS_PER_PASS takes four times that. */
     read_output(run, false);
     read_output(run, true);
-    mr_tail_end(&run->err_tail, run->who, "stderr", &t->log_rate, t->now.mono_ns);
+    mr_tail_end(&run->err_tail, run->who, "stderr", &t->base.log_rate, t->base.now.mono_ns);
     unwatch(run, &run->child.in);
     unwatch(run, &run->child.out);
     unwatch(run, &run->child.err);
-    (void)epoll_ctl(t->epoll, EPOLL_CTL_DEL, run->child.pidfd, NULL); /* it is registered */
+    mr_station_unwatch(&t->base, run->child.pidfd);
     mr_child_finish(&run->child, &end);
     fill_answer_frame(run);
     mr__exec_result(run, &end);
-    run->handout->answer.ended_wall_ns = t->now.wall_ns;
-    t->now_health.crashes += run->handout->answer.verdict == MR_VERDICT_CRASH;
-    t->now_health.rss_peak =
-        end.rss_peak > t->now_health.rss_peak ? end.rss_peak : t->now_health.rss_peak;
+    run->handout->answer.ended_wall_ns = t->base.now.wall_ns;
+    t->base.now_health.crashes += run->handout->answer.verdict == MR_VERDICT_CRASH;
+    t->base.now_health.rss_peak =
+        end.rss_peak > t->base.now_health.rss_peak ? end.rss_peak : t->base.now_health.rss_peak;
     for (uint32_t n = 0; n < t->count; n++) {
         if (t->runs[n] == run) {
             t->runs[n] = t->runs[--t->count];
             break;
         }
     }
-    mr__exec_answer(t, run->handout);
+    mr_station_answer(&t->base, run->handout);
     run->handout = NULL;
     run->next_ended = t->ended;
     t->ended = run;
-    t->sweep_at_ns = t->now.mono_ns + 50 * MR_MS; /* what it left behind comes to us meanwhile */
+    mr_station_sweep_soon(&t->base);
 }
 
 void mr__run_event(struct mr__run *run, enum mr__exec_watch_kind kind)
@@ -306,15 +282,13 @@ void mr__run_event(struct mr__run *run, enum mr__exec_watch_kind kind)
     case MR__EXEC_END:
         run_ended(run);
         break;
-    case MR__EXEC_QUEUE:
-        break;
     }
 }
 
 static void end_within(struct mr__run *run, uint64_t grace_ns)
 {
     mr_child_signal(&run->child, SIGTERM);
-    run->kill_at_ns = run->target->now.mono_ns + grace_ns;
+    run->kill_at_ns = run->target->base.now.mono_ns + grace_ns;
 }
 
 void mr__run_cancel(struct mr__run *run)
@@ -332,9 +306,9 @@ void mr__run_update(struct mr__run *run)
         run->overdue = true;
         end_within(run, t->grace_ns < LAST_GRACE_NS ? t->grace_ns : LAST_GRACE_NS);
     }
-    if (run->kill_at_ns != 0 && t->now.mono_ns >= run->kill_at_ns) {
+    if (run->kill_at_ns != 0 && t->base.now.mono_ns >= run->kill_at_ns) {
         mr_child_signal(&run->child, SIGKILL);
         run->kill_at_ns = 0; /* sent; its end follows */
     }
-    mr__exec_wake_at(t, run->kill_at_ns);
+    mr_station_wake_at(&t->base, run->kill_at_ns);
 }

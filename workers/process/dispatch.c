@@ -103,24 +103,24 @@ static void give(struct mr__instance *i, struct mr_handout *h)
     if (r != MR_OK) {
         i->out.size = before;
         if (r == MR_E_NOMEM) {
-            mr__process_refuse(t, h, "out of memory");
+            mr_station_refuse(&t->base, h, "out of memory");
             return;
         }
         h->answer.verdict = MR_VERDICT_DEAD;
         mr_handout_set_error(h, mr_bytes_of("the event does not fit a frame of 8 MiB"));
-        mr__process_answer(t, h);
+        mr_station_answer(&t->base, h);
         return;
     }
-    h->answer.started_wall_ns = t->now.wall_ns;
+    h->answer.started_wall_ns = t->base.now.wall_ns;
     i->slots[i->held++] = (struct mr__slot){
         .handout = h,
         .offset = h->offset,
-        .lease_end_ns = t->now.mono_ns + h->timeout_ns,
+        .lease_end_ns = t->base.now.mono_ns + h->timeout_ns,
         .stderr_since = i->err_tail.total};
     i->handed++;
     i->alone = h->alone;
     i->reserved = h->alone ? false : i->reserved;
-    t->now_health.messages++;
+    t->base.now_health.messages++;
     if (t->max_events != 0 && i->handed >= t->max_events) {
         mr__instance_drain(i);
     }
@@ -156,7 +156,7 @@ static bool any_serving(const struct mr_target *t)
 
 bool mr__dispatch_needs_reserved(const struct mr_target *t)
 {
-    for (const struct mr_handout *h = t->pending; h != NULL; h = next_of(h)) {
+    for (const struct mr_handout *h = t->base.pending; h != NULL; h = next_of(h)) {
         if (h->alone) {
             return true;
         }
@@ -180,7 +180,7 @@ static bool place(struct mr_target *t, struct mr_handout *h, bool serving, bool 
         return true;
     }
     if (!serving) {
-        mr__process_refuse(t, h, "no instance");
+        mr_station_refuse(&t->base, h, "no instance");
         return true;
     }
     if (h->alone) {
@@ -188,7 +188,7 @@ static bool place(struct mr_target *t, struct mr_handout *h, bool serving, bool 
         return false; /* waits as long as its lease lets it */
     }
     if (too_long) {
-        mr__process_refuse(t, h, "no instance became free");
+        mr_station_refuse(&t->base, h, "no instance became free");
         return true;
     }
     return false;
@@ -196,51 +196,32 @@ static bool place(struct mr_target *t, struct mr_handout *h, bool serving, bool 
 
 void mr__dispatch_pending(struct mr_target *t)
 {
-    if (t->pending == NULL) {
+    if (t->base.pending == NULL) {
         return;
     }
     bool serving = any_serving(t);
-    bool too_long = t->now.mono_ns >= t->pending_since_ns + PENDING_MAX_NS;
-    struct mr_handout *h = t->pending;
-    t->pending = NULL;
-    t->pending_end = &t->pending;
+    bool too_long = t->base.now.mono_ns >= t->base.pending_since_ns + PENDING_MAX_NS;
+    struct mr_handout *h = t->base.pending;
+    t->base.pending = NULL;
+    t->base.pending_end = &t->base.pending;
     while (h != NULL) {
         struct mr_handout *next = next_of(h);
         h->op.next = NULL;
         if (!place(t, h, serving, too_long)) {
-            *t->pending_end = h;
-            t->pending_end = (struct mr_handout **)(void *)&h->op.next;
+            *t->base.pending_end = h;
+            t->base.pending_end = (struct mr_handout **)(void *)&h->op.next;
         }
         h = next;
     }
-    if (t->pending == NULL || too_long) {
-        t->pending_since_ns = t->now.mono_ns;
+    if (t->base.pending == NULL || too_long) {
+        t->base.pending_since_ns = t->base.now.mono_ns;
     }
     if (!mr__dispatch_needs_reserved(t)) {
         release_reserved(t);
     }
-    if (t->pending != NULL) {
-        mr__process_wake_at(t, t->pending_since_ns + PENDING_MAX_NS);
+    if (t->base.pending != NULL) {
+        mr_station_wake_at(&t->base, t->base.pending_since_ns + PENDING_MAX_NS);
     }
-}
-
-void mr__dispatch_refuse_all(struct mr_target *t, const char *why)
-{
-    struct mr_handout *h = t->pending;
-    t->pending = NULL;
-    t->pending_end = &t->pending;
-    while (h != NULL) {
-        struct mr_handout *next = next_of(h);
-        mr__process_refuse(t, h, why);
-        h = next;
-    }
-    release_reserved(t);
-}
-
-static bool is_meant(const struct mr_handout *h, const struct mr__cancel *cancel)
-{
-    return h->offset == cancel->offset && h->subscription == cancel->subscription &&
-           h->fence == cancel->fence;
 }
 
 static void cancel_slot(struct mr__instance *i, struct mr__slot *slot)
@@ -249,7 +230,7 @@ static void cancel_slot(struct mr__instance *i, struct mr__slot *slot)
     if (slot->cancel_at_ns != 0) {
         return;
     }
-    slot->cancel_at_ns = t->now.mono_ns + t->grace_ns;
+    slot->cancel_at_ns = t->base.now.mono_ns + t->grace_ns;
     i->cancelling++;
     if ((i->features & MR_FRAME_CANCEL) != 0) {
         char line[sizeof(slot->handout->delivery) * 6 + 32]; /* each byte may become \u00xx */
@@ -264,33 +245,12 @@ static void cancel_slot(struct mr__instance *i, struct mr__slot *slot)
     }
 }
 
-static bool cancel_pending(struct mr_target *t, const struct mr__cancel *cancel)
+void mr__dispatch_cancel(struct mr_target *t, const struct mr_station_cancel *cancel)
 {
-    struct mr_handout **link = &t->pending;
-    while (*link != NULL) {
-        struct mr_handout *h = *link;
-        if (is_meant(h, cancel)) {
-            *link = next_of(h);
-            if (*link == NULL) {
-                t->pending_end = link;
-            }
-            mr__process_refuse(t, h, "no instance became free in time");
-            return true;
-        }
-        link = (struct mr_handout **)(void *)&h->op.next;
-    }
-    return false;
-}
-
-void mr__dispatch_cancel(struct mr_target *t, const struct mr__cancel *cancel)
-{
-    if (cancel_pending(t, cancel)) {
-        return;
-    }
     for (uint32_t n = 0; n < t->count; n++) {
         struct mr__instance *i = t->instances[n];
         for (uint32_t k = 0; k < i->held; k++) {
-            if (is_meant(i->slots[k].handout, cancel)) {
+            if (mr_station_is_meant(i->slots[k].handout, cancel)) {
                 cancel_slot(i, &i->slots[k]);
                 return;
             }
@@ -303,7 +263,7 @@ void mr__dispatch_cancel_late(struct mr_target *t)
     for (uint32_t n = 0; n < t->count; n++) {
         struct mr__instance *i = t->instances[n];
         for (uint32_t k = 0; k < i->held; k++) {
-            if (t->now.mono_ns >= i->slots[k].lease_end_ns) {
+            if (t->base.now.mono_ns >= i->slots[k].lease_end_ns) {
                 cancel_slot(i, &i->slots[k]);
             }
         }

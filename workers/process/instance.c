@@ -37,13 +37,12 @@ static void set_state(struct mr__instance *i, enum mr__state state)
 static bool watch(struct mr__instance *i, struct mr__watch *w, enum mr__watch_kind kind, int fd)
 {
     *w = (struct mr__watch){kind, i};
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = w};
-    return epoll_ctl(i->target->epoll, EPOLL_CTL_ADD, fd, &event) == 0;
+    return mr_station_watch(&i->target->base, fd, EPOLLIN, w);
 }
 
 static uint64_t with_jitter(struct mr_target *t, uint64_t ns)
 {
-    return ns * 9 / 10 + mr_rng_below(&t->rng, ns / 5 + 1);
+    return ns * 9 / 10 + mr_rng_below(&t->base.rng, ns / 5 + 1);
 }
 
 static void greet(struct mr__instance *i)
@@ -70,16 +69,16 @@ static struct mr__instance *create(struct mr_target *t)
     i->target = t;
     i->number = ++t->next_number;
     i->slot_max = 1;
-    i->born_ns = t->now.mono_ns;
+    i->born_ns = t->base.now.mono_ns;
     i->recycle_at_ns = t->max_life_ns == 0 ? 0 : i->born_ns + with_jitter(t, t->max_life_ns);
     mr_buf_init(&i->out, MR__OUT_SIZE_MAX);
     mr_buf_init(&i->in, MR__IN_SIZE_MAX);
-    (void)snprintf(i->who, sizeof(i->who), "%.28s/%" PRIu32, t->name, i->number); /* fits */
-    (void)snprintf(i->version, sizeof(i->version), "%" PRIu64, t->generation);    /* fits */
+    (void)snprintf(i->who, sizeof(i->who), "%.28s/%" PRIu32, t->base.name, i->number); /* fits */
+    (void)snprintf(i->version, sizeof(i->version), "%" PRIu64, t->base.generation);    /* fits */
     return i;
 }
 
-static void destroy(struct mr__instance *i)
+void mr__instance_free(struct mr__instance *i)
 {
     mr_buf_release(&i->out);
     mr_buf_release(&i->in);
@@ -96,12 +95,12 @@ enum mr_status mr__instance_start(struct mr_target *t, struct mr_problem *proble
     }
     char worker[MR_NAME_SIZE_MAX + 32];
     char instance[80];
-    (void)snprintf(worker, sizeof(worker), "MILLRACE_WORKER=%s", t->name);          /* fits */
+    (void)snprintf(worker, sizeof(worker), "MILLRACE_WORKER=%s", t->base.name);          /* fits */
     (void)snprintf(instance, sizeof(instance), "MILLRACE_INSTANCE=%s", i->who); /* fits */
     const char *const extra[] = {worker, instance, NULL};
     enum mr_status r = mr_child_start(&t->command, extra, MR_CHILD_SOCKET, &i->child, problem);
     if (r != MR_OK) {
-        destroy(i);
+        mr__instance_free(i);
         return r;
     }
     if (!watch(i, &i->watch_socket, MR__WATCH_SOCKET, i->child.io) ||
@@ -111,14 +110,14 @@ enum mr_status mr__instance_start(struct mr_target *t, struct mr_problem *proble
         struct mr_child_end end;
         mr_child_signal(&i->child, SIGKILL);
         mr_child_finish(&i->child, &end);
-        destroy(i);
+        mr__instance_free(i);
         return mr_problem_set(problem, MR_E_UNAVAILABLE, "too many watched descriptors");
     }
     t->instances[t->count++] = i;
-    t->now_health.starts++;
+    t->base.now_health.starts++;
     greet(i);
     mr__instance_flush(i);
-    mr__process_wake_at(t, t->now.mono_ns + SILENT_POLL_NS);
+    mr_station_wake_at(&t->base, t->base.now.mono_ns + SILENT_POLL_NS);
     return MR_OK;
 }
 
@@ -129,8 +128,8 @@ void mr__instance_ready(struct mr__instance *i)
         return;
     }
     set_state(i, MR__READY);
-    i->idle_since_ns = t->now.mono_ns;
-    t->now_health.start_ns_last = mr_clock_mono_ns() - i->born_ns;
+    i->idle_since_ns = t->base.now.mono_ns;
+    t->base.now_health.start_ns_last = mr_clock_mono_ns() - i->born_ns;
 }
 
 void mr__instance_send(struct mr__instance *i, const char *text)
@@ -150,7 +149,7 @@ static void watch_out(struct mr__instance *i, bool on)
     }
     struct epoll_event event = {.events = EPOLLIN | (on ? EPOLLOUT : 0u),
                                 .data.ptr = &i->watch_socket};
-    int failed = epoll_ctl(i->target->epoll, EPOLL_CTL_MOD, i->child.io, &event);
+    int failed = epoll_ctl(i->target->base.epoll, EPOLL_CTL_MOD, i->child.io, &event);
     MR_ASSERT(failed == 0); /* it is registered: only our own mistake can fail */
     i->out_watched = on;
 }
@@ -204,13 +203,6 @@ void mr__instance_distrust(struct mr__instance *i, const char *why)
     mr__instance_kill(i, why);
 }
 
-void mr__instance_unwatch(struct mr__instance *i, int fd)
-{
-    if (fd >= 0) {
-        (void)epoll_ctl(i->target->epoll, EPOLL_CTL_DEL, fd, NULL); /* out of it already: fine */
-    }
-}
-
 static uint64_t last_grace(const struct mr_target *t)
 {
     return t->grace_ns < LAST_GRACE_NS ? t->grace_ns : LAST_GRACE_NS;
@@ -224,10 +216,10 @@ static void begin_end(struct mr__instance *i)
     i->expected = true;
     mr__instance_flush(i);
     (void)shutdown(i->child.io, SHUT_WR); /* it may have closed its end already */
-    i->term_at_ns = t->now.mono_ns + t->grace_ns;
+    i->term_at_ns = t->base.now.mono_ns + t->grace_ns;
     i->kill_at_ns = i->term_at_ns + t->grace_ns;
-    if (t->stopping) {
-        uint64_t deadline = atomic_load_explicit(&t->stop_deadline_ns, memory_order_relaxed);
+    if (t->base.stopping) {
+        uint64_t deadline = atomic_load_explicit(&t->base.stop_deadline_ns, memory_order_relaxed);
         uint64_t last = last_grace(t);
         uint64_t term_at = deadline > last ? deadline - last : 0;
         i->term_at_ns = term_at < i->term_at_ns ? term_at : i->term_at_ns;
@@ -247,7 +239,8 @@ void mr__instance_drain(struct mr__instance *i)
         i->stop_sent = true;
         mr__instance_send(i, "{\"stop\":true}\n");
     }
-    mr__process_wake_at(i->target, i->target->now.mono_ns); /* an empty one goes on at once */
+    /* An empty one goes on at once. */
+    mr_station_wake_at(&i->target->base, i->target->base.now.mono_ns);
 }
 
 static void update_starting(struct mr__instance *i)
@@ -256,15 +249,15 @@ static void update_starting(struct mr__instance *i)
     int unread = 1;
     if (i->read_first_ns == 0 && i->sent == i->out.size &&
         ioctl(i->child.io, SIOCOUTQ, &unread) == 0 && unread == 0) {
-        i->read_first_ns = t->now.mono_ns;
+        i->read_first_ns = t->base.now.mono_ns;
     }
-    if (i->read_first_ns != 0 && t->now.mono_ns >= i->read_first_ns + SILENT_NS) {
+    if (i->read_first_ns != 0 && t->base.now.mono_ns >= i->read_first_ns + SILENT_NS) {
         mr__instance_ready(i);
-    } else if (t->now.mono_ns >=
+    } else if (t->base.now.mono_ns >=
                i->born_ns + (t->timeout_ns > START_MAX_NS ? t->timeout_ns : START_MAX_NS)) {
         mr__instance_kill(i, "was not ready within its start-up time");
     } else {
-        mr__process_wake_at(t, t->now.mono_ns + SILENT_POLL_NS);
+        mr_station_wake_at(&t->base, t->base.now.mono_ns + SILENT_POLL_NS);
     }
 }
 
@@ -276,12 +269,12 @@ static void update_cancelled(struct mr__instance *i)
         if (due == 0) {
             continue;
         }
-        if (t->now.mono_ns >= due) {
+        if (t->base.now.mono_ns >= due) {
             i->expected = true; /* no crash loop: a hanging handler says nothing about the next */
             mr__instance_kill(i, "did not answer a cancelled delivery within the grace");
             return;
         }
-        mr__process_wake_at(t, due);
+        mr_station_wake_at(&t->base, due);
     }
 }
 
@@ -295,37 +288,37 @@ static void update_draining(struct mr__instance *i)
         begin_end(i);
         return;
     }
-    if (t->stopping && i->term_at_ns == 0) {
-        uint64_t deadline = atomic_load_explicit(&t->stop_deadline_ns, memory_order_relaxed);
-        i->overdue = t->now.mono_ns >= deadline;
+    if (t->base.stopping && i->term_at_ns == 0) {
+        uint64_t deadline = atomic_load_explicit(&t->base.stop_deadline_ns, memory_order_relaxed);
+        i->overdue = t->base.now.mono_ns >= deadline;
         if (i->overdue) {
             i->expected = true;
-            i->term_at_ns = t->now.mono_ns;
-            i->kill_at_ns = t->now.mono_ns + last_grace(t);
+            i->term_at_ns = t->base.now.mono_ns;
+            i->kill_at_ns = t->base.now.mono_ns + last_grace(t);
         }
-        mr__process_wake_at(t, deadline);
+        mr_station_wake_at(&t->base, deadline);
     }
 }
 
 static void update_signals(struct mr__instance *i)
 {
     struct mr_target *t = i->target;
-    if (t->stopping && i->held == 0 && i->state == MR__STOPPING) {
-        uint64_t deadline = atomic_load_explicit(&t->stop_deadline_ns, memory_order_relaxed);
+    if (t->base.stopping && i->held == 0 && i->state == MR__STOPPING) {
+        uint64_t deadline = atomic_load_explicit(&t->base.stop_deadline_ns, memory_order_relaxed);
         i->kill_at_ns = i->kill_at_ns < deadline ? i->kill_at_ns : deadline;
         i->kill_at_ns = i->kill_at_ns == 0 ? 1 : i->kill_at_ns; /* 0 would be never */
     }
-    if (i->kill_at_ns != 0 && t->now.mono_ns >= i->kill_at_ns) {
+    if (i->kill_at_ns != 0 && t->base.now.mono_ns >= i->kill_at_ns) {
         mr__instance_kill(i, i->expected ? "did not end when told to"
                                          : "closed descriptor 3 and went on");
         return;
     }
-    if (i->term_at_ns != 0 && t->now.mono_ns >= i->term_at_ns) {
+    if (i->term_at_ns != 0 && t->base.now.mono_ns >= i->term_at_ns) {
         i->term_at_ns = UINT64_MAX; /* sent */
         mr_child_signal(&i->child, SIGTERM);
     }
-    mr__process_wake_at(t, i->kill_at_ns);
-    mr__process_wake_at(t, i->term_at_ns);
+    mr_station_wake_at(&t->base, i->kill_at_ns);
+    mr_station_wake_at(&t->base, i->term_at_ns);
 }
 
 void mr__instance_update(struct mr__instance *i)
@@ -336,18 +329,18 @@ void mr__instance_update(struct mr__instance *i)
             set_state(i, MR__DRAINING); /* without a stop frame: nobody would read it */
         }
         i->expected = i->expected || (i->stop_sent && i->held == 0);
-        i->kill_at_ns = t->now.mono_ns + (i->expected ? t->grace_ns : SOCKET_ENDED_NS);
+        i->kill_at_ns = t->base.now.mono_ns + (i->expected ? t->grace_ns : SOCKET_ENDED_NS);
     }
     switch (i->state) {
     case MR__STARTING:
         update_starting(i);
         break;
     case MR__READY:
-        if (i->recycle_at_ns != 0 && t->now.mono_ns >= i->recycle_at_ns) {
+        if (i->recycle_at_ns != 0 && t->base.now.mono_ns >= i->recycle_at_ns) {
             mr__instance_drain(i);
             update_draining(i);
         } else {
-            mr__process_wake_at(t, i->recycle_at_ns);
+            mr_station_wake_at(&t->base, i->recycle_at_ns);
         }
         break;
     case MR__DRAINING:
@@ -371,9 +364,9 @@ void mr__instance_release_slot(struct mr__instance *i, uint32_t at)
     i->held--;
     if (i->held == 0) {
         i->alone = false;
-        i->idle_since_ns = i->target->now.mono_ns;
+        i->idle_since_ns = i->target->base.now.mono_ns;
         if (i->state == MR__DRAINING) {
-            mr__process_wake_at(i->target, i->target->now.mono_ns);
+            mr_station_wake_at(&i->target->base, i->target->base.now.mono_ns);
         }
     }
 }
@@ -400,7 +393,7 @@ static void answer_crashed(struct mr__instance *i, const struct mr_child_end *en
         struct mr_answer *a = &h->answer;
         a->verdict = MR_VERDICT_CRASH;
         a->suspects = suspects;
-        a->ended_wall_ns = t->now.wall_ns;
+        a->ended_wall_ns = t->base.now.wall_ns;
         a->exit_code = end->code;
         a->exit_signal = end->signal;
         a->rss_peak = end->rss_peak > i->rss_peak ? end->rss_peak : i->rss_peak;
@@ -409,7 +402,7 @@ static void answer_crashed(struct mr__instance *i, const struct mr_child_end *en
         mr_handout_set_error(h, mr_bytes_of(text));
         a->stderr_tail = mr_tail_copy(&i->err_tail, slot->stderr_since);
         mr__instance_release_slot(i, 0);
-        mr__process_answer(t, h);
+        mr_station_answer(&t->base, h);
     }
 }
 
@@ -440,9 +433,9 @@ static void note_end(struct mr__instance *i, const struct mr_child_end *end, boo
         return;
     }
     MR_WARN("workers", "%s", text);
-    t->now_health.crashes++;
+    t->base.now_health.crashes++;
     if (!i->expected) {
-        mr__pool_crashed(t, text);
+        mr_station_failed(&t->base, text);
     }
 }
 
@@ -453,19 +446,21 @@ void mr__instance_ended(struct mr__instance *i)
     mr__receive_socket(i);
     mr__receive_output(i, false);
     mr__receive_output(i, true);
-    mr_tail_end(&i->out_tail, i->who, "stdout", &t->log_rate, t->now.mono_ns);
-    mr_tail_end(&i->err_tail, i->who, "stderr", &t->log_rate, t->now.mono_ns);
-    mr__instance_unwatch(i, i->child.io);
-    mr__instance_unwatch(i, i->child.out);
-    mr__instance_unwatch(i, i->child.err);
-    mr__instance_unwatch(i, i->child.pidfd);
+    mr_tail_end(&i->out_tail, i->who, "stdout", &t->base.log_rate, t->base.now.mono_ns);
+    mr_tail_end(&i->err_tail, i->who, "stderr", &t->base.log_rate, t->base.now.mono_ns);
+    mr_station_unwatch(&t->base, i->child.io);
+    mr_station_unwatch(&t->base, i->child.out);
+    mr_station_unwatch(&t->base, i->child.err);
+    mr_station_unwatch(&t->base, i->child.pidfd);
     struct mr_child_end end;
     mr_child_finish(&i->child, &end);
     bool crash = is_crash(i, &end);
     note_end(i, &end, crash);
     answer_crashed(i, &end);
     uint64_t peak = end.rss_peak > i->rss_peak ? end.rss_peak : i->rss_peak;
-    t->now_health.rss_peak = peak > t->now_health.rss_peak ? peak : t->now_health.rss_peak;
+    if (peak > t->base.now_health.rss_peak) {
+        t->base.now_health.rss_peak = peak;
+    }
     for (uint32_t n = 0; n < t->count; n++) {
         if (t->instances[n] == i) {
             /* Keeps the order: the oldest first. */
@@ -477,6 +472,5 @@ void mr__instance_ended(struct mr__instance *i)
     }
     i->next_ended = t->ended;
     t->ended = i;
-    t->sweep_at_ns = t->now.mono_ns + 50 * MR_MS; /* what it left behind comes to us meanwhile */
-    mr__process_wake_at(t, t->sweep_at_ns);
+    mr_station_sweep_soon(&t->base);
 }

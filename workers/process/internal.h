@@ -1,7 +1,7 @@
 /* The process runtime, inside: one target, its instances, and what each file does with them.
  *
- *     target.c    the connector: create … reindex, the options, what other threads may call
- *     loop.c      the target's thread: operations, events, timers, answers, in that order
+ *     target.c    the connector: its options, create, health
+ *     loop.c      what a pass of the station's loop does here
  *     pool.c      how many instances there are: scaling, recycling, crash-loop backoff
  *     dispatch.c  which instance gets a hand-out, and its encoding
  *     instance.c  one instance: its life from start to end
@@ -11,17 +11,13 @@
 #ifndef MR_WORKERS_PROCESS_INTERNAL_H
 #define MR_WORKERS_PROCESS_INTERNAL_H
 
-#include <pthread.h>
-#include <stdatomic.h>
-
-#include "connectors/connector.h"
 #include "core/clock.h"
 #include "core/limits.h"
 #include "core/logger.h"
-#include "core/rng.h"
 #include "workers/child.h"
 #include "workers/process/frame.h"
 #include "workers/process/process.h"
+#include "workers/station.h"
 #include "workers/tail.h"
 
 #define MR__OUT_SOFT_MAX (256u * MR_KIB) /* unsent bytes beyond which an instance gets no more */
@@ -48,8 +44,7 @@ struct mr__slot {
 };
 
 enum mr__watch_kind {
-    MR__WATCH_QUEUE = 0,
-    MR__WATCH_SOCKET,
+    MR__WATCH_SOCKET = 0,
     MR__WATCH_STDOUT,
     MR__WATCH_STDERR,
     MR__WATCH_END,
@@ -111,24 +106,8 @@ struct mr__instance {
     struct mr_tail err_tail;
 };
 
-/* Operations of the queue beside MR__OP_SUBMIT, whose elements are hand-outs. */
-enum mr__op_type {
-    MR__OP_SUBMIT = 0,
-    MR__OP_CANCEL,
-    MR__OP_STOP,
-};
-
-struct mr__cancel {
-    struct mr_op op;
-    uint32_t subscription;
-    uint32_t fence;
-    uint64_t offset;
-};
-
 struct mr_target {
-    struct mr_host *host; /* borrowed: outlives the target */
-    _Atomic uint32_t index;
-    char name[MR_NAME_SIZE_MAX + 1];
+    struct mr_station base; /* first: station.h */
     struct mr_command command;
     uint64_t max_events;
     uint64_t max_life_ns;
@@ -139,74 +118,33 @@ struct mr_target {
     uint32_t scale_max;
     uint32_t scale_target;
     uint64_t scale_idle_ns;
-    uint64_t generation;
 
-    pthread_t thread;
-    bool started;  /* control thread's */
-    struct mr_opq queue;
-    struct mr_op stop_op;
-    _Atomic uint64_t stop_deadline_ns; /* stored before the stop operation is pushed */
-    /* Written by `demand` on the bus thread, read by the loop; relaxed, the wake-up orders them. */
-    _Atomic uint64_t demand_queued;
-    _Atomic uint64_t demand_born_ns; /* when the oldest waiting delivery began to wait */
-    _Atomic bool cancel_lost; /* a cancel found no memory: check all leases */
-    _Atomic bool announce;    /* the index changed: tell the capacity again */
-
-    int epoll;
-    bool asleep;   /* the queue was seen empty: its fd says when there is more */
-    bool stopping;
-    struct mr_rng rng;
-    struct mr_now now; /* of this pass */
-    struct mr__watch watch_queue;
     struct mr__instance **instances; /* owned; scale_max long */
     uint32_t count;
     struct mr__instance *ended; /* freed at the end of the pass: events may still name it */
     uint32_t next_number;
-    struct mr_handout *pending; /* owned chain: no instance could take them yet */
-    struct mr_handout **pending_end;
-    uint64_t pending_since_ns;
-    struct mr_handout *answers; /* owned chain of this pass */
-    struct mr_handout **answers_end;
-    uint32_t capacity_told;
-    uint32_t streak;          /* crashes since the last answer */
-    uint64_t start_not_before_ns;
-    uint64_t sweep_at_ns;     /* orphans are looked for then; 0 never */
-    uint64_t sample_at_ns;    /* memory of the instances is looked at then */
-    uint64_t wake_at_ns;      /* earliest thing to do, gathered during a pass */
-    struct mr_tail_rate log_rate;
+    uint64_t sample_at_ns; /* memory of the instances is looked at then */
     struct mr_tail_rate garbage_rate;
-
-    pthread_mutex_t mu;          /* protects the three below: as of the last pass */
-    struct mr_health shown_health;
-    uint32_t shown_streak;
-    uint32_t shown_count;
-    struct mr_health now_health; /* being filled */
 };
 
 /* --- loop.c --- */
-void *mr__process_loop(void *target);
-/** Notes that the loop has something to do at @p at_ns. */
-void mr__process_wake_at(struct mr_target *t, uint64_t at_ns);
-/** Queues @p h to go back at the end of the pass; verdict and texts are set. */
-void mr__process_answer(struct mr_target *t, struct mr_handout *h);
-void mr__process_refuse(struct mr_target *t, struct mr_handout *h, const char *why);
+extern const struct mr_station_ops mr__process_station;
 
 /* --- pool.c --- */
 void mr__pool_update(struct mr_target *t);
-void mr__pool_crashed(struct mr_target *t, const char *last_error);
-uint32_t mr__pool_capacity(const struct mr_target *t);
+uint32_t mr__pool_capacity(struct mr_target *t);
 void mr__pool_stop(struct mr_target *t);
 
 /* --- dispatch.c --- */
 void mr__dispatch_pending(struct mr_target *t);
-void mr__dispatch_cancel(struct mr_target *t, const struct mr__cancel *cancel);
+void mr__dispatch_cancel(struct mr_target *t, const struct mr_station_cancel *cancel);
 /** Cancels everything whose lease has run out: after a cancel that found no memory. */
 void mr__dispatch_cancel_late(struct mr_target *t);
-void mr__dispatch_refuse_all(struct mr_target *t, const char *why);
 bool mr__dispatch_needs_reserved(const struct mr_target *t);
 
 /* --- instance.c --- */
 MR_MUST_USE enum mr_status mr__instance_start(struct mr_target *t, struct mr_problem *problem);
+void mr__instance_free(struct mr__instance *i);
 void mr__instance_update(struct mr__instance *i);
 void mr__instance_ready(struct mr__instance *i);
 /** No new work, a stop frame, an end when it is empty. */
@@ -216,9 +154,6 @@ void mr__instance_flush(struct mr__instance *i);
 void mr__instance_ended(struct mr__instance *i);
 /** A kill for what it sent: nothing more of it is believed. */
 void mr__instance_distrust(struct mr__instance *i, const char *why);
-/** Takes @p fd out of epoll. Closing alone is not enough: a child of another target's thread may
- * hold a copy until it runs its program. */
-void mr__instance_unwatch(struct mr__instance *i, int fd);
 /** Queues a control frame; one that finds no room is dropped (the timers still hold). */
 void mr__instance_send(struct mr__instance *i, const char *text);
 void mr__instance_release_slot(struct mr__instance *i, uint32_t at);

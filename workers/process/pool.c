@@ -7,8 +7,6 @@
 
 #define STARTING_MAX 4u                /* instances that start at the same time */
 #define GROW_AGE_NS (20 * MR_MS)       /* how long work waits before another instance is worth it */
-#define BACKOFF_FIRST_NS (100 * MR_MS)
-#define BACKOFF_MAX_NS (30 * MR_SECOND)
 #define SAMPLE_NS (2 * MR_SECOND)
 
 /* Instances that take work, or will; and those whose socket just ended by itself: whether to
@@ -33,7 +31,7 @@ static uint64_t count_held(const struct mr_target *t)
     for (uint32_t i = 0; i < t->count; i++) {
         held += t->instances[i]->held;
     }
-    for (const struct mr_handout *h = t->pending; h != NULL;
+    for (const struct mr_handout *h = t->base.pending; h != NULL;
          h = (const struct mr_handout *)h->op.next) {
         held++;
     }
@@ -42,7 +40,8 @@ static uint64_t count_held(const struct mr_target *t)
 
 static uint32_t wanted(const struct mr_target *t)
 {
-    uint64_t load = atomic_load_explicit(&t->demand_queued, memory_order_relaxed) + count_held(t);
+    uint64_t load =
+        atomic_load_explicit(&t->base.demand_queued, memory_order_relaxed) + count_held(t);
     uint64_t want = load / t->scale_target + (load % t->scale_target != 0);
     want = want < t->scale_min ? t->scale_min : want;
     return want > t->scale_max ? t->scale_max : (uint32_t)want;
@@ -61,21 +60,22 @@ static bool any_unproven(const struct mr_target *t)
 /* Whether one more instance is due now; else notes when to look again. */
 static bool may_start(struct mr_target *t, uint32_t live, uint32_t starting)
 {
-    uint64_t now = t->now.mono_ns;
-    if (starting >= STARTING_MAX || (t->streak > 0 && any_unproven(t))) {
+    uint64_t now = t->base.now.mono_ns;
+    if (starting >= STARTING_MAX || (t->base.streak > 0 && any_unproven(t))) {
         return false; /* in a crash loop one is enough to find out */
     }
-    if (now < t->start_not_before_ns) {
-        mr__process_wake_at(t, t->start_not_before_ns);
+    if (now < t->base.start_not_before_ns) {
+        mr_station_wake_at(&t->base, t->base.start_not_before_ns);
         return false;
     }
     if (live == 0 || live < t->scale_min) {
         return true;
     }
     /* A short burst is done sooner by those that run than by one that must start first. */
-    uint64_t due = atomic_load_explicit(&t->demand_born_ns, memory_order_relaxed) + GROW_AGE_NS;
+    uint64_t due =
+        atomic_load_explicit(&t->base.demand_born_ns, memory_order_relaxed) + GROW_AGE_NS;
     if (now < due) {
-        mr__process_wake_at(t, due);
+        mr_station_wake_at(&t->base, due);
         return false;
     }
     return true;
@@ -90,9 +90,9 @@ static void grow(struct mr_target *t)
     while (live < want && t->count < t->scale_max && may_start(t, live, starting)) {
         struct mr_problem problem = {.text = ""};
         if (mr__instance_start(t, &problem) != MR_OK) {
-            MR_WARN("workers", "%s: no instance started: %s", t->name, problem.text);
-            mr__pool_crashed(t, problem.text);
-            mr__process_wake_at(t, t->start_not_before_ns);
+            MR_WARN("workers", "%s: no instance started: %s", t->base.name, problem.text);
+            mr_station_failed(&t->base, problem.text);
+            mr_station_wake_at(&t->base, t->base.start_not_before_ns);
             return;
         }
         live++;
@@ -112,11 +112,11 @@ static void shrink(struct mr_target *t)
             continue;
         }
         uint64_t due = i->idle_since_ns + t->scale_idle_ns;
-        if (t->now.mono_ns >= due) {
+        if (t->base.now.mono_ns >= due) {
             mr__instance_drain(i);
             live--;
         } else {
-            mr__process_wake_at(t, due);
+            mr_station_wake_at(&t->base, due);
         }
     }
 }
@@ -124,19 +124,19 @@ static void shrink(struct mr_target *t)
 /* The kernel's peak value at the end includes ours (child.h), so it is looked at meanwhile. */
 static void sample_memory(struct mr_target *t)
 {
-    if (t->now.mono_ns >= t->sample_at_ns) {
-        t->sample_at_ns = t->now.mono_ns + SAMPLE_NS;
+    if (t->base.now.mono_ns >= t->sample_at_ns) {
+        t->sample_at_ns = t->base.now.mono_ns + SAMPLE_NS;
         for (uint32_t n = 0; n < t->count; n++) {
             struct mr__instance *i = t->instances[n];
             uint64_t peak = mr_child_rss_peak(&i->child);
             i->rss_peak = peak > i->rss_peak ? peak : i->rss_peak;
-            if (peak > t->now_health.rss_peak) {
-                t->now_health.rss_peak = peak;
+            if (peak > t->base.now_health.rss_peak) {
+                t->base.now_health.rss_peak = peak;
             }
         }
     }
     if (t->count > 0) {
-        mr__process_wake_at(t, t->sample_at_ns);
+        mr_station_wake_at(&t->base, t->sample_at_ns);
     }
 }
 
@@ -146,30 +146,14 @@ void mr__pool_update(struct mr_target *t)
     for (uint32_t n = t->count; n > 0; n--) {
         mr__instance_update(t->instances[n - 1]);
     }
-    if (!t->stopping) {
+    if (!t->base.stopping) {
         grow(t);
         shrink(t);
     }
     sample_memory(t);
 }
 
-void mr__pool_crashed(struct mr_target *t, const char *last_error)
-{
-    t->streak++;
-    uint64_t wait = BACKOFF_FIRST_NS;
-    for (uint32_t n = 1; n < t->streak && wait < BACKOFF_MAX_NS; n++) {
-        wait *= 2;
-    }
-    wait = wait > BACKOFF_MAX_NS ? BACKOFF_MAX_NS : wait;
-    wait = wait * 8 / 10 + mr_rng_below(&t->rng, wait * 4 / 10); /* +-20 % */
-    t->start_not_before_ns = t->now.mono_ns + wait;
-    t->now_health.errors++;
-    mr_text_clean(t->now_health.last_error, sizeof(t->now_health.last_error),
-                  mr_bytes_of(last_error));
-    t->now_health.last_error_wall_ns = t->now.wall_ns;
-}
-
-uint32_t mr__pool_capacity(const struct mr_target *t)
+uint32_t mr__pool_capacity(struct mr_target *t)
 {
     uint32_t capacity = 0;
     bool reserve = mr__dispatch_needs_reserved(t);
@@ -182,17 +166,15 @@ uint32_t mr__pool_capacity(const struct mr_target *t)
         }
         capacity += slots;
     }
-    for (const struct mr_handout *h = t->pending; h != NULL && reserve;
+    for (const struct mr_handout *h = t->base.pending; h != NULL && reserve;
          h = (const struct mr_handout *)h->op.next) {
         capacity++; /* what waits for an empty instance is held too */
     }
-    return t->stopping ? 0 : capacity;
+    return capacity;
 }
 
 void mr__pool_stop(struct mr_target *t)
 {
-    t->stopping = true;
-    mr__dispatch_refuse_all(t, "the worker is stopping");
     for (uint32_t n = t->count; n > 0; n--) {
         struct mr__instance *i = t->instances[n - 1];
         if (i->state == MR__STARTING) {

@@ -19,14 +19,14 @@
 static void garbage(struct mr__instance *i, const char *what, struct mr_bytes line)
 {
     struct mr_target *t = i->target;
-    if (t->now.mono_ns >= i->garbage_from_ns + GARBAGE_WINDOW_NS) {
-        i->garbage_from_ns = t->now.mono_ns;
+    if (t->base.now.mono_ns >= i->garbage_from_ns + GARBAGE_WINDOW_NS) {
+        i->garbage_from_ns = t->base.now.mono_ns;
         i->garbage = 0;
     }
     i->garbage++;
-    t->now_health.errors++;
-    if (t->garbage_rate.second != t->now.mono_ns / MR_SECOND) {
-        t->garbage_rate.second = t->now.mono_ns / MR_SECOND;
+    t->base.now_health.errors++;
+    if (t->garbage_rate.second != t->base.now.mono_ns / MR_SECOND) {
+        t->garbage_rate.second = t->base.now.mono_ns / MR_SECOND;
         t->garbage_rate.used = 0;
     }
     if (t->garbage_rate.used++ < 5) {
@@ -92,10 +92,10 @@ static void heartbeat(struct mr__instance *i, const struct mr_frame *frame, stru
         return;
     }
     struct mr__slot *slot = &i->slots[at];
-    if (slot->cancel_at_ns == 0 && t->now.mono_ns >= slot->beat_ns + HEARTBEAT_MIN_NS) {
-        slot->beat_ns = t->now.mono_ns;
-        slot->lease_end_ns = t->now.mono_ns + slot->handout->timeout_ns;
-        t->host->ops->heartbeat(t->host, slot->handout);
+    if (slot->cancel_at_ns == 0 && t->base.now.mono_ns >= slot->beat_ns + HEARTBEAT_MIN_NS) {
+        slot->beat_ns = t->base.now.mono_ns;
+        slot->lease_end_ns = t->base.now.mono_ns + slot->handout->timeout_ns;
+        t->base.host->ops->heartbeat(t->base.host, slot->handout);
     }
 }
 
@@ -225,7 +225,7 @@ static void answer(struct mr__instance *i, const struct mr_frame *frame, struct 
     if (a->verdict == MR_VERDICT_RETRY) {
         drop_emitted(h);
     }
-    a->ended_wall_ns = t->now.wall_ns;
+    a->ended_wall_ns = t->base.now.wall_ns;
     memcpy(a->instance, i->who, sizeof(a->instance));
     memcpy(a->version, i->version, sizeof(a->version));
     if (a->verdict != MR_VERDICT_OK) {
@@ -234,9 +234,8 @@ static void answer(struct mr__instance *i, const struct mr_frame *frame, struct 
     }
     mr__instance_release_slot(i, at);
     i->answered++;
-    t->streak = 0;
-    t->start_not_before_ns = 0;
-    mr__process_answer(t, h);
+    mr_station_succeeded(&t->base);
+    mr_station_answer(&t->base, h);
 }
 
 static void take_line(struct mr__instance *i, struct mr_bytes line)
@@ -304,8 +303,8 @@ static void take_lines(struct mr__instance *i)
 static void socket_ended(struct mr__instance *i)
 {
     i->socket_ended = true;
-    mr__instance_unwatch(i, i->child.io);
-    mr__process_wake_at(i->target, i->target->now.mono_ns);
+    mr_station_unwatch(&i->target->base, i->child.io);
+    mr_station_wake_at(&i->target->base, i->target->base.now.mono_ns);
 }
 
 void mr__receive_socket(struct mr__instance *i)
@@ -346,11 +345,11 @@ void mr__receive_output(struct mr__instance *i, bool is_error)
     for (unsigned reads = 0; reads < READS_PER_PASS && *fd >= 0; reads++) {
         ssize_t n = read(*fd, chunk, sizeof(chunk));
         if (n > 0) {
-            mr_tail_add(tail, mr_bytes(chunk, (size_t)n), i->who, stream, &t->log_rate,
-                        t->now.mono_ns);
+            mr_tail_add(tail, mr_bytes(chunk, (size_t)n), i->who, stream, &t->base.log_rate,
+                        t->base.now.mono_ns);
         } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-            mr_tail_end(tail, i->who, stream, &t->log_rate, t->now.mono_ns);
-            mr__instance_unwatch(i, *fd);
+            mr_tail_end(tail, i->who, stream, &t->base.log_rate, t->base.now.mono_ns);
+            mr_station_unwatch(&t->base, *fd);
             mr_child_close(fd);
         }
         if (n < (ssize_t)sizeof(chunk) && !(n < 0 && errno == EINTR)) {
