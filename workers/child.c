@@ -312,20 +312,28 @@ void mr_child_finish(struct mr_child *child, struct mr_child_end *ret_end)
     *ret_end = end;
 }
 
-uint64_t mr_child_rss_peak(const struct mr_child *child)
+static uint64_t read_kib(const char *status, const char *name)
 {
+    const char *at = strstr(status, name);
+    return at == NULL ? 0 : strtoull(at + strlen(name), NULL, 10) * 1024u;
+}
+
+struct mr_child_memory mr_child_memory(const struct mr_child *child)
+{
+    struct mr_child_memory memory = {0};
     char path[64];
     char text[4096];
     (void)snprintf(path, sizeof(path), "/proc/%d/status", (int)child->pid); /* fits */
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        return 0;
+        return memory;
     }
     int64_t size = mr_fd_read_full(fd, text, sizeof(text) - 1);
     close(fd);
     text[size < 0 ? 0 : size] = '\0';
-    const char *at = strstr(text, "\nVmHWM:");
-    return at == NULL ? 0 : strtoull(at + 7, NULL, 10) * 1024u;
+    memory.rss = read_kib(text, "\nVmRSS:");
+    memory.rss_peak = read_kib(text, "\nVmHWM:");
+    return memory;
 }
 
 const char *mr_child_end_text(const struct mr_child_end *end, char text[128])

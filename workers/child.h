@@ -67,8 +67,12 @@ void mr_child_signal(const struct mr_child *child, int sig);
  * Nothing of the child is left afterwards. */
 void mr_child_finish(struct mr_child *child, struct mr_child_end *ret_end);
 void mr_child_close(int *fd);
-/** Peak resident set of the running process in bytes, 0 when unknown. */
-uint64_t mr_child_rss_peak(const struct mr_child *child);
+/** Resident set of the running process, now and at most; bytes, 0 when unknown. */
+struct mr_child_memory {
+    uint64_t rss;
+    uint64_t rss_peak;
+};
+struct mr_child_memory mr_child_memory(const struct mr_child *child);
 
 /** One sentence about @p end: "exited with code 3", "was killed by signal 11 (Segmentation
  * fault)". Written to @p text, which is returned. */

@@ -122,7 +122,7 @@ static void give(struct mr__instance *i, struct mr_handout *h)
     i->reserved = h->alone ? false : i->reserved;
     t->base.now_health.messages++;
     if (t->max_events != 0 && i->handed >= t->max_events) {
-        mr__instance_drain(i);
+        mr__instance_replace(i);
     }
 }
 
@@ -179,11 +179,11 @@ static bool place(struct mr_target *t, struct mr_handout *h, bool serving, bool 
         give(i, h);
         return true;
     }
-    if (!serving) {
+    if (!serving && !t->replacing) {
         mr_station_refuse(&t->base, h, "no instance");
         return true;
     }
-    if (h->alone) {
+    if (h->alone && serving) {
         reserve_one(t);
         return false; /* waits as long as its lease lets it */
     }
@@ -194,13 +194,20 @@ static bool place(struct mr_target *t, struct mr_handout *h, bool serving, bool 
     return false;
 }
 
+/* A successor may take longer to start, but an attempt shall keep half of its time. */
+static uint64_t pending_max_ns(const struct mr_target *t)
+{
+    return t->replacing && t->timeout_ns / 2 > PENDING_MAX_NS ? t->timeout_ns / 2 : PENDING_MAX_NS;
+}
+
 void mr__dispatch_pending(struct mr_target *t)
 {
     if (t->base.pending == NULL) {
         return;
     }
     bool serving = any_serving(t);
-    bool too_long = t->base.now.mono_ns >= t->base.pending_since_ns + PENDING_MAX_NS;
+    uint64_t until = t->base.pending_since_ns + pending_max_ns(t);
+    bool too_long = t->base.now.mono_ns >= until;
     struct mr_handout *h = t->base.pending;
     t->base.pending = NULL;
     t->base.pending_end = &t->base.pending;
@@ -220,7 +227,7 @@ void mr__dispatch_pending(struct mr_target *t)
         release_reserved(t);
     }
     if (t->base.pending != NULL) {
-        mr_station_wake_at(&t->base, t->base.pending_since_ns + PENDING_MAX_NS);
+        mr_station_wake_at(&t->base, t->base.pending_since_ns + pending_max_ns(t));
     }
 }
 

@@ -128,6 +128,7 @@ void mr__instance_ready(struct mr__instance *i)
         return;
     }
     set_state(i, MR__READY);
+    t->replacing = false;
     i->idle_since_ns = t->base.now.mono_ns;
     t->base.now_health.start_ns_last = mr_clock_mono_ns() - i->born_ns;
 }
@@ -243,6 +244,12 @@ void mr__instance_drain(struct mr__instance *i)
     mr_station_wake_at(&i->target->base, i->target->base.now.mono_ns);
 }
 
+void mr__instance_replace(struct mr__instance *i)
+{
+    i->target->replacing = true;
+    mr__instance_drain(i);
+}
+
 static void update_starting(struct mr__instance *i)
 {
     struct mr_target *t = i->target;
@@ -300,6 +307,25 @@ static void update_draining(struct mr__instance *i)
     }
 }
 
+/* A successor is started first where there is room for one (pool.c does not count us any more). */
+static void update_ready(struct mr__instance *i)
+{
+    struct mr_target *t = i->target;
+    bool old = i->recycle_at_ns != 0 && t->base.now.mono_ns >= i->recycle_at_ns;
+    bool large = t->max_rss != 0 && i->rss > t->max_rss;
+    if (!i->retiring && (old || large)) {
+        i->retiring = true;
+        MR_DEBUG("workers", "%s is replaced: it reached its %s", i->who,
+                 old ? "max_life" : "max_rss");
+    }
+    if (i->retiring && mr__pool_can_spare(t)) {
+        mr__instance_replace(i);
+        update_draining(i);
+    } else if (!i->retiring) {
+        mr_station_wake_at(&t->base, i->recycle_at_ns);
+    }
+}
+
 static void update_signals(struct mr__instance *i)
 {
     struct mr_target *t = i->target;
@@ -336,12 +362,7 @@ void mr__instance_update(struct mr__instance *i)
         update_starting(i);
         break;
     case MR__READY:
-        if (i->recycle_at_ns != 0 && t->base.now.mono_ns >= i->recycle_at_ns) {
-            mr__instance_drain(i);
-            update_draining(i);
-        } else {
-            mr_station_wake_at(&t->base, i->recycle_at_ns);
-        }
+        update_ready(i);
         break;
     case MR__DRAINING:
         update_draining(i);
@@ -429,12 +450,14 @@ static void note_end(struct mr__instance *i, const struct mr_child_end *end, boo
                    i->why[0] == '\0' ? "" : ", killed because it ", i->why,
                    i->err_tail.last[0] == '\0' ? "" : ": ", i->err_tail.last); /* fits */
     if (!crash) {
+        t->replacing = t->replacing || !i->expected; /* it recycled itself */
         MR_DEBUG("workers", "%s", text);
         return;
     }
     MR_WARN("workers", "%s", text);
     t->base.now_health.crashes++;
     if (!i->expected) {
+        t->replacing = false;
         mr_station_failed(&t->base, text);
     }
 }

@@ -74,6 +74,7 @@ struct mr__instance {
     uint32_t cancelling; /* slots with cancel_at_ns */
     bool reserved;       /* waits to be empty for a hand-out that must be alone */
     bool alone;          /* holds one that must be alone */
+    bool retiring;       /* to be replaced: goes once its successor serves */
 
     struct mr_buf out; /* frames to send; [0, sent) have gone */
     size_t sent;
@@ -97,6 +98,7 @@ struct mr__instance {
     uint64_t answered;
     uint32_t garbage;       /* lines that were none of ours, since garbage_from_ns */
     uint64_t garbage_from_ns;
+    uint64_t rss;      /* last seen */
     uint64_t rss_peak; /* last seen while it ran */
     bool expected;     /* its end is our wish: no crash */
     bool overdue;      /* the target's stop could not wait for it any longer */
@@ -111,6 +113,7 @@ struct mr_target {
     struct mr_command command;
     uint64_t max_events;
     uint64_t max_life_ns;
+    uint64_t max_rss;
     uint32_t concurrency;
     uint64_t timeout_ns;
     uint64_t grace_ns;
@@ -123,6 +126,7 @@ struct mr_target {
     uint32_t count;
     struct mr__instance *ended; /* freed at the end of the pass: events may still name it */
     uint32_t next_number;
+    bool replacing; /* an instance went to be replaced: hand-outs wait for its successor */
     uint64_t sample_at_ns; /* memory of the instances is looked at then */
     struct mr_tail_rate garbage_rate;
 };
@@ -134,6 +138,9 @@ extern const struct mr_station_ops mr__process_station;
 void mr__pool_update(struct mr_target *t);
 uint32_t mr__pool_capacity(struct mr_target *t);
 void mr__pool_stop(struct mr_target *t);
+/** Whether an instance that is to be replaced can go: its successor serves, or is not wanted, or
+ * there is no room for one beside it. */
+bool mr__pool_can_spare(const struct mr_target *t);
 
 /* --- dispatch.c --- */
 void mr__dispatch_pending(struct mr_target *t);
@@ -149,6 +156,8 @@ void mr__instance_update(struct mr__instance *i);
 void mr__instance_ready(struct mr__instance *i);
 /** No new work, a stop frame, an end when it is empty. */
 void mr__instance_drain(struct mr__instance *i);
+/** The same, to be replaced: what comes meanwhile waits for the successor. */
+void mr__instance_replace(struct mr__instance *i);
 void mr__instance_kill(struct mr__instance *i, const char *why);
 void mr__instance_flush(struct mr__instance *i);
 void mr__instance_ended(struct mr__instance *i);

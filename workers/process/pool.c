@@ -7,9 +7,9 @@
 
 #define STARTING_MAX 4u                /* instances that start at the same time */
 #define GROW_AGE_NS (20 * MR_MS)       /* how long work waits before another instance is worth it */
-#define SAMPLE_NS (2 * MR_SECOND)
+#define SAMPLE_NS MR_SECOND
 
-/* Instances that take work, or will; and those whose socket just ended by itself: whether to
+/* Instances that take work, or will, and stay; and those whose socket just ended by itself: whether to
  * replace one is decided when its process has ended too, as a crash or not. */
 static uint32_t count_live(const struct mr_target *t, uint32_t *ret_starting)
 {
@@ -19,7 +19,7 @@ static uint32_t count_live(const struct mr_target *t, uint32_t *ret_starting)
         const struct mr__instance *instance = t->instances[i];
         enum mr__state state = instance->state;
         *ret_starting += state == MR__STARTING;
-        live += state == MR__STARTING || state == MR__READY ||
+        live += state == MR__STARTING || (state == MR__READY && !instance->retiring) ||
                 (state == MR__DRAINING && instance->socket_ended && !instance->stop_sent);
     }
     return live;
@@ -108,7 +108,7 @@ static void shrink(struct mr_target *t)
     /* From the end: the oldest, which get work first, stay. */
     for (uint32_t n = t->count; n > 0; n--) {
         struct mr__instance *i = t->instances[n - 1];
-        if (i->state != MR__READY || i->held > 0 || i->reserved || live <= want) {
+        if (i->state != MR__READY || i->retiring || i->held > 0 || i->reserved || live <= want) {
             continue;
         }
         uint64_t due = i->idle_since_ns + t->scale_idle_ns;
@@ -128,10 +128,11 @@ static void sample_memory(struct mr_target *t)
         t->sample_at_ns = t->base.now.mono_ns + SAMPLE_NS;
         for (uint32_t n = 0; n < t->count; n++) {
             struct mr__instance *i = t->instances[n];
-            uint64_t peak = mr_child_rss_peak(&i->child);
-            i->rss_peak = peak > i->rss_peak ? peak : i->rss_peak;
-            if (peak > t->base.now_health.rss_peak) {
-                t->base.now_health.rss_peak = peak;
+            struct mr_child_memory memory = mr_child_memory(&i->child);
+            i->rss = memory.rss;
+            i->rss_peak = memory.rss_peak > i->rss_peak ? memory.rss_peak : i->rss_peak;
+            if (memory.rss_peak > t->base.now_health.rss_peak) {
+                t->base.now_health.rss_peak = memory.rss_peak;
             }
         }
     }
@@ -140,8 +141,16 @@ static void sample_memory(struct mr_target *t)
     }
 }
 
+bool mr__pool_can_spare(const struct mr_target *t)
+{
+    uint32_t starting;
+    uint32_t live = count_live(t, &starting);
+    return t->count >= t->scale_max || live > starting || wanted(t) == 0;
+}
+
 void mr__pool_update(struct mr_target *t)
 {
+    sample_memory(t);
     /* Backwards: an instance that ends is replaced by the last. */
     for (uint32_t n = t->count; n > 0; n--) {
         mr__instance_update(t->instances[n - 1]);
@@ -150,7 +159,6 @@ void mr__pool_update(struct mr_target *t)
         grow(t);
         shrink(t);
     }
-    sample_memory(t);
 }
 
 uint32_t mr__pool_capacity(struct mr_target *t)
@@ -175,6 +183,7 @@ uint32_t mr__pool_capacity(struct mr_target *t)
 
 void mr__pool_stop(struct mr_target *t)
 {
+    t->replacing = false;
     for (uint32_t n = t->count; n > 0; n--) {
         struct mr__instance *i = t->instances[n - 1];
         if (i->state == MR__STARTING) {

@@ -11,8 +11,7 @@ struct mr_process_options {
     char *cwd;             /* NULL: the configuration's folder */
     int64_t max_events;    /* 0 = no limit */
     uint64_t max_life_ns;  /* 0 = no limit */
+    uint64_t max_rss;      /* bytes; 0 = no limit */
 };
-
-
 
 #endif

@@ -37,6 +37,12 @@ static const struct mr_option process_options[] = {
      .default_text = "0",
      .unit = "time",
      .help = "An instance is replaced after this time (varied by 10 %); 0 = never."},
+    {.name = "max_rss",
+     .type = MR_OPTION_SIZE,
+     .at = offsetof(struct mr_process_options, max_rss),
+     .default_text = "0",
+     .help = "An instance whose resident memory has grown beyond this is replaced once it has "
+             "finished what it holds; looked at each second; 0 = never."},
     MR_OPTION_END,
 };
 
@@ -67,6 +73,7 @@ static void copy_config(struct mr_target *t, const struct mr_target_args *args)
     const struct mr_target_config *c = args->config;
     t->max_events = (uint64_t)o->max_events;
     t->max_life_ns = o->max_life_ns;
+    t->max_rss = o->max_rss;
     t->concurrency = c->concurrency == 0 ? 1 : c->concurrency;
     t->concurrency = t->concurrency > MR__CONCURRENCY_MAX ? MR__CONCURRENCY_MAX : t->concurrency;
     t->timeout_ns = c->timeout_ns;

@@ -136,6 +136,73 @@ static void test_pool_max_life_replaces_the_instance(void **state)
     bench_release(&b);
 }
 
+/* With room for it the successor serves before the old one goes: there is no moment without. */
+static void test_pool_max_life_with_room_never_leaves_a_gap(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_init(&b);
+    b.process.max_life_ns = 500 * MR_MS;
+    b.config.scale_max = 2;
+    bench_start_python(&b, "import millrace, os\nmillrace.run(lambda e, c: os.getpid())\n");
+    bench_wait(&b, b.capacity == 1);
+    uint32_t refused = 0;
+    while (bench_health(&b).starts < 4) {
+        bench_hand(&b, 1, NULL);
+        struct mr_handout *h = bench_take(&b);
+        refused += h->answer.verdict != MR_VERDICT_OK;
+        mr_handout_destroy(h);
+    }
+    assert_int_equal(refused, 0);
+    assert_int_equal(bench_health(&b).crashes, 0);
+    bench_release(&b);
+}
+
+static void test_pool_max_rss_replaces_after_the_answer(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_init(&b);
+    b.process.max_rss = 80 * MR_MIB;
+    bench_start_python(&b, "import millrace, os\nkept = []\n"
+                           "def handle(event, ctx):\n"
+                           "    kept.append(b'x' * (100 << 20))\n"
+                           "    return os.getpid()\n"
+                           "millrace.run(handle)\n");
+    char pids[2][32];
+    for (int k = 0; k < 2; k++) {
+        bench_hand(&b, 1, NULL);
+        struct mr_handout *h = bench_take(&b);
+        assert_int_equal(h->answer.verdict, MR_VERDICT_OK);
+        snprintf(pids[k], sizeof(pids[k]), "%s", h->answer.result);
+        mr_handout_destroy(h);
+        bench_wait(&b, bench_health(&b).starts >= (uint64_t)k + 2);
+    }
+    assert_string_not_equal(pids[0], pids[1]);
+    assert_int_equal(bench_health(&b).crashes, 0);
+    assert_true(bench_health(&b).rss_peak > 80 * MR_MIB);
+    bench_release(&b);
+}
+
+/* Between an exact end and its successor hand-outs wait, they are not refused. */
+static void test_pool_handouts_wait_for_a_successor(void **state)
+{
+    (void)state;
+    struct bench b;
+    bench_init(&b);
+    b.process.max_events = 1;
+    bench_start_python(&b, OK_WORKER);
+    bench_wait(&b, b.capacity == 1);
+    for (int k = 0; k < 5; k++) { /* whatever the capacity says just now */
+        b.ops->submit(b.target, bench_handout(&b, NULL));
+    }
+    for (int k = 0; k < 5; k++) {
+        bench_expect(&b, MR_VERDICT_OK, NULL);
+    }
+    assert_int_equal(bench_health(&b).crashes, 0);
+    bench_release(&b);
+}
+
 static void test_pool_crash_answers_what_it_held_with_all_we_know(void **state)
 {
     (void)state;
@@ -450,6 +517,9 @@ int main(void)
         cmocka_unit_test(test_pool_target_says_how_many_instances_work_needs),
         cmocka_unit_test(test_pool_max_events_replaces_the_instance),
         cmocka_unit_test(test_pool_max_life_replaces_the_instance),
+        cmocka_unit_test(test_pool_max_life_with_room_never_leaves_a_gap),
+        cmocka_unit_test(test_pool_max_rss_replaces_after_the_answer),
+        cmocka_unit_test(test_pool_handouts_wait_for_a_successor),
         cmocka_unit_test(test_pool_crash_answers_what_it_held_with_all_we_know),
         cmocka_unit_test(test_pool_crash_by_signal_is_named),
         cmocka_unit_test(test_pool_crash_with_several_in_flight_counts_suspects),
