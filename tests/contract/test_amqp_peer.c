@@ -463,7 +463,7 @@ static void test_peer_batch_durable_after_the_connection_went_is_not_acknowledge
     (void)state;
     struct play play;
     begin(&play, 20);
-    test_host_set(&play.host, true, 0, MR_OK);
+    test_host_hold(&play.host);
     peer_greet(&play.peer, 0);
     peer_consumed(&play.peer);
     peer_message(&play.peer, 1, "one");
@@ -471,8 +471,7 @@ static void test_peer_batch_durable_after_the_connection_went_is_not_acknowledge
     peer_message(&play.peer, 2, "two");
     peer_drop(&play.peer, true);
     source_says(play.source, "lost");
-    test_host_set(&play.host, false, 0, MR_OK);
-    test_host_release_held(&play.host, MR_OK);
+    test_host_let_go(&play.host);
     peer_greet(&play.peer, 0);
     peer_consumed(&play.peer);
     static struct frame f;

@@ -30,7 +30,7 @@ static void read_and_die(const char *queue, const char *type)
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         struct test_host held;
         test_host_init(&held);
-        test_host_set(&held, true, 0, MR_OK);
+        test_host_hold(&held);
         struct mr_source *source = source_open(&held, &words);
         int64_t until = now_ms() + DEADLINE_MS;
         while (messages_of(source) < 20 && now_ms() < until) {
@@ -127,7 +127,7 @@ static void test_source_bus_refuses_for_a_while_loses_nothing(void **state)
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     source_ready(source);
-    test_host_set(&h, false, 3, MR_E_DISK_LOW);
+    test_host_refuse(&h, 3, MR_E_DISK_LOW);
     publish_events(broker.port, "low", 0, 30);
     assert_true(wait_ids(&h, 0, 30));
     source_ready(source);
@@ -149,7 +149,7 @@ static void test_source_bus_holds_reads_no_more_than_a_batch_and_a_next(void **s
         .port = broker.port, .queue = "held", .prefetch = 3000, .heartbeat_s = 1};
     struct test_host h;
     test_host_init(&h);
-    test_host_set(&h, true, 0, MR_OK);
+    test_host_hold(&h);
     struct mr_source *source = source_open(&h, &words);
     assert_true(test_host_wait(&h, HOST_HELD_EVENTS, 1));
     uint32_t out = test_host_held_events(&h);
@@ -165,8 +165,7 @@ static void test_source_bus_holds_reads_no_more_than_a_batch_and_a_next(void **s
     ops->health(source, &health);
     assert_int_equal(health.state, MR_HEALTH_OK);
     assert_int_equal(health.reconnects, 0);
-    test_host_set(&h, false, 0, MR_OK);
-    test_host_release_held(&h, MR_OK);
+    test_host_let_go(&h);
     assert_true(wait_ids(&h, 0, 5000));
     source_close(source);
     assert_int_equal(h.event_count, 5000);
@@ -206,13 +205,12 @@ static void test_source_paused_with_a_batch_out_waits_for_it(void **state)
     struct source_words words = {.port = broker.port, .queue = "pausedout", .prefetch = 10};
     struct test_host h;
     test_host_init(&h);
-    test_host_set(&h, true, 0, MR_OK);
+    test_host_hold(&h);
     struct mr_source *source = source_open(&h, &words);
     assert_true(test_host_wait(&h, HOST_HELD_EVENTS, 1));
     ops->pause(source);
     assert_false(source_reaches(source, MR_HEALTH_DOWN, 1000));
-    test_host_set(&h, false, 0, MR_OK);
-    test_host_release_held(&h, MR_OK);
+    test_host_let_go(&h);
     assert_true(source_reaches(source, MR_HEALTH_DOWN, DEADLINE_MS));
     assert_true(ready_reaches(broker.port, "pausedout", 3 - (int)h.event_count));
     source_close(source);
@@ -227,13 +225,12 @@ static void test_source_prefetch_bounds_what_is_unacknowledged(void **state)
     struct source_words words = {.port = broker.port, .queue = "prefetch", .prefetch = 7};
     struct test_host h;
     test_host_init(&h);
-    test_host_set(&h, true, 0, MR_OK);
+    test_host_hold(&h);
     struct mr_source *source = source_open(&h, &words);
     assert_true(ready_reaches(broker.port, "prefetch", 93));
     assert_false(test_host_wait_for(&h, HOST_HELD_EVENTS, 8, 0.3));
     assert_int_equal(client_ready(broker.port, "prefetch"), 93);
-    test_host_set(&h, false, 0, MR_OK);
-    test_host_release_held(&h, MR_OK);
+    test_host_let_go(&h);
     assert_true(wait_ids(&h, 0, 100));
     source_close(source);
     test_host_free(&h);
@@ -577,7 +574,7 @@ static void test_source_shows_how_many_wait(void **state)
     struct source_words words = {.port = broker.port, .queue = "lag", .prefetch = 10};
     struct test_host h;
     test_host_init(&h);
-    test_host_set(&h, true, 0, MR_OK);
+    test_host_hold(&h);
     struct mr_source *source = source_open(&h, &words);
     struct mr_health health;
     int64_t until = now_ms() + DEADLINE_MS;
@@ -586,8 +583,7 @@ static void test_source_shows_how_many_wait(void **state)
         poll(NULL, 0, 5);
     } while (health.lag != 40 && now_ms() < until); /* 50 at first */
     assert_int_equal(health.lag, 40);
-    test_host_set(&h, false, 0, MR_OK);
-    test_host_release_held(&h, MR_OK);
+    test_host_let_go(&h);
     source_close(source);
     test_host_free(&h);
 }

@@ -38,7 +38,7 @@ static void test_source_puback_leaves_only_when_durable_and_in_order(void **stat
     (void)state;
     struct fixture f;
     begin(&f);
-    test_host_set(&f.host, true, 0, MR_OK);
+    test_host_hold(&f.host);
     open_and_greet(&f);
     peer_subscribed(&f.peer, 4);
     for (uint16_t mid = 1; mid <= 3; mid++) {
@@ -46,8 +46,7 @@ static void test_source_puback_leaves_only_when_durable_and_in_order(void **stat
     }
     assert_true(test_host_wait(&f.host, HOST_HELD_EVENTS, 3));
     assert_false(peer_readable(f.peer.conn, 300)); /* not a byte */
-    test_host_set(&f.host, false, 0, MR_OK);
-    test_host_release_held(&f.host, MR_OK);
+    test_host_let_go(&f.host);
     for (uint16_t mid = 1; mid <= 3; mid++) {
         peer_expect_puback(&f.peer, mid);
     }
@@ -59,20 +58,19 @@ static void test_source_one_of_two_batches_durable_sends_no_puback(void **state)
     (void)state;
     struct fixture f;
     begin(&f);
-    test_host_set(&f.host, true, 0, MR_OK);
+    test_host_hold(&f.host);
     open_and_greet(&f);
     peer_subscribed(&f.peer, 4);
     peer_publish(&f.peer, 1, "x");
     assert_true(test_host_wait(&f.host, HOST_HELD_EVENTS, 1));
-    test_host_set(&f.host, true, 1, MR_E_FULL); /* the next one comes back refused */
+    test_host_refuse(&f.host, 1, MR_E_FULL); /* the next one comes back refused */
     test_host_release_held(&f.host, MR_OK);
     peer_expect_puback(&f.peer, 1);
     peer_publish(&f.peer, 2, "y");
     assert_true(test_host_wait(&f.host, HOST_SUBMITS, 2));
     assert_true(test_host_wait(&f.host, HOST_HELD_EVENTS, 1)); /* submitted again */
     assert_false(peer_readable(f.peer.conn, 200));
-    test_host_set(&f.host, false, 0, MR_OK);
-    test_host_release_held(&f.host, MR_OK);
+    test_host_let_go(&f.host);
     peer_expect_puback(&f.peer, 2);
     end(&f);
 }
@@ -142,7 +140,7 @@ static void test_source_cut_before_durable_sends_no_stale_puback(void **state)
     (void)state;
     struct fixture f;
     begin(&f);
-    test_host_set(&f.host, true, 0, MR_OK);
+    test_host_hold(&f.host);
     open_and_greet(&f);
     peer_subscribed(&f.peer, 4);
     peer_publish(&f.peer, 1, "first");
@@ -151,8 +149,7 @@ static void test_source_cut_before_durable_sends_no_stale_puback(void **state)
     peer_accept(&f.peer);
     peer_greet(&f.peer, 4, true);
     assert_false(peer_readable(f.peer.conn, 200)); /* old batch still out: nothing may leave */
-    test_host_set(&f.host, false, 0, MR_OK);
-    test_host_release_held(&f.host, MR_OK);
+    test_host_let_go(&f.host);
     struct packet packet;
     assert_true(peer_read(&f.peer, &packet));
     assert_int_equal(packet.command, 0x82); /* SUBSCRIBE, and no PUBACK of the old connection */
@@ -211,7 +208,7 @@ static void test_source_batch_that_never_returns_stop_keeps_its_deadline(void **
     (void)state;
     struct fixture f;
     begin(&f);
-    test_host_set(&f.host, true, 0, MR_OK);
+    test_host_hold(&f.host);
     open_and_greet(&f);
     peer_subscribed(&f.peer, 4);
     peer_publish(&f.peer, 1, "x");
@@ -256,15 +253,14 @@ static void test_source_commit_slower_than_keepalive_drops_without_puback(void *
     struct fixture f;
     begin(&f);
     f.words.keepalive_s = 5;
-    test_host_set(&f.host, true, 0, MR_OK);
+    test_host_hold(&f.host);
     open_and_greet(&f);
     peer_subscribed(&f.peer, 4);
     peer_publish(&f.peer, 1, "x");
     assert_true(test_host_wait(&f.host, HOST_HELD_EVENTS, 1));
     struct packet packet;
     assert_false(peer_read(&f.peer, &packet)); /* the next thing is the end */
-    test_host_set(&f.host, false, 0, MR_OK);
-    test_host_release_held(&f.host, MR_OK);
+    test_host_let_go(&f.host);
     peer_accept(&f.peer);
     peer_greet(&f.peer, 4, true);
     peer_subscribed(&f.peer, 4);

@@ -37,7 +37,7 @@ static void read_and_die(const struct source_words *words, int qos)
         (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
         struct test_host held;
         test_host_init(&held);
-        test_host_set(&held, true, 0, MR_OK);
+        test_host_hold(&held);
         (void)source_open(&held, words);
         char all = test_host_wait(&held, HOST_HELD_EVENTS, 20) ? 'y' : 'n';
         (void)!write(ready[1], &all, 1);
@@ -124,7 +124,7 @@ static void test_source_bus_refuses_for_a_while_loses_nothing(void **state)
     pthread_mutex_lock(&h.mu);
     uint32_t before = h.submits;
     pthread_mutex_unlock(&h.mu);
-    test_host_set(&h, false, 3, MR_E_DISK_LOW);
+    test_host_refuse(&h, 3, MR_E_DISK_LOW);
     publish_events(broker.port, words.topic, 1, 0, 30);
     assert_true(test_host_wait(&h, HOST_SUBMITS, before + 3));
     assert_true(source_reaches(source, MR_HEALTH_OK, DEADLINE_MS));
@@ -460,7 +460,7 @@ static void test_source_slow_commit_bounds_what_is_read(void **state)
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     (void)source_subscribed(&h, broker.port, words.topic);
-    test_host_set(&h, true, 0, MR_OK);
+    test_host_hold(&h);
     publish_events(broker.port, words.topic, 1, 0, 3000);
     assert_true(test_host_wait(&h, HOST_HELD_EVENTS, 1));
     (void)test_host_wait_for(&h, HOST_HELD_EVENTS, 1100, 0.5);
@@ -468,8 +468,7 @@ static void test_source_slow_commit_bounds_what_is_read(void **state)
     uint32_t held = test_host_held_events(&h);
     pthread_mutex_unlock(&h.mu);
     assert_true(held <= 1000); /* inflight */
-    test_host_set(&h, false, 0, MR_OK);
-    test_host_release_held(&h, MR_OK);
+    test_host_let_go(&h);
     int64_t until = now_ms() + DEADLINE_MS;
     while (count_ids(&h, 2990, 10) < 10 && now_ms() < until) {
         (void)test_host_wait_for(&h, HOST_EVENTS, UINT32_MAX, 0.05);

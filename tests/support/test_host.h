@@ -10,19 +10,22 @@
 #include <time.h>
 
 #include "connectors/connector.h"
+#include "tests/support/test.h"
 
-#define TEST_HOST_DEADLINE_S 20
+#define TEST_HOST_DEADLINE_S 60
 
 struct test_host {
     struct mr_host host; /* first: it is cast back */
     pthread_mutex_t mu;  /* protects all below */
     pthread_cond_t changed;
-    bool hold;           /* batches wait until test_host_release_held() */
+    bool hold;           /* batches wait until they are released */
     uint32_t fail_count; /* so many batches come back with fail_status */
     enum mr_status fail_status;
     struct mr_batch **held;
     uint32_t held_count;
     uint32_t submits;         /* batches seen, refused ones included */
+    uint32_t batch_count_max; /* most events in one */
+    uint32_t source;          /* of the last batch */
     struct mr_event **events; /* durable, in order; one reference each */
     char **rejected;          /* beside events: NULL, or the reason */
     uint32_t event_count;
@@ -42,6 +45,7 @@ static inline void test_host_take(struct test_host *h, struct mr_batch *batch)
             h->events = realloc(h->events, room * sizeof(*h->events));
             h->rejected = realloc(h->rejected, room * sizeof(*h->rejected));
         }
+        batch->items[i].offset = h->event_count;
         h->events[h->event_count] = mr_event_ref(batch->items[i].event);
         h->rejected[h->event_count] =
             batch->items[i].rejected == NULL ? NULL : strdup(batch->items[i].rejected);
@@ -72,6 +76,8 @@ static inline void test_host_submit(struct mr_host *host, struct mr_batch *batch
     struct test_host *h = (struct test_host *)(void *)host;
     pthread_mutex_lock(&h->mu);
     h->submits++;
+    h->batch_count_max = batch->count > h->batch_count_max ? batch->count : h->batch_count_max;
+    h->source = batch->source;
     if (h->fail_count > 0) {
         h->fail_count--;
         test_host_return(h, batch, h->fail_status);
@@ -165,13 +171,32 @@ static inline void test_host_release_held(struct test_host *h, enum mr_status re
     pthread_mutex_unlock(&h->mu);
 }
 
-static inline void test_host_set(struct test_host *h, bool hold, uint32_t fail_count,
-                                 enum mr_status fail_status)
+static inline void test_host_set_hold(struct test_host *h, bool hold)
 {
     pthread_mutex_lock(&h->mu);
     h->hold = hold;
-    h->fail_count = fail_count;
-    h->fail_status = fail_status;
+    pthread_mutex_unlock(&h->mu);
+}
+
+/* From now on no batch is answered. */
+static inline void test_host_hold(struct test_host *h)
+{
+    test_host_set_hold(h, true);
+}
+
+/* Those held are durable, and those to come at once. */
+static inline void test_host_let_go(struct test_host *h)
+{
+    test_host_set_hold(h, false);
+    test_host_release_held(h, MR_OK);
+}
+
+/* The next @p count batches come back at once with @p status, held or not. */
+static inline void test_host_refuse(struct test_host *h, uint32_t count, enum mr_status status)
+{
+    pthread_mutex_lock(&h->mu);
+    h->fail_count = count;
+    h->fail_status = status;
     pthread_mutex_unlock(&h->mu);
 }
 
@@ -231,6 +256,18 @@ static inline bool test_host_wait_for(struct test_host *h, enum test_host_what w
 static inline bool test_host_wait(struct test_host *h, enum test_host_what what, uint32_t count)
 {
     return test_host_wait_for(h, what, count, TEST_HOST_DEADLINE_S);
+}
+
+/* Waits until @p number answers came and returns the last of them, still the host's. */
+static inline struct mr_handout *test_host_answered(struct test_host *h, uint32_t number)
+{
+    if (!test_host_wait(h, HOST_ANSWERS, number)) {
+        fail_msg("answer %u never came", number);
+    }
+    pthread_mutex_lock(&h->mu);
+    struct mr_handout *handout = h->answers[number - 1];
+    pthread_mutex_unlock(&h->mu);
+    return handout;
 }
 
 /* The value of an attribute (or "data") of event @p index as text; valid until the next call. */

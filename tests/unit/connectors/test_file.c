@@ -236,7 +236,7 @@ static void test_source_refused_batch_moves_no_cursor_and_comes_again(void **sta
 {
     struct fixture *f = *state;
     append_events(f, "a.jsonl", 0, 3);
-    test_host_set(&f->host, false, 2, MR_E_FULL);
+    test_host_refuse(&f->host, 2, MR_E_FULL);
     struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
     expect_ids(f, 0, 3);
     assert_true(f->host.submits >= 3);
@@ -247,13 +247,13 @@ static void test_source_not_durable_at_stop_reads_again_after_restart(void **sta
 {
     struct fixture *f = *state;
     append_events(f, "a.jsonl", 0, 3);
-    test_host_set(&f->host, true, 0, MR_OK);
+    test_host_hold(&f->host);
     struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
     assert_true(test_host_wait(&f->host, HOST_HELD_EVENTS, 3));
     test_host_release_held(&f->host, MR_E_CLOSED); /* the bus stops */
     close_source(source);
     assert_null(f->host.cursor);
-    test_host_set(&f->host, false, 0, MR_OK);
+    test_host_let_go(&f->host);
     source = open_source(f, &(struct words){.path = "a.jsonl"});
     expect_ids(f, 0, 3);
     close_source(source);
@@ -333,15 +333,14 @@ static void test_source_rotated_twice_while_it_reads_loses_nothing(void **state)
 {
     struct fixture *f = *state;
     append_events(f, "a.jsonl", 0, 2);
-    test_host_set(&f->host, true, 0, MR_OK);
+    test_host_hold(&f->host);
     struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
     assert_true(test_host_wait(&f->host, HOST_HELD_EVENTS, 2));
     for (int i = 2; i < 6; i += 2) { /* the first file goes with the second rotation */
         assert_int_equal(rename(path_in(f, "a.jsonl"), path_in(f, "a.jsonl.1")), 0);
         append_events(f, "a.jsonl", i, 2);
     }
-    test_host_set(&f->host, false, 0, MR_OK);
-    test_host_release_held(&f->host, MR_OK);
+    test_host_let_go(&f->host);
     expect_ids(f, 0, 6);
     close_source(source);
 }

@@ -1,16 +1,17 @@
 #include "tests/support/test.h"
 
 #include "connectors/http/client.h"
+#include "core/alloc.h"
 #include "core/limits.h"
 #include "core/logger.h"
 #include "schemas/event.h"
-#include "tests/contract/fake_host.h"
 #include "tests/contract/fake_http_server.h"
+#include "tests/support/test_host.h"
 
 #define OK_EMPTY "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 struct fixture {
-    struct fake_host host;
+    struct test_host host;
     struct fake_server server;
     struct mr_http_client_options options;
     struct mr_target_config config;
@@ -69,7 +70,7 @@ static int set_up_with(void **state, bool is_worker, int mode, const char *host)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     char format[128];
-    fake_host_start(&f->host);
+    test_host_init(&f->host);
     fake_server_start(&f->server);
     snprintf(format, sizeof(format), "http://%s:%%u/hook?x=1", host);
     f->options = (struct mr_http_client_options){
@@ -102,7 +103,7 @@ static int tear_down(void **state)
     struct fixture *f = *state;
     stop_target(f, 0);
     fake_server_stop(&f->server);
-    fake_host_stop(&f->host);
+    test_host_free(&f->host);
     mr_url_destroy(f->options.url);
     mr_secret_destroy(f->options.token);
     free(f->scratch);
@@ -154,7 +155,7 @@ static const struct mr_handout *deliver(struct fixture *f, const struct fake_ste
 {
     fake_server_script(&f->server, steps, count);
     submit_one(f);
-    return fake_host_answer(&f->host, f->sent, f->sent - 1);
+    return test_host_answered(&f->host, f->sent);
 }
 
 static const struct mr_handout *deliver_text(struct fixture *f, const char *text)
@@ -262,7 +263,7 @@ static void test_many_at_once_stay_within_capacity(void **state)
             first = h;
         }
         mr_http_target_ops.submit(f->target, first);
-        (void)fake_host_answer(&f->host, f->sent, 0);
+        (void)test_host_answered(&f->host, f->sent);
     }
     for (uint32_t i = 0; i < f->sent; i++) {
         assert_int_equal(f->host.answers[i]->answer.verdict, MR_VERDICT_OK);
@@ -286,7 +287,7 @@ static void test_large_event_is_sent_whole(void **state)
     memset(data, '7', size);
     fake_server_script(&f->server, &step, 1);
     mr_http_target_ops.submit(f->target, make_handout(f, NULL, mr_bytes(data, size)));
-    assert_int_equal(fake_host_answer(&f->host, 1, 0)->answer.verdict, MR_VERDICT_OK);
+    assert_int_equal(test_host_answered(&f->host, 1)->answer.verdict, MR_VERDICT_OK);
     assert_non_null(strstr(f->server.last, "\r\nContent-Length: 900000\r\n"));
     free(data);
 }
@@ -461,7 +462,7 @@ static void test_refused_connection_costs_nothing(void **state)
     f->options.url = url_of("http://127.0.0.1:%u/", ntohs(at.sin_port));
     start_target(f);
     submit_one(f);
-    const struct mr_handout *h = fake_host_answer(&f->host, 1, 0);
+    const struct mr_handout *h = test_host_answered(&f->host, 1);
     assert_int_equal(h->answer.verdict, MR_VERDICT_REFUSED);
     assert_int_equal(h->answer.started_wall_ns, 0);
     assert_non_null(h->answer.error);
@@ -480,7 +481,7 @@ static void test_unknown_host_is_refused(void **state)
     f->options.url = url_of("http://no-such-host.invalid:%u/", 80);
     start_target(f);
     submit_one(f);
-    assert_int_equal(fake_host_answer(&f->host, 1, 0)->answer.verdict, MR_VERDICT_REFUSED);
+    assert_int_equal(test_host_answered(&f->host, 1)->answer.verdict, MR_VERDICT_REFUSED);
 }
 
 static void test_tls_to_a_plain_server_is_refused(void **state)
@@ -494,7 +495,7 @@ static void test_tls_to_a_plain_server_is_refused(void **state)
     f->timeout_ns = 300 * MR_MS; /* the server waits for a header that never ends */
     start_target(f);
     submit_one(f);
-    const struct mr_handout *h = fake_host_answer(&f->host, 1, 0);
+    const struct mr_handout *h = test_host_answered(&f->host, 1);
     assert_int_equal(h->answer.verdict, MR_VERDICT_REFUSED);
 }
 
@@ -576,7 +577,7 @@ static void test_cancel_ends_the_right_one(void **state)
     mr_http_target_ops.cancel(f->target, 5, 99, 1); /* unknown */
     mr_http_target_ops.cancel(f->target, 5, 1, 2);  /* another hand-out */
     mr_http_target_ops.cancel(f->target, 5, 1, 1);
-    const struct mr_handout *h = fake_host_answer(&f->host, 1, 0);
+    const struct mr_handout *h = test_host_answered(&f->host, 1);
     assert_int_equal(h->offset, 1);
     assert_int_equal(h->answer.verdict, MR_VERDICT_RETRY);
     assert_non_null(strstr(h->answer.error, "timed out"));
@@ -678,7 +679,7 @@ static void test_stop_lets_handlers_finish(void **state)
         assert_int_equal(f->host.answers[i]->answer.verdict, MR_VERDICT_OK);
     }
     submit_one(f); /* the bus may not know yet */
-    assert_int_equal(fake_host_answer(&f->host, 9, 8)->answer.verdict, MR_VERDICT_REFUSED);
+    assert_int_equal(test_host_answered(&f->host, 9)->answer.verdict, MR_VERDICT_REFUSED);
 }
 
 /* --- options ---------------------------------------------------------------------------------- */

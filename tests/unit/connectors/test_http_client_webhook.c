@@ -5,11 +5,12 @@
 #include "connectors/egress.h"
 #include "connectors/http/client.h"
 #include "connectors/http/verify.h"
+#include "core/alloc.h"
 #include "core/limits.h"
 #include "core/logger.h"
 #include "schemas/event.h"
-#include "tests/contract/fake_host.h"
 #include "tests/contract/fake_http_server.h"
+#include "tests/support/test_host.h"
 
 #define OK_EMPTY "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 #define OPTIONS_ANSWER(headers) "HTTP/1.1 200 OK\r\n" headers "Content-Length: 0\r\n\r\n"
@@ -17,7 +18,7 @@
 #define NEW_SECRET "whsec_bmV3bmV3bmV3bmV3bmV3bmV3"
 
 struct fixture {
-    struct fake_host host;
+    struct test_host host;
     struct fake_server server;
     struct mr_http_client_options options;
     struct mr_target_config config;
@@ -40,7 +41,7 @@ static struct mr_url *url_of(const char *host, uint16_t port)
 static int set_up(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
-    fake_host_start(&f->host);
+    test_host_init(&f->host);
     fake_server_start(&f->server);
     f->options.connect_timeout_ns = 10 * MR_SECOND;
     f->options.url = url_of("127.0.0.1", f->server.port);
@@ -57,7 +58,7 @@ static int tear_down(void **state)
         mr_http_target_ops.destroy(f->target);
     }
     fake_server_stop(&f->server);
-    fake_host_stop(&f->host);
+    test_host_free(&f->host);
     mr_url_destroy(f->options.url);
     mr_secret_destroy(f->options.sign.secret);
     mr_secret_destroy(f->options.sign.previous_secret);
@@ -106,7 +107,7 @@ static const struct mr_handout *deliver(struct fixture *f)
     snprintf(h->name, sizeof(h->name), "s");
     snprintf(h->delivery, sizeof(h->delivery), "s:%u", f->sent - 1);
     mr_http_target_ops.submit(f->target, h);
-    return fake_host_answer(&f->host, f->sent, f->sent - 1);
+    return test_host_answered(&f->host, f->sent);
 }
 
 static void wait_health(struct fixture *f, enum mr_health_state state, const char *error)
@@ -120,15 +121,6 @@ static void wait_health(struct fixture *f, enum mr_health_state state, const cha
              mr_clock_mono_ns() < end_ns);
     assert_int_equal(health.state, state);
     assert_non_null(strstr(health.last_error, error));
-}
-
-static void wait_capacity(struct fixture *f, uint32_t slots)
-{
-    pthread_mutex_lock(&f->host.mu);
-    while (f->host.capacity != slots) {
-        pthread_cond_wait(&f->host.changed, &f->host.mu);
-    }
-    pthread_mutex_unlock(&f->host.mu);
 }
 
 /* --- signatures ------------------------------------------------------------------------------- */
@@ -206,7 +198,7 @@ static void test_no_delivery_before_consent(void **state)
     f->options.origin = ORIGIN;
     start_target(f);
     wait_health(f, MR_HEALTH_DOWN, "does not consent to deliveries from bus.example");
-    wait_capacity(f, 0);
+    assert_int_equal(f->host.capacity, 0);
     fake_server_wait(&f->server, 3);
     wait_health(f, MR_HEALTH_OK, "");
     assert_non_null(strstr(f->server.last, "OPTIONS /hook?x=1 HTTP/1.1\r\n"));
@@ -214,7 +206,7 @@ static void test_no_delivery_before_consent(void **state)
     assert_int_equal(deliver(f)->answer.verdict, MR_VERDICT_OK);
     assert_non_null(strstr(f->server.last, "POST /hook?x=1 HTTP/1.1\r\n"));
     assert_non_null(strstr(f->server.last, "WebHook-Request-Origin: bus.example\r\n"));
-    wait_capacity(f, 8);
+    assert_true(test_host_wait(&f->host, HOST_CAPACITY, 8));
 }
 
 static void test_receiver_away_is_asked_again(void **state)
@@ -244,7 +236,7 @@ static void test_above_the_granted_rate_is_refused_with_a_time(void **state)
     start_target(f);
     wait_health(f, MR_HEALTH_OK, "");
     fake_server_wait(&f->server, 1);
-    wait_capacity(f, 8);
+    assert_true(test_host_wait(&f->host, HOST_CAPACITY, 8));
     assert_int_equal(deliver(f)->answer.verdict, MR_VERDICT_OK); /* two at once */
     assert_int_equal(deliver(f)->answer.verdict, MR_VERDICT_OK);
     const struct mr_handout *h = deliver(f);

@@ -13,8 +13,8 @@
 #include "core/limits.h"
 #include "core/logger.h"
 #include "schemas/adapter.h"
-#include "tests/contract/fake_host.h"
 #include "tests/contract/http_wire.h"
+#include "tests/support/test_host.h"
 
 #define ARN "arn:aws:sns:eu-west-1:123456789012:orders"
 #define CERTIFICATE_URL "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-%s.pem"
@@ -124,7 +124,7 @@ static void bring(uint32_t index, unsigned status, const char *body)
 /* --- the source ------------------------------------------------------------------------------- */
 
 struct fixture {
-    struct fake_host host;
+    struct test_host host;
     struct mr_http_listener *listener;
     struct mr_source *source;
     uint16_t port;
@@ -176,7 +176,7 @@ static int set_up(void **state)
         .confirm = true,
         .verify = {.scheme = MR_HTTP_SCHEME_SNS, .topics = {topics, 1}},
     };
-    fake_host_start(&f->host);
+    test_host_init(&f->host);
     assert_int_equal(mr_http_source_check(&options, &problem), MR_OK);
     assert_int_equal(mr_http_listener_create(&at, &f->listener, &problem), MR_OK);
     assert_int_equal(mr_http_listener_start(f->listener, &problem), MR_OK);
@@ -198,7 +198,7 @@ static int tear_down(void **state)
     mr_http_source_ops.stop(f->source, mr_clock_mono_ns() + 20 * MR_SECOND);
     mr_http_source_ops.destroy(f->source);
     mr_http_listener_destroy(f->listener);
-    fake_host_stop(&f->host);
+    test_host_free(&f->host);
     free(f);
     return mr_alloc_live() == 0 ? 0 : 1;
 }
@@ -341,7 +341,7 @@ static void test_wrong_signature_and_wrong_topic_are_401(void **state)
              "\"SignatureVersion\":\"2\",\"Signature\":\"AAAA\",\"SigningCertURL\":"
              "\"https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-1.pem\"}");
     wire_expect(&w, 401, NULL);
-    assert_int_equal(f->host.events, 1);
+    assert_int_equal(f->host.event_count, 1);
     wire_close(&w);
 }
 

@@ -2,14 +2,15 @@
 
 #include "connectors/http/source.h"
 #include "connectors/http/listener.h"
+#include "core/alloc.h"
 #include "core/limits.h"
 #include "schemas/adapter.h"
 #include "core/logger.h"
-#include "tests/contract/fake_host.h"
 #include "tests/contract/http_wire.h"
+#include "tests/support/test_host.h"
 
 struct fixture {
-    struct fake_host host;
+    struct test_host host;
     struct mr_http_listener *listener;
     struct mr_source *source;
     struct mr_http_source_options options;
@@ -35,7 +36,7 @@ static void start_fixture(struct fixture *f)
 {
     struct mr_problem problem = {""};
     const struct mr_http_listener_options options = {.host = "127.0.0.1"};
-    fake_host_start(&f->host);
+    test_host_init(&f->host);
     assert_int_equal(mr_http_listener_create(&options, &f->listener, &problem), MR_OK);
     assert_int_equal(mr_http_listener_start(f->listener, &problem), MR_OK);
     f->port = mr_http_listener_port(f->listener);
@@ -92,13 +93,13 @@ static int set_up_tight(void **state)
 static int tear_down(void **state)
 {
     struct fixture *f = *state;
-    fake_host_hold(&f->host, false);
+    test_host_let_go(&f->host);
     if (f->source != NULL) {
         mr_http_source_ops.stop(f->source, mr_clock_mono_ns() + 20 * MR_SECOND);
         mr_http_source_ops.destroy(f->source);
     }
     mr_http_listener_destroy(f->listener);
-    fake_host_stop(&f->host);
+    test_host_free(&f->host);
     mr_secret_destroy(f->options.token);
     free(f);
     return mr_alloc_live() == 0 ? 0 : 1;
@@ -171,7 +172,7 @@ static void test_batch_is_answered_with_an_array(void **state)
     wire_expect(&w, 202, "[{\"id\":\"c\",\"offset\":2,\"durable\":\"disk\"}]");
     send_body(&w, "application/cloudevents-batch+json", "[]");
     wire_expect(&w, 202, "[]");
-    assert_int_equal(f->host.batches, 2);
+    assert_int_equal(f->host.submits, 2);
     wire_close(&w);
 }
 
@@ -195,8 +196,8 @@ static void test_requests_of_one_pass_share_a_batch(void **state)
             wire_expect(&w[i], 202, id);
         }
     }
-    assert_int_equal(f->host.events, 20 * COUNT);
-    assert_true(f->host.batches < 20 * COUNT);
+    assert_int_equal(f->host.event_count, 20 * COUNT);
+    assert_true(f->host.submits < 20 * COUNT);
     struct mr_health health;
     mr_http_source_ops.health(f->source, &health);
     assert_int_equal(health.state, MR_HEALTH_OK);
@@ -228,7 +229,7 @@ static void test_request_is_never_split_over_batches(void **state)
         wire_expect(&w[i], 202, "\"offset\":");
         wire_close(&w[i]);
     }
-    assert_int_equal(f->host.batches, COUNT);
+    assert_int_equal(f->host.submits, COUNT);
     assert_int_equal(f->host.batch_count_max, EACH);
     free(body);
 }
@@ -236,14 +237,14 @@ static void test_request_is_never_split_over_batches(void **state)
 static void test_peer_leaves_before_durable_event_is_kept(void **state)
 {
     struct fixture *f = *state;
-    fake_host_hold(&f->host, true);
+    test_host_hold(&f->host);
     for (int i = 0; i < 10; i++) {
         struct wire w = wire_connect(f->port);
         send_binary(&w, "gone");
-        fake_host_wait_events(&f->host, (uint64_t)i + 1);
+        assert_true(test_host_wait(&f->host, HOST_HELD_EVENTS, (uint32_t)i + 1));
         wire_close(&w);
     }
-    fake_host_hold(&f->host, false);
+    test_host_let_go(&f->host);
     struct wire w = wire_connect(f->port);
     send_binary(&w, "here");
     wire_expect(&w, 202, "\"offset\":10");
@@ -282,7 +283,7 @@ static void test_bad_events_get_400_with_a_reason(void **state)
         assert_true(strlen(r.body) > 14);
         wire_response_release(&r);
     }
-    assert_int_equal(f->host.batches, 0);
+    assert_int_equal(f->host.submits, 0);
     struct mr_health health;
     mr_http_source_ops.health(f->source, &health);
     assert_int_equal(health.errors, MR_ARRAY_COUNT(cases));
@@ -327,7 +328,7 @@ static void test_bus_refuses_gets_503_with_retry_after(void **state)
     static const enum mr_status results[] = {MR_E_DISK_LOW, MR_E_FULL, MR_E_CLOSED, MR_E_FAULTY};
     struct wire w = wire_connect(f->port);
     for (size_t i = 0; i < MR_ARRAY_COUNT(results); i++) {
-        fake_host_set_result(&f->host, results[i]);
+        test_host_refuse(&f->host, 1, results[i]);
         send_binary(&w, "x");
         struct wire_response r = wire_response(&w);
         assert_int_equal(r.status, 503);
@@ -335,7 +336,6 @@ static void test_bus_refuses_gets_503_with_retry_after(void **state)
         assert_non_null(strstr(r.body, mr_status_text(results[i])));
         wire_response_release(&r);
     }
-    fake_host_set_result(&f->host, MR_OK);
     send_binary(&w, "x");
     wire_expect(&w, 202, NULL);
     wire_close(&w);
@@ -361,7 +361,7 @@ static void test_paused_source_gets_503_until_resumed(void **state)
 static void test_pending_limit_gets_503_until_durable(void **state)
 {
     struct fixture *f = *state;
-    fake_host_hold(&f->host, true);
+    test_host_hold(&f->host);
     struct wire w[40];
     uint32_t sent = 0;
     struct mr_health health = {0};
@@ -369,13 +369,13 @@ static void test_pending_limit_gets_503_until_durable(void **state)
         assert_true(sent < 39);
         w[sent] = wire_connect(f->port);
         send_binary(&w[sent++], "held");
-        fake_host_wait_events(&f->host, sent);
+        assert_true(test_host_wait(&f->host, HOST_HELD_EVENTS, sent));
         mr_http_source_ops.health(f->source, &health);
     }
     w[sent] = wire_connect(f->port);
     send_binary(&w[sent], "too much");
     wire_expect(&w[sent], 503, "waiting");
-    fake_host_hold(&f->host, false);
+    test_host_let_go(&f->host);
     for (uint32_t i = 0; i < sent; i++) {
         wire_expect(&w[i], 202, "held");
         wire_close(&w[i]);
@@ -417,11 +417,11 @@ static void test_token_wrong_or_absent_gets_401(void **state)
 static void test_generic_wraps_any_body(void **state)
 {
     struct fixture *f = *state;
-    fake_host_hold(&f->host, true);
+    test_host_hold(&f->host);
     struct wire w = wire_connect(f->port);
     send_body(&w, "text/csv", "a;b");
-    fake_host_wait_events(&f->host, 1);
-    struct mr_bytes record = mr_event_record(f->host.first->items[0].event);
+    assert_true(test_host_wait(&f->host, HOST_HELD_EVENTS, 1));
+    struct mr_bytes record = mr_event_record(f->host.held[0]->items[0].event);
     assert_true(mr_bytes_equal(mr_event_type(record), MR_BYTES_LITERAL("com.example.raw")));
     assert_true(
         mr_bytes_equal(mr_event_source(record), MR_BYTES_LITERAL("/millrace/source/shop")));
@@ -432,7 +432,7 @@ static void test_generic_wraps_any_body(void **state)
     assert_int_equal(id.size, 36);
     assert_int_equal(id.data[14], '4');
     assert_non_null(strchr("89ab", id.data[19]));
-    fake_host_hold(&f->host, false);
+    test_host_let_go(&f->host);
     wire_expect(&w, 202, "\"offset\":0");
     send_binary(&w, "mine");
     wire_expect(&w, 202, "\"mine\"");
@@ -447,11 +447,11 @@ static void test_stop_waits_for_batches_and_answers_them(void **state)
 {
     struct fixture *f = *state;
     struct wire w = wire_connect(f->port);
-    fake_host_hold(&f->host, true);
+    test_host_hold(&f->host);
     send_binary(&w, "last");
-    fake_host_wait_events(&f->host, 1);
+    assert_true(test_host_wait(&f->host, HOST_HELD_EVENTS, 1));
     mr_http_source_ops.stop(f->source, mr_clock_mono_ns() + MR_MS); /* too early: none is back */
-    fake_host_hold(&f->host, false);
+    test_host_let_go(&f->host);
     mr_http_source_ops.stop(f->source, mr_clock_mono_ns() + 20 * MR_SECOND);
     wire_expect(&w, 202, "last");
     send_binary(&w, "late");

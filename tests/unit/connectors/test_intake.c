@@ -24,7 +24,7 @@ static struct rig *present; /* the host's calls carry no more */
 static void submit_or_refuse(struct mr_host *host, struct mr_batch *batch)
 {
     if (batch->size > SIZE_MAX_OF_LOG) {
-        test_host_set(&present->host, false, 1, MR_E_TOO_BIG);
+        test_host_refuse(&present->host, 1, MR_E_TOO_BIG);
     }
     test_host_submit(host, batch);
 }
@@ -136,7 +136,7 @@ static void test_batch_refused_is_submitted_again_as_it_was(void **state)
     (void)state;
     struct rig rig;
     setup(&rig);
-    test_host_set(&rig.host, false, 2, MR_E_DISK_LOW);
+    test_host_refuse(&rig.host, 2, MR_E_DISK_LOW);
     submit(&rig, 3, 10);
     run(&rig);
     assert_int_equal(rig.host.submits, 3);
@@ -150,7 +150,7 @@ static void test_stopping_gives_refused_batches_up(void **state)
     (void)state;
     struct rig rig;
     setup(&rig);
-    test_host_set(&rig.host, false, 1, MR_E_CLOSED);
+    test_host_refuse(&rig.host, 1, MR_E_CLOSED);
     submit(&rig, 3, 10);
     mr__intake_take(&rig.intake, MR_SECOND, on_durable, &rig);
     atomic_store(&rig.intake.stopping, true);

@@ -123,14 +123,13 @@ static void test_source_nothing_durable_commits_nothing(void **state)
     (void)state;
     struct rig r;
     rig_open(&r, 1, 1, 12000);
-    test_host_set(&r.h, true, 0, MR_OK);
+    test_host_hold(&r.h);
     struct mr_source *source = source_open(&r.h, &r.words);
     assert_true(test_host_wait(&r.h, HOST_HELD_EVENTS, 1));
     assert_false(test_host_wait_for(&r.h, HOST_SUBMITS, 2, 2.5)); /* one batch out, no more */
     WAIT_FOR("paused partitions", strstr(source_health(source).detail, "paused") != NULL);
     assert_int_equal(mock_committed(&r.m, GROUP, "orders", 0), -1);
-    test_host_set(&r.h, false, 0, MR_OK);
-    test_host_release_held(&r.h, MR_OK);
+    test_host_let_go(&r.h);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 12000));
     source_close(source);
     assert_true(host_has_each(&r.h, 0, 12000, 1));
@@ -143,7 +142,7 @@ static void test_source_bus_refuses_for_a_while_loses_nothing(void **state)
     (void)state;
     struct rig r;
     rig_open(&r, 1, 2, 1500);
-    test_host_set(&r.h, false, 4, MR_E_DISK_LOW);
+    test_host_refuse(&r.h, 4, MR_E_DISK_LOW);
     struct mr_source *source = source_open(&r.h, &r.words);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 3000));
     source_close(source);
@@ -158,7 +157,7 @@ static void test_source_batch_too_big_comes_again_in_smaller_ones(void **state)
     (void)state;
     struct rig r;
     rig_open(&r, 1, 2, 3000);
-    test_host_set(&r.h, false, 2, MR_E_TOO_BIG);
+    test_host_refuse(&r.h, 2, MR_E_TOO_BIG);
     struct mr_source *source = source_open(&r.h, &r.words);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 6000));
     WAIT_FOR("health", source_health(source).state == MR_HEALTH_OK);

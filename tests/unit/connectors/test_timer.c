@@ -343,7 +343,7 @@ static void test_source_refused_tick_comes_again_unchanged(void **state)
     (void)state;
     struct test_host h;
     test_host_init(&h);
-    test_host_set(&h, false, 2, MR_E_DISK_LOW);
+    test_host_refuse(&h, 2, MR_E_DISK_LOW);
     struct mr_timer_options o = make_options();
     o.at = mr_strdup("2020-02-29T12:00:00Z");
     struct mr_source *source = open_timer(&h, &o, "{\"last\":\"2020-01-01T00:00:00Z\"}");
@@ -395,7 +395,7 @@ static void test_source_stop_waits_for_its_batch(void **state)
     (void)state;
     struct test_host h;
     test_host_init(&h);
-    test_host_set(&h, true, 0, MR_OK);
+    test_host_hold(&h);
     struct mr_timer_options o = make_options();
     o.at = mr_strdup("2020-02-29T12:00:00Z");
     struct mr_source *source = open_timer(&h, &o, "{\"last\":\"2020-01-01T00:00:00Z\"}");

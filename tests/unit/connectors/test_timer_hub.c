@@ -163,7 +163,7 @@ static void test_refused_batches_come_again(void **state)
     struct fixture f;
     begin(&f, "2026-11-21T00:00:00Z");
     struct mr_source *timer = add(&f, NULL, MR_MINUTE, MR_MISFIRE_ONCE, NULL);
-    test_host_set(&f.host, false, 2, MR_E_DISK_LOW);
+    test_host_refuse(&f.host, 2, MR_E_DISK_LOW);
     go(&f, 60000);
     assert_int_equal(f.host.event_count, 0);
     struct mr_health health;
@@ -187,7 +187,7 @@ static void test_removed_while_refused_goes_at_once(void **state)
     struct fixture f;
     begin(&f, "2026-11-21T00:00:00Z");
     add(&f, NULL, MR_MINUTE, MR_MISFIRE_ONCE, NULL);
-    test_host_set(&f.host, false, 1000, MR_E_DISK_LOW);
+    test_host_refuse(&f.host, 1000, MR_E_DISK_LOW);
     go(&f, 60000);
     end(&f); /* asserts that it could be removed */
 }
