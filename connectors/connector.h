@@ -125,7 +125,8 @@ struct mr_target_ops {
      * answered exactly once, whatever happens. @thread bus thread; must not block */
     void (*submit)(struct mr_target *target, struct mr_handout *first);
     /* The lease of this hand-out ran out: tell the handler, then kill it after the grace. The bus
-     * no longer waits, but the hand-out must still be answered. May be unknown by now.
+     * no longer waits, but the hand-out must still be answered. May be unknown by now. NULL: what
+     * is with the peer cannot be called back.
      * @thread bus thread; must not block */
     void (*cancel)(struct mr_target *target, uint32_t subscription, uint64_t offset,
                    uint32_t fence);

@@ -107,7 +107,7 @@ static void port_cancel(void *context, uint32_t target, uint32_t subscription, u
     struct mr_engine *engine = context;
     struct instance *instance =
         target < engine->targets_by_id_count ? engine->targets_by_id[target] : NULL;
-    if (instance != NULL) {
+    if (instance != NULL && instance->target_ops->cancel != NULL) {
         instance->target_ops->cancel(instance->target, subscription, offset, fence);
     }
 }

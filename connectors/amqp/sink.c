@@ -9,8 +9,10 @@
  * An error of the channel (a message the broker does not accept) ends it for all that are with the
  * broker and does not say whose it was: several become suspects, which the bus hands out again one
  * at a time (`alone`); the lone one is the one. */
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -19,7 +21,6 @@
 #include "connectors/amqp/publish.h"
 #include "connectors/amqp/topology.h"
 #include "connectors/backoff.h"
-#include "connectors/options.h"
 #include "connectors/outlet.h"
 #include "core/alloc.h"
 #include "core/assert.h"
@@ -80,7 +81,7 @@ static void set_health(struct mr_target *target, enum mr_health_state state, con
                    target->options.peer.url->host, mr__amqp_port(&target->options.peer),
                    exchange == NULL || exchange[0] == '\0' ? "(default)" : exchange,
                    target->link.blocked ? ", blocked by the broker" : "");
-    mr__outlet_set_health(&target->outlet, state, detail, error);
+    mr__lifecycle_set_health(&target->outlet.life, state, detail, error);
 }
 
 /* --- messages with the broker ----------------------------------------------------------------- */
@@ -354,8 +355,8 @@ static void forget_link(struct mr_target *target, uint64_t now_ns)
     target->open_at_ns = now_ns + mr__backoff_next(&target->backoff);
     tell_capacity(target);
     set_health(target, MR_HEALTH_DOWN, target->link.error);
-    MR_WARN("amqp", "sink=%s err=\"%s\" retry_ms=%llu", target->outlet.name, target->link.error,
-            (unsigned long long)((target->open_at_ns - now_ns) / MR_MS));
+    MR_WARN("amqp", "sink=%s err=\"%s\" retry_ms=%llu", target->outlet.life.name,
+            target->link.error, (unsigned long long)((target->open_at_ns - now_ns) / MR_MS));
 }
 
 static void open_link(struct mr_target *target)
@@ -368,11 +369,9 @@ static void open_link(struct mr_target *target)
     target->connected = true;
     target->number = 0;
     if (target->connects++ > 0) {
-        pthread_mutex_lock(&target->outlet.mu);
-        target->outlet.health.reconnects++;
-        pthread_mutex_unlock(&target->outlet.mu);
+        mr__lifecycle_count_reconnect(&target->outlet.life);
     }
-    MR_INFO("amqp", "sink=%s connected", target->outlet.name);
+    MR_INFO("amqp", "sink=%s connected", target->outlet.life.name);
 }
 
 static bool read_frames(struct mr_target *target)
@@ -410,7 +409,7 @@ static void check_deadlines(struct mr_target *target, uint64_t now_ns)
 
 static void step_link(struct mr_target *target, uint64_t now_ns, bool *ret_more)
 {
-    bool stopping = mr__outlet_is_stopping(&target->outlet);
+    bool stopping = mr__lifecycle_is_stopping(&target->outlet.life);
     if (target->link.conn == NULL && !stopping && now_ns >= target->open_at_ns) {
         open_link(target);
     }
@@ -437,7 +436,7 @@ static void take_handouts(struct mr_target *target)
             target->waiting_end = &(*target->waiting_end)->next;
         }
     }
-    if (mr__outlet_is_stopping(&target->outlet)) {
+    if (mr__lifecycle_is_stopping(&target->outlet.life)) {
         refuse_waiting(target, "stopped");
     } else if (!target->connected) {
         refuse_waiting(target, "not connected to the broker");
@@ -451,11 +450,11 @@ static int poll_timeout_ms(const struct mr_target *target, uint64_t now_ns, bool
     }
     if (target->link.conn == NULL) {
         uint64_t wait_ns = target->open_at_ns > now_ns ? target->open_at_ns - now_ns : 0;
-        bool stopping = mr__outlet_is_stopping(&target->outlet);
+        bool stopping = mr__lifecycle_is_stopping(&target->outlet.life);
         return stopping || wait_ns > MR_SECOND ? 1000 : (int)((wait_ns + MR_MS - 1) / MR_MS);
     }
     int beat_ms = mr__amqp_link_timeout_ms(&target->link);
-    bool waits = target->sends != NULL || mr__outlet_is_stopping(&target->outlet);
+    bool waits = target->sends != NULL || mr__lifecycle_is_stopping(&target->outlet.life);
     return waits && beat_ms > 100 ? 100 : beat_ms;
 }
 
@@ -469,16 +468,16 @@ static void *run(void *context)
         step_link(target, now_ns, &more);
         check_deadlines(target, now_ns);
         mr__outlet_flush(&target->outlet);
-        if (mr__outlet_is_stopping(&target->outlet) &&
-            (target->sends == NULL || mr__outlet_is_late(&target->outlet, now_ns))) {
+        if (mr__lifecycle_is_stopping(&target->outlet.life) &&
+            (target->sends == NULL || mr__lifecycle_is_late(&target->outlet.life, now_ns))) {
             break;
         }
         struct pollfd fds[2] = {
-            {.fd = mr_opq_fd(&target->outlet.handouts), .events = POLLIN},
+            {.fd = mr_opq_fd(&target->outlet.life.queue), .events = POLLIN},
             {.fd = target->link.fd, .events = (short)(target->full ? POLLIN | POLLOUT : POLLIN)},
         };
         if (poll(fds, 2, poll_timeout_ms(target, now_ns, more)) < 0 && errno != EINTR) {
-            MR_ERROR("amqp", "sink=%s poll: %s", target->outlet.name, strerror(errno));
+            MR_ERROR("amqp", "sink=%s poll: %s", target->outlet.life.name, strerror(errno));
         }
     }
     bool polite = target->sends == NULL;
@@ -495,6 +494,15 @@ static void *run(void *context)
 
 /* --- the connector's calls -------------------------------------------------------------------- */
 
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_amqp.sink_kind,
+    .size = sizeof(struct mr_target),
+    .options_at = offsetof(struct mr_target, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_target, outlet) == 0,
+              "the contract calls of outlet.h take it for one");
+
 static void destroy_target(struct mr_target *target)
 {
     if (target == NULL) {
@@ -504,37 +512,21 @@ static void destroy_target(struct mr_target *target)
     mr__amqp_content_release(&target->returned);
     mr__amqp_link_release(&target->link);
     mr__outlet_release(&target->outlet);
-    mr_options_release(mr_connector_amqp.sink_kind.options, &target->options);
-    mr_free(target);
+    mr__lifecycle_free(&shape, target);
 }
 
 static enum mr_status create_target(const struct mr_target_args *args,
                                     struct mr_target **ret_target, struct mr_problem *problem)
 {
-    enum mr_status r = mr__amqp_check_sink(args->options, problem);
+    struct mr_target *target = NULL;
+    enum mr_status r = mr__outlet_create(&shape, args, &target, problem);
     if (r != MR_OK) {
         return r;
     }
-    struct mr_target *target = mr_calloc(1, sizeof(*target));
-    if (target == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the sink");
-    }
-    r = mr__options_copy(mr_connector_amqp.sink_kind.options, sizeof(target->options),
-                         args->options, &target->options);
+    r = mr__amqp_link_init(&target->link, &target->options.peer, "sink", args->name, problem);
     if (r != MR_OK) {
-        mr_free(target);
-        return mr_problem_set(problem, r, "no memory for the sink");
-    }
-    r = mr__outlet_init(&target->outlet, "amqp", args, problem);
-    if (r == MR_OK) {
-        r = mr__amqp_link_init(&target->link, &target->options.peer, "sink", args->name, problem);
-        if (r != MR_OK) {
-            mr__outlet_release(&target->outlet);
-        }
-    }
-    if (r != MR_OK) {
-        mr_options_release(mr_connector_amqp.sink_kind.options, &target->options);
-        mr_free(target);
+        mr__outlet_release(&target->outlet);
+        mr__lifecycle_free(&shape, target);
         return r;
     }
     mr__backoff_init(&target->backoff);
@@ -544,52 +536,21 @@ static enum mr_status create_target(const struct mr_target_args *args,
     return MR_OK;
 }
 
-static enum mr_status start_target(struct mr_target *target, struct mr_problem *problem)
-{
-    return mr__outlet_start(&target->outlet, run, target, problem);
-}
-
-static void submit_handouts(struct mr_target *target, struct mr_handout *first)
-{
-    mr__outlet_submit(&target->outlet, first);
-}
-
-/* A message with the broker cannot be called back; its confirm ends it. */
-static void cancel_handout(struct mr_target *target, uint32_t subscription, uint64_t offset,
-                           uint32_t fence)
-{
-    (void)target;
-    (void)subscription;
-    (void)offset;
-    (void)fence;
-}
-
 static void stop_target(struct mr_target *target, uint64_t deadline_mono_ns)
 {
-    if (target->outlet.started) {
-        mr__outlet_tell_stop(&target->outlet, deadline_mono_ns);
+    if (target->outlet.life.started) {
+        mr__outlet_tell_stop(target, deadline_mono_ns);
         mr__amqp_link_await(&target->link, deadline_mono_ns);
-        mr__outlet_stop(&target->outlet, deadline_mono_ns);
+        mr__outlet_stop(target, deadline_mono_ns);
     }
-}
-
-static void read_health(struct mr_target *target, struct mr_health *ret_health)
-{
-    mr__outlet_health(&target->outlet, ret_health);
-}
-
-static void reindex_target(struct mr_target *target, uint32_t index)
-{
-    mr__outlet_reindex(&target->outlet, index);
 }
 
 const struct mr_target_ops mr__amqp_sink_ops = {
     .create = create_target,
-    .start = start_target,
-    .submit = submit_handouts,
-    .cancel = cancel_handout,
+    .start = mr__outlet_start,
+    .submit = mr__outlet_submit,
     .stop = stop_target,
     .destroy = destroy_target,
-    .health = read_health,
-    .reindex = reindex_target,
+    .health = mr__outlet_health,
+    .reindex = mr__outlet_reindex,
 };

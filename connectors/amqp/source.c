@@ -11,8 +11,10 @@
  * comes, wait for the batch that is out, acknowledge it, wait QUIET_NS (a quorum queue forgets an
  * ack that comes right before the close), close. The broker puts everything not acknowledged back
  * in its place. */
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,8 +23,6 @@
 #include "connectors/amqp/topology.h"
 #include "connectors/backoff.h"
 #include "connectors/intake.h"
-#include "connectors/options.h"
-#include "core/alloc.h"
 #include "core/assert.h"
 #include "core/logger.h"
 
@@ -75,14 +75,7 @@ static void set_health(struct mr_source *source, enum mr_health_state state, con
                    source->phase == DOWN ? "not connected to" : "connected to",
                    source->options.peer.url->host, mr__amqp_port(&source->options.peer),
                    source->options.queue);
-    mr__intake_set_health(&source->intake, state, detail, error);
-}
-
-static void set_waiting(struct mr_source *source, uint64_t messages)
-{
-    pthread_mutex_lock(&source->intake.mu);
-    source->intake.health.lag = messages;
-    pthread_mutex_unlock(&source->intake.mu);
+    mr__lifecycle_set_health(&source->intake.life, state, detail, error);
 }
 
 /* --- the connection goes ---------------------------------------------------------------------- */
@@ -109,8 +102,8 @@ static void forget_link(struct mr_source *source, uint64_t now_ns)
     }
     source->open_at_ns = now_ns + mr__backoff_next(&source->backoff);
     set_health(source, MR_HEALTH_DOWN, source->link.error);
-    MR_WARN("amqp", "source=%s err=\"%s\" retry_ms=%llu", source->intake.name, source->link.error,
-            (unsigned long long)((source->open_at_ns - now_ns) / MR_MS));
+    MR_WARN("amqp", "source=%s err=\"%s\" retry_ms=%llu", source->intake.life.name,
+            source->link.error, (unsigned long long)((source->open_at_ns - now_ns) / MR_MS));
 }
 
 /* --- acknowledging ---------------------------------------------------------------------------- */
@@ -137,7 +130,7 @@ static void on_durable(void *context, struct mr_batch *batch)
     }
     if (!acknowledge(source, source->out_tag, now_ns)) {
         forget_link(source, now_ns);
-    } else if (source->intake.health.state == MR_HEALTH_DEGRADED) { /* written by us only */
+    } else if (source->intake.life.health.state == MR_HEALTH_DEGRADED) { /* written by us only */
         set_health(source, MR_HEALTH_OK, NULL);
     }
 }
@@ -178,7 +171,7 @@ static void take_message(struct mr_source *source)
         return;
     }
     source->read_tag = content->tag;
-    atomic_fetch_add_explicit(&source->intake.messages, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&source->intake.life.messages, 1, memory_order_relaxed);
     mr__amqp_content_clear(content);
     mr__amqp_link_recycle(&source->link);
 }
@@ -214,7 +207,7 @@ static void take_frame(struct mr_source *source, const amqp_frame_t *frame)
                            "available", source->options.queue);
     } else if (id == AMQP_QUEUE_DECLARE_OK_METHOD) {
         const amqp_queue_declare_ok_t *m = frame->payload.method.decoded;
-        set_waiting(source, m->message_count);
+        mr__lifecycle_set_lag(&source->intake.life, m->message_count);
     } else if (id == AMQP_BASIC_CANCEL_OK_METHOD) {
         source->cancelled = true;
     } else if (source->phase == LEAVING) {
@@ -270,14 +263,12 @@ static void open_link(struct mr_source *source)
     source->more = true;
     source->wanted_ns = mr_clock_mono_ns();
     source->asked_ns = source->wanted_ns;
-    set_waiting(source, waiting);
+    mr__lifecycle_set_lag(&source->intake.life, waiting);
     set_health(source, MR_HEALTH_OK, NULL);
     if (source->connects++ > 0) {
-        pthread_mutex_lock(&source->intake.mu);
-        source->intake.health.reconnects++;
-        pthread_mutex_unlock(&source->intake.mu);
+        mr__lifecycle_count_reconnect(&source->intake.life);
     }
-    MR_INFO("amqp", "source=%s consuming queue=%s waiting=%llu", source->intake.name,
+    MR_INFO("amqp", "source=%s consuming queue=%s waiting=%llu", source->intake.life.name,
             source->options.queue, (unsigned long long)waiting);
 }
 
@@ -317,7 +308,7 @@ static void ask_waiting(struct mr_source *source, uint64_t now_ns)
 
 static bool wants_to_leave(const struct mr_source *source, uint64_t now_ns)
 {
-    return mr__intake_is_stopping(&source->intake) ||
+    return mr__lifecycle_is_stopping(&source->intake.life) ||
            atomic_load_explicit(&source->intake.paused, memory_order_acquire) ||
            now_ns - source->wanted_ns > SHORT_NS;
 }
@@ -375,8 +366,7 @@ static bool is_finished(struct mr_source *source, uint64_t now_ns)
     if (!mr__intake_is_finished(&source->intake, now_ns)) {
         return false;
     }
-    bool late = now_ns >= atomic_load_explicit(&source->intake.deadline_ns, memory_order_relaxed);
-    return late || source->phase == DOWN;
+    return source->phase == DOWN || mr__lifecycle_is_late(&source->intake.life, now_ns);
 }
 
 static void *run(void *context)
@@ -393,17 +383,17 @@ static void *run(void *context)
         }
         mr__intake_resubmit(&source->intake, now_ns);
         submit_filling(source, now_ns);
-        atomic_store_explicit(&source->intake.bytes_held,
+        atomic_store_explicit(&source->intake.life.bytes_held,
                               (source->filling == NULL ? 0 : source->filling->size) +
                                   source->content.buf.capacity,
                               memory_order_relaxed);
         struct pollfd fds[2] = {
-            {.fd = mr_opq_fd(&source->intake.replies), .events = POLLIN},
+            {.fd = mr_opq_fd(&source->intake.life.queue), .events = POLLIN},
             {.fd = source->phase != DOWN && may_read(source) ? source->link.fd : -1,
              .events = POLLIN},
         };
         if (poll(fds, 2, poll_timeout_ms(source, now_ns)) < 0 && errno != EINTR) {
-            MR_ERROR("amqp", "source=%s poll: %s", source->intake.name, strerror(errno));
+            MR_ERROR("amqp", "source=%s poll: %s", source->intake.life.name, strerror(errno));
         }
         step_link(source);
         submit_filling(source, mr_clock_mono_ns());
@@ -417,6 +407,15 @@ static void *run(void *context)
 
 /* --- the connector's calls -------------------------------------------------------------------- */
 
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_amqp.source_kind,
+    .size = sizeof(struct mr_source),
+    .options_at = offsetof(struct mr_source, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_source, intake) == 0,
+              "the contract calls of intake.h take it for one");
+
 static void destroy_source(struct mr_source *source)
 {
     if (source == NULL || !mr__intake_release(&source->intake)) {
@@ -425,44 +424,27 @@ static void destroy_source(struct mr_source *source)
     mr_batch_destroy(source->filling);
     mr__amqp_content_release(&source->content);
     mr__amqp_link_release(&source->link);
-    mr_options_release(mr_connector_amqp.source_kind.options, &source->options);
-    mr_free(source);
+    mr__lifecycle_free(&shape, source);
 }
 
 static enum mr_status create_source(const struct mr_source_args *args,
                                     struct mr_source **ret_source, struct mr_problem *problem)
 {
-    enum mr_status r = mr__amqp_check_source(args->options, problem);
+    struct mr_source *source = NULL;
+    enum mr_status r = mr__intake_create(&shape, args, &source, problem);
     if (r != MR_OK) {
         return r;
     }
-    struct mr_source *source = mr_calloc(1, sizeof(*source));
-    if (source == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
-    }
-    r = mr__options_copy(mr_connector_amqp.source_kind.options, sizeof(source->options),
-                         args->options, &source->options);
+    r = mr__amqp_link_init(&source->link, &source->options.peer, "source", args->name, problem);
     if (r != MR_OK) {
-        mr_free(source);
-        return mr_problem_set(problem, r, "no memory for the source");
-    }
-    r = mr__intake_init(&source->intake, "amqp", args, problem);
-    if (r == MR_OK) {
-        r = mr__amqp_link_init(&source->link, &source->options.peer, "source", args->name,
-                               problem);
-        if (r != MR_OK) {
-            (void)!mr__intake_release(&source->intake);
-        }
-    }
-    if (r != MR_OK) {
-        mr_options_release(mr_connector_amqp.source_kind.options, &source->options);
-        mr_free(source);
+        (void)!mr__intake_release(&source->intake);
+        mr__lifecycle_free(&shape, source);
         return r;
     }
     mr__backoff_init(&source->backoff);
     mr__amqp_content_init(&source->content, MESSAGE_SIZE_MAX, source->intake.event_size_max);
     source->maker = (struct mr_amqp_maker){
-        .source_name = source->intake.name,
+        .source_name = source->intake.life.name,
         .queue = source->options.queue,
         .event_size_max = source->intake.event_size_max,
         .adapter = source->options.adapter,
@@ -473,47 +455,22 @@ static enum mr_status create_source(const struct mr_source_args *args,
     return MR_OK;
 }
 
-static enum mr_status start_source(struct mr_source *source, struct mr_problem *problem)
-{
-    return mr__intake_start(&source->intake, run, source, problem);
-}
-
-static void pause_source(struct mr_source *source)
-{
-    mr__intake_pause(&source->intake);
-}
-
-static void resume_source(struct mr_source *source)
-{
-    mr__intake_resume(&source->intake);
-}
-
 static void stop_source(struct mr_source *source, uint64_t deadline_mono_ns)
 {
-    if (source->intake.started) {
-        mr__intake_tell_stop(&source->intake, deadline_mono_ns);
+    if (source->intake.life.started) {
+        mr__intake_tell_stop(source, deadline_mono_ns);
         mr__amqp_link_await(&source->link, deadline_mono_ns);
-        mr__intake_stop(&source->intake, deadline_mono_ns);
+        mr__intake_stop(source, deadline_mono_ns);
     }
-}
-
-static void read_health(struct mr_source *source, struct mr_health *ret_health)
-{
-    mr__intake_health(&source->intake, ret_health);
-}
-
-static void reindex_source(struct mr_source *source, uint32_t index)
-{
-    mr__intake_reindex(&source->intake, index);
 }
 
 const struct mr_source_ops mr__amqp_source_ops = {
     .create = create_source,
-    .start = start_source,
-    .pause = pause_source,
-    .resume = resume_source,
+    .start = mr__intake_start,
+    .pause = mr__intake_pause,
+    .resume = mr__intake_resume,
     .stop = stop_source,
     .destroy = destroy_source,
-    .health = read_health,
-    .reindex = reindex_source,
+    .health = mr__intake_health,
+    .reindex = mr__intake_reindex,
 };

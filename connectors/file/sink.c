@@ -3,18 +3,18 @@
  * One thread takes everything that is waiting, writes it with one call and syncs once. A write or
  * sync that fails is cut back, the file closed and opened anew before the hand-outs' next attempt:
  * after a failed sync nothing about the old descriptor is believed. */
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "connectors/file/file.h"
-#include "connectors/options.h"
 #include "connectors/outlet.h"
-#include "core/alloc.h"
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/io.h"
@@ -42,7 +42,7 @@ static void set_health(struct mr_target *target, enum mr_health_state state, con
     (void)snprintf(detail, sizeof(detail), "%s %.100s",
                    state == MR_HEALTH_DOWN ? "cannot write" : "appending to",
                    target->options.path);
-    mr__outlet_set_health(&target->outlet, state, detail, error);
+    mr__lifecycle_set_health(&target->outlet.life, state, detail, error);
 }
 
 /* --- the file --------------------------------------------------------------------------------- */
@@ -79,7 +79,7 @@ static enum mr_status open_file(struct mr_target *target, struct mr_problem *pro
     }
     enum mr_status r = MR_OK;
     if (target->dir < 0) {
-        r = mr__file_open_dir(target->outlet.folder, target->options.path, &target->dir,
+        r = mr__file_open_dir(target->outlet.life.folder, target->options.path, &target->dir,
                               &target->base, problem);
     }
     if (r == MR_OK) {
@@ -212,7 +212,7 @@ static struct mr_handout *write_group(struct mr_target *target, struct mr_handou
         answer_chain(target, written, tried ? MR_VERDICT_RETRY : MR_VERDICT_REFUSED, problem.text,
                      tried ? started_ns : 0);
     } else {
-        if (target->outlet.health.state != MR_HEALTH_OK) { /* written by this thread alone */
+        if (target->outlet.life.health.state != MR_HEALTH_OK) { /* written by this thread alone */
             set_health(target, MR_HEALTH_OK, NULL);
         }
         answer_chain(target, written, MR_VERDICT_OK, NULL, started_ns);
@@ -245,7 +245,7 @@ static void *run(void *context)
     for (;;) {
         struct mr_handout *chain = mr__outlet_take(&target->outlet);
         /* After the take, which swallows wake-ups: what it missed wakes the poll below. */
-        if (mr__outlet_is_stopping(&target->outlet)) {
+        if (mr__lifecycle_is_stopping(&target->outlet.life)) {
             answer_chain(target, chain, MR_VERDICT_REFUSED, "stopped", 0);
             return NULL; /* the outlet gives the answers */
         }
@@ -255,19 +255,28 @@ static void *run(void *context)
             answer_chain(target, chain, MR_VERDICT_REFUSED, problem.text, 0);
             chain = NULL;
         }
-        while (chain != NULL && !mr__outlet_is_stopping(&target->outlet)) {
+        while (chain != NULL && !mr__lifecycle_is_stopping(&target->outlet.life)) {
             chain = write_group(target, chain);
         }
         answer_chain(target, chain, MR_VERDICT_REFUSED, "stopped", 0);
         mr__outlet_flush(&target->outlet);
         if (idle) {
-            struct pollfd p = {.fd = mr_opq_fd(&target->outlet.handouts), .events = POLLIN};
+            struct pollfd p = {.fd = mr_opq_fd(&target->outlet.life.queue), .events = POLLIN};
             (void)poll(&p, 1, open ? -1 : REOPEN_MS); /* a failure is a spurious wake-up */
         }
     }
 }
 
 /* --- the connector's calls -------------------------------------------------------------------- */
+
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_file.sink_kind,
+    .size = sizeof(struct mr_target),
+    .options_at = offsetof(struct mr_target, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_target, outlet) == 0,
+              "the contract calls of outlet.h take it for one");
 
 static void destroy_target(struct mr_target *target)
 {
@@ -276,82 +285,31 @@ static void destroy_target(struct mr_target *target)
     }
     close_file(target);
     mr_buf_release(&target->lines);
-    mr_options_release(mr_connector_file.sink_kind.options, &target->options);
     mr__outlet_release(&target->outlet);
-    mr_free(target);
+    mr__lifecycle_free(&shape, target);
 }
 
 static enum mr_status create_target(const struct mr_target_args *args,
                                     struct mr_target **ret_target, struct mr_problem *problem)
 {
-    enum mr_status r = mr__file_check_sink(args->options, problem);
+    struct mr_target *target = NULL;
+    enum mr_status r = mr__outlet_create(&shape, args, &target, problem);
     if (r != MR_OK) {
         return r;
-    }
-    struct mr_target *target = mr_calloc(1, sizeof(*target));
-    if (target == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the sink");
     }
     target->dir = -1;
     target->file = -1;
-    r = mr__outlet_init(&target->outlet, "file", args, problem);
-    if (r != MR_OK) {
-        mr_free(target);
-        return r;
-    }
     mr_buf_init(&target->lines, GROUP_SIZE_MAX + MR_FRAME_SIZE_MAX);
-    r = mr__options_copy(mr_connector_file.sink_kind.options, sizeof(target->options),
-                         args->options, &target->options);
-    if (r != MR_OK) {
-        destroy_target(target);
-        return mr_problem_set(problem, r, "no memory for the sink");
-    }
     *ret_target = target;
     return MR_OK;
 }
 
-static enum mr_status start_target(struct mr_target *target, struct mr_problem *problem)
-{
-    return mr__outlet_start(&target->outlet, run, target, problem);
-}
-
-static void submit_handouts(struct mr_target *target, struct mr_handout *first)
-{
-    mr__outlet_submit(&target->outlet, first);
-}
-
-/* A line is written in one go: there is nothing that could be called off. */
-static void cancel_handout(struct mr_target *target, uint32_t subscription, uint64_t offset,
-                           uint32_t fence)
-{
-    (void)target;
-    (void)subscription;
-    (void)offset;
-    (void)fence;
-}
-
-static void stop_target(struct mr_target *target, uint64_t deadline_mono_ns)
-{
-    mr__outlet_stop(&target->outlet, deadline_mono_ns); /* at most one group is under way */
-}
-
-static void read_health(struct mr_target *target, struct mr_health *ret_health)
-{
-    mr__outlet_health(&target->outlet, ret_health);
-}
-
-static void reindex_target(struct mr_target *target, uint32_t index)
-{
-    mr__outlet_reindex(&target->outlet, index);
-}
-
 const struct mr_target_ops mr__file_sink_ops = {
     .create = create_target,
-    .start = start_target,
-    .submit = submit_handouts,
-    .cancel = cancel_handout,
-    .stop = stop_target,
+    .start = mr__outlet_start,
+    .submit = mr__outlet_submit,
+    .stop = mr__outlet_stop,
     .destroy = destroy_target,
-    .health = read_health,
-    .reindex = reindex_target,
+    .health = mr__outlet_health,
+    .reindex = mr__outlet_reindex,
 };

@@ -5,16 +5,16 @@
  * rotated file (PATH is another inode) is read to its end first; one rotated while Millrace was
  * off is looked for as PATH.1 to PATH.9, and those between are read in their order. A file that was
  * cut is read from its start. */
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "connectors/file/reader.h"
 #include "connectors/intake.h"
-#include "connectors/options.h"
-#include "core/alloc.h"
 #include "core/clock.h"
 #include "core/logger.h"
 
@@ -38,7 +38,7 @@ static void set_health(struct mr_source *source, enum mr_health_state state, con
         (void)snprintf(text, sizeof(text), "%s %.100s", detail,
                        source->reader.is_stdin ? "standard input" : source->options.path);
     }
-    mr__intake_set_health(&source->intake, state, detail == NULL ? NULL : text, error);
+    mr__lifecycle_set_health(&source->intake.life, state, detail == NULL ? NULL : text, error);
 }
 
 /* --- batches ---------------------------------------------------------------------------------- */
@@ -69,7 +69,7 @@ static void take_durable(void *context, struct mr_batch *batch)
 {
     struct mr_source *source = context;
     set_health(source, MR_HEALTH_OK, NULL, NULL);
-    atomic_fetch_add_explicit(&source->intake.messages, batch->count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&source->intake.life.messages, batch->count, memory_order_relaxed);
 }
 
 static bool open_reader(struct mr_source *source)
@@ -78,7 +78,7 @@ static bool open_reader(struct mr_source *source)
     bool was_open = source->reader.file >= 0;
     if (mr__file_reader_open(&source->reader, &problem) != MR_OK) {
         /* The last error is ours alone to write. */
-        bool news = strcmp(source->intake.health.last_error, problem.text) != 0;
+        bool news = strcmp(source->intake.life.health.last_error, problem.text) != 0;
         set_health(source, MR_HEALTH_DOWN, "waiting for", news ? problem.text : NULL);
         return false;
     }
@@ -98,9 +98,7 @@ static int act(struct mr_source *source)
     }
     if (mr__file_reader_is_done(&source->reader)) {
         set_health(source, MR_HEALTH_OK, "at the end of", NULL);
-        pthread_mutex_lock(&source->intake.mu);
-        source->intake.health.done = true;
-        pthread_mutex_unlock(&source->intake.mu);
+        mr__lifecycle_set_done(&source->intake.life, true);
         return -1;
     }
     return open_reader(source) ? read_lines(source) : LOOK_AGAIN_MS;
@@ -109,14 +107,14 @@ static int act(struct mr_source *source)
 /* Waits for replies and, when the thread idles at the end of the file, for its growth. */
 static void wait_more(struct mr_source *source, int idle_ms)
 {
-    struct pollfd fds[2] = {{.fd = mr_opq_fd(&source->intake.replies), .events = POLLIN},
+    struct pollfd fds[2] = {{.fd = mr_opq_fd(&source->intake.life.queue), .events = POLLIN},
                             {.fd = -1, .events = POLLIN}};
     if (idle_ms == LOOK_AGAIN_MS) {
         fds[1].fd = source->reader.is_stdin ? 0 : source->reader.watch;
     }
     int timeout_ms = mr__intake_timeout_ms(&source->intake, mr_clock_mono_ns(), idle_ms);
     if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR) {
-        MR_ERROR("file", "source=%s poll: %s", source->intake.name, strerror(errno));
+        MR_ERROR("file", "source=%s poll: %s", source->intake.life.name, strerror(errno));
     }
     if (fds[1].revents != 0 && !source->reader.is_stdin) {
         char events[4096]; /* which does not matter: all make us look */
@@ -141,6 +139,15 @@ static void *run(void *context)
 
 /* --- the connector's calls -------------------------------------------------------------------- */
 
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_file.source_kind,
+    .size = sizeof(struct mr_source),
+    .options_at = offsetof(struct mr_source, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_source, intake) == 0,
+              "the contract calls of intake.h take it for one");
+
 static void destroy_source(struct mr_source *source)
 {
     if (source == NULL || !mr__intake_release(&source->intake)) {
@@ -148,77 +155,32 @@ static void destroy_source(struct mr_source *source)
     }
     mr__file_reader_release(&source->reader);
     mr_batch_destroy(source->building);
-    mr_options_release(mr_connector_file.source_kind.options, &source->options);
-    mr_free(source);
+    mr__lifecycle_free(&shape, source);
 }
 
 static enum mr_status create_source(const struct mr_source_args *args,
                                     struct mr_source **ret_source, struct mr_problem *problem)
 {
-    enum mr_status r = mr__file_check_source(args->options, problem);
+    struct mr_source *source = NULL;
+    enum mr_status r = mr__intake_create(&shape, args, &source, problem);
     if (r != MR_OK) {
         return r;
-    }
-    struct mr_source *source = mr_calloc(1, sizeof(*source));
-    if (source == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
     }
     source->reader.file = -1;
     source->reader.watch = -1;
-    r = mr__intake_init(&source->intake, "file", args, problem);
-    if (r != MR_OK) {
-        mr_free(source);
-        return r;
-    }
-    r = mr__options_copy(mr_connector_file.source_kind.options, sizeof(source->options),
-                         args->options, &source->options);
-    if (r != MR_OK) {
-        destroy_source(source);
-        return mr_problem_set(problem, r, "no memory for the source");
-    }
-    mr__file_reader_init(&source->reader, source->intake.name, source->intake.folder,
+    mr__file_reader_init(&source->reader, source->intake.life.name, source->intake.life.folder,
                          &source->options, source->intake.event_size_max, args->cursor);
     *ret_source = source;
     return MR_OK;
 }
 
-static enum mr_status start_source(struct mr_source *source, struct mr_problem *problem)
-{
-    return mr__intake_start(&source->intake, run, source, problem);
-}
-
-static void pause_source(struct mr_source *source)
-{
-    mr__intake_pause(&source->intake);
-}
-
-static void resume_source(struct mr_source *source)
-{
-    mr__intake_resume(&source->intake);
-}
-
-static void stop_source(struct mr_source *source, uint64_t deadline_mono_ns)
-{
-    mr__intake_stop(&source->intake, deadline_mono_ns);
-}
-
-static void read_health(struct mr_source *source, struct mr_health *ret_health)
-{
-    mr__intake_health(&source->intake, ret_health);
-}
-
-static void reindex_source(struct mr_source *source, uint32_t index)
-{
-    mr__intake_reindex(&source->intake, index);
-}
-
 const struct mr_source_ops mr__file_source_ops = {
     .create = create_source,
-    .start = start_source,
-    .pause = pause_source,
-    .resume = resume_source,
-    .stop = stop_source,
+    .start = mr__intake_start,
+    .pause = mr__intake_pause,
+    .resume = mr__intake_resume,
+    .stop = mr__intake_stop,
     .destroy = destroy_source,
-    .health = read_health,
-    .reindex = reindex_source,
+    .health = mr__intake_health,
+    .reindex = mr__intake_reindex,
 };

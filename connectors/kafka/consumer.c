@@ -26,17 +26,18 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *context
         }
         source->up = false;
         source->probe_at_ns = 0;
-        reason = source->intake.health.last_error[0] == '\0' ? reason : NULL;
+        reason = source->intake.life.health.last_error[0] == '\0' ? reason : NULL;
     } else {
         /* One broker of several, or all of them: the probe tells. */
         source->probe_at_ns = 0;
         if (source->up && source->joined) {
-            mr__intake_set_health(&source->intake, source->intake.health.state, NULL, reason);
+            mr__lifecycle_set_health(&source->intake.life, source->intake.life.health.state, NULL,
+                                     reason);
             return;
         }
     }
     if (reason != NULL) {
-        MR_WARN("kafka", "source=%s err=\"%s\"", source->intake.name, reason);
+        MR_WARN("kafka", "source=%s err=\"%s\"", source->intake.life.name, reason);
     }
     mr__kafka_show(source, reason);
 }
@@ -77,7 +78,7 @@ void mr__kafka_close(struct mr_source *source, uint64_t deadline_ns)
     bool closed = closing && rd_kafka_consumer_closed(source->rk);
     if (!closed) {
         MR_WARN("kafka", "source=%s err=\"the group could not be left in time\", ignoring",
-                source->intake.name);
+                source->intake.life.name);
     }
     if (source->assigning != NULL) {
         rd_kafka_topic_partition_list_destroy(MR_TAKE(source->assigning));
@@ -128,7 +129,7 @@ void mr__kafka_reopen(struct mr_source *source, uint64_t now_ns, const char *err
 {
     mr__kafka_close(source, now_ns + REOPEN_NS);
     source->open_at_ns = mr_clock_mono_ns() + mr__backoff_next(&source->backoff);
-    MR_WARN("kafka", "source=%s err=\"%s\" retry_ms=%llu", source->intake.name, error,
+    MR_WARN("kafka", "source=%s err=\"%s\" retry_ms=%llu", source->intake.life.name, error,
             (unsigned long long)((source->open_at_ns - now_ns) / MR_MS));
     mr__kafka_show(source, error);
 }
@@ -147,7 +148,7 @@ static void probe_topics(struct mr_source *source)
         }
         source->topics_bad = true;
         (void)snprintf(text, sizeof(text), "topic %.100s: %s", topic, rd_kafka_err2str(error));
-        bool news = strcmp(source->intake.health.last_error, text) != 0;
+        bool news = strcmp(source->intake.life.health.last_error, text) != 0;
         mr__kafka_show(source, news ? text : NULL);
     }
     if (!source->topics_bad) {
@@ -164,7 +165,7 @@ void mr__kafka_look(struct mr_source *source, uint64_t now_ns)
     if (!source->up) {
         if (mr__kafka_probe(source->rk, NULL, PROBE_MS, &error)) {
             source->up = true;
-            MR_INFO("kafka", "source=%s connected brokers=%s", source->intake.name,
+            MR_INFO("kafka", "source=%s connected brokers=%s", source->intake.life.name,
                     source->brokers);
             mr__kafka_show(source, NULL);
         }

@@ -34,7 +34,7 @@ static void note_error(struct mr_source *source, const char *what, rd_kafka_erro
     char text[256];
     (void)snprintf(text, sizeof(text), "%s: %s", what, rd_kafka_error_string(error));
     rd_kafka_error_destroy(error);
-    MR_WARN("kafka", "source=%s err=\"%s\"", source->intake.name, text);
+    MR_WARN("kafka", "source=%s err=\"%s\"", source->intake.life.name, text);
     mr__kafka_show(source, text);
 }
 
@@ -47,7 +47,7 @@ static void assign(struct mr_source *source, const rd_kafka_topic_partition_list
     }
     rd_kafka_resp_err_t error = rd_kafka_assign(source->rk, list);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        MR_WARN("kafka", "source=%s err=\"assign: %s\"", source->intake.name,
+        MR_WARN("kafka", "source=%s err=\"assign: %s\"", source->intake.life.name,
                 rd_kafka_err2str(error));
         mr__kafka_show(source, rd_kafka_err2str(error));
     }
@@ -109,7 +109,7 @@ void mr__kafka_on_committed(rd_kafka_t *rk, rd_kafka_resp_err_t error,
         error != RD_KAFKA_RESP_ERR_UNKNOWN_MEMBER_ID && error != RD_KAFKA_RESP_ERR__DESTROY) {
         char text[160];
         (void)snprintf(text, sizeof(text), "commit: %s", rd_kafka_err2str(error));
-        MR_WARN("kafka", "source=%s err=\"%s\", tried again", source->intake.name, text);
+        MR_WARN("kafka", "source=%s err=\"%s\", tried again", source->intake.life.name, text);
         mr__kafka_show(source, text);
     }
 }
@@ -154,7 +154,7 @@ static void commit_and_wait(struct mr_source *source, uint64_t until_ns)
     }
     if (!source->committed_last) {
         MR_WARN("kafka", "source=%s err=\"no answer to the last commit\", ignoring",
-                source->intake.name);
+                source->intake.life.name);
     }
     rd_kafka_queue_destroy(queue);
     rd_kafka_topic_partition_list_destroy(list);
@@ -170,12 +170,12 @@ static void wait_for_batch(struct mr_source *source, uint64_t until_ns)
         if (source->intake.submitted == 0 || now_ns >= until_ns) {
             break;
         }
-        struct pollfd fd = {.fd = mr_opq_fd(&source->intake.replies), .events = POLLIN};
+        struct pollfd fd = {.fd = mr_opq_fd(&source->intake.life.queue), .events = POLLIN};
         (void)poll(&fd, 1, (int)((until_ns - now_ns) / MR_MS) + 1);
     }
     if (source->intake.submitted > 0) {
         MR_WARN("kafka", "source=%s err=\"partitions go before their last events are durable\"",
-                source->intake.name);
+                source->intake.life.name);
     }
 }
 
@@ -233,7 +233,7 @@ void mr__kafka_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t error,
         source->assigning = NULL;
     }
     if (error == RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS) {
-        MR_INFO("kafka", "source=%s group=%s partitions given=%d", source->intake.name,
+        MR_INFO("kafka", "source=%s group=%s partitions given=%d", source->intake.life.name,
                 source->group, list->cnt);
         source->assigning = rd_kafka_topic_partition_list_copy(list);
         source->assign_at_ns = 0;
@@ -243,12 +243,12 @@ void mr__kafka_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t error,
     bool lost = rd_kafka_assignment_lost(rk) != 0;
     source->joined = false;
     if (error == RD_KAFKA_RESP_ERR__REVOKE_PARTITIONS) {
-        MR_INFO("kafka", "source=%s group=%s partitions %s=%d", source->intake.name, source->group,
-                lost ? "lost" : "taken", list->cnt);
+        MR_INFO("kafka", "source=%s group=%s partitions %s=%d", source->intake.life.name,
+                source->group, lost ? "lost" : "taken", list->cnt);
         revoke(source, list, lost);
         unassign(source, list);
     } else {
-        MR_WARN("kafka", "source=%s err=\"rebalance: %s\"", source->intake.name,
+        MR_WARN("kafka", "source=%s err=\"rebalance: %s\"", source->intake.life.name,
                 rd_kafka_err2str(error));
         revoke(source, list, true);
         assign(source, NULL);
@@ -275,9 +275,9 @@ static bool load_cursor(struct mr_source *source)
     }
     if (r == MR_E_CONFLICT) {
         MR_WARN("kafka", "source=%s the log's position is of another cluster or group, not used",
-                source->intake.name);
+                source->intake.life.name);
     } else if (r != MR_OK) {
-        MR_ERROR("kafka", "source=%s err=\"%s\", not used", source->intake.name, problem.text);
+        MR_ERROR("kafka", "source=%s err=\"%s\", not used", source->intake.life.name, problem.text);
     }
     mr_free(source->cursor);
     source->cursor = NULL;
@@ -443,7 +443,7 @@ void mr__kafka_out_of_range(struct mr_source *source, struct mr_kafka_partition 
     }
     source->restart_at_ns = 0;
     if (text[0] != '\0') {
-        MR_ERROR("kafka", "source=%s err=\"%s\"", source->intake.name, text);
+        MR_ERROR("kafka", "source=%s err=\"%s\"", source->intake.life.name, text);
         mr__kafka_show(source, text);
     }
 }

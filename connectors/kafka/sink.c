@@ -4,8 +4,10 @@
  * queue (bounded by `buffer`), which groups them. While no broker answers, the capacity is 0 and
  * what still comes is refused; what was in the client's queue by then keeps trying until the
  * sink's timeout, and is refused, not failed, when it never left. */
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -13,10 +15,8 @@
 
 #include "connectors/backoff.h"
 #include "connectors/kafka/kafka.h"
-#include "connectors/options.h"
 #include "connectors/outlet.h"
 #include "connectors/template.h"
-#include "core/alloc.h"
 #include "core/assert.h"
 #include "core/logger.h"
 #include "schemas/binding.h"
@@ -58,10 +58,12 @@ static void show(struct mr_target *target, const char *error)
     bool up = target->connected;
     (void)snprintf(detail, sizeof(detail), "%s %s", up ? "connected to" : "not connected to",
                    target->brokers);
-    bool fresh = error == NULL && target->outlet.health.last_error[0] == '\0';
-    mr__outlet_set_health(&target->outlet,
-                          up ? MR_HEALTH_OK : fresh ? MR_HEALTH_STARTING : MR_HEALTH_DOWN, detail,
-                          error);
+    bool fresh = error == NULL && target->outlet.life.health.last_error[0] == '\0';
+    mr__lifecycle_set_health(&target->outlet.life,
+                             up      ? MR_HEALTH_OK
+                             : fresh ? MR_HEALTH_STARTING
+                                     : MR_HEALTH_DOWN,
+                             detail, error);
 }
 
 /* --- with the client -------------------------------------------------------------------------- */
@@ -126,9 +128,9 @@ static void end_sent(struct mr_target *target, struct mr_handout *handout,
 {
     uint64_t started_wall_ns = handout->answer.started_wall_ns;
     enum mr_verdict verdict = verdict_of(error, left);
-    bool stopped = mr__outlet_is_stopping(&target->outlet) &&
-                   (error == RD_KAFKA_RESP_ERR__PURGE_QUEUE ||
-                    error == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT);
+    bool stopped =
+        mr__lifecycle_is_stopping(&target->outlet.life) &&
+        (error == RD_KAFKA_RESP_ERR__PURGE_QUEUE || error == RD_KAFKA_RESP_ERR__PURGE_INFLIGHT);
     if (stopped) {
         text = "stopped";
         verdict = error == RD_KAFKA_RESP_ERR__PURGE_QUEUE ? MR_VERDICT_REFUSED : MR_VERDICT_CRASH;
@@ -260,7 +262,7 @@ static void send_waiting(struct mr_target *target)
     while (target->waiting != NULL) {
         struct mr_handout *handout = target->waiting;
         struct mr_handout *next = mr__outlet_next(handout);
-        bool stopping = mr__outlet_is_stopping(&target->outlet);
+        bool stopping = mr__lifecycle_is_stopping(&target->outlet.life);
         if (stopping || !target->connected) {
             mr__outlet_answer(&target->outlet, handout, MR_VERDICT_REFUSED,
                               stopping ? "stopped" : "not connected to a broker", 0);
@@ -313,11 +315,11 @@ static void on_error(rd_kafka_t *rk, int code, const char *reason, void *context
     }
     if (code == RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN) {
         if (target->connected) { /* why, was said before as a rule */
-            lose(target, target->outlet.health.last_error[0] == '\0' ? reason : NULL);
+            lose(target, target->outlet.life.health.last_error[0] == '\0' ? reason : NULL);
         }
         return;
     }
-    MR_WARN("kafka", "sink=%s err=\"%s\"", target->outlet.name, reason);
+    MR_WARN("kafka", "sink=%s err=\"%s\"", target->outlet.life.name, reason);
     show(target, reason);
 }
 
@@ -373,7 +375,7 @@ static void reopen(struct mr_target *target, const char *error)
     close_client(target);
     uint64_t now_ns = mr_clock_mono_ns();
     target->open_at_ns = now_ns + mr__backoff_next(&target->backoff);
-    MR_WARN("kafka", "sink=%s err=\"%s\" retry_ms=%llu", target->outlet.name, error,
+    MR_WARN("kafka", "sink=%s err=\"%s\" retry_ms=%llu", target->outlet.life.name, error,
             (unsigned long long)((target->open_at_ns - now_ns) / MR_MS));
     show(target, error);
 }
@@ -390,11 +392,9 @@ static void probe(struct mr_target *target, uint64_t now_ns)
     }
     target->connected = true;
     mr__backoff_reset(&target->backoff);
-    MR_INFO("kafka", "sink=%s connected brokers=%s", target->outlet.name, target->brokers);
+    MR_INFO("kafka", "sink=%s connected brokers=%s", target->outlet.life.name, target->brokers);
     if (target->connects++ > 0) {
-        pthread_mutex_lock(&target->outlet.mu);
-        target->outlet.health.reconnects++;
-        pthread_mutex_unlock(&target->outlet.mu);
+        mr__lifecycle_count_reconnect(&target->outlet.life);
     }
     show(target, NULL);
     mr__outlet_tell(&target->outlet, true);
@@ -439,10 +439,10 @@ static int timeout_ms(const struct mr_target *target)
 
 static void wait_more(struct mr_target *target)
 {
-    struct pollfd fds[2] = {{.fd = mr_opq_fd(&target->outlet.handouts), .events = POLLIN},
+    struct pollfd fds[2] = {{.fd = mr_opq_fd(&target->outlet.life.queue), .events = POLLIN},
                             {.fd = target->wake_fd, .events = POLLIN}};
     if (poll(fds, 2, timeout_ms(target)) < 0 && errno != EINTR) {
-        MR_ERROR("kafka", "sink=%s poll: %s", target->outlet.name, strerror(errno));
+        MR_ERROR("kafka", "sink=%s poll: %s", target->outlet.life.name, strerror(errno));
     }
 }
 
@@ -453,21 +453,21 @@ static void finish(struct mr_target *target)
         (void)rd_kafka_purge(target->rk, RD_KAFKA_PURGE_F_QUEUE);
     }
     while (target->rk != NULL && target->sent != NULL && !target->broken &&
-           !mr__outlet_is_late(&target->outlet, mr_clock_mono_ns())) {
+           !mr__lifecycle_is_late(&target->outlet.life, mr_clock_mono_ns())) {
         (void)rd_kafka_poll(target->rk, 50);
         mr__outlet_flush(&target->outlet);
     }
     send_waiting(target);
     close_client(target);
     mr__outlet_flush(&target->outlet);
-    mr__outlet_set_health(&target->outlet, MR_HEALTH_DOWN, "stopped", NULL);
+    mr__lifecycle_set_health(&target->outlet.life, MR_HEALTH_DOWN, "stopped", NULL);
 }
 
 static void *run(void *context)
 {
     struct mr_target *target = context;
     show(target, NULL);
-    while (!mr__outlet_is_stopping(&target->outlet)) {
+    while (!mr__lifecycle_is_stopping(&target->outlet.life)) {
         serve_client(target);
         bool more = take_handouts(target);
         send_waiting(target);
@@ -483,6 +483,15 @@ static void *run(void *context)
 
 /* --- the connector's calls -------------------------------------------------------------------- */
 
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_kafka.sink_kind,
+    .size = sizeof(struct mr_target),
+    .options_at = offsetof(struct mr_target, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_target, outlet) == 0,
+              "the contract calls of outlet.h take it for one");
+
 static void destroy_target(struct mr_target *target)
 {
     if (target == NULL) {
@@ -490,29 +499,20 @@ static void destroy_target(struct mr_target *target)
     }
     MR_ASSERT(target->sent == NULL && target->waiting == NULL);
     mr__outlet_release(&target->outlet);
-    mr_options_release(mr_connector_kafka.sink_kind.options, &target->options);
     if (target->wake_fd >= 0) {
         (void)close(target->wake_fd);
     }
     mr_buf_release(&target->topic);
     mr_buf_release(&target->key);
-    mr_free(target);
+    mr__lifecycle_free(&shape, target);
 }
 
 static enum mr_status create_target(const struct mr_target_args *args,
                                     struct mr_target **ret_target, struct mr_problem *problem)
 {
-    enum mr_status r = mr__kafka_check_sink(args->options, problem);
+    struct mr_target *target = NULL;
+    enum mr_status r = mr__outlet_create(&shape, args, &target, problem);
     if (r != MR_OK) {
-        return r;
-    }
-    struct mr_target *target = mr_calloc(1, sizeof(*target));
-    if (target == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the sink");
-    }
-    r = mr__outlet_init(&target->outlet, "kafka", args, problem);
-    if (r != MR_OK) {
-        mr_free(target);
         return r;
     }
     if (args->config == NULL || args->config->concurrency == 0) {
@@ -526,62 +526,20 @@ static enum mr_status create_target(const struct mr_target_args *args,
                              : args->config->timeout_ns;
     target->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (target->wake_fd < 0) {
-        r = mr_problem_set(problem, MR_E_UNAVAILABLE, "no eventfd: %s", strerror(errno));
-    } else if (mr__options_copy(mr_connector_kafka.sink_kind.options, sizeof(target->options),
-                                args->options, &target->options) != MR_OK) {
-        r = mr_problem_set(problem, MR_E_NOMEM, "no memory for the sink");
-    }
-    if (r != MR_OK) {
         destroy_target(target);
-        return r;
+        return mr_problem_set(problem, MR_E_UNAVAILABLE, "no eventfd: %s", strerror(errno));
     }
     mr__kafka_brokers_text(&target->options.peer, target->brokers, sizeof(target->brokers));
     *ret_target = target;
     return MR_OK;
 }
 
-static enum mr_status start_target(struct mr_target *target, struct mr_problem *problem)
-{
-    return mr__outlet_start(&target->outlet, run, target, problem);
-}
-
-static void submit_handouts(struct mr_target *target, struct mr_handout *first)
-{
-    mr__outlet_submit(&target->outlet, first);
-}
-
-/* A record with the client cannot be called back; its report ends it. */
-static void cancel_handout(struct mr_target *target, uint32_t subscription, uint64_t offset,
-                           uint32_t fence)
-{
-    (void)target;
-    (void)subscription;
-    (void)offset;
-    (void)fence;
-}
-
-static void stop_target(struct mr_target *target, uint64_t deadline_mono_ns)
-{
-    mr__outlet_stop(&target->outlet, deadline_mono_ns);
-}
-
-static void read_health(struct mr_target *target, struct mr_health *ret_health)
-{
-    mr__outlet_health(&target->outlet, ret_health);
-}
-
-static void reindex_target(struct mr_target *target, uint32_t index)
-{
-    mr__outlet_reindex(&target->outlet, index);
-}
-
 const struct mr_target_ops mr__kafka_sink_ops = {
     .create = create_target,
-    .start = start_target,
-    .submit = submit_handouts,
-    .cancel = cancel_handout,
-    .stop = stop_target,
+    .start = mr__outlet_start,
+    .submit = mr__outlet_submit,
+    .stop = mr__outlet_stop,
     .destroy = destroy_target,
-    .health = read_health,
-    .reindex = reindex_target,
+    .health = mr__outlet_health,
+    .reindex = mr__outlet_reindex,
 };

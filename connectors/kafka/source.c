@@ -9,8 +9,10 @@
  * While the bus takes nothing, the client is not read: its queue is bounded and fills. Only when
  * that lasts are partitions paused (which throws the queue away) and the client polled for the
  * group's sake alone. */
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -18,7 +20,6 @@
 
 #include "connectors/adapting.h"
 #include "connectors/kafka/source.h"
-#include "connectors/options.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/logger.h"
@@ -42,8 +43,9 @@ void mr__kafka_show(struct mr_source *source, const char *error)
     enum mr_health_state state = MR_HEALTH_OK;
     char detail[128];
     if (!source->up) {
-        state = error == NULL && source->intake.health.last_error[0] == '\0' ? MR_HEALTH_STARTING
-                                                                             : MR_HEALTH_DOWN;
+        state = error == NULL && source->intake.life.health.last_error[0] == '\0'
+                    ? MR_HEALTH_STARTING
+                    : MR_HEALTH_DOWN;
         (void)snprintf(detail, sizeof(detail), "not connected to %s", source->brokers);
     } else if (!source->joined) {
         state = MR_HEALTH_DEGRADED;
@@ -57,7 +59,7 @@ void mr__kafka_show(struct mr_source *source, const char *error)
                        source->brokers, source->group, source->assigned,
                        source->held ? ", paused" : "");
     }
-    mr__intake_set_health(&source->intake, state, detail, error);
+    mr__lifecycle_set_health(&source->intake.life, state, detail, error);
 }
 
 /* --- batches ---------------------------------------------------------------------------------- */
@@ -228,7 +230,7 @@ static void take_record(struct mr_source *source, const rd_kafka_message_t *mess
     }
     p->next = message->offset + 1;
     source->moved = true;
-    atomic_fetch_add_explicit(&source->intake.messages, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&source->intake.life.messages, 1, memory_order_relaxed);
     if (problem.text[0] != '\0') {
         mr__kafka_show(source, problem.text);
     }
@@ -250,7 +252,7 @@ static void take_error(struct mr_source *source, const rd_kafka_message_t *messa
         return;
     }
     const char *text = rd_kafka_message_errstr(message);
-    MR_WARN("kafka", "source=%s err=\"%s\"", source->intake.name, text);
+    MR_WARN("kafka", "source=%s err=\"%s\"", source->intake.life.name, text);
     source->probe_at_ns = 0; /* which topic is it? */
     source->topics_bad = source->topics_bad || message->rkt != NULL ||
                          message->err == RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART;
@@ -382,16 +384,14 @@ static void tick(struct mr_source *source, uint64_t now_ns)
     source->tick_at_ns = now_ns + TICK_NS;
     mr__kafka_commit(source);
     uint64_t lag = mr__kafka_lag(source);
-    pthread_mutex_lock(&source->intake.mu);
-    source->intake.health.lag = lag;
-    pthread_mutex_unlock(&source->intake.mu);
+    mr__lifecycle_set_lag(&source->intake.life, lag);
 }
 
 static void step(struct mr_source *source, uint64_t now_ns)
 {
     if (source->rk == NULL) {
         struct mr_problem problem = {.text = ""};
-        if (now_ns >= source->open_at_ns && !mr__intake_is_stopping(&source->intake) &&
+        if (now_ns >= source->open_at_ns && !mr__lifecycle_is_stopping(&source->intake.life) &&
             mr__kafka_open(source, &problem) != MR_OK) {
             mr__kafka_reopen(source, now_ns, problem.text);
         }
@@ -436,11 +436,11 @@ static void wait_more(struct mr_source *source)
 {
     uint64_t now_ns = mr_clock_mono_ns();
     bool reads = source->rk != NULL && (may_read(source) || source->held);
-    struct pollfd fds[2] = {{.fd = mr_opq_fd(&source->intake.replies), .events = POLLIN},
+    struct pollfd fds[2] = {{.fd = mr_opq_fd(&source->intake.life.queue), .events = POLLIN},
                             {.fd = reads ? source->wake_fd : -1, .events = POLLIN}};
     int wait = reads && source->more ? 0 : timeout_ms(source, now_ns);
     if (wait != 0 && poll(fds, 2, wait) < 0 && errno != EINTR) {
-        MR_ERROR("kafka", "source=%s poll: %s", source->intake.name, strerror(errno));
+        MR_ERROR("kafka", "source=%s poll: %s", source->intake.life.name, strerror(errno));
     }
 }
 
@@ -455,22 +455,31 @@ static void *run(void *context)
             break;
         }
         mr__intake_resubmit(&source->intake, now_ns);
-        if (!mr__intake_is_stopping(&source->intake)) {
+        if (!mr__lifecycle_is_stopping(&source->intake.life)) {
             step(source, now_ns);
         }
-        atomic_store_explicit(&source->intake.bytes_held,
+        atomic_store_explicit(&source->intake.life.bytes_held,
                               source->filling == NULL ? 0 : source->filling->size,
                               memory_order_relaxed);
         wait_more(source);
     }
     mr__kafka_forget(source, NULL);
     mr__kafka_close(source,
-                    atomic_load_explicit(&source->intake.deadline_ns, memory_order_relaxed));
-    mr__intake_set_health(&source->intake, MR_HEALTH_DOWN, "stopped", NULL);
+                    atomic_load_explicit(&source->intake.life.deadline_ns, memory_order_relaxed));
+    mr__lifecycle_set_health(&source->intake.life, MR_HEALTH_DOWN, "stopped", NULL);
     return NULL;
 }
 
 /* --- the connector's calls -------------------------------------------------------------------- */
+
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_kafka.source_kind,
+    .size = sizeof(struct mr_source),
+    .options_at = offsetof(struct mr_source, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_source, intake) == 0,
+              "the contract calls of intake.h take it for one");
 
 static void destroy_source(struct mr_source *source)
 {
@@ -483,11 +492,10 @@ static void destroy_source(struct mr_source *source)
     if (source->wake_fd >= 0) {
         (void)close(source->wake_fd);
     }
-    mr_options_release(mr_connector_kafka.source_kind.options, &source->options);
     mr_free(source->owners);
     mr_free(source->cursor);
     mr_free(source->group);
-    mr_free(source);
+    mr__lifecycle_free(&shape, source);
 }
 
 static enum mr_status fill_source(struct mr_source *source, const struct mr_source_args *args,
@@ -496,11 +504,6 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     source->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (source->wake_fd < 0) {
         return mr_problem_set(problem, MR_E_UNAVAILABLE, "no eventfd: %s", strerror(errno));
-    }
-    enum mr_status r = mr__options_copy(mr_connector_kafka.source_kind.options,
-                                        sizeof(source->options), args->options, &source->options);
-    if (r != MR_OK) {
-        return mr_problem_set(problem, r, "no memory for the source");
     }
     char group[MR_NAME_SIZE_MAX + 16];
     (void)snprintf(group, sizeof(group), "millrace-%.64s", args->name);
@@ -512,7 +515,7 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
     source->batch_size = BATCH_SIZE;
     mr__kafka_brokers_text(&source->options.peer, source->brokers, sizeof(source->brokers));
     mr__backoff_init(&source->backoff);
-    source->maker = (struct mr_kafka_maker){.source_name = source->intake.name,
+    source->maker = (struct mr_kafka_maker){.source_name = source->intake.life.name,
                                             .adapter = source->options.adapter,
                                             .content_type = source->options.content_type,
                                             .event_size_max = source->intake.event_size_max};
@@ -522,20 +525,12 @@ static enum mr_status fill_source(struct mr_source *source, const struct mr_sour
 static enum mr_status create_source(const struct mr_source_args *args,
                                     struct mr_source **ret_source, struct mr_problem *problem)
 {
-    enum mr_status r = mr__kafka_check_source(args->options, problem);
+    struct mr_source *source = NULL;
+    enum mr_status r = mr__intake_create(&shape, args, &source, problem);
     if (r != MR_OK) {
         return r;
-    }
-    struct mr_source *source = mr_calloc(1, sizeof(*source));
-    if (source == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
     }
     source->wake_fd = -1;
-    r = mr__intake_init(&source->intake, "kafka", args, problem);
-    if (r != MR_OK) {
-        mr_free(source);
-        return r;
-    }
     r = fill_source(source, args, problem);
     if (r != MR_OK) {
         destroy_source(source);
@@ -545,43 +540,13 @@ static enum mr_status create_source(const struct mr_source_args *args,
     return MR_OK;
 }
 
-static enum mr_status start_source(struct mr_source *source, struct mr_problem *problem)
-{
-    return mr__intake_start(&source->intake, run, source, problem);
-}
-
-static void pause_source(struct mr_source *source)
-{
-    mr__intake_pause(&source->intake);
-}
-
-static void resume_source(struct mr_source *source)
-{
-    mr__intake_resume(&source->intake);
-}
-
-static void stop_source(struct mr_source *source, uint64_t deadline_mono_ns)
-{
-    mr__intake_stop(&source->intake, deadline_mono_ns);
-}
-
-static void read_health(struct mr_source *source, struct mr_health *ret_health)
-{
-    mr__intake_health(&source->intake, ret_health);
-}
-
-static void reindex_source(struct mr_source *source, uint32_t index)
-{
-    mr__intake_reindex(&source->intake, index);
-}
-
 const struct mr_source_ops mr__kafka_source_ops = {
     .create = create_source,
-    .start = start_source,
-    .pause = pause_source,
-    .resume = resume_source,
-    .stop = stop_source,
+    .start = mr__intake_start,
+    .pause = mr__intake_pause,
+    .resume = mr__intake_resume,
+    .stop = mr__intake_stop,
     .destroy = destroy_source,
-    .health = read_health,
-    .reindex = reindex_source,
+    .health = mr__intake_health,
+    .reindex = mr__intake_reindex,
 };

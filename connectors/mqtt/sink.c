@@ -3,14 +3,15 @@
  * Connected, it publishes what it is handed (never more than the capacity told) and answers each
  * when the broker has it. Not connected, its capacity is 0 and what still arrives is refused. What
  * was with the broker when a connection went, or longer than its deadline, is unknown: `retry`. */
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "connectors/backoff.h"
 #include "connectors/mqtt/publisher.h"
-#include "connectors/options.h"
 #include "connectors/outlet.h"
 #include "core/alloc.h"
 #include "core/assert.h"
@@ -50,7 +51,7 @@ static void set_health(struct mr_target *target, enum mr_health_state state, con
                    state == MR_HEALTH_OK ? "connected to" : "not connected to",
                    target->options.peer.url->host, mr__mqtt_port(&target->options.peer),
                    target->client_id);
-    mr__outlet_set_health(&target->outlet, state, detail, error);
+    mr__lifecycle_set_health(&target->outlet.life, state, detail, error);
 }
 
 /* --- answers ---------------------------------------------------------------------------------- */
@@ -125,7 +126,7 @@ static void hand_over(struct mr_target *target, struct mr_handout *handout, cons
 
 static void publish(struct mr_target *target, struct mr_handout *handout)
 {
-    if (!target->connected || mr__outlet_is_stopping(&target->outlet)) {
+    if (!target->connected || mr__lifecycle_is_stopping(&target->outlet.life)) {
         mr__outlet_answer(&target->outlet, handout, MR_VERDICT_REFUSED,
                           target->connected ? "stopped" : "not connected to the broker", 0);
         return;
@@ -190,7 +191,7 @@ static void lose_link(struct mr_target *target, const char *error)
     close_link(target, MR_VERDICT_RETRY, text);
     target->open_at_ns = now_ns + mr__backoff_next(&target->backoff);
     set_health(target, MR_HEALTH_DOWN, text);
-    MR_WARN("mqtt", "sink=%s err=\"%s\" retry_ms=%llu", target->outlet.name, text,
+    MR_WARN("mqtt", "sink=%s err=\"%s\" retry_ms=%llu", target->outlet.life.name, text,
             (unsigned long long)((target->open_at_ns - now_ns) / MR_MS));
 }
 
@@ -210,11 +211,9 @@ static void take_connected(struct mr_target *target)
     target->opened_ns = mr_clock_mono_ns();
     set_health(target, MR_HEALTH_OK, NULL);
     if (target->connects++ > 0) {
-        pthread_mutex_lock(&target->outlet.mu);
-        target->outlet.health.reconnects++;
-        pthread_mutex_unlock(&target->outlet.mu);
+        mr__lifecycle_count_reconnect(&target->outlet.life);
     }
-    MR_INFO("mqtt", "sink=%s connected client=%s", target->outlet.name, target->client_id);
+    MR_INFO("mqtt", "sink=%s connected client=%s", target->outlet.life.name, target->client_id);
     mr__outlet_tell(&target->outlet, true);
 }
 
@@ -292,9 +291,8 @@ static bool take_handouts(struct mr_target *target)
 /* As many as there is room for; without a connection all are refused. */
 static void publish_waiting(struct mr_target *target)
 {
-    while (target->waiting != NULL &&
-           (target->sent_size < SENT_SIZE_MAX || !target->connected ||
-            mr__outlet_is_stopping(&target->outlet))) {
+    while (target->waiting != NULL && (target->sent_size < SENT_SIZE_MAX || !target->connected ||
+                                       mr__lifecycle_is_stopping(&target->outlet.life))) {
         struct mr_handout *handout = target->waiting;
         target->waiting = mr__outlet_next(handout);
         publish(target, handout);
@@ -303,8 +301,8 @@ static void publish_waiting(struct mr_target *target)
 
 static bool is_finished(const struct mr_target *target, uint64_t now_ns)
 {
-    return mr__outlet_is_stopping(&target->outlet) &&
-           (target->sends == NULL || mr__outlet_is_late(&target->outlet, now_ns));
+    return mr__lifecycle_is_stopping(&target->outlet.life) &&
+           (target->sends == NULL || mr__lifecycle_is_late(&target->outlet.life, now_ns));
 }
 
 static void *run(void *context)
@@ -320,18 +318,18 @@ static void *run(void *context)
         if (is_finished(target, now_ns)) {
             break;
         }
-        bool stopping = mr__outlet_is_stopping(&target->outlet);
+        bool stopping = mr__lifecycle_is_stopping(&target->outlet.life);
         if (target->publisher == NULL && !stopping && now_ns >= target->open_at_ns) {
             open_link(target, now_ns);
         }
         if (more) {
             continue; /* a queue wakes us only after it was seen empty */
         }
-        struct pollfd fds[2] = {{.fd = mr_opq_fd(&target->outlet.handouts), .events = POLLIN},
+        struct pollfd fds[2] = {{.fd = mr_opq_fd(&target->outlet.life.queue), .events = POLLIN},
                                 {.fd = mr_opq_fd(&target->events), .events = POLLIN}};
         int timeout_ms = stopping ? 100 : poll_timeout_ms(target, now_ns);
         if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR) {
-            MR_ERROR("mqtt", "sink=%s poll: %s", target->outlet.name, strerror(errno));
+            MR_ERROR("mqtt", "sink=%s poll: %s", target->outlet.life.name, strerror(errno));
         }
     }
     close_link(target, MR_VERDICT_CRASH, "stopped");
@@ -343,6 +341,15 @@ static void *run(void *context)
 
 /* --- the connector's calls -------------------------------------------------------------------- */
 
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_mqtt.sink_kind,
+    .size = sizeof(struct mr_target),
+    .options_at = offsetof(struct mr_target, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_target, outlet) == 0,
+              "the contract calls of outlet.h take it for one");
+
 static void destroy_target(struct mr_target *target)
 {
     if (target == NULL) {
@@ -351,8 +358,7 @@ static void destroy_target(struct mr_target *target)
     MR_ASSERT(target->sends == NULL && target->waiting == NULL);
     mr_opq_release(&target->events);
     mr__outlet_release(&target->outlet);
-    mr_options_release(mr_connector_mqtt.sink_kind.options, &target->options);
-    mr_free(target);
+    mr__lifecycle_free(&shape, target);
 }
 
 static void set_client_id(struct mr_target *target, const struct mr_target_args *args)
@@ -372,83 +378,33 @@ static void set_client_id(struct mr_target *target, const struct mr_target_args 
 static enum mr_status create_target(const struct mr_target_args *args,
                                     struct mr_target **ret_target, struct mr_problem *problem)
 {
-    enum mr_status r = mr__mqtt_check_sink(args->options, problem);
+    struct mr_target *target = NULL;
+    enum mr_status r = mr__outlet_create(&shape, args, &target, problem);
     if (r != MR_OK) {
         return r;
-    }
-    struct mr_target *target = mr_calloc(1, sizeof(*target));
-    if (target == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the sink");
     }
     r = mr_opq_init(&target->events, UINT64_MAX);
     if (r != MR_OK) {
-        mr_free(target);
+        mr__outlet_release(&target->outlet);
+        mr__lifecycle_free(&shape, target);
         return mr_problem_set(problem, r, "no queue for the sink");
     }
-    r = mr__outlet_init(&target->outlet, "mqtt", args, problem);
-    if (r != MR_OK) {
-        mr_opq_release(&target->events);
-        mr_free(target);
-        return r;
-    }
     mr__backoff_init(&target->backoff);
-    r = mr__options_copy(mr_connector_mqtt.sink_kind.options, sizeof(target->options),
-                         args->options, &target->options);
-    if (r != MR_OK) {
-        destroy_target(target);
-        return mr_problem_set(problem, r, "no memory for the sink");
-    }
     bool structured = target->options.mode == MR_MQTT_MODE_STRUCTURED ||
                       mr__mqtt_version(&target->options.peer) == 4;
     target->mode = structured ? MR_MODE_STRUCTURED : MR_MODE_BINARY;
     set_client_id(target, args);
+    set_health(target, MR_HEALTH_STARTING, NULL);
     *ret_target = target;
     return MR_OK;
 }
 
-static enum mr_status start_target(struct mr_target *target, struct mr_problem *problem)
-{
-    set_health(target, MR_HEALTH_STARTING, NULL);
-    return mr__outlet_start(&target->outlet, run, target, problem);
-}
-
-static void submit_handouts(struct mr_target *target, struct mr_handout *first)
-{
-    mr__outlet_submit(&target->outlet, first);
-}
-
-/* A message with the broker cannot be called back; its report ends it. */
-static void cancel_handout(struct mr_target *target, uint32_t subscription, uint64_t offset,
-                           uint32_t fence)
-{
-    (void)target;
-    (void)subscription;
-    (void)offset;
-    (void)fence;
-}
-
-static void stop_target(struct mr_target *target, uint64_t deadline_mono_ns)
-{
-    mr__outlet_stop(&target->outlet, deadline_mono_ns);
-}
-
-static void read_health(struct mr_target *target, struct mr_health *ret_health)
-{
-    mr__outlet_health(&target->outlet, ret_health);
-}
-
-static void reindex_target(struct mr_target *target, uint32_t index)
-{
-    mr__outlet_reindex(&target->outlet, index);
-}
-
 const struct mr_target_ops mr__mqtt_sink_ops = {
     .create = create_target,
-    .start = start_target,
-    .submit = submit_handouts,
-    .cancel = cancel_handout,
-    .stop = stop_target,
+    .start = mr__outlet_start,
+    .submit = mr__outlet_submit,
+    .stop = mr__outlet_stop,
     .destroy = destroy_target,
-    .health = read_health,
-    .reindex = reindex_target,
+    .health = mr__outlet_health,
+    .reindex = mr__outlet_reindex,
 };

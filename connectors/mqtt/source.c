@@ -11,8 +11,10 @@
  * A batch the bus refuses (disk low, full) is kept and submitted again; until it is durable the
  * socket is not read. When that lasts longer than the keepalive allows, the connection is dropped
  * and the broker delivers those messages again, which makes duplicates and loses nothing. */
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -21,8 +23,6 @@
 #include "connectors/intake.h"
 #include "connectors/mqtt/link.h"
 #include "connectors/mqtt/message.h"
-#include "connectors/options.h"
-#include "core/alloc.h"
 #include "core/assert.h"
 #include "core/hash.h"
 #include "core/logger.h"
@@ -65,7 +65,7 @@ static void set_health(struct mr_source *source, enum mr_health_state state, con
     (void)snprintf(detail, sizeof(detail), "%s %.50s:%u as %.40s",
                    up ? "connected to" : "not connected to", source->options.peer.url->host,
                    mr__mqtt_port(&source->options.peer), source->client_id);
-    mr__intake_set_health(&source->intake, state, detail, error);
+    mr__lifecycle_set_health(&source->intake.life, state, detail, error);
 }
 
 /* --- batches ---------------------------------------------------------------------------------- */
@@ -90,7 +90,7 @@ static enum mr_status adapt_message(struct mr_source *source,
     struct mr_bytes body = mr_bytes(message->payload, (size_t)message->payloadlen);
     const struct mr_adapt_input input = {
         .body = body,
-        .source_name = mr_bytes_of(source->intake.name),
+        .source_name = mr_bytes_of(source->intake.life.name),
         .received_wall_ns = mr_clock_now().wall_ns,
         .unique = mr_hash(body.data, body.size), /* the same when it is delivered again */
         .size_max = source->intake.event_size_max,
@@ -135,7 +135,7 @@ static void on_message(void *context, const struct mosquitto_message *message,
         source->unacked_since_ns = mr_clock_mono_ns();
     }
     source->unacked_size += size;
-    atomic_fetch_add_explicit(&source->intake.messages, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&source->intake.life.messages, 1, memory_order_relaxed);
 }
 
 static void submit_filling(struct mr_source *source)
@@ -181,8 +181,8 @@ static void lose_link(struct mr_source *source, uint64_t now_ns)
         return;
     }
     source->open_at_ns = now_ns + mr__backoff_next(&source->backoff);
-    MR_WARN("mqtt", "source=%s err=\"%s\" retry_ms=%llu", source->intake.name, source->link.error,
-            (unsigned long long)((source->open_at_ns - now_ns) / MR_MS));
+    MR_WARN("mqtt", "source=%s err=\"%s\" retry_ms=%llu", source->intake.life.name,
+            source->link.error, (unsigned long long)((source->open_at_ns - now_ns) / MR_MS));
 }
 
 /* Closes the link where it cannot or need not be kept. A paused connection cannot be kept alive
@@ -245,11 +245,9 @@ static void show_link(struct mr_source *source, enum mr_mqtt_link_state before)
     if (before != MR_MQTT_LINK_UP) {
         source->more = true; /* what TLS has decrypted already, no poll tells */
         if (source->connects++ > 0) {
-            pthread_mutex_lock(&source->intake.mu);
-            source->intake.health.reconnects++;
-            pthread_mutex_unlock(&source->intake.mu);
+            mr__lifecycle_count_reconnect(&source->intake.life);
         }
-        MR_INFO("mqtt", "source=%s connected client=%s session=%s", source->intake.name,
+        MR_INFO("mqtt", "source=%s connected client=%s session=%s", source->intake.life.name,
                 source->client_id, source->link.session_present ? "resumed" : "new");
     }
     if (!source->link.subscribed) {
@@ -257,7 +255,7 @@ static void show_link(struct mr_source *source, enum mr_mqtt_link_state before)
     }
     bool bad = source->link.error[0] != '\0' || source->intake.refused != NULL;
     enum mr_health_state state = bad ? MR_HEALTH_DEGRADED : MR_HEALTH_OK;
-    if (state != source->intake.health.state) { /* written by this thread only */
+    if (state != source->intake.life.health.state) { /* written by this thread only */
         set_health(source, state, source->link.error);
     }
 }
@@ -317,7 +315,7 @@ static void *run(void *context)
     for (;;) {
         uint64_t now_ns = mr_clock_mono_ns();
         mr__intake_take(&source->intake, now_ns, NULL, NULL);
-        if (mr__intake_is_stopping(&source->intake)) {
+        if (mr__lifecycle_is_stopping(&source->intake.life)) {
             submit_filling(source);
         }
         if (mr__intake_is_finished(&source->intake, now_ns)) {
@@ -325,12 +323,12 @@ static void *run(void *context)
         }
         mr__intake_resubmit(&source->intake, now_ns);
         flush_if_durable(source, now_ns);
-        atomic_store_explicit(&source->intake.bytes_held, source->unacked_size,
+        atomic_store_explicit(&source->intake.life.bytes_held, source->unacked_size,
                               memory_order_relaxed);
         bool read = source->link.state == MR_MQTT_LINK_OPENING || may_read(source, now_ns);
         bool write = source->flushing || (source->link.state == MR_MQTT_LINK_OPENING &&
                                           mosquitto_want_write(source->link.mosq));
-        struct pollfd fds[2] = {{.fd = mr_opq_fd(&source->intake.replies), .events = POLLIN},
+        struct pollfd fds[2] = {{.fd = mr_opq_fd(&source->intake.life.queue), .events = POLLIN},
                                 mr__mqtt_link_poll(&source->link, read, write)};
         if (read) {
             source->read_ns = now_ns;
@@ -340,7 +338,7 @@ static void *run(void *context)
         }
         int timeout_ms = read && source->more ? 0 : poll_timeout_ms(source, now_ns);
         if (poll(fds, 2, timeout_ms) < 0 && errno != EINTR) {
-            MR_ERROR("mqtt", "source=%s poll: %s", source->intake.name, strerror(errno));
+            MR_ERROR("mqtt", "source=%s poll: %s", source->intake.life.name, strerror(errno));
         }
         step_link(source, fds[1].revents);
     }
@@ -350,6 +348,15 @@ static void *run(void *context)
 
 /* --- the connector's calls -------------------------------------------------------------------- */
 
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_mqtt.source_kind,
+    .size = sizeof(struct mr_source),
+    .options_at = offsetof(struct mr_source, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_source, intake) == 0,
+              "the contract calls of intake.h take it for one");
+
 static void destroy_source(struct mr_source *source)
 {
     if (source == NULL || !mr__intake_release(&source->intake)) {
@@ -357,8 +364,7 @@ static void destroy_source(struct mr_source *source)
     }
     mr__mqtt_link_release(&source->link);
     mr_batch_destroy(source->filling);
-    mr_options_release(mr_connector_mqtt.source_kind.options, &source->options);
-    mr_free(source);
+    mr__lifecycle_free(&shape, source);
 }
 
 static void set_client_id(struct mr_source *source, const struct mr_source_args *args)
@@ -376,29 +382,15 @@ static void set_client_id(struct mr_source *source, const struct mr_source_args 
 static enum mr_status create_source(const struct mr_source_args *args,
                                     struct mr_source **ret_source, struct mr_problem *problem)
 {
-    enum mr_status r = mr__mqtt_check_source(args->options, problem);
+    struct mr_source *source = NULL;
+    enum mr_status r = mr__intake_create(&shape, args, &source, problem);
     if (r != MR_OK) {
-        return r;
-    }
-    struct mr_source *source = mr_calloc(1, sizeof(*source));
-    if (source == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
-    }
-    r = mr__intake_init(&source->intake, "mqtt", args, problem);
-    if (r != MR_OK) {
-        mr_free(source);
         return r;
     }
     mr__backoff_init(&source->backoff);
-    r = mr__options_copy(mr_connector_mqtt.source_kind.options, sizeof(source->options),
-                         args->options, &source->options);
-    if (r != MR_OK) {
-        destroy_source(source);
-        return mr_problem_set(problem, r, "no memory for the source");
-    }
     set_client_id(source, args);
     source->maker = (struct mr_mqtt_maker){
-        .source_name = source->intake.name,
+        .source_name = source->intake.life.name,
         .client_id = source->client_id,
         .version = mr__mqtt_version(&source->options.peer),
         .event_size_max = source->intake.event_size_max,
@@ -411,48 +403,18 @@ static enum mr_status create_source(const struct mr_source_args *args,
         destroy_source(source);
         return r;
     }
+    set_health(source, MR_HEALTH_STARTING, NULL);
     *ret_source = source;
     return MR_OK;
 }
 
-static enum mr_status start_source(struct mr_source *source, struct mr_problem *problem)
-{
-    set_health(source, MR_HEALTH_STARTING, NULL);
-    return mr__intake_start(&source->intake, run, source, problem);
-}
-
-static void pause_source(struct mr_source *source)
-{
-    mr__intake_pause(&source->intake);
-}
-
-static void resume_source(struct mr_source *source)
-{
-    mr__intake_resume(&source->intake);
-}
-
-static void stop_source(struct mr_source *source, uint64_t deadline_mono_ns)
-{
-    mr__intake_stop(&source->intake, deadline_mono_ns);
-}
-
-static void read_health(struct mr_source *source, struct mr_health *ret_health)
-{
-    mr__intake_health(&source->intake, ret_health);
-}
-
-static void reindex_source(struct mr_source *source, uint32_t index)
-{
-    mr__intake_reindex(&source->intake, index);
-}
-
 const struct mr_source_ops mr__mqtt_source_ops = {
     .create = create_source,
-    .start = start_source,
-    .pause = pause_source,
-    .resume = resume_source,
-    .stop = stop_source,
+    .start = mr__intake_start,
+    .pause = mr__intake_pause,
+    .resume = mr__intake_resume,
+    .stop = mr__intake_stop,
     .destroy = destroy_source,
-    .health = read_health,
-    .reindex = reindex_source,
+    .health = mr__intake_health,
+    .reindex = mr__intake_reindex,
 };

@@ -1,16 +1,16 @@
 /* Source `via: list`: lists a bucket every `interval` and tells what was created, changed and
  * removed since it did so last. pass.h compares; here is the thread, the calls, the events. */
+#include <assert.h>
 #include <inttypes.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 
 #include "connectors/backoff.h"
 #include "connectors/intake.h"
 #include "connectors/objectstore/objectstore.h"
 #include "connectors/objectstore/list_event.h"
-#include "connectors/options.h"
 #include "core/alloc.h"
-#include "core/assert.h"
 #include "core/clock.h"
 #include "core/hash.h"
 #include "core/logger.h"
@@ -60,8 +60,8 @@ static void note_failure(struct mr_source *s, const char *text, bool leave)
         mr__pass_leave(&s->pass); /* it is taken up where the last durable event left it */
         mr_batch_destroy(MR_TAKE(s->building));
     }
-    mr__intake_set_health(&s->intake, MR_HEALTH_DOWN, "not listing", text);
-    MR_WARN("objectstore", "source=%s err=\"%s\" retry_ms=%llu", s->intake.name, text,
+    mr__lifecycle_set_health(&s->intake.life, MR_HEALTH_DOWN, "not listing", text);
+    MR_WARN("objectstore", "source=%s err=\"%s\" retry_ms=%llu", s->intake.life.name, text,
             (unsigned long long)((s->retry_at_ns - now_ns) / MR_MS));
 }
 
@@ -90,10 +90,10 @@ static void page_done(void *context, struct mr_call *call)
     }
     mr__backoff_reset(&s->backoff);
     s->page_is_open = true;
-    if (s->intake.health.state != MR_HEALTH_OK) { /* ours alone to write */
+    if (s->intake.life.health.state != MR_HEALTH_OK) { /* ours alone to write */
         char detail[128];
         (void)snprintf(detail, sizeof(detail), "listing %.110s", s->options.peer.url->text);
-        mr__intake_set_health(&s->intake, MR_HEALTH_OK, detail, NULL);
+        mr__lifecycle_set_health(&s->intake.life, MR_HEALTH_OK, detail, NULL);
     }
 }
 
@@ -136,7 +136,7 @@ static void start_page(struct mr_source *s)
 static enum mr_status add_event(struct mr_source *s, enum mr_change change,
                                 const struct mr_object *object)
 {
-    const struct mr_list_origin from = {.source_name = s->intake.name,
+    const struct mr_list_origin from = {.source_name = s->intake.life.name,
                                         .region = s->service.region,
                                         .bucket = s->bucket,
                                         .event_size_max = s->intake.event_size_max};
@@ -241,11 +241,9 @@ static void end_pass(struct mr_source *s, uint64_t now_ns)
     (void)snprintf(detail, sizeof(detail), "%s %" PRIu64 " objects at %s",
                    s->is_done ? "done: listed" : "listed", count,
                    mr_time_format(mr_clock_now().wall_ns, time));
-    mr__intake_set_health(&s->intake, MR_HEALTH_OK, detail, NULL);
-    pthread_mutex_lock(&s->intake.mu);
-    s->intake.health.done = s->is_done;
-    pthread_mutex_unlock(&s->intake.mu);
-    MR_INFO("objectstore", "source=%s %s", s->intake.name, detail);
+    mr__lifecycle_set_health(&s->intake.life, MR_HEALTH_OK, detail, NULL);
+    mr__lifecycle_set_done(&s->intake.life, s->is_done);
+    MR_INFO("objectstore", "source=%s %s", s->intake.life.name, detail);
 }
 
 /* Does what can be done now. @return whether there is more to do at once */
@@ -302,7 +300,7 @@ static void take_durable(void *context, struct mr_batch *batch)
     struct mr_source *s = context;
     mr_free(s->cursor);
     s->cursor = MR_TAKE(batch->cursor);
-    atomic_fetch_add_explicit(&s->intake.messages, batch->count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->intake.life.messages, batch->count, memory_order_relaxed);
 }
 
 static int wait_ms(const struct mr_source *s, uint64_t now_ns)
@@ -326,13 +324,12 @@ static void *run(void *context)
             break;
         }
         mr__intake_resubmit(&s->intake, now_ns);
-        if (mr__intake_is_stopping(&s->intake) && s->call_is_running) {
+        if (mr__lifecycle_is_stopping(&s->intake.life) && s->call_is_running) {
             mr__client_abort(s->service.client, &s->call);
             s->call_is_running = false;
         }
         if (!act(s, now_ns)) {
-            mr__client_run(s->service.client, mr_opq_fd(&s->intake.replies),
-                           wait_ms(s, now_ns));
+            mr__client_run(s->service.client, mr_opq_fd(&s->intake.life.queue), wait_ms(s, now_ns));
         }
     }
     if (s->call_is_running) {
@@ -340,11 +337,20 @@ static void *run(void *context)
         s->call_is_running = false;
     }
     mr__pass_leave(&s->pass);
-    mr__intake_set_health(&s->intake, MR_HEALTH_DOWN, "stopped", NULL);
+    mr__lifecycle_set_health(&s->intake.life, MR_HEALTH_DOWN, "stopped", NULL);
     return NULL;
 }
 
 /* --- the connector's calls -------------------------------------------------------------------- */
+
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_objectstore.source_kind,
+    .size = sizeof(struct mr_source),
+    .options_at = offsetof(struct mr_source, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_source, intake) == 0,
+              "the contract calls of intake.h take it for one");
 
 static void destroy_source(struct mr_source *s)
 {
@@ -363,8 +369,7 @@ static void destroy_source(struct mr_source *s)
     mr__object_release(&s->gone);
     mr_batch_destroy(s->building);
     mr_free(s->cursor);
-    mr_options_release(mr__objectstore_source_table, &s->options);
-    mr_free(s);
+    mr__lifecycle_free(&shape, s);
 }
 
 /* The bucket's name, for the events: the option, the last part of the path, or the first of the
@@ -397,9 +402,9 @@ static enum mr_status make_pass(struct mr_source *s, const struct mr_source_args
                            ? mr_problem_set(problem, MR_E_INVALID, "via: list wants a data_dir")
                            : mr_buf_printf(&folder, "%s/objectstore", args->data_dir);
     r = r == MR_OK ? mr_buf_append_byte(&folder, '\0') : r;
-    r = r == MR_OK ? mr__pass_init(&s->pass, (const char *)folder.data, s->intake.name, of,
-                                   problem)
-                   : r;
+    r = r == MR_OK
+            ? mr__pass_init(&s->pass, (const char *)folder.data, s->intake.life.name, of, problem)
+            : r;
     s->has_pass = r == MR_OK;
     mr_buf_release(&folder);
     return r;
@@ -408,14 +413,12 @@ static enum mr_status make_pass(struct mr_source *s, const struct mr_source_args
 static enum mr_status make_parts(struct mr_source *s, const struct mr_source_args *args,
                                  struct mr_problem *problem)
 {
-    enum mr_status r = mr__options_copy(mr__objectstore_source_table, sizeof(s->options),
-                                        args->options, &s->options);
     s->cursor = mr_strdup(args->cursor);
-    if (r != MR_OK || (s->cursor == NULL && args->cursor != NULL)) {
+    if (s->cursor == NULL && args->cursor != NULL) {
         return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
     }
     name_bucket(s);
-    r = mr__service_init(&s->service, &s->options.peer, "s3", 1, problem);
+    enum mr_status r = mr__service_init(&s->service, &s->options.peer, "s3", 1, problem);
     s->has_service = r == MR_OK;
     return r == MR_OK ? make_pass(s, args, problem) : r;
 }
@@ -423,13 +426,9 @@ static enum mr_status make_parts(struct mr_source *s, const struct mr_source_arg
 static enum mr_status create_source(const struct mr_source_args *args,
                                     struct mr_source **ret_source, struct mr_problem *problem)
 {
-    struct mr_source *s = mr_calloc(1, sizeof(*s));
-    if (s == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
-    }
-    enum mr_status r = mr__intake_init(&s->intake, "objectstore", args, problem);
+    struct mr_source *s = NULL;
+    enum mr_status r = mr__intake_create(&shape, args, &s, problem);
     if (r != MR_OK) {
-        mr_free(s);
         return r;
     }
     mr__call_init(&s->call, PAGE_SIZE_MAX);
@@ -448,43 +447,13 @@ static enum mr_status create_source(const struct mr_source_args *args,
     return MR_OK;
 }
 
-static enum mr_status start_source(struct mr_source *s, struct mr_problem *problem)
-{
-    return mr__intake_start(&s->intake, run, s, problem);
-}
-
-static void pause_source(struct mr_source *s)
-{
-    mr__intake_pause(&s->intake);
-}
-
-static void resume_source(struct mr_source *s)
-{
-    mr__intake_resume(&s->intake);
-}
-
-static void stop_source(struct mr_source *s, uint64_t deadline_mono_ns)
-{
-    mr__intake_stop(&s->intake, deadline_mono_ns);
-}
-
-static void read_health(struct mr_source *s, struct mr_health *ret_health)
-{
-    mr__intake_health(&s->intake, ret_health);
-}
-
-static void reindex_source(struct mr_source *s, uint32_t index)
-{
-    mr__intake_reindex(&s->intake, index);
-}
-
 const struct mr_source_ops mr__objectstore_list_ops = {
     .create = create_source,
-    .start = start_source,
-    .pause = pause_source,
-    .resume = resume_source,
-    .stop = stop_source,
+    .start = mr__intake_start,
+    .pause = mr__intake_pause,
+    .resume = mr__intake_resume,
+    .stop = mr__intake_stop,
     .destroy = destroy_source,
-    .health = read_health,
-    .reindex = reindex_source,
+    .health = mr__intake_health,
+    .reindex = mr__intake_reindex,
 };

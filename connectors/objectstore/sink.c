@@ -1,14 +1,14 @@
 /* Objectstore sink: one thread, as many objects on their way as there are slots. */
+#include <assert.h>
+#include <stddef.h>
 #include <stdio.h>
 
 #include "connectors/objectstore/upload.h"
-#include "connectors/options.h"
 #include "connectors/outlet.h"
 #include "connectors/template.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/clock.h"
-#include "core/logger.h"
 #include "schemas/json_format.h"
 
 #define KEY_SIZE_MAX 1024u /* of S3 */
@@ -122,14 +122,15 @@ static void upload_done(void *context, struct mr_upload *upload)
     struct mr_target *t = job->target;
     if (upload->end == MR_CALL_OK) {
         char detail[128];
-        if (t->outlet.health.state != MR_HEALTH_OK) { /* ours alone to write */
+        if (t->outlet.life.health.state != MR_HEALTH_OK) { /* ours alone to write */
             (void)snprintf(detail, sizeof(detail), "writing to %.110s", t->options.peer.url->text);
-            mr__outlet_set_health(&t->outlet, MR_HEALTH_OK, detail, NULL);
+            mr__lifecycle_set_health(&t->outlet.life, MR_HEALTH_OK, detail, NULL);
         }
     } else {
         bool is_event = upload->end == MR_CALL_NEVER; /* this one's fault, not the store's */
-        mr__outlet_set_health(&t->outlet, is_event ? t->outlet.health.state : MR_HEALTH_DEGRADED,
-                              NULL, upload->error);
+        mr__lifecycle_set_health(&t->outlet.life,
+                                 is_event ? t->outlet.life.health.state : MR_HEALTH_DEGRADED, NULL,
+                                 upload->error);
     }
     if (upload->retry_after_ns > 0) {
         job->handout->answer.has_after = true;
@@ -219,16 +220,16 @@ static void stop_jobs(struct mr_target *t)
 static void *run(void *context)
 {
     struct mr_target *t = context;
-    mr__outlet_set_health(&t->outlet, MR_HEALTH_STARTING, t->options.peer.url->text, NULL);
+    mr__lifecycle_set_health(&t->outlet.life, MR_HEALTH_STARTING, t->options.peer.url->text, NULL);
     mr__outlet_tell(&t->outlet, true); /* there is no connection to wait for */
     for (;;) {
-        bool stopping = mr__outlet_is_stopping(&t->outlet);
+        bool stopping = mr__lifecycle_is_stopping(&t->outlet.life);
         if (stopping) {
             refuse_waiting(t);
         } else {
             take_handouts(t);
         }
-        if (mr__outlet_is_late(&t->outlet, mr_clock_mono_ns())) {
+        if (mr__lifecycle_is_late(&t->outlet.life, mr_clock_mono_ns())) {
             stop_jobs(t);
         }
         mr__outlet_flush(&t->outlet);
@@ -236,7 +237,7 @@ static void *run(void *context)
             break;
         }
         /* Stopping, the queue stays readable: there is no waiting on it. */
-        mr__client_run(t->service.client, stopping ? -1 : mr_opq_fd(&t->outlet.handouts),
+        mr__client_run(t->service.client, stopping ? -1 : mr_opq_fd(&t->outlet.life.queue),
                        stopping ? 50 : LOOK_MS);
         mr__outlet_flush(&t->outlet);
     }
@@ -245,6 +246,15 @@ static void *run(void *context)
 }
 
 /* --- the connector's calls -------------------------------------------------------------------- */
+
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_objectstore.sink_kind,
+    .size = sizeof(struct mr_target),
+    .options_at = offsetof(struct mr_target, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_target, outlet) == 0,
+              "the contract calls of outlet.h take it for one");
 
 static void destroy_target(struct mr_target *t)
 {
@@ -261,18 +271,14 @@ static void destroy_target(struct mr_target *t)
     if (t->has_service) {
         mr__service_release(&t->service);
     }
-    mr_options_release(mr__objectstore_sink_table, &t->options);
     mr__outlet_release(&t->outlet);
-    mr_free(t);
+    mr__lifecycle_free(&shape, t);
 }
 
-static enum mr_status make_parts(struct mr_target *t, const struct mr_target_args *args,
-                                 struct mr_problem *problem)
+static enum mr_status make_parts(struct mr_target *t, struct mr_problem *problem)
 {
-    enum mr_status r = mr__options_copy(mr__objectstore_sink_table, sizeof(t->options),
-                                        args->options, &t->options);
     t->jobs = mr_calloc(t->outlet.slots, sizeof(*t->jobs));
-    if (r != MR_OK || t->jobs == NULL) {
+    if (t->jobs == NULL) {
         return mr_problem_set(problem, MR_E_NOMEM, "no memory for the sink");
     }
     for (uint32_t i = 0; i < t->outlet.slots; i++) {
@@ -281,7 +287,8 @@ static enum mr_status make_parts(struct mr_target *t, const struct mr_target_arg
         mr_buf_init(&t->jobs[i].body, BODY_SIZE_MAX);
         t->jobs[i].target = t;
     }
-    r = mr__service_init(&t->service, &t->options.peer, "s3", t->outlet.slots, problem);
+    enum mr_status r =
+        mr__service_init(&t->service, &t->options.peer, "s3", t->outlet.slots, problem);
     t->has_service = r == MR_OK;
     return r;
 }
@@ -289,20 +296,12 @@ static enum mr_status make_parts(struct mr_target *t, const struct mr_target_arg
 static enum mr_status create_target(const struct mr_target_args *args,
                                     struct mr_target **ret_target, struct mr_problem *problem)
 {
-    enum mr_status r = mr__objectstore_check_sink(args->options, problem);
+    struct mr_target *t = NULL;
+    enum mr_status r = mr__outlet_create(&shape, args, &t, problem);
     if (r != MR_OK) {
         return r;
     }
-    struct mr_target *t = mr_calloc(1, sizeof(*t));
-    if (t == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the sink");
-    }
-    r = mr__outlet_init(&t->outlet, "objectstore", args, problem);
-    if (r != MR_OK) {
-        mr_free(t);
-        return r;
-    }
-    r = make_parts(t, args, problem);
+    r = make_parts(t, problem);
     if (r != MR_OK) {
         destroy_target(t);
         return r;
@@ -311,48 +310,12 @@ static enum mr_status create_target(const struct mr_target_args *args,
     return MR_OK;
 }
 
-static enum mr_status start_target(struct mr_target *t, struct mr_problem *problem)
-{
-    return mr__outlet_start(&t->outlet, run, t, problem);
-}
-
-static void submit_handouts(struct mr_target *t, struct mr_handout *first)
-{
-    mr__outlet_submit(&t->outlet, first);
-}
-
-/* The upload has the same timeout of its own; its end answers the hand-out. */
-static void cancel_handout(struct mr_target *t, uint32_t subscription, uint64_t offset,
-                           uint32_t fence)
-{
-    (void)t;
-    (void)subscription;
-    (void)offset;
-    (void)fence;
-}
-
-static void stop_target(struct mr_target *t, uint64_t deadline_mono_ns)
-{
-    mr__outlet_stop(&t->outlet, deadline_mono_ns);
-}
-
-static void read_health(struct mr_target *t, struct mr_health *ret_health)
-{
-    mr__outlet_health(&t->outlet, ret_health);
-}
-
-static void reindex_target(struct mr_target *t, uint32_t index)
-{
-    mr__outlet_reindex(&t->outlet, index);
-}
-
 const struct mr_target_ops mr__objectstore_sink_ops = {
     .create = create_target,
-    .start = start_target,
-    .submit = submit_handouts,
-    .cancel = cancel_handout,
-    .stop = stop_target,
+    .start = mr__outlet_start,
+    .submit = mr__outlet_submit,
+    .stop = mr__outlet_stop,
     .destroy = destroy_target,
-    .health = read_health,
-    .reindex = reindex_target,
+    .health = mr__outlet_health,
+    .reindex = mr__outlet_reindex,
 };

@@ -9,11 +9,12 @@
  * already are in sqs_errands.c. */
 #include "connectors/objectstore/sqs.h"
 
+#include <assert.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdio.h>
 
 #include "connectors/adapting.h"
-#include "connectors/options.h"
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/hash.h"
@@ -45,7 +46,7 @@ void mr__sqs_drop(struct mr_source *s, struct mr_sqs_held *m)
     *at = m->next;
     s->message_count--;
     s->message_size -= m->size;
-    atomic_store_explicit(&s->intake.bytes_held, s->message_size, memory_order_relaxed);
+    atomic_store_explicit(&s->intake.life.bytes_held, s->message_size, memory_order_relaxed);
     mr__sqs_free(m);
 }
 
@@ -98,7 +99,7 @@ static enum mr_status adapt(struct mr_source *s, const struct mr_sqs_held *m,
 {
     const struct mr_adapt_input input = {
         .body = mr_buf_bytes(&s->body),
-        .source_name = mr_bytes_of(s->intake.name),
+        .source_name = mr_bytes_of(s->intake.life.name),
         .received_wall_ns = mr_clock_now().wall_ns,
         .unique = mr_hash(m->id.data, m->id.size), /* the same when it comes again */
         .size_max = s->intake.event_size_max,
@@ -112,8 +113,8 @@ static void take_message(struct mr_source *s, const struct mr_sqs_message *got,
 {
     struct mr_sqs_held *m = make_message(s, got);
     if (m == NULL) {
-        mr__intake_set_health(&s->intake, MR_HEALTH_DEGRADED, NULL,
-                              "a message could not be read; it stays in the queue");
+        mr__lifecycle_set_health(&s->intake.life, MR_HEALTH_DEGRADED, NULL,
+                                 "a message could not be read; it stays in the queue");
         return; /* comes again when its visibility ends */
     }
     struct mr_sqs_held *known = find_message(s, mr_buf_bytes(&m->id));
@@ -139,12 +140,12 @@ static void take_message(struct mr_source *s, const struct mr_sqs_message *got,
     }
     uint32_t before = *batch == NULL ? 0 : (*batch)->count;
     if (*batch == NULL || adapt(s, m, *batch) != MR_OK) {
-        mr__intake_set_health(&s->intake, MR_HEALTH_DEGRADED, NULL, "out of memory");
+        mr__lifecycle_set_health(&s->intake.life, MR_HEALTH_DEGRADED, NULL, "out of memory");
         return;
     }
     m->state = (*batch)->count == before ? MR_SQS_DONE : MR_SQS_HELD;
     m->batch = *batch;
-    atomic_fetch_add_explicit(&s->intake.messages, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&s->intake.life.messages, 1, memory_order_relaxed);
 }
 
 static void submit(struct mr_source *s, struct mr_batch *batch)
@@ -177,7 +178,7 @@ void mr__sqs_note_failure(struct mr_source *s, const struct mr_call *call, const
     uint64_t now_ns = mr_clock_mono_ns();
     mr__service_explain(&s->service, call, why, sizeof(why), code);
     (void)snprintf(text, sizeof(text), "%s: %s", what, why);
-    mr__intake_set_health(&s->intake, MR_HEALTH_DOWN, "not receiving", text);
+    mr__lifecycle_set_health(&s->intake.life, MR_HEALTH_DOWN, "not receiving", text);
     if (s->is_failing && now_ns < s->retry_at_ns) {
         return; /* one of several calls that fail together */
     }
@@ -186,21 +187,21 @@ void mr__sqs_note_failure(struct mr_source *s, const struct mr_call *call, const
     if (call->retry_after_ns > s->retry_at_ns - now_ns && call->retry_after_ns < MR_MINUTE) {
         s->retry_at_ns = now_ns + call->retry_after_ns;
     }
-    MR_WARN("objectstore", "source=%s err=\"%s\" retry_ms=%llu", s->intake.name, text,
+    MR_WARN("objectstore", "source=%s err=\"%s\" retry_ms=%llu", s->intake.life.name, text,
             (unsigned long long)((s->retry_at_ns - now_ns) / MR_MS));
 }
 
 static void note_success(struct mr_source *s)
 {
-    if (s->intake.health.state == MR_HEALTH_OK) { /* ours alone to write */
+    if (s->intake.life.health.state == MR_HEALTH_OK) { /* ours alone to write */
         return;
     }
     char detail[128];
     s->is_failing = false;
     mr__backoff_reset(&s->backoff);
     (void)snprintf(detail, sizeof(detail), "receiving from %.110s", s->options.peer.url->text);
-    mr__intake_set_health(&s->intake, MR_HEALTH_OK, detail, NULL);
-    MR_INFO("objectstore", "source=%s %s", s->intake.name, detail);
+    mr__lifecycle_set_health(&s->intake.life, MR_HEALTH_OK, detail, NULL);
+    MR_INFO("objectstore", "source=%s %s", s->intake.life.name, detail);
 }
 
 /* --- receiving -------------------------------------------------------------------------------- */
@@ -224,7 +225,7 @@ static enum mr_status take_answer(struct mr_source *s, struct mr_bytes answer,
         }
     }
     submit(s, batch);
-    atomic_store_explicit(&s->intake.bytes_held, s->message_size, memory_order_relaxed);
+    atomic_store_explicit(&s->intake.life.bytes_held, s->message_size, memory_order_relaxed);
     return r == MR_E_NOT_FOUND ? MR_OK : r;
 }
 
@@ -244,7 +245,7 @@ static void receive_done(void *context, struct mr_call *call)
     }
     note_success(s);
     if (take_answer(s, mr_buf_bytes(&call->answer), &problem) != MR_OK) {
-        mr__intake_set_health(&s->intake, MR_HEALTH_DEGRADED, NULL, problem.text);
+        mr__lifecycle_set_health(&s->intake.life, MR_HEALTH_DEGRADED, NULL, problem.text);
         s->retry_at_ns = mr_clock_mono_ns() + MR_SECOND;
     }
     mr_buf_release(&call->answer); /* up to 24 MiB: not kept for an empty poll */
@@ -308,9 +309,7 @@ static void lag_done(void *context, struct mr_call *call)
     struct mr_source *s = context;
     s->lag_is_running = false;
     if (call->status == 200) { /* the right to ask may be missing: then it is not shown */
-        pthread_mutex_lock(&s->intake.mu);
-        s->intake.health.lag = mr__sqs_waiting(mr_buf_bytes(&call->answer));
-        pthread_mutex_unlock(&s->intake.mu);
+        mr__lifecycle_set_lag(&s->intake.life, mr__sqs_waiting(mr_buf_bytes(&call->answer)));
     }
 }
 
@@ -344,8 +343,7 @@ static bool wind_up(struct mr_source *s, uint64_t now_ns)
         m->state = m->state == MR_SQS_HELD ? MR_SQS_BACK : m->state;
         m->not_before_ns = 0;
     }
-    return s->message_count == 0 ||
-           now_ns >= atomic_load_explicit(&s->intake.deadline_ns, memory_order_relaxed);
+    return s->message_count == 0 || mr__lifecycle_is_late(&s->intake.life, now_ns);
 }
 
 static void *run(void *context)
@@ -353,7 +351,7 @@ static void *run(void *context)
     struct mr_source *s = context;
     for (;;) {
         uint64_t now_ns = mr_clock_mono_ns();
-        bool stopping = mr__intake_is_stopping(&s->intake);
+        bool stopping = mr__lifecycle_is_stopping(&s->intake.life);
         mr__intake_take(&s->intake, now_ns, take_durable, s);
         if (stopping && wind_up(s, now_ns)) {
             break;
@@ -364,14 +362,23 @@ static void *run(void *context)
             start_receives(s, now_ns);
             ask_lag(s, now_ns);
         }
-        mr__client_run(s->service.client, mr_opq_fd(&s->intake.replies),
+        mr__client_run(s->service.client, mr_opq_fd(&s->intake.life.queue),
                        mr__intake_timeout_ms(&s->intake, now_ns, LOOK_MS));
     }
-    mr__intake_set_health(&s->intake, MR_HEALTH_DOWN, "stopped", NULL);
+    mr__lifecycle_set_health(&s->intake.life, MR_HEALTH_DOWN, "stopped", NULL);
     return NULL;
 }
 
 /* --- the connector's calls -------------------------------------------------------------------- */
+
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_objectstore.source_kind,
+    .size = sizeof(struct mr_source),
+    .options_at = offsetof(struct mr_source, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_source, intake) == 0,
+              "the contract calls of intake.h take it for one");
 
 static void destroy_source(struct mr_source *s)
 {
@@ -405,8 +412,7 @@ static void destroy_source(struct mr_source *s)
         next = m->next;
         mr__sqs_free(m);
     }
-    mr_options_release(mr__objectstore_source_table, &s->options);
-    mr_free(s);
+    mr__lifecycle_free(&shape, s);
 }
 
 static void init_calls(struct mr_source *s)
@@ -437,27 +443,17 @@ static void init_calls(struct mr_source *s)
 static enum mr_status create_source(const struct mr_source_args *args,
                                     struct mr_source **ret_source, struct mr_problem *problem)
 {
-    struct mr_source *s = mr_calloc(1, sizeof(*s));
-    if (s == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the source");
-    }
-    enum mr_status r = mr__intake_init(&s->intake, "objectstore", args, problem);
+    struct mr_source *s = NULL;
+    enum mr_status r = mr__intake_create(&shape, args, &s, problem);
     if (r != MR_OK) {
-        mr_free(s);
         return r;
     }
     init_calls(s);
     mr__backoff_init(&s->backoff);
     s->receive_max = MR_SQS_BATCH_MAX;
-    r = mr__options_copy(mr__objectstore_source_table, sizeof(s->options), args->options,
-                         &s->options);
-    if (r != MR_OK) {
-        (void)mr_problem_set(problem, r, "no memory for the source");
-    } else {
-        r = mr__service_init(&s->service, &s->options.peer, "sqs",
-                             (uint32_t)s->options.polls + MR_SQS_ERRANDS + 1, problem);
-        s->has_service = r == MR_OK;
-    }
+    r = mr__service_init(&s->service, &s->options.peer, "sqs",
+                         (uint32_t)s->options.polls + MR_SQS_ERRANDS + 1, problem);
+    s->has_service = r == MR_OK;
     if (r != MR_OK) {
         destroy_source(s);
         return r;
@@ -466,43 +462,13 @@ static enum mr_status create_source(const struct mr_source_args *args,
     return MR_OK;
 }
 
-static enum mr_status start_source(struct mr_source *s, struct mr_problem *problem)
-{
-    return mr__intake_start(&s->intake, run, s, problem);
-}
-
-static void pause_source(struct mr_source *s)
-{
-    mr__intake_pause(&s->intake);
-}
-
-static void resume_source(struct mr_source *s)
-{
-    mr__intake_resume(&s->intake);
-}
-
-static void stop_source(struct mr_source *s, uint64_t deadline_mono_ns)
-{
-    mr__intake_stop(&s->intake, deadline_mono_ns);
-}
-
-static void read_health(struct mr_source *s, struct mr_health *ret_health)
-{
-    mr__intake_health(&s->intake, ret_health);
-}
-
-static void reindex_source(struct mr_source *s, uint32_t index)
-{
-    mr__intake_reindex(&s->intake, index);
-}
-
 const struct mr_source_ops mr__objectstore_sqs_ops = {
     .create = create_source,
-    .start = start_source,
-    .pause = pause_source,
-    .resume = resume_source,
-    .stop = stop_source,
+    .start = mr__intake_start,
+    .pause = mr__intake_pause,
+    .resume = mr__intake_resume,
+    .stop = mr__intake_stop,
     .destroy = destroy_source,
-    .health = read_health,
-    .reindex = reindex_source,
+    .health = mr__intake_health,
+    .reindex = mr__intake_reindex,
 };

@@ -9,7 +9,8 @@ static void end_failed(struct mr_source *s, struct mr_sqs_held *m, enum mr_sqs_e
                        bool is_final)
 {
     uint64_t now_ns = mr_clock_mono_ns();
-    if (kind == MR_SQS_GIVE_BACK || (kind == MR_SQS_DELETE && mr__intake_is_stopping(&s->intake))) {
+    if (kind == MR_SQS_GIVE_BACK ||
+        (kind == MR_SQS_DELETE && mr__lifecycle_is_stopping(&s->intake.life))) {
         mr__sqs_drop(s, m); /* it comes again by itself */
         return;
     }
@@ -57,7 +58,7 @@ void mr__sqs_errand_done(void *context, struct mr_call *call)
         if (failure != NULL) {
             char text[120];
             (void)snprintf(text, sizeof(text), "%s a message: %s", words[e->kind], failure->code);
-            mr__intake_set_health(&s->intake, MR_HEALTH_DEGRADED, NULL, text);
+            mr__lifecycle_set_health(&s->intake.life, MR_HEALTH_DEGRADED, NULL, text);
         }
         end_failed(s, m, e->kind, failure != NULL && failure->is_final);
     }

@@ -5,17 +5,17 @@
  * the capacity is 0 and what still arrives is refused at no cost. While hand-outs wait here (for
  * their turn, or for the digest's window) their leases are extended, so that a slow server shows as
  * a queue and not as timeouts. */
+#include <assert.h>
 #include <errno.h>
 #include <poll.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "connectors/backoff.h"
-#include "connectors/options.h"
 #include "connectors/outlet.h"
 #include "connectors/smtp/link.h"
 #include "connectors/smtp/mail.h"
-#include "core/alloc.h"
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/logger.h"
@@ -54,7 +54,7 @@ static uint64_t timeout_of(const struct mr_handout *handout)
 /* Extends the leases of all that wait, three times within the shortest of them. */
 static void beat(struct mr_target *target, uint64_t now_ns)
 {
-    struct mr_host *host = target->outlet.host;
+    struct mr_host *host = target->outlet.life.host;
     if (target->waiting == NULL || now_ns < target->beat_at_ns) {
         return;
     }
@@ -123,8 +123,8 @@ static bool tick(void *context)
     uint64_t now_ns = mr_clock_mono_ns();
     take_handouts(target);
     beat(target, now_ns);
-    return !mr__outlet_is_late(&target->outlet, now_ns) &&
-           (target->connected || !mr__outlet_is_stopping(&target->outlet));
+    return !mr__lifecycle_is_late(&target->outlet.life, now_ns) &&
+           (target->connected || !mr__lifecycle_is_stopping(&target->outlet.life));
 }
 
 static void set_health(struct mr_target *target, enum mr_health_state state, const char *error)
@@ -133,7 +133,7 @@ static void set_health(struct mr_target *target, enum mr_health_state state, con
     (void)snprintf(detail, sizeof(detail), "%s %.80s:%u",
                    state == MR_HEALTH_DOWN ? "not connected to" : "connected to",
                    target->options.url->host, mr__smtp_port(&target->options));
-    mr__outlet_set_health(&target->outlet, state, detail, error);
+    mr__lifecycle_set_health(&target->outlet.life, state, detail, error);
 }
 
 static void lose(struct mr_target *target, const char *error)
@@ -145,21 +145,21 @@ static void lose(struct mr_target *target, const char *error)
     target->connected = false;
     target->connect_at_ns = mr_clock_mono_ns() + wait_ns;
     set_health(target, MR_HEALTH_DOWN, error);
-    MR_WARN("smtp", "sink=%s err=\"%s\" retry_ms=%llu", target->outlet.name, error,
+    MR_WARN("smtp", "sink=%s err=\"%s\" retry_ms=%llu", target->outlet.life.name, error,
             (unsigned long long)(wait_ns / MR_MS));
 }
 
 static void connect_link(struct mr_target *target)
 {
     if (mr__smtp_link_probe(target->link) != MR_SMTP_SENT) {
-        if (!mr__outlet_is_stopping(&target->outlet)) {
+        if (!mr__lifecycle_is_stopping(&target->outlet.life)) {
             lose(target, mr__smtp_link_text(target->link));
         }
         return;
     }
     target->connected = true;
     set_health(target, MR_HEALTH_OK, NULL);
-    MR_INFO("smtp", "sink=%s connected server=%s:%u", target->outlet.name,
+    MR_INFO("smtp", "sink=%s connected server=%s:%u", target->outlet.life.name,
             target->options.url->host, mr__smtp_port(&target->options));
     mr__outlet_tell(&target->outlet, true);
 }
@@ -180,11 +180,11 @@ static void settle(struct mr_target *target, enum mr_smtp_result result, uint64_
     const char *text = mr__smtp_link_text(target->link);
     if (result == MR_SMTP_SENT) {
         mr__backoff_reset(&target->backoff);
-        if (target->outlet.health.state != MR_HEALTH_OK) { /* written by this thread alone */
+        if (target->outlet.life.health.state != MR_HEALTH_OK) { /* written by this thread alone */
             set_health(target, MR_HEALTH_OK, NULL);
         }
         answer_all(target, MR_VERDICT_OK, NULL, started_wall_ns);
-    } else if (mr__outlet_is_stopping(&target->outlet) && result != MR_SMTP_PERMANENT &&
+    } else if (mr__lifecycle_is_stopping(&target->outlet.life) && result != MR_SMTP_PERMANENT &&
                result != MR_SMTP_REJECTED) {
         bool unknown = result == MR_SMTP_UNKNOWN;
         answer_all(target, unknown ? MR_VERDICT_CRASH : MR_VERDICT_REFUSED, "stopped",
@@ -204,7 +204,7 @@ static enum mr_smtp_result send_mail(struct mr_target *target, uint32_t from, ui
                                      enum mr_status *ret_composed)
 {
     uint64_t timeout_ns = UINT64_MAX;
-    struct mr_host *host = target->outlet.host;
+    struct mr_host *host = target->outlet.life.host;
     for (uint32_t i = from; i < from + count; i++) {
         uint64_t own_ns = timeout_of(target->under_way[i]);
         timeout_ns = own_ns < timeout_ns ? own_ns : timeout_ns;
@@ -290,7 +290,7 @@ static void *run(void *context)
     for (;;) {
         take_handouts(target);
         uint64_t now_ns = mr_clock_mono_ns();
-        if (mr__outlet_is_stopping(&target->outlet)) {
+        if (mr__lifecycle_is_stopping(&target->outlet.life)) {
             break;
         }
         if (!target->connected && now_ns >= target->connect_at_ns) {
@@ -310,9 +310,9 @@ static void *run(void *context)
             continue;
         }
         mr__outlet_flush(&target->outlet);
-        struct pollfd p = {.fd = mr_opq_fd(&target->outlet.handouts), .events = POLLIN};
+        struct pollfd p = {.fd = mr_opq_fd(&target->outlet.life.queue), .events = POLLIN};
         if (poll(&p, 1, wait_ms(target, now_ns)) < 0 && errno != EINTR) {
-            MR_ERROR("smtp", "sink=%s poll: %s", target->outlet.name, strerror(errno));
+            MR_ERROR("smtp", "sink=%s poll: %s", target->outlet.life.name, strerror(errno));
         }
     }
     refuse_waiting(target, "stopped");
@@ -324,6 +324,15 @@ static void *run(void *context)
 
 /* --- the connector's calls -------------------------------------------------------------------- */
 
+static const struct mr_lifecycle_shape shape = {
+    .kind = &mr_connector_smtp.sink_kind,
+    .size = sizeof(struct mr_target),
+    .options_at = offsetof(struct mr_target, options),
+    .run = run,
+};
+static_assert(offsetof(struct mr_target, outlet) == 0,
+              "the contract calls of outlet.h take it for one");
+
 static void destroy_target(struct mr_target *target)
 {
     if (target == NULL) {
@@ -332,37 +341,24 @@ static void destroy_target(struct mr_target *target)
     MR_ASSERT(target->waiting == NULL);
     mr__smtp_link_destroy(target->link);
     mr_buf_release(&target->mail);
-    mr_options_release(mr_connector_smtp.sink_kind.options, &target->options);
     mr__outlet_release(&target->outlet);
-    mr_free(target);
+    mr__lifecycle_free(&shape, target);
 }
 
 static enum mr_status create_target(const struct mr_target_args *args,
                                     struct mr_target **ret_target, struct mr_problem *problem)
 {
-    enum mr_status r = mr__smtp_check(args->options, problem);
+    struct mr_target *target = NULL;
+    enum mr_status r = mr__outlet_create(&shape, args, &target, problem);
     if (r != MR_OK) {
-        return r;
-    }
-    struct mr_target *target = mr_calloc(1, sizeof(*target));
-    if (target == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory for the sink");
-    }
-    r = mr__outlet_init(&target->outlet, "smtp", args, problem);
-    if (r != MR_OK) {
-        mr_free(target);
         return r;
     }
     mr_buf_init(&target->mail, MR_SMTP_MAIL_SIZE_MAX);
     mr__backoff_init(&target->backoff);
-    r = mr__options_copy(mr_connector_smtp.sink_kind.options, sizeof(target->options),
-                         args->options, &target->options);
-    if (r == MR_OK) {
-        r = mr__smtp_link_create(&target->options, tick, target, &target->link, problem);
-    }
+    r = mr__smtp_link_create(&target->options, tick, target, &target->link, problem);
     if (r != MR_OK) {
         destroy_target(target);
-        return mr_problem_set(problem, r, "no memory for the sink");
+        return r;
     }
     if (args->config == NULL || args->config->concurrency == 0) {
         uint32_t digest = (uint32_t)target->options.digest.max;
@@ -372,48 +368,12 @@ static enum mr_status create_target(const struct mr_target_args *args,
     return MR_OK;
 }
 
-static enum mr_status start_target(struct mr_target *target, struct mr_problem *problem)
-{
-    return mr__outlet_start(&target->outlet, run, target, problem);
-}
-
-static void submit_handouts(struct mr_target *target, struct mr_handout *first)
-{
-    mr__outlet_submit(&target->outlet, first);
-}
-
-/* What the server has, it keeps; what waits here has its lease extended and goes soon. */
-static void cancel_handout(struct mr_target *target, uint32_t subscription, uint64_t offset,
-                           uint32_t fence)
-{
-    (void)target;
-    (void)subscription;
-    (void)offset;
-    (void)fence;
-}
-
-static void stop_target(struct mr_target *target, uint64_t deadline_mono_ns)
-{
-    mr__outlet_stop(&target->outlet, deadline_mono_ns);
-}
-
-static void read_health(struct mr_target *target, struct mr_health *ret_health)
-{
-    mr__outlet_health(&target->outlet, ret_health);
-}
-
-static void reindex_target(struct mr_target *target, uint32_t index)
-{
-    mr__outlet_reindex(&target->outlet, index);
-}
-
 const struct mr_target_ops mr__smtp_sink_ops = {
     .create = create_target,
-    .start = start_target,
-    .submit = submit_handouts,
-    .cancel = cancel_handout,
-    .stop = stop_target,
+    .start = mr__outlet_start,
+    .submit = mr__outlet_submit,
+    .stop = mr__outlet_stop,
     .destroy = destroy_target,
-    .health = read_health,
-    .reindex = reindex_target,
+    .health = mr__outlet_health,
+    .reindex = mr__outlet_reindex,
 };

@@ -153,7 +153,7 @@ static void test_stopping_gives_refused_batches_up(void **state)
     test_host_refuse(&rig.host, 1, MR_E_CLOSED);
     submit(&rig, 3, 10);
     mr__intake_take(&rig.intake, MR_SECOND, on_durable, &rig);
-    atomic_store(&rig.intake.stopping, true);
+    atomic_store(&rig.intake.life.stopping, true);
     assert_true(mr__intake_is_finished(&rig.intake, MR_SECOND));
     assert_int_equal(rig.durable_calls, 0);
     teardown(&rig);
