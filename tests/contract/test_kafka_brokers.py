@@ -3,12 +3,11 @@ that share a group under a backlog: nothing is lost, and each record enters one 
 import collections
 import pathlib
 import sys
-import threading
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support")]
 from support import Instance, wait_until
-from kafka import Cluster, logged, reading, run, source_of, wanted
+from kafka import Cluster, Flow, logged, reading, run, source_of, wanted
 
 QUICK = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "500", "socket.timeout.ms": "5000"}
 kafka = None
@@ -26,40 +25,12 @@ def config(topic, out=None):
     return c
 
 
-class Flow(threading.Thread):
-    """Produces `count` numbered records, so many a second, on a thread of its own."""
-
-    def __init__(self, topic, count, per_second):
-        super().__init__(daemon=True)
-        self.topic, self.count, self.per_second = topic, count, per_second
-        self.sent = 0
-        self.error = None
-
-    def run(self):
-        try:
-            producer = kafka.producer(message_timeout_ms="120000")
-            tick = threading.Event()
-            while self.sent < self.count:
-                lot = min(self.per_second // 10, self.count - self.sent)
-                kafka.produce(self.topic, ("%d" % n for n in range(self.sent, self.sent + lot)),
-                              producer)
-                self.sent += lot
-                tick.wait(0.1)
-        except Exception as error:
-            self.error = error
-
-    def until(self, sent):
-        wait_until("%d sent" % sent, lambda: self.sent >= sent or self.error, 120)
-        if self.error:
-            raise self.error
-
-
 def test_brokers_die_and_freeze_while_records_flow():
     kafka.topic("orders", 6)
     kafka.topic("copies", 6)
     with Instance(config("orders", "copies")) as m:
         wait_until("the partitions", lambda: reading(m, partitions=6), 60)
-        flow = Flow("orders", 20000, 1000)
+        flow = Flow(kafka, "orders", 20000, 1000)
         flow.start()
         flow.until(4000)
         kafka.do("kill", 1)
@@ -72,8 +43,7 @@ def test_brokers_die_and_freeze_while_records_flow():
         kafka.do("kill", 3)
         flow.until(17000)
         kafka.do("restart", 3)
-        flow.until(20000)
-        flow.join()
+        flow.finish()
         ends = kafka.ends("orders")
         assert sum(ends) == 20000
         wait_until("all in the log", lambda: source_of(m)["events"] >= 20000, 90)

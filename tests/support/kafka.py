@@ -1,5 +1,6 @@
 """A Kafka of one's own for Python tests, started by kafka.sh; `with Cluster() as kafka:`."""
 import collections
+import contextlib
 import importlib
 import os
 import pathlib
@@ -7,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 from support import Skip, main, wait_until
@@ -40,6 +42,7 @@ class Cluster:
         self.folder = tempfile.mkdtemp(prefix="mr-kafka-")
         # The brokers and their folder go when this end of the pipe is closed, whatever ends us.
         self.theirs, self.ours = os.pipe()
+        self.prepare()
         env = dict(os.environ, KAFKA_GUARD=str(self.theirs), **self.settings)
         done = subprocess.run([str(SCRIPT), "start", self.folder, str(self.brokers)], env=env,
                               text=True, pass_fds=[self.theirs], stdout=subprocess.PIPE,
@@ -52,6 +55,9 @@ class Cluster:
             raise AssertionError("no Kafka: " + done.stderr)
         self.plain, self.sasl, self.tls, self.sasltls = done.stdout.split()
         return self
+
+    def prepare(self):
+        """The folder is made, no broker runs."""
 
     def __exit__(self, *what):
         subprocess.run([str(SCRIPT), "stop", self.folder], check=False, stderr=subprocess.DEVNULL)
@@ -154,6 +160,44 @@ class Cluster:
             return found + [m for m in consumer.consume(1000, 0.2) if not m.error()]
         finally:
             consumer.close()
+
+
+class Flow(threading.Thread):
+    """Produces `count` numbered records, so many a second, of `size` bytes at least, on a thread of
+    its own: within the context `side` gives, such as the far side of a network."""
+
+    def __init__(self, kafka, topic, count, per_second, size=1, side=contextlib.nullcontext):
+        super().__init__(daemon=True)
+        self.kafka, self.topic, self.count, self.per_second = kafka, topic, count, per_second
+        self.size, self.side = size, side
+        self.sent = 0
+        self.error = None
+
+    def run(self):
+        try:
+            with self.side():
+                self.produce()
+        except Exception as error:
+            self.error = error
+
+    def produce(self):
+        producer = self.kafka.producer(message_timeout_ms="120000")
+        tick = threading.Event()
+        while self.sent < self.count:
+            lot = min(self.per_second // 10, self.count - self.sent)
+            self.kafka.produce(self.topic, (str(n).zfill(self.size) for n in
+                                            range(self.sent, self.sent + lot)), producer)
+            self.sent += lot
+            tick.wait(0.1)
+
+    def until(self, sent):
+        wait_until("%d sent" % sent, lambda: self.sent >= sent or self.error, 120)
+        if self.error:
+            raise self.error
+
+    def finish(self):
+        self.until(self.count)
+        self.join()
 
 
 def run(cluster):

@@ -14,6 +14,7 @@
 #                       millrace-secret
 #   KAFKA_TLS=NAME      TLS listeners with DIR/certs/NAME.crt of certs.sh (server, wronghost, expired)
 #   KAFKA_TLS_CLIENT=1  they want a client certificate
+#   KAFKA_HOST=ADDRESS  where the brokers listen instead of 127.0.0.1
 #   KAFKA_EXTRA='a=b;c' further lines for server.properties
 #   KAFKA_GUARD=FD      ends the brokers and removes DIR when the other end of this pipe is closed
 #
@@ -22,6 +23,7 @@
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 version=3.9.1
+host=${KAFKA_HOST:-127.0.0.1}
 home=${MILLRACE_CACHE:-$HOME/.cache/millrace-tests}/kafka-$version
 user=millrace
 password=millrace-secret
@@ -66,6 +68,7 @@ archive_classes() {
   tmp=$(mktemp -d)
   (
     unset KAFKA_SASL KAFKA_TLS KAFKA_EXTRA KAFKA_GUARD
+    host=127.0.0.1
     archiving="-XX:ArchiveClassesAtExit=$home/classes.new -Xlog:cds=off -Xlog:cds+dynamic=off"
     start_cluster "$tmp" 1
     end_pid "$tmp/node-1/pid" TERM
@@ -102,7 +105,7 @@ use_java() {
 
 list() { # FIRST-PORT: host:port of every broker
   local i out=
-  for ((i = 0; i < brokers; i++)); do out+=${out:+,}127.0.0.1:$(($1 + i)); done
+  for ((i = 0; i < brokers; i++)); do out+=${out:+,}$host:$(($1 + i)); done
   printf '%s\n' "$out"
 }
 
@@ -139,10 +142,10 @@ X
     printf 'process.roles=controller\nlisteners=CONTROLLER://127.0.0.1:%s\n' "$port"
     return 0
   fi
-  listeners=PLAINTEXT://127.0.0.1:$((port + 10 + i))
-  [[ ! ${KAFKA_SASL:-} ]] || listeners+=,SASL://127.0.0.1:$((port + 20 + i))
-  [[ ! ${KAFKA_TLS:-} ]] || listeners+=,TLS://127.0.0.1:$((port + 30 + i))
-  [[ ! ${KAFKA_SASL:-} || ! ${KAFKA_TLS:-} ]] || listeners+=,SASLTLS://127.0.0.1:$((port + 40 + i))
+  listeners=PLAINTEXT://$host:$((port + 10 + i))
+  [[ ! ${KAFKA_SASL:-} ]] || listeners+=,SASL://$host:$((port + 20 + i))
+  [[ ! ${KAFKA_TLS:-} ]] || listeners+=,TLS://$host:$((port + 30 + i))
+  [[ ! ${KAFKA_SASL:-} || ! ${KAFKA_TLS:-} ]] || listeners+=,SASLTLS://$host:$((port + 40 + i))
   cat <<X
 process.roles=broker
 listeners=$listeners
@@ -243,7 +246,7 @@ start_cluster() { # DIR BROKERS
       return 0
     fi
     stop_cluster "$1"
-    [[ -r $1/port ]] || rm -rf "$1"/node-*/data
+    [[ -r $1/port ]] || rm -rf "$1"/node-*/data/*
   done
   die "no cluster after $try tries, see $1/node-*/log"
 }
