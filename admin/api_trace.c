@@ -139,8 +139,9 @@ static void write_blocked(struct mr_json_out *out, const struct story *story, ui
                                          live->blocked_on != MR_BLOCKED_NOTHING
                                    : story->is_behind[i];
     mr_json_out_text(out, "blocked_on", waits ? mr_blocked_text(live->blocked_on) : NULL);
-    mr_json_out_time(out, "blocked_until",
-                     waits && live->blocked_on == MR_BLOCKED_BACKOFF ? live->due_log_ns : 0);
+    bool has_due =
+        live->blocked_on == MR_BLOCKED_BACKOFF || live->blocked_on == MR_BLOCKED_NOT_BEFORE;
+    mr_json_out_time(out, "blocked_until", waits && has_due ? live->due_log_ns : 0);
 }
 
 static enum mr_state state_of(const struct story *story, uint32_t i)
@@ -310,6 +311,10 @@ static enum mr_status say_state(const struct story *story, uint32_t i, struct mr
             return mr_buf_printf(out,
                                  "matched; %u attempts failed, waits for the back-off until %s",
                                  live->attempts, mr_time_format(live->due_log_ns, time));
+        }
+        if (reason == MR_BLOCKED_NOT_BEFORE) {
+            return mr_buf_printf(out, "matched; not before %s, as its mrnotbefore says",
+                                 mr_time_format(live->due_log_ns, time));
         }
         return mr_buf_printf(out, "matched; waits: %s",
                              reason == MR_BLOCKED_NOTHING ? "it is about to be handed out"

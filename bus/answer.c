@@ -459,7 +459,8 @@ void mr__timers_run(struct mr_bus *bus)
             }
             continue;
         }
-        if (d->where == MR__WAITING && d->due_ns <= bus->log_ns) {
+        bool waits = d->where == MR__WAITING || d->where == MR__DELAYED;
+        if (waits && d->due_ns <= bus->log_ns) {
             mr__state_wait(bus, d, 0);
         } else {
             mr__timer_set(bus, d); /* its expiry has moved */

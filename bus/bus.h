@@ -167,6 +167,7 @@ enum mr_blocked_on {
     MR_BLOCKED_REMOVED, /* the subscription or its target is not configured now */
     MR_BLOCKED_ORDER,   /* order_by changed: what matched before it goes first */
     MR_BLOCKED_RATE,
+    MR_BLOCKED_NOT_BEFORE, /* its event says so: mrnotbefore */
     MR_BLOCKED_MAX,
 };
 const char *mr_blocked_text(enum mr_blocked_on b); /* "lane head", "concurrency", … */
@@ -225,7 +226,7 @@ struct mr_target_info {
 struct mr_delivery_info {
     enum mr_state state;
     enum mr_blocked_on blocked_on;
-    uint64_t due_log_ns;  /* back-off until; 0 none */
+    uint64_t due_log_ns;  /* back-off, not before: until; 0 none */
     uint32_t attempts;
     uint32_t refusals;
     uint32_t interruptions;

@@ -60,6 +60,7 @@ static enum saved_where saved_where(const struct mr__delivery *d)
     bool ending = d->where == MR__ENDING && d->ending != NULL;
     switch ((enum mr__where)(ending ? d->ending->where : d->where)) {
     case MR__WAITING:
+    case MR__DELAYED:
         return SAVED_WAITING;
     case MR__ARMED:
     case MR__QUEUED:
@@ -394,8 +395,16 @@ static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct loa
         return;
     }
     if (l->status == MR_OK) {
-        d = mr__state_load(bus, sub, saved->offset, saved->lane, saved->position, saved->size,
-                           saved->arrival);
+        struct mr__arrival arrival = {
+            .offset = saved->offset,
+            .lane = saved->lane,
+            .position = saved->position,
+            .arrival_ns = saved->arrival,
+            .expires_ns = saved->expires,
+            .due_ns = saved->where == SAVED_READY ? saved->due : 0, /* the head of its lane goes */
+            .size = saved->size,
+        };
+        d = mr__state_load(bus, sub, &arrival);
     }
     struct mr__notes *notes = NULL;
     uint32_t capacity = (uint32_t)mr_round_up(saved->notes.size, 128);
@@ -416,7 +425,6 @@ static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct loa
         bus->state_bytes += capacity;
     }
     mr__segment_live(bus, d->position, 1);
-    d->expires_ns = saved->expires;
     d->attempts = saved->attempts;
     d->refusals = saved->refusals;
     d->interruptions = saved->interruptions;

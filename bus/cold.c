@@ -338,11 +338,18 @@ enum walk {
     WALK_FULL,     /* the window is full: the cursor stands at what did not fit */
 };
 
-static void load_match(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset, uint64_t lane,
-                       uint64_t position, const struct mr_record *event, bool in_stage)
+static void load_match(struct mr_bus *bus, struct mr__sub *sub, uint64_t lane, uint64_t position,
+                       const struct mr_record *event, bool in_stage)
 {
-    struct mr__delivery *d = mr__state_load(bus, sub, offset, lane, position,
-                                            (uint32_t)event->body.size, event->c);
+    struct mr__arrival arrival = {
+        .offset = event->offset,
+        .lane = lane,
+        .position = position,
+        .arrival_ns = mr__age_start(sub, event->body, event->c),
+        .size = (uint32_t)event->body.size,
+    };
+    mr__arrival_times(&arrival, event->body);
+    struct mr__delivery *d = mr__state_load(bus, sub, &arrival);
     if (d == NULL) {
         return; /* memory short: cannot happen after the reserve but for a lane; stays behind */
     }
@@ -353,17 +360,6 @@ static void load_match(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset,
     } else {
         mr__segment_live(bus, position, 1);
     }
-    int64_t ns;
-    struct mr_bytes expires = mr_event_value(event->body, "expirytime");
-    if (expires.size > 0 && mr_time_parse(expires, &ns)) {
-        d->expires_ns = ns <= 0 ? 1 : (uint64_t)ns;
-    }
-    if (sub->conf != NULL && sub->conf->max_age_from_time &&
-        mr_time_parse(mr_event_value(event->body, "time"), &ns) && ns > 0 &&
-        (uint64_t)ns < d->arrival_ns) {
-        d->arrival_ns = (uint64_t)ns;
-    }
-    mr__timer_set(bus, d);
 }
 
 /* Loads what @p sub matched in one group. @p base: position of the group, 0 for the stage. */
@@ -410,8 +406,7 @@ static enum walk walk_group(struct mr_bus *bus, struct mr__sub *sub, const uint8
             }
             sub->window_epoch = epoch;
             if (event.offset == record.offset) {
-                load_match(bus, sub, record.offset, mr_get_u64(entry + 8), base + event_at, &event,
-                           base == 0);
+                load_match(bus, sub, mr_get_u64(entry + 8), base + event_at, &event, base == 0);
             } else {
                 /* Its event is rotten: the delivery cannot be made, it is lost. */
                 sub->behind--;

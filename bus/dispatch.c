@@ -343,7 +343,7 @@ const char *mr_blocked_text(enum mr_blocked_on b)
     static const char *const texts[MR_BLOCKED_MAX] = {
         "nothing", "lane head", "concurrency", "breaker", "no instance", "back-off",
         "paused",  "held",      "memory",      "disk",    "ramp",        "removed",
-        "order change", "rate",
+        "order change", "rate",        "not before",
     };
     return (unsigned)b < MR_BLOCKED_MAX ? texts[b] : texts[0];
 }
@@ -363,6 +363,8 @@ enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where w
         return MR_BLOCKED_LANE;
     case MR__WAITING:
         return MR_BLOCKED_BACKOFF;
+    case MR__DELAYED:
+        return MR_BLOCKED_NOT_BEFORE;
     case MR__ENDING:
         return MR_BLOCKED_DISK;
     case MR__READY:

@@ -74,21 +74,15 @@ static bool fold_has_room(const struct mr_bus *bus, const struct mr__sub *sub, u
            bus->state_bytes < bus->options.memory_state;
 }
 
-static enum mr_status load_and_begin(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset,
-                                     uint64_t lane, uint64_t position, uint32_t size,
-                                     uint64_t arrival, uint32_t fence, struct mr_bytes record)
+static enum mr_status load_and_begin(struct mr_bus *bus, struct mr__sub *sub,
+                                     const struct mr__arrival *arrival, uint32_t fence)
 {
     enum mr_status r = mr__state_reserve(bus, sub, 1);
-    struct mr__delivery *d =
-        r == MR_OK ? mr__state_load(bus, sub, offset, lane, position, size, arrival) : NULL;
+    struct mr__delivery *d = r == MR_OK ? mr__state_load(bus, sub, arrival) : NULL;
     if (d == NULL) {
         return MR_E_NOMEM;
     }
-    mr__segment_live(bus, position, 1);
-    int64_t ns;
-    if (record.size > 0 && mr_time_parse(mr_event_value(record, "expirytime"), &ns)) {
-        d->expires_ns = ns <= 0 ? 1 : (uint64_t)ns;
-    }
+    mr__segment_live(bus, arrival->position, 1);
     if (fence > 0) {
         mr__state_begin(bus, d, fence);
     } else {
@@ -105,6 +99,15 @@ static enum mr_status fold_match(struct mr_bus *bus, const struct mr_log_group *
         return MR_E_CORRUPT;
     }
     bool event_good = event->kind == MR_RECORD_EVENT && event->offset == record->offset;
+    struct mr__arrival arrival = {
+        .offset = record->offset,
+        .position = event_position,
+        .arrival_ns = event->c,
+        .size = (uint32_t)event->body.size,
+    };
+    if (event_good && record->a > 0) {
+        mr__arrival_times(&arrival, event->body);
+    }
     for (uint32_t i = 0; i < record->a; i++) {
         const uint8_t *entry = record->body.data + (size_t)i * MR_MATCH_ENTRY_SIZE;
         struct mr__sub *sub = sub_of(bus, mr_get_u32(entry));
@@ -121,9 +124,8 @@ static enum mr_status fold_match(struct mr_bus *bus, const struct mr_log_group *
         uint16_t epoch = (uint16_t)(mr_get_u32(entry + 4) >> MR_MATCH_EPOCH_SHIFT);
         if (begun || (sub->live && fold_has_room(bus, sub, epoch))) {
             sub->window_epoch = epoch;
-            enum mr_status r = load_and_begin(
-                bus, sub, record->offset, mr_get_u64(entry + 8), event_position,
-                (uint32_t)event->body.size, event->c, begun ? 1 : 0, event->body);
+            arrival.lane = mr_get_u64(entry + 8);
+            enum mr_status r = load_and_begin(bus, sub, &arrival, begun ? 1 : 0);
             if (r != MR_OK) {
                 return r;
             }
@@ -164,9 +166,14 @@ static enum mr_status fold_attempt(struct mr_bus *bus, const struct mr_log_group
         position += group->position;
     }
     sub->behind--;
-    return load_and_begin(bus, sub, record->offset, record->c, position,
-                          mr_get_u32(record->body.data), mr_get_u64(record->body.data + 8),
-                          record->b, mr_bytes(NULL, 0));
+    struct mr__arrival arrival = {
+        .offset = record->offset,
+        .lane = record->c,
+        .position = position,
+        .arrival_ns = mr_get_u64(record->body.data + 8),
+        .size = mr_get_u32(record->body.data),
+    };
+    return load_and_begin(bus, sub, &arrival, record->b);
 }
 
 static enum mr_status fold_end(struct mr_bus *bus, uint64_t position,

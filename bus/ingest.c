@@ -62,29 +62,6 @@ struct mr__sub *mr__ingest_sub(struct mr_bus *bus, uint32_t source)
 
 /* --- one event -------------------------------------------------------------------------------- */
 
-static uint64_t expiry_of(struct mr_bytes record)
-{
-    struct mr_bytes text = mr_event_value(record, "expirytime");
-    int64_t ns;
-    if (text.size == 0 || !mr_time_parse(text, &ns)) {
-        return 0;
-    }
-    return ns <= 0 ? 1 : (uint64_t)ns;
-}
-
-/* The moment from which max_age counts. */
-static uint64_t age_start(const struct mr_bus *bus, const struct mr__sub *sub,
-                          struct mr_bytes record)
-{
-    int64_t ns;
-    if (sub->conf != NULL && sub->conf->max_age_from_time &&
-        mr_time_parse(mr_event_value(record, "time"), &ns) && ns > 0 &&
-        (uint64_t)ns < bus->log_ns) {
-        return (uint64_t)ns;
-    }
-    return bus->log_ns;
-}
-
 enum mr_status mr__event_reserve(struct mr_bus *bus, const struct mr_event *event,
                                  const struct mr_match *matches, uint32_t count, bool rejected,
                                  const char *reason)
@@ -140,29 +117,24 @@ static void go_behind(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset)
 
 /* One matched subscription: into the window if there is room, and begun if a slot is free.
  * @return the flags of its MATCH entry */
-static uint32_t arrive(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset, uint64_t lane,
-                       uint64_t at, struct mr_event *event)
+static uint32_t arrive(struct mr_bus *bus, struct mr__sub *sub, struct mr__arrival *arrival,
+                       struct mr_event *event)
 {
     sub->counts.matched++;
-    struct mr_bytes record = mr_event_record(event);
     struct mr__delivery *d = NULL;
     if (sub->live && mr__window_has_room(bus, sub, sub->order_epoch)) {
         sub->window_epoch = sub->order_epoch;
-        d = mr__state_load(bus, sub, offset, lane, at, event->size, age_start(bus, sub, record));
+        arrival->arrival_ns = mr__age_start(sub, mr_event_record(event), bus->log_ns);
+        d = mr__state_load(bus, sub, arrival);
     }
     if (d == NULL) {
         if (sub->live) {
-            go_behind(bus, sub, offset);
+            go_behind(bus, sub, arrival->offset);
         }
         sub->behind++;
         return 0;
     }
     mr__stage_created(bus, d);
-    uint64_t expires = expiry_of(record);
-    if (expires != 0) {
-        d->expires_ns = expires;
-        mr__timer_set(bus, d);
-    }
     if (d->where == MR__READY && sub->ready.first == d && mr__may_begin(bus, sub)) {
         mr__arm(bus, d, 1, event);
         return MR_MATCH_BEGUN;
@@ -182,9 +154,14 @@ uint64_t mr__event_append(struct mr_bus *bus, struct mr_event *event, uint32_t s
     /* The entries are written in their place; the record is closed behind them. */
     uint8_t *entries = stage->data + stage->size + MR_RECORD_HEADER_SIZE;
     MR_ASSERT(stage->size + mr_record_size(body_size) <= stage->capacity);
+    struct mr__arrival arrival = {.offset = offset, .position = at, .size = event->size};
+    if (count > 0) {
+        mr__arrival_times(&arrival, mr_event_record(event));
+    }
     for (uint32_t i = 0; i < count; i++) {
         struct mr__sub *sub = bus->subs[matches[i].subscription];
-        uint32_t flags = arrive(bus, sub, offset, matches[i].lane, at, event);
+        arrival.lane = matches[i].lane;
+        uint32_t flags = arrive(bus, sub, &arrival, event);
         uint8_t *entry = entries + (size_t)i * MR_MATCH_ENTRY_SIZE;
         mr_put_u32(entry, sub->id);
         mr_put_u32(entry + 4, flags | (uint32_t)sub->order_epoch << MR_MATCH_EPOCH_SHIFT);

@@ -43,6 +43,7 @@ enum mr__where {
     MR__READY = 0,  /* head of its lane or unordered: on the subscription's ready list */
     MR__BLOCKED,    /* behind another of its lane */
     MR__WAITING,    /* back-off, until due */
+    MR__DELAYED,    /* never handed out: its event says not before due */
     MR__ARMED,      /* attempt logged, its group not yet durable */
     MR__QUEUED,     /* attempt durable: on the target's queue */
     MR__FLIGHT,     /* handed out */
@@ -83,7 +84,8 @@ struct mr__delivery {
     uint64_t position;   /* of the EVENT record; while in_stage: byte in the stage */
     uint64_t arrival_ns; /* log clock */
     uint64_t expires_ns; /* the event's expirytime; 0 none */
-    uint64_t due_ns;     /* WAITING; log clock */
+    uint64_t due_ns;     /* log clock; WAITING, DELAYED: until then; BLOCKED: not before, once it is
+                            the head; 0: at once */
     uint64_t started_ns; /* FLIGHT; log clock */
     uint64_t started_wall_ns;
     uint64_t lease_ns;   /* FLIGHT: log clock at which it times out */
@@ -100,6 +102,16 @@ struct mr__delivery {
     bool loading;   /* its bytes were asked for */
     bool ramp;      /* WAITING: its due time comes from the restart ramp */
     bool timed_out; /* WAITING, and the hand-out of `fence` has not come back */
+};
+
+struct mr__arrival { /* what a delivery is made of */
+    uint64_t offset;
+    uint64_t lane;       /* key; 0: unordered */
+    uint64_t position;   /* of the EVENT record */
+    uint64_t arrival_ns; /* log clock */
+    uint64_t expires_ns; /* 0: never */
+    uint64_t due_ns;     /* log clock: not before; 0: at once */
+    uint32_t size;       /* of the event record's body */
 };
 
 struct mr__list {
@@ -381,10 +393,13 @@ bool mr__order_fits(const struct mr__sub *sub, uint16_t epoch);
 bool mr__window_has_room(const struct mr_bus *bus, const struct mr__sub *sub, uint16_t epoch);
 /* What the arrival of one match needs, so that what follows cannot fail. */
 enum mr_status mr__state_reserve(struct mr_bus *bus, struct mr__sub *sub, uint64_t deliveries);
-/* A delivery enters the window: ready, or blocked in its lane. Room was reserved. */
-struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset,
-                                    uint64_t lane, uint64_t position, uint32_t size,
-                                    uint64_t arrival_ns);
+/* A delivery enters the window: ready, delayed, or blocked in its lane. Room was reserved. */
+struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
+                                    const struct mr__arrival *arrival);
+/* What the event itself says about when: expirytime and mrnotbefore. */
+void mr__arrival_times(struct mr__arrival *arrival, struct mr_bytes record);
+/* The moment from which max_age counts for an event that came at @p arrival_ns. */
+uint64_t mr__age_start(const struct mr__sub *sub, struct mr_bytes record, uint64_t arrival_ns);
 /* Attempt logged; the delivery leaves the ready list. */
 void mr__set_where(struct mr__delivery *d, enum mr__where where);
 void mr__set_ramp(struct mr__delivery *d);

@@ -181,10 +181,14 @@ enum mr_status mr__apply_redrive(struct mr_bus *bus, struct mr__sub *sub, uint64
     }
     struct mr_dead_letter letter = sub->dead[at].letter;
     enum mr_status r = mr__state_reserve(bus, sub, 1);
-    struct mr__delivery *d =
-        r == MR_OK ? mr__state_load(bus, sub, offset, letter.lane, letter.event_position,
-                                    letter.event_size, bus->log_ns)
-                   : NULL;
+    struct mr__arrival arrival = {
+        .offset = offset,
+        .lane = letter.lane,
+        .position = letter.event_position,
+        .arrival_ns = bus->log_ns,
+        .size = letter.event_size,
+    };
+    struct mr__delivery *d = r == MR_OK ? mr__state_load(bus, sub, &arrival) : NULL;
     if (d == NULL) {
         return MR_E_NOMEM;
     }

@@ -201,7 +201,7 @@ enum mr_status mr_bus_delivery_info(const struct mr_bus *bus, struct mr_now now,
                  : d->where == MR__HELD ? MR_STATE_HELD
                                         : MR_STATE_WAITING,
         .blocked_on = mr__blocked_on(d),
-        .due_log_ns = d->where == MR__WAITING ? d->due_ns : 0,
+        .due_log_ns = d->where == MR__WAITING || d->where == MR__DELAYED ? d->due_ns : 0,
         .attempts = d->attempts,
         .refusals = d->refusals,
         .interruptions = d->interruptions,
@@ -275,6 +275,7 @@ static void check_delivery(const struct mr_bus *bus, const struct mr__sub *sub,
     MR_ASSERT(d->where != MR__FLIGHT || d->list == NULL);
     MR_ASSERT(d->where != MR__FLIGHT || d->heap_at != NO_HEAP);
     MR_ASSERT(d->where != MR__WAITING || d->heap_at != NO_HEAP);
+    MR_ASSERT(d->where != MR__DELAYED || (d->heap_at != NO_HEAP && d->fence == 0));
     MR_ASSERT((d->where == MR__ENDING) == (d->ending != NULL));
 }
 

@@ -71,11 +71,16 @@ static void age_remove(struct mr__sub *sub, struct mr__delivery *d)
     *(d->newer == NULL ? &sub->newest : &d->newer->older) = d->older;
 }
 
-static void make_ready(struct mr_bus *bus, struct mr__delivery *d)
+/* Nothing of its lane is before d: it is ready, or waits for its time. */
+static void let_go(struct mr_bus *bus, struct mr__delivery *d)
 {
-    mr__set_where(d, MR__READY);
-    mr__list_push(&d->sub->ready, d);
-    mr__turn_add(d->sub);
+    if (d->due_ns != 0 && !MR_PLANTED(DELAY_IGNORED)) {
+        mr__set_where(d, d->fence == 0 ? MR__DELAYED : MR__WAITING);
+    } else {
+        mr__set_where(d, MR__READY);
+        mr__list_push(&d->sub->ready, d);
+        mr__turn_add(d->sub);
+    }
     mr__timer_set(bus, d);
 }
 
@@ -136,7 +141,7 @@ static void lane_leave(struct mr_bus *bus, struct mr__delivery *d)
         bus->state_bytes -= sizeof(*lane);
         mr_free(lane);
     } else if (was_head && lane->first->where == MR__BLOCKED) {
-        make_ready(bus, lane->first);
+        let_go(bus, lane->first);
     }
 }
 
@@ -235,18 +240,40 @@ enum mr_status mr__state_reserve_total(struct mr_bus *bus, uint64_t more)
     return r == MR_OK ? mr__timer_reserve(bus, bus->delivery_count + more) : r;
 }
 
-struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset,
-                                    uint64_t lane_key, uint64_t position, uint32_t size,
-                                    uint64_t arrival_ns)
+/* A moment as an event gives it; 0: none, or no RFC 3339 time. */
+static uint64_t moment_of(struct mr_bytes record, const char *name)
 {
-    struct mr__lane *lane = lane_key == 0 ? NULL : lane_find(sub, lane_key);
-    if (lane_key != 0 && lane == NULL) {
+    struct mr_bytes text = mr_event_value(record, name);
+    int64_t ns;
+    if (text.size == 0 || !mr_time_parse(text, &ns)) {
+        return 0;
+    }
+    return ns <= 0 ? 1 : (uint64_t)ns;
+}
+
+void mr__arrival_times(struct mr__arrival *arrival, struct mr_bytes record)
+{
+    arrival->expires_ns = moment_of(record, "expirytime");
+    arrival->due_ns = moment_of(record, "mrnotbefore");
+}
+
+uint64_t mr__age_start(const struct mr__sub *sub, struct mr_bytes record, uint64_t arrival_ns)
+{
+    uint64_t ns = sub->conf != NULL && sub->conf->max_age_from_time ? moment_of(record, "time") : 0;
+    return ns > 1 && ns < arrival_ns ? ns : arrival_ns; /* before 1970: no clock was set */
+}
+
+struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
+                                    const struct mr__arrival *arrival)
+{
+    struct mr__lane *lane = arrival->lane == 0 ? NULL : lane_find(sub, arrival->lane);
+    if (arrival->lane != 0 && lane == NULL) {
         lane = mr_calloc(1, sizeof(*lane));
         if (lane == NULL) {
             return NULL;
         }
-        lane->key = lane_key;
-        mr_map_set(&sub->lanes, lane_key, (uint64_t)(uintptr_t)lane);
+        lane->key = arrival->lane;
+        mr_map_set(&sub->lanes, arrival->lane, (uint64_t)(uintptr_t)lane);
         sub->window_bytes += sizeof(*lane);
         bus->state_bytes += sizeof(*lane);
     }
@@ -256,13 +283,15 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub, uin
     bus->free_delivery_count--;
     *d = (struct mr__delivery){
         .sub = sub,
-        .offset = offset,
-        .position = position,
-        .size = size,
-        .arrival_ns = arrival_ns,
+        .offset = arrival->offset,
+        .position = arrival->position,
+        .size = arrival->size,
+        .arrival_ns = arrival->arrival_ns,
+        .expires_ns = arrival->expires_ns,
+        .due_ns = arrival->due_ns,
         .heap_at = NO_HEAP,
     };
-    mr_map_set(&sub->deliveries, offset, (uint64_t)(uintptr_t)d);
+    mr_map_set(&sub->deliveries, arrival->offset, (uint64_t)(uintptr_t)d);
     sub->where_count[d->where]++;
     age_insert(sub, d);
     sub->window_bytes += DELIVERY_COST;
@@ -280,7 +309,7 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub, uin
         mr__set_where(d->lane_next, MR__BLOCKED);
         mr__timer_set(bus, d->lane_next);
     }
-    make_ready(bus, d);
+    let_go(bus, d);
     return d;
 }
 
@@ -323,11 +352,8 @@ void mr__state_wait(struct mr_bus *bus, struct mr__delivery *d, uint64_t due_ns)
     if (d->lane != NULL && d->lane->first != d) {
         mr__set_where(d, MR__BLOCKED); /* only a redriven one can have got before it */
         mr__timer_set(bus, d);
-    } else if (due_ns == 0) {
-        make_ready(bus, d);
     } else {
-        mr__set_where(d, MR__WAITING);
-        mr__timer_set(bus, d);
+        let_go(bus, d);
     }
 }
 

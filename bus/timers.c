@@ -91,6 +91,7 @@ void mr__timer_set(struct mr_bus *bus, struct mr__delivery *d)
         when = mr__expiry(bus, d);
         break;
     case MR__WAITING:
+    case MR__DELAYED:
         when = mr__expiry(bus, d);
         when = d->due_ns < when ? d->due_ns : when;
         break;

@@ -1,4 +1,5 @@
 """What an operator does: dead letters, pausing, reloading, watching, scraping, asking why."""
+import datetime
 import json
 import subprocess
 import threading
@@ -163,6 +164,28 @@ def test_why_tells_the_back_off():
         assert delivery["blocked_until"], delivery
         why = m.ask("why", "w1", "s")
         assert "back-off" in why["why"] and why["blocked_until"], why
+
+
+def test_not_before_its_time():
+    worker = python("def handle(event, ctx):\n    return None")
+    with shop(worker) as m:
+        later = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=1)
+        m.post(event("n1", mrnotbefore=later.isoformat()))
+        soon = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=1)
+        m.post(event("n2", mrnotbefore=soon.isoformat()))
+        m.post(event("n3", mrnotbefore="in a while"))
+        delivery = m.delivery("n1", "s")
+        assert (delivery["state"], delivery["blocked_on"]) == ("waiting", "not before"), delivery
+        assert delivery["blocked_until"][:19] == later.isoformat()[:19], delivery
+        assert "not before" in m.ask("why", "n1", "s")["why"]
+        wait_until("n2 to go", lambda: m.delivery("n2", "s")["state"] == "done")
+        wait_until("n3 to go", lambda: m.delivery("n3", "s")["state"] == "done")
+        began = datetime.datetime.fromisoformat(
+            m.delivery("n2", "s")["attempts"][0]["started"].replace("Z", "+00:00"))
+        assert began >= soon - datetime.timedelta(milliseconds=1), (began, soon)
+        m.stop()
+        m.start()  # it waits on over a restart
+        assert m.delivery("n1", "s")["blocked_on"] == "not before", m.delivery("n1", "s")
 
 
 def test_explain_is_the_policy_in_words():

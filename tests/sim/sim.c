@@ -166,8 +166,8 @@ struct sim_world *sim_world_create(uint64_t seed)
     world->disk = sim_disk_create(mr_rng_next(&world->rng), 1u << 16);
     world->disk->rubbish = world->swarm.rubbish;
     world->oracle = oracle_create(world, world->options.log.sync == MR_SYNC_ALWAYS);
-    world->wall_base_ns = 1760000000ull * MR_SECOND;
-    world->time_ns = MR_HOUR;
+    world->wall_base_ns = SIM_WALL_START_NS;
+    world->time_ns = SIM_TIME_START_NS;
     world->boot_id = 1;
     for (uint32_t t = 0; t < SIM_TARGETS; t++) {
         world->capacity[t] = 1 + (uint32_t)mr_rng_below(&world->rng, 6);

@@ -63,6 +63,7 @@
     X(READ_AT_START, "start refused for a read that failed")                                       \
     X(DRAINED, "stop begun")                                                                       \
     X(RATED, "held back by a rate")                                                                \
+    X(DELAYED, "not before its time")                                                              \
     X(REORDERED, "order_by changed by a reload")                                                   \
     X(CHECKPOINT, "checkpoint")                                                                    \
     X(FROM_CHECKPOINT, "recovered from a checkpoint")                                              \
@@ -92,6 +93,8 @@ enum sim_order {
     SIM_ORDERS,
 };
 
+#define SIM_WALL_START_NS (1760000000ull * MR_SECOND)
+#define SIM_TIME_START_NS MR_HOUR /* of the monotonic clock */
 #define SIM_SOURCES 3u /* 0 and 1 resend what was not acknowledged; 2 keeps a cursor */
 #define SIM_CURSOR_SOURCE 2u
 #define SIM_WORKERS 2u

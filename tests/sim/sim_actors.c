@@ -31,6 +31,11 @@ static struct mr_event *make_event(const struct sim_world *world, const char *id
     attr(&b, "lane", lane);
     char zone[4] = {'z', (char)('0' + mr_rng_below(&rng, 3)), '\0'};
     attr(&b, "zone", zone);
+    char moment[MR_TIME_TEXT_SIZE];
+    if (mr_rng_chance(&rng, 1, 8)) {
+        uint64_t after_ns = SIM_TIME_START_NS + mr_rng_below(&rng, 15 * MR_SECOND);
+        attr(&b, "mrnotbefore", mr_time_format(SIM_WALL_START_NS + after_ns, moment));
+    }
     uint8_t data[1024];
     size_t size = mr_rng_below(&rng, mr_rng_chance(&rng, 1, 16) ? sizeof(data) : 64);
     for (size_t i = 0; i < size; i++) {

@@ -176,6 +176,23 @@ static void check_rate(struct sim_world *world, const struct mr_handout *h)
     sim_fired[SIM_RATED] += rate->handed > rate->count;
 }
 
+/* Its first attempt: later ones may follow a crash that took some of the log clock's progress. */
+static void check_moment(struct sim_world *world, const struct mr_handout *h)
+{
+    int64_t ns;
+    struct mr_bytes text = mr_event_value(mr_event_record(h->event), "mrnotbefore");
+    if (h->fence > 1 || text.size == 0 || !mr_time_parse(text, &ns)) {
+        return;
+    }
+    struct mr_bus_status status;
+    mr_bus_status(world->bus, &status);
+    if (status.log_ns < (uint64_t)ns) {
+        sim_fail(world, "%s is handed out %llu ms before its time", h->delivery,
+                 (unsigned long long)(((uint64_t)ns - status.log_ns) / MR_MS));
+    }
+    sim_fired[SIM_DELAYED]++;
+}
+
 /* A rate that stays as it is remembers; one that changes, or a new process, begins anew. */
 static void take_rates(struct sim_world *world, const struct mr_config *config)
 {
@@ -199,6 +216,7 @@ static void port_handout(void *context, struct mr_handout *h)
         return;
     }
     check_rate(world, h);
+    check_moment(world, h);
     sim_say(world, "hand out %s fence %u attempt %u", h->delivery, h->fence, h->attempt);
     sim_trace(world, h->offset << 24 | (uint64_t)h->subscription << 16 | h->fence);
     oracle_handed_out(world->oracle, h);
