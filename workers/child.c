@@ -14,6 +14,7 @@
 
 #include "core/alloc.h"
 #include "core/assert.h"
+#include "core/clock.h"
 #include "core/io.h"
 #include "workers/guardian.h"
 #include "workers/spawn.h"
@@ -233,6 +234,7 @@ static enum mr_status run(const struct mr_command *command, const char *const *e
     child->rss_floor = (uint64_t)usage.ru_maxrss * 1024u;
     struct mr_spawn spawn = {.path = path, .argv = command->argv, .envp = envp,
                              .folder = command->folder,
+                             .limits = &command->limits,
                              .fds = {ends->child[0], ends->child[1], ends->child[2],
                                      ends->child[3]}};
     enum mr_status r = mr_spawn(&spawn, &child->pid, problem);
@@ -305,6 +307,8 @@ void mr_child_finish(struct mr_child *child, struct mr_child_end *ret_end)
          * that is not above it says nothing. */
         uint64_t peak = (uint64_t)usage.ru_maxrss * 1024u;
         end.rss_peak = peak > child->rss_floor ? peak : 0;
+        end.cpu_ns = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * MR_SECOND +
+                     (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000u;
     }
     close_all(child);
     child->pid = 0;

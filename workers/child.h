@@ -10,6 +10,7 @@
 
 #include "config/option.h"
 #include "core/problem.h"
+#include "workers/limits.h"
 
 /* --- what to run ------------------------------------------------------------------------------ */
 
@@ -19,6 +20,7 @@ struct mr_command {
     uint32_t env_count;
     char *folder; /* owned */
     char *path;   /* borrowed from env: the value of its PATH, or a standard one */
+    struct mr_limits limits; /* none after init: set by the runtime */
 };
 
 /** Copies a configured command. Of our own environment only PATH HOME USER LOGNAME SHELL LANG
@@ -53,6 +55,7 @@ struct mr_child_end {
     int32_t code;   /* -1: ended by a signal, or unknown */
     int32_t signal; /* 0: exited */
     uint64_t rss_peak; /* bytes; 0 unknown */
+    uint64_t cpu_ns;   /* processor time it used, with the children it waited for */
 };
 
 /** Starts @p command with @p extra ("NAME=value", NULL-terminated) added to its environment. All

@@ -56,6 +56,9 @@ static _Noreturn void become_program(struct shared *shared)
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     struct rlimit no_core = {0, 0};
     (void)setrlimit(RLIMIT_CORE, &no_core);
+    if (spawn->limits != NULL) {
+        mr_limits_apply(spawn->limits);
+    }
     shared->step = STEP_FDS;
     for (int i = 0; i < MR_SPAWN_FDS; i++) {
         if (shared->fds[i] >= 0 && dup2(shared->fds[i], i) < 0) {

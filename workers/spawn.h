@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "core/problem.h"
+#include "workers/limits.h"
 
 #define MR_SPAWN_FDS 4
 
@@ -16,6 +17,7 @@ struct mr_spawn {
     const char *path; /* what execve gets */
     char *const *argv;
     char *const *envp;
+    const struct mr_limits *limits; /* NULL: none */
     const char *folder; /* becomes the working directory; NULL: ours */
     int fds[MR_SPAWN_FDS]; /* what 0..3 become; -1: /dev/null for 0..2, closed for 3 */
     bool outlives;      /* the guardian alone: is not killed when its starter ends, and

@@ -5,11 +5,13 @@
 #define MR_WORKERS_EXEC_EXEC_H
 
 #include "connectors/connector.h"
+#include "workers/limits.h"
 
 struct mr_exec_options {
     struct mr_strings command;
     struct mr_pairs env;
     char *cwd; /* NULL: the configuration's folder */
+    struct mr_limits limits;
 };
 
 #endif

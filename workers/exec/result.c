@@ -112,6 +112,7 @@ void mr__exec_result(struct mr__run *run, const struct mr_child_end *end)
     struct mr_handout *h = run->handout;
     struct mr_answer *a = &h->answer;
     char ended[128];
+    char note[160];
     char text[MR_ERROR_TEXT_MAX];
     a->exit_code = end->code;
     a->exit_signal = end->signal;
@@ -131,7 +132,8 @@ void mr__exec_result(struct mr__run *run, const struct mr_child_end *end)
     const char *why = run->overdue     ? "stopped, Millrace could not wait for it any longer: "
                       : run->cancelled ? "cancelled after its timeout: "
                                        : "";
-    (void)snprintf(text, sizeof(text), "%sthe command %s%s%s", why, ended,
+    (void)snprintf(text, sizeof(text), "%sthe command %s%s%s%s", why, ended,
+                   mr_limits_note(&run->target->command.limits, end, note),
                    run->err_tail.last[0] == '\0' ? "" : ": ", run->err_tail.last); /* may be cut */
     mr_handout_set_error(h, mr_bytes_of(text));
     a->stderr_tail = mr_tail_copy(&run->err_tail, 0);

@@ -23,6 +23,8 @@ static const struct mr_option exec_options[] = {
      .type = MR_OPTION_PATH,
      .at = offsetof(struct mr_exec_options, cwd),
      .help = "Working directory; default: the folder of the configuration."},
+    MR_LIMIT_OPTIONS(struct mr_exec_options, "Processor time one run may use; then it is ended. "
+                                             "0 = no limit."),
     MR_OPTION_END,
 };
 
@@ -32,7 +34,7 @@ static enum mr_status check_options(const void *options, struct mr_problem *prob
     if (o->command.count == 0 || o->command.items[0][0] == '\0') {
         return mr_problem_set(problem, MR_E_INVALID, "command is empty");
     }
-    return MR_OK;
+    return mr_limits_check(&o->limits, problem);
 }
 
 static void exec_destroy(struct mr_target *t)
@@ -73,6 +75,7 @@ static enum mr_status exec_create(const struct mr_target_args *args,
         r = mr_command_init(&t->command, &o->command, &o->env,
                             o->cwd == NULL ? args->folder : o->cwd, problem);
     }
+    t->command.limits = o->limits;
     if (r != MR_OK) {
         exec_destroy(t);
         return r;

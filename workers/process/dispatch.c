@@ -116,8 +116,12 @@ static void give(struct mr__instance *i, struct mr_handout *h)
         .handout = h,
         .offset = h->offset,
         .lease_end_ns = t->base.now.mono_ns + h->timeout_ns,
+        .cpu_at_ns = t->max_cpu_ns == 0 ? 0 : mr_limits_cpu_used(i->child.pid),
         .stderr_since = i->err_tail.total};
     i->handed++;
+    if (i->held == 1) {
+        mr__instance_limit_cpu(i);
+    }
     i->alone = h->alone;
     i->reserved = h->alone ? false : i->reserved;
     t->base.now_health.messages++;

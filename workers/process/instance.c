@@ -17,6 +17,7 @@
 #define SILENT_POLL_NS (20 * MR_MS)
 #define SOCKET_ENDED_NS MR_SECOND /* between closing its socket and being killed */
 #define LAST_GRACE_NS (500 * MR_MS) /* between SIGTERM and SIGKILL when the target's stop is due */
+#define CPU_LAST_NS (2 * MR_SECOND) /* between SIGXCPU and the kill of one that ignores it */
 #define BUFFER_KEEP_MAX (256u * MR_KIB)
 
 /* Which state may follow which. */
@@ -377,12 +378,33 @@ void mr__instance_update(struct mr__instance *i)
     }
 }
 
+void mr__instance_limit_cpu(struct mr__instance *i)
+{
+    struct mr_target *t = i->target;
+    if (t->max_cpu_ns != 0 && i->child.pid != 0) { /* 0 would mean ourselves */
+        i->cpu_max_ns = i->held == 0 ? 0 : i->slots[0].cpu_at_ns + t->max_cpu_ns * i->slot_max;
+        mr_limits_set_cpu(i->child.pid, i->cpu_max_ns);
+    }
+}
+
+void mr__instance_check_cpu(struct mr__instance *i)
+{
+    if (i->cpu_max_ns != 0 &&
+        mr_limits_cpu_used(i->child.pid) > i->cpu_max_ns + CPU_LAST_NS) {
+        i->expected = true; /* no crash loop: as with a handler that hangs */
+        mr__instance_kill(i, "used more than its max_cpu");
+    }
+}
+
 void mr__instance_release_slot(struct mr__instance *i, uint32_t at)
 {
     MR_ASSERT(at < i->held);
     i->cancelling -= i->slots[at].cancel_at_ns != 0;
     memmove(&i->slots[at], &i->slots[at + 1], (i->held - at - 1) * sizeof(i->slots[0]));
     i->held--;
+    if (at == 0) {
+        mr__instance_limit_cpu(i);
+    }
     if (i->held == 0) {
         i->alone = false;
         i->idle_since_ns = i->target->base.now.mono_ns;
@@ -398,6 +420,7 @@ static void answer_crashed(struct mr__instance *i, const struct mr_child_end *en
     struct mr_target *t = i->target;
     uint32_t suspects = i->overdue ? 0 : i->held;
     char ended[128];
+    char note[160];
     char text[MR_ERROR_TEXT_MAX];
     mr_child_end_text(end, ended);
     if (i->overdue) {
@@ -405,7 +428,8 @@ static void answer_crashed(struct mr__instance *i, const struct mr_child_end *en
     } else if (i->why[0] != '\0') {
         (void)snprintf(text, sizeof(text), "%s was killed: it %s", i->who, i->why);
     } else {
-        (void)snprintf(text, sizeof(text), "%s %s%s%s", i->who, ended,
+        (void)snprintf(text, sizeof(text), "%s %s%s%s%s", i->who, ended,
+                       mr_limits_note(&t->command.limits, end, note),
                        i->err_tail.last[0] == '\0' ? "" : ": ", i->err_tail.last); /* may be cut */
     }
     while (i->held > 0) {
@@ -417,7 +441,7 @@ static void answer_crashed(struct mr__instance *i, const struct mr_child_end *en
         a->ended_wall_ns = t->base.now.wall_ns;
         a->exit_code = end->code;
         a->exit_signal = end->signal;
-        a->rss_peak = end->rss_peak > i->rss_peak ? end->rss_peak : i->rss_peak;
+        a->rss_peak = end->rss_peak;
         (void)snprintf(a->instance, sizeof(a->instance), "%s", i->who);   /* same size */
         (void)snprintf(a->version, sizeof(a->version), "%s", i->version); /* same size */
         mr_handout_set_error(h, mr_bytes_of(text));
@@ -444,9 +468,11 @@ static void note_end(struct mr__instance *i, const struct mr_child_end *end, boo
 {
     struct mr_target *t = i->target;
     char ended[128];
-    char text[600];
+    char note[160];
+    char text[800];
     mr_child_end_text(end, ended);
-    (void)snprintf(text, sizeof(text), "%s %s%s%s%s%s", i->who, ended,
+    mr_limits_note(&t->command.limits, end, note);
+    (void)snprintf(text, sizeof(text), "%s %s%s%s%s%s%s", i->who, ended, crash ? note : "",
                    i->why[0] == '\0' ? "" : ", killed because it ", i->why,
                    i->err_tail.last[0] == '\0' ? "" : ": ", i->err_tail.last); /* fits */
     if (!crash) {
@@ -456,7 +482,7 @@ static void note_end(struct mr__instance *i, const struct mr_child_end *end, boo
     }
     MR_WARN("workers", "%s", text);
     t->base.now_health.crashes++;
-    if (!i->expected) {
+    if (!i->expected && end->signal != SIGXCPU) { /* which says nothing about the next one */
         t->replacing = false;
         mr_station_failed(&t->base, text);
     }
@@ -477,12 +503,12 @@ void mr__instance_ended(struct mr__instance *i)
     mr_station_unwatch(&t->base, i->child.pidfd);
     struct mr_child_end end;
     mr_child_finish(&i->child, &end);
+    end.rss_peak = end.rss_peak > i->rss_peak ? end.rss_peak : i->rss_peak;
     bool crash = is_crash(i, &end);
     note_end(i, &end, crash);
     answer_crashed(i, &end);
-    uint64_t peak = end.rss_peak > i->rss_peak ? end.rss_peak : i->rss_peak;
-    if (peak > t->base.now_health.rss_peak) {
-        t->base.now_health.rss_peak = peak;
+    if (end.rss_peak > t->base.now_health.rss_peak) {
+        t->base.now_health.rss_peak = end.rss_peak;
     }
     for (uint32_t n = 0; n < t->count; n++) {
         if (t->instances[n] == i) {

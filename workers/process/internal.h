@@ -40,6 +40,7 @@ struct mr__slot {
     uint64_t cancel_at_ns;      /* cancelled: kill the instance then; 0: not cancelled */
     uint64_t beat_ns;           /* last heartbeat passed on */
     uint64_t lease_end_ns;      /* as far as we know: used only when a cancel was lost */
+    uint64_t cpu_at_ns;         /* processor time of the instance at the hand-out */
     uint64_t stderr_since;      /* what it wrote before is not this delivery's */
 };
 
@@ -99,6 +100,7 @@ struct mr__instance {
     uint32_t garbage;       /* lines that were none of ours, since garbage_from_ns */
     uint64_t garbage_from_ns;
     uint64_t rss;      /* last seen */
+    uint64_t cpu_max_ns; /* it is ended at this processor time; 0 never */
     uint64_t rss_peak; /* last seen while it ran */
     bool expected;     /* its end is our wish: no crash */
     bool overdue;      /* the target's stop could not wait for it any longer */
@@ -114,6 +116,7 @@ struct mr_target {
     uint64_t max_events;
     uint64_t max_life_ns;
     uint64_t max_rss;
+    uint64_t max_cpu_ns;
     uint32_t concurrency;
     uint64_t timeout_ns;
     uint64_t grace_ns;
@@ -165,6 +168,10 @@ void mr__instance_ended(struct mr__instance *i);
 void mr__instance_distrust(struct mr__instance *i, const char *why);
 /** Queues a control frame; one that finds no room is dropped (the timers still hold). */
 void mr__instance_send(struct mr__instance *i, const char *text);
+/** Sets the processor time at which it is ended, by the oldest delivery it holds. */
+void mr__instance_limit_cpu(struct mr__instance *i);
+/** Kills one that goes on beyond it: it ignores SIGXCPU. */
+void mr__instance_check_cpu(struct mr__instance *i);
 void mr__instance_release_slot(struct mr__instance *i, uint32_t at);
 
 /* --- receive.c --- */

@@ -9,8 +9,8 @@
 #define GROW_AGE_NS (20 * MR_MS)       /* how long work waits before another instance is worth it */
 #define SAMPLE_NS MR_SECOND
 
-/* Instances that take work, or will, and stay; and those whose socket just ended by itself: whether to
- * replace one is decided when its process has ended too, as a crash or not. */
+/* Instances that take work, or will, and stay; and those whose socket just ended by itself:
+ * whether to replace one is decided when its process has ended too, as a crash or not. */
 static uint32_t count_live(const struct mr_target *t, uint32_t *ret_starting)
 {
     uint32_t live = 0;
@@ -122,7 +122,7 @@ static void shrink(struct mr_target *t)
 }
 
 /* The kernel's peak value at the end includes ours (child.h), so it is looked at meanwhile. */
-static void sample_memory(struct mr_target *t)
+static void sample(struct mr_target *t)
 {
     if (t->base.now.mono_ns >= t->sample_at_ns) {
         t->sample_at_ns = t->base.now.mono_ns + SAMPLE_NS;
@@ -130,6 +130,7 @@ static void sample_memory(struct mr_target *t)
             struct mr__instance *i = t->instances[n];
             struct mr_child_memory memory = mr_child_memory(&i->child);
             i->rss = memory.rss;
+            mr__instance_check_cpu(i);
             i->rss_peak = memory.rss_peak > i->rss_peak ? memory.rss_peak : i->rss_peak;
             if (memory.rss_peak > t->base.now_health.rss_peak) {
                 t->base.now_health.rss_peak = memory.rss_peak;
@@ -150,7 +151,7 @@ bool mr__pool_can_spare(const struct mr_target *t)
 
 void mr__pool_update(struct mr_target *t)
 {
-    sample_memory(t);
+    sample(t);
     /* Backwards: an instance that ends is replaced by the last. */
     for (uint32_t n = t->count; n > 0; n--) {
         mr__instance_update(t->instances[n - 1]);

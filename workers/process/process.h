@@ -4,6 +4,7 @@
 #define MR_WORKERS_PROCESS_PROCESS_H
 
 #include "connectors/connector.h"
+#include "workers/limits.h"
 
 struct mr_process_options {
     struct mr_strings command;
@@ -12,6 +13,7 @@ struct mr_process_options {
     int64_t max_events;    /* 0 = no limit */
     uint64_t max_life_ns;  /* 0 = no limit */
     uint64_t max_rss;      /* bytes; 0 = no limit */
+    struct mr_limits limits;
 };
 
 #endif

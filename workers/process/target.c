@@ -43,6 +43,10 @@ static const struct mr_option process_options[] = {
      .default_text = "0",
      .help = "An instance whose resident memory has grown beyond this is replaced once it has "
              "finished what it holds; looked at each second; 0 = never."},
+    MR_LIMIT_OPTIONS(struct mr_process_options,
+                     "Processor time one delivery may use (with several in flight: so much for "
+                     "each slot while the oldest is there); then the instance is ended. 0 = no "
+                     "limit."),
     MR_OPTION_END,
 };
 
@@ -52,7 +56,7 @@ static enum mr_status check_options(const void *options, struct mr_problem *prob
     if (o->command.count == 0 || o->command.items[0][0] == '\0') {
         return mr_problem_set(problem, MR_E_INVALID, "command is empty");
     }
-    return MR_OK;
+    return mr_limits_check(&o->limits, problem);
 }
 
 static void process_destroy(struct mr_target *t)
@@ -74,6 +78,7 @@ static void copy_config(struct mr_target *t, const struct mr_target_args *args)
     t->max_events = (uint64_t)o->max_events;
     t->max_life_ns = o->max_life_ns;
     t->max_rss = o->max_rss;
+    t->max_cpu_ns = o->limits.cpu_ns;
     t->concurrency = c->concurrency == 0 ? 1 : c->concurrency;
     t->concurrency = t->concurrency > MR__CONCURRENCY_MAX ? MR__CONCURRENCY_MAX : t->concurrency;
     t->timeout_ns = c->timeout_ns;
@@ -103,6 +108,8 @@ static enum mr_status process_create(const struct mr_target_args *args,
         r = mr_command_init(&t->command, &o->command, &o->env,
                             o->cwd == NULL ? args->folder : o->cwd, problem);
     }
+    t->command.limits = o->limits;
+    t->command.limits.cpu_ns = 0; /* set for each delivery: instance.c */
     if (r != MR_OK) {
         process_destroy(t);
         return r;
