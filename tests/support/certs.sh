@@ -2,7 +2,8 @@
 # certs.sh DIR - a private authority and test certificates (PEM, EC P-256; NAME.crt, NAME.key).
 #
 #   ca          the authority
-#   server      localhost, 127.0.0.1, ::1: the good server; client: CN=millrace-client
+#   server      localhost, 127.0.0.1, ::1, 10.77.0.1 (the far side of netlab.py): the good server
+#   client      CN=millrace-client
 #   wronghost   other.invalid: the name check must fail
 #   expired     as server, but its time ended yesterday
 #   otherca     an authority that signed none of them
@@ -31,7 +32,7 @@ cd "$1"
 {
   make_ca ca
   make_ca otherca
-  make_cert server /CN=localhost DNS:localhost,IP:127.0.0.1,IP:::1
+  make_cert server /CN=localhost DNS:localhost,IP:127.0.0.1,IP:::1,IP:10.77.0.1
   make_cert wronghost /CN=other.invalid DNS:other.invalid
   make_cert expired /CN=localhost DNS:localhost,IP:127.0.0.1,IP:::1 -1
   make_cert client /CN=millrace-client ''

@@ -7,7 +7,8 @@
         broker.start()            … and must listen on net.FAR (not on loopback only)
     net.partition(); net.heal()   nothing arrives, both ends see a silent peer
     net.delay(0.05)               each way;  net.rate(50_000) bytes/s;  net.lose(0.05)
-    net.reset()                   each TCP segment is answered by a reset until heal()
+    net.cut_after(100_000)        … once so many more bytes came to the far side: net.is_cut
+    net.reset()                   each TCP segment resets its connection, at both ends, until heal()
     net.forget()                  cut, and far processes killed: their connections are gone
 
 Two network namespaces, a TAP device in each, and a thread that carries the frames between them:
@@ -106,6 +107,14 @@ def checksum(data):
     return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
 
 
+def with_checksums(ether, source, target, segment):
+    """A frame from the TCP segment, whose own checksum is not filled in yet."""
+    pseudo = source + target + struct.pack("!HH", 6, len(segment))
+    segment = segment[:16] + struct.pack("!H", checksum(pseudo + segment)) + segment[18:]
+    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0, 64, 6, 0) + source + target
+    return ether + ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:] + segment
+
+
 def reset_for(frame):
     """The frame that resets the TCP connection @p frame belongs to, for its sender; or None."""
     if len(frame) < 54 or frame[12:14] != b"\x08\x00" or frame[23] != 6:
@@ -115,12 +124,15 @@ def reset_for(frame):
     if flags & 4 or not flags & 16:  # a reset itself, or the first SYN
         return None
     segment = ports[2:4] + ports[0:2] + ack + struct.pack("!IHHHH", 0, 0x5004, 0, 0, 0)
-    source, target = frame[30:34], frame[26:30]
-    pseudo = source + target + struct.pack("!HH", 6, len(segment))
-    segment = segment[:16] + struct.pack("!H", checksum(pseudo + segment)) + segment[18:]
-    ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0, 64, 6, 0) + source + target
-    ip = ip[:10] + struct.pack("!H", checksum(ip)) + ip[12:]
-    return frame[6:12] + frame[0:6] + b"\x08\x00" + ip + segment
+    return with_checksums(frame[6:12] + frame[0:6] + b"\x08\x00", frame[30:34], frame[26:30], segment)
+
+
+def reset_in_place_of(frame):
+    """@p frame made the reset of its connection, for its receiver: its place in the stream is the
+    one the receiver waits for, when none got lost. For a frame that has an answer of reset_for()."""
+    tcp = 14 + (frame[14] & 15) * 4
+    segment = frame[tcp:tcp + 8] + struct.pack("!IHHHH", 0, 0x5004, 0, 0, 0)
+    return with_checksums(frame[:14], frame[26:30], frame[30:34], segment)
 
 
 class Net:
@@ -138,6 +150,7 @@ class Net:
         with self.far():
             far.know(near)
         self.ends = {near.fd: (near, far), far.fd: (far, near)}
+        self.near = near
         self.mu = threading.Lock()  # protects what the calls below set
         self.heal()
         threading.Thread(target=self.carry, daemon=True).start()
@@ -176,10 +189,17 @@ class Net:
 
     def heal(self):
         """A good wire again."""
-        self.set(cut=False, resetting=False, delay_s=0.0, loss=0.0, bytes_per_s=0)
+        self.set(cut=False, resetting=False, delay_s=0.0, loss=0.0, bytes_per_s=0, cut_in=None)
 
     def partition(self):
         self.set(cut=True)
+
+    def cut_after(self, size):
+        self.set(cut_in=size)
+
+    @property
+    def is_cut(self):
+        return self.cut
 
     def reset(self):
         self.set(resetting=True)
@@ -232,7 +252,11 @@ class Net:
                 answer = reset_for(frame)
                 if answer is not None:
                     self.ends[fd][0].write(answer)
+                    self.ends[fd][1].write(reset_in_place_of(frame))
                 return None
+            if self.cut_in is not None and fd == self.near.fd:
+                self.cut_in -= len(frame)
+                self.cut = self.cut_in <= 0
             if not self.bytes_per_s:
                 return now + self.delay_s
             begin = max(now, free_at[fd])

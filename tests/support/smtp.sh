@@ -7,6 +7,7 @@
 # What it does with mails: smtpd.py. Settings, from the environment of "start":
 #   SMTP_TLS=starttls|smtps  offers and wants STARTTLS, or speaks TLS from the start
 #   SMTP_TLS_CERT=NAME       its certificate: server, wronghost, expired (DIR/certs, certs.sh)
+#   SMTP_BIND=0.0.0.0        listens there instead of on 127.0.0.1
 #   SMTP_AUTH=1              wants user millrace, password millrace-secret
 #   SMTP_GUARD=FD            ends it and removes DIR when the other end of this pipe is closed
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"

@@ -1,4 +1,4 @@
-"""smtpd.py DIR - the mail server of smtp.sh (aiosmtpd), on a free port of 127.0.0.1.
+"""smtpd.py DIR - the mail server of smtp.sh (aiosmtpd), on a free port of 127.0.0.1 or SMTP_BIND.
 
 Prints the port. Every mail is a file DIR/mail/NNNNNN.eml with its envelope at the head. What it
 does differently is told by files in DIR, looked at with every command, so that a test can change
@@ -6,7 +6,7 @@ them while it runs:
 
     refuse-rcpt   the answer to recipients that contain the word "refused", as 550 5.1.1 nobody
     replies       answers to the next mails, one a line ("250": taken); then all are taken again
-    stall         as long as it is there, a mail gets no answer
+    stall         as long as it is there, a mail gets no answer; then there is `stalling`
 """
 import asyncio
 import os
@@ -40,6 +40,15 @@ def next_reply():
     return lines[0] if lines else "250"
 
 
+async def stall():
+    try:
+        while (folder / "stall").exists():
+            (folder / "stalling").touch()
+            await asyncio.sleep(0.02)
+    finally:  # the peer may be gone: then this is cancelled
+        (folder / "stalling").unlink(missing_ok=True)
+
+
 class Keep:
     def __init__(self):
         self.count = len(os.listdir(folder / "mail"))
@@ -51,8 +60,7 @@ class Keep:
         return "250 OK"
 
     async def handle_DATA(self, server, session, envelope):
-        while (folder / "stall").exists():
-            await asyncio.sleep(0.02)
+        await stall()
         reply = next_reply()
         if not reply.startswith("250"):
             return reply
@@ -89,8 +97,8 @@ async def main():
     loop = asyncio.get_running_loop()
     port_file = folder / "port"
     port = int(port_file.read_text()) if port_file.exists() else 0  # again: on the same one
-    server = await loop.create_server(session, "127.0.0.1", port, reuse_address=True,
-                                      ssl=context if tls == "smtps" else None)
+    server = await loop.create_server(session, os.environ.get("SMTP_BIND", "127.0.0.1"), port,
+                                      reuse_address=True, ssl=context if tls == "smtps" else None)
     (folder / "port.new").write_text("%d\n" % server.sockets[0].getsockname()[1])
     os.rename(folder / "port.new", port_file)
     (folder / "ready").touch()

@@ -8,7 +8,7 @@
 #
 # ElasticMQ is fetched with Maven and moto with pip, once, into the cache of the tests. What cannot
 # be fetched is a reason to skip (exit code 77). SQS_GUARD=FD ends it and removes DIR when the other
-# end of this pipe is closed.
+# end of this pipe is closed. SQS_BIND=0.0.0.0 makes it listen there instead of on 127.0.0.1.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 cache=${MILLRACE_CACHE:-$HOME/.cache/millrace-tests}
@@ -59,7 +59,9 @@ launch_elasticmq() { # DIR PORT
   cat >"$1/elasticmq.conf" <<X
 include classpath("application.conf")
 node-address { protocol = http, host = "127.0.0.1", port = $2, context-path = "" }
-rest-sqs { enabled = true, bind-hostname = "127.0.0.1", bind-port = $2, sqs-limits = strict }
+rest-sqs {
+  enabled = true, bind-hostname = "${SQS_BIND:-127.0.0.1}", bind-port = $2, sqs-limits = strict
+}
 rest-stats { enabled = false }
 aws { region = us-east-1, accountId = 000000000000 }
 queues { }
@@ -70,7 +72,8 @@ X
 }
 
 launch_moto() { # DIR PORT
-  launch "$1/pid" "$1/log" "$cache/moto-$moto/venv/bin/moto_server" -H 127.0.0.1 -p "$2"
+  launch "$1/pid" "$1/log" "$cache/moto-$moto/venv/bin/moto_server" \
+    -H "${SQS_BIND:-127.0.0.1}" -p "$2"
 }
 
 is_ready() { # DIR KIND PORT
