@@ -1,90 +1,25 @@
-/* The dead-letter queue of a subscription: list and show, redrive, purge, and how the redriven
- * ended. Each call handles one page; whoever asks goes on behind `next`, at the rate it likes, so
- * that no call takes long and nothing is remembered here between two of them. */
-#include <cjson/cJSON.h>
+/* The dead-letter queue of a subscription: list, show, and failures of one kind together. A list is
+ * answered in pages: whoever asks goes on behind `next`. */
+#include <stdlib.h>
 
 #include "admin/internal.h"
 #include "admin/letters.h"
 #include "admin/timeline.h"
 #include "core/alloc.h"
-#include "core/assert.h"
-#include "core/logger.h"
 
 #define PAGE_SIZE_MAX (16u * MR_MIB) /* of JSON in one page, checked before each letter */
-#define OFFSETS_MAX 1000
+#define GROUPS_MAX 1000u             /* the letters of more are counted together */
+#define SLOTS 2048u                  /* of the table that finds them: a power of two, half empty */
 
-/* --- list and show ---------------------------------------------------------------------------- */
+/* --- what the calls share --------------------------------------------------------------------- */
 
-struct list {
-    struct mr_json_out out;
-    const char *subscription;
-    bool full;      /* all attempts, for show */
-    bool no_events; /* ids and offsets alone */
-};
-
-static void write_history(struct mr_json_out *out, const struct mr_letter *letter)
+bool mr__call_flag(const struct mr__call *call, const char *name)
 {
-    mr_json_out_array(out, "attempts");
-    uint32_t counted = 0;
-    for (size_t at = 0; at + 4 <= letter->history.size;) {
-        const uint8_t *entry = letter->history.data + at + 4;
-        size_t size = mr_get_u32(letter->history.data + at);
-        struct mr_result result;
-        size_t result_size;
-        if (size < 20 || size > letter->history.size - at - 4) {
-            break;
-        }
-        if (mr_result_decode(mr_bytes(entry + 20, size - 20), &result, &result_size) == MR_OK &&
-            result.attempts > counted) {
-            counted = result.attempts;
-            mr_timeline_write_attempt(out, counted, mr_get_u64(entry + 4), mr_get_u64(entry + 12),
-                                      &result);
-        }
-        at += 4 + size;
-    }
-    if (letter->has_result && letter->result.verdict != MR_VERDICT_NONE &&
-        letter->result.attempts > counted) {
-        mr_timeline_write_attempt(out, letter->result.attempts, letter->started_wall_ns,
-                                  letter->ended_wall_ns, &letter->result);
-    }
-    mr_json_out_end(out);
-    mr_json_out_u64(out, "refusals", letter->has_result ? letter->result.refusals : 0);
-    mr_json_out_u64(out, "interruptions", letter->has_result ? letter->result.interruptions : 0);
+    const char *text = mr_http_request_query(call->http, name);
+    return text != NULL && strcmp(text, "true") == 0;
 }
 
-static bool write_letter(void *context, const struct mr_letter *letter)
-{
-    struct list *list = context;
-    struct mr_json_out *out = &list->out;
-    struct mr_bytes none = {0};
-    mr_json_out_object(out, NULL);
-    mr_json_out_bytes_or_null(out, "id",
-                              letter->event.size > 0 ? mr_event_id(letter->event) : none);
-    mr_json_out_text(out, "subscription", list->subscription);
-    mr_json_out_u64(out, "offset", letter->dead.offset);
-    if (list->full) {
-        mr_json_out_u64(out, "attempt_count", letter->dead.attempts);
-        write_history(out, letter);
-    } else {
-        mr_json_out_u64(out, "attempts", letter->dead.attempts);
-    }
-    mr_json_out_bytes_or_null(out, "reason", letter->has_result ? letter->result.reason : none);
-    mr_json_out_bytes_or_null(out, "error", letter->has_result ? letter->result.error : none);
-    /* When the last attempt ended, if one did; the log clock reads like wall time otherwise. */
-    mr_json_out_time(out, "died",
-                     letter->ended_wall_ns != 0 ? letter->ended_wall_ns : letter->dead.died_log_ns);
-    if (!list->no_events) {
-        if (letter->event.size > 0) {
-            mr_json_out_event(out, "event", letter->event);
-        } else {
-            mr_json_out_null(out, "event");
-        }
-    }
-    mr_json_out_end(out);
-    return out->status == MR_OK && out->buf.size < PAGE_SIZE_MAX;
-}
-
-static void write_next(struct mr_json_out *out, uint64_t next)
+void mr__dlq_write_next(struct mr_json_out *out, uint64_t next)
 {
     if (next == UINT64_MAX) {
         mr_json_out_null(out, "next");
@@ -93,20 +28,15 @@ static void write_next(struct mr_json_out *out, uint64_t next)
     }
 }
 
-static bool flag(const struct mr__call *call, const char *name)
+bool mr__dlq_begin(struct mr_admin *admin, struct mr__call *call,
+                   struct mr__subscription *subscription, struct mr_letter_query *query)
 {
-    const char *text = mr_http_request_query(call->http, name);
-    return text != NULL && strcmp(text, "true") == 0;
-}
-
-/* The subscription and the query of a call; answers what is wrong with them. */
-static bool begin(struct mr_admin *admin, struct mr__call *call,
-                  struct mr__subscription *subscription, struct mr_letter_query *query)
-{
-    static const char *const later[] = {"canary", "stop_if_fail", "rate"};
-    for (size_t i = 0; i < MR_ARRAY_COUNT(later); i++) {
-        if (mr_http_request_query(call->http, later[i]) != NULL) {
-            mr__answer_error(call, 400, "%s is not part of this interface", later[i]);
+    static const char *const foreign[] = {"canary", "stop_if_fail", "rate"};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(foreign); i++) {
+        if (mr_http_request_query(call->http, foreign[i]) != NULL) {
+            mr__answer_error(call, 400,
+                             "%s is not part of this interface: whoever asks page by page decides",
+                             foreign[i]);
             return false;
         }
     }
@@ -128,327 +58,236 @@ static bool begin(struct mr_admin *admin, struct mr__call *call,
     return r == MR_OK;
 }
 
+/* --- list and show ---------------------------------------------------------------------------- */
+
+struct list {
+    struct mr_admin *admin;
+    struct mr_json_out out;
+    const struct mr__subscription *subscription;
+    bool full;      /* all attempts, for show */
+    bool no_events; /* ids and offsets alone */
+    enum mr_status status;
+};
+
+/* All attempts as the log tells them, redrives included: it is read from the event on. */
+static enum mr_status write_story(struct list *list, const struct mr_letter *letter)
+{
+    struct mr_bus_status status;
+    struct mr_history history;
+    enum mr_status r = mr__bus_status(list->admin, &status);
+    if (r == MR_OK) {
+        r = mr_history_open(list->admin->host->log_dir, status.durable_position, &history, NULL);
+    }
+    if (r != MR_OK) {
+        return r;
+    }
+    struct mr_timeline timeline;
+    mr_timeline_init(&timeline, letter->dead.offset);
+    r = mr_history_scan(&history, mr_position_segment(letter->dead.event_position), false,
+                        mr_timeline_visit, &timeline);
+    mr_history_release(&history);
+    if (r == MR_OK) {
+        r = timeline.status;
+    }
+    for (uint32_t i = 0; i < timeline.delivery_count && r == MR_OK; i++) {
+        if (timeline.deliveries[i].subscription == list->subscription->info.id) {
+            mr_timeline_write_attempts(&list->out, &timeline.deliveries[i], NULL,
+                                       list->subscription->name);
+        }
+    }
+    mr_timeline_release(&timeline);
+    return r;
+}
+
+static bool write_letter(void *context, const struct mr_letter *letter)
+{
+    struct list *list = context;
+    struct mr_json_out *out = &list->out;
+    struct mr_bytes none = {0};
+    char text[MR_FAILURE_TEXT_SIZE];
+    mr_json_out_object(out, NULL);
+    mr_json_out_bytes_or_null(out, "id",
+                              letter->event.size > 0 ? mr_event_id(letter->event) : none);
+    mr_json_out_text(out, "subscription", list->subscription->name);
+    mr_json_out_u64(out, "offset", letter->dead.offset);
+    mr_json_out_u64(out, list->full ? "attempt_count" : "attempts", letter->dead.attempts);
+    if (list->full) {
+        list->status = write_story(list, letter);
+    }
+    mr_json_out_text(out, "class", mr_letter_class(letter));
+    mr_json_out_u64(out, "group", mr_letter_group(letter, text));
+    mr_json_out_bytes_or_null(out, "reason", letter->has_result ? letter->result.reason : none);
+    mr_json_out_bytes_or_null(out, "error", letter->has_result ? letter->result.error : none);
+    mr_json_out_time(out, "died", mr_letter_died_ns(letter));
+    if (!list->no_events) {
+        if (letter->event.size > 0) {
+            mr_json_out_event(out, "event", letter->event);
+        } else {
+            mr_json_out_null(out, "event");
+        }
+    }
+    mr_json_out_end(out);
+    return out->status == MR_OK && list->status == MR_OK && out->buf.size < PAGE_SIZE_MAX;
+}
+
 void mr__get_dlq(struct mr_admin *admin, struct mr__call *call)
 {
     struct mr__subscription subscription;
     struct mr_letter_query query;
-    if (!begin(admin, call, &subscription, &query)) {
+    if (!mr__dlq_begin(admin, call, &subscription, &query)) {
         return;
     }
-    struct list list = {.subscription = subscription.name,
-                        .full = flag(call, "full"),
-                        .no_events = flag(call, "brief")};
+    struct list list = {.admin = admin,
+                        .subscription = &subscription,
+                        .full = mr__call_flag(call, "full"),
+                        .no_events = mr__call_flag(call, "brief"),
+                        .status = MR_OK};
+    if (list.full && query.id == NULL) {
+        mr_letter_query_release(&query);
+        mr__answer_error(call, 400, "full wants id=ID: the log is read for each letter");
+        return;
+    }
     mr_json_out_init(&list.out, MR__ANSWER_SIZE_MAX);
     mr_json_out_object(&list.out, NULL);
     mr_json_out_array(&list.out, "dead_letters");
     uint64_t next;
-    uint64_t position;
     enum mr_status r = mr_letters_each(admin, subscription.info.id, &query, write_letter, &list,
-                                       &next, &position);
+                                       &next);
     mr_letter_query_release(&query);
+    if (r == MR_OK) {
+        r = list.status;
+    }
     if (r != MR_OK) {
         mr_json_out_release(&list.out);
         mr__answer_status(call, r, NULL);
         return;
     }
     mr_json_out_end(&list.out);
-    write_next(&list.out, next);
+    mr__dlq_write_next(&list.out, next);
     mr_json_out_end(&list.out);
     mr__answer_json(call, 200, &list.out);
 }
 
-/* --- redrive and purge ------------------------------------------------------------------------ */
+/* --- groups ----------------------------------------------------------------------------------- */
 
-/* What was picked, and what became of each. */
-struct picked {
-    uint64_t offset;
-    char *id; /* owned; may be NULL */
-    enum mr_status result;
-    uint64_t later; /* redrive: later events of its lane that were handled */
+struct group {
+    uint32_t number;
+    const char *class; /* static */
+    char error[MR_FAILURE_TEXT_SIZE];
+    uint64_t count;
+    uint64_t first_ns;
+    uint64_t last_ns;
+    uint64_t offset; /* of the first: an example */
 };
 
-struct operation {
-    uint32_t subscription;
-    bool purge;
-    bool out_of_order;
-    struct picked *items; /* owned */
+struct groups {
+    struct group items[GROUPS_MAX];
     uint32_t count;
-    uint32_t capacity;
+    uint16_t slots[SLOTS]; /* index + 1 of the group there; 0: empty */
+    uint64_t letters;
+    uint64_t other; /* letters of groups beyond GROUPS_MAX */
 };
 
-static bool pick(void *context, const struct mr_letter *letter)
+/* The group called @p number, made when it is met for the first time. NULL: no room for more. */
+static struct group *take_group(struct groups *groups, uint32_t number)
 {
-    struct operation *operation = context;
-    MR_ASSERT(operation->count < operation->capacity);
-    struct mr_bytes id =
-        letter->event.size > 0 ? mr_event_id(letter->event) : MR_BYTES_LITERAL("");
-    operation->items[operation->count++] =
-        (struct picked){.offset = letter->dead.offset,
-                        .id = mr_strndup((const char *)id.data, id.size),
-                        .result = MR_OK};
-    return operation->count < operation->capacity;
-}
-
-static void operate(void *argument, struct mr_bus *bus, struct mr_now now)
-{
-    struct operation *operation = argument;
-    for (uint32_t i = 0; i < operation->count; i++) {
-        struct picked *item = &operation->items[i];
-        item->result = operation->purge
-                           ? mr_bus_purge(bus, operation->subscription, item->offset)
-                           : mr_bus_redrive(bus, now, operation->subscription, item->offset,
-                                            operation->out_of_order, &item->later);
-    }
-}
-
-static void write_refusal(struct mr_json_out *out, const struct picked *item)
-{
-    if (item->result == MR_E_CONFLICT) {
-        mr_json_out_text(out, "reason",
-                         "later events of its lane were handled already; out_of_order redrives it "
-                         "all the same");
-        mr_json_out_u64(out, "later", item->later);
-    } else if (item->result == MR_E_UNSUPPORTED) {
-        mr_json_out_text(out, "reason", "it never became an event, so there is nothing to redrive");
-    } else {
-        mr_json_out_text(out, "reason", mr_status_text(item->result));
-    }
-}
-
-static void write_picked(struct mr_json_out *out, const struct operation *operation, bool refused)
-{
-    for (uint32_t i = 0; i < operation->count; i++) {
-        const struct picked *item = &operation->items[i];
-        if ((item->result != MR_OK) != refused) {
-            continue;
+    uint32_t slot = number & (SLOTS - 1);
+    while (groups->slots[slot] != 0) {
+        struct group *group = &groups->items[groups->slots[slot] - 1];
+        if (group->number == number) {
+            return group;
         }
-        mr_json_out_object(out, NULL);
-        mr_json_out_text(out, "id", item->id);
-        mr_json_out_u64(out, "offset", item->offset);
-        if (refused) {
-            write_refusal(out, item);
-        }
-        mr_json_out_end(out);
+        slot = (slot + 1) & (SLOTS - 1);
     }
-}
-
-static void release_operation(struct operation *operation)
-{
-    for (uint32_t i = 0; i < operation->count; i++) {
-        mr_free(operation->items[i].id);
+    if (groups->count == GROUPS_MAX) {
+        return NULL;
     }
-    mr_free(operation->items);
+    struct group *added = &groups->items[groups->count++];
+    groups->slots[slot] = (uint16_t)groups->count;
+    added->number = number;
+    return added;
 }
 
-static void answer_operation(struct mr__call *call, struct operation *operation, bool dry_run,
-                             uint64_t next, uint64_t position)
+static bool count_letter(void *context, const struct mr_letter *letter)
 {
-    struct mr_json_out out;
-    mr_json_out_init(&out, MR__ANSWER_SIZE_MAX);
-    mr_json_out_object(&out, NULL);
-    mr_json_out_bool(&out, "dry_run", dry_run);
-    mr_json_out_array(&out, operation->purge ? "purged" : "redriven");
-    write_picked(&out, operation, false);
-    mr_json_out_end(&out);
-    mr_json_out_array(&out, "refused");
-    write_picked(&out, operation, true);
-    mr_json_out_end(&out);
-    write_next(&out, next);
-    mr_json_out_u64(&out, "position", position);
-    mr_json_out_end(&out);
-    mr__answer_json(call, 200, &out);
-}
-
-static void run_operation(struct mr_admin *admin, struct mr__call *call, bool purge)
-{
-    struct mr__subscription subscription;
-    struct mr_letter_query query;
-    if (!begin(admin, call, &subscription, &query)) {
-        return;
-    }
-    struct operation operation = {.subscription = subscription.info.id,
-                                  .purge = purge,
-                                  .out_of_order = flag(call, "out_of_order"),
-                                  .capacity = (uint32_t)query.limit};
-    operation.items = mr_calloc(operation.capacity, sizeof(*operation.items));
-    bool dry_run = flag(call, "dry_run");
-    uint64_t next = UINT64_MAX;
-    uint64_t position = 0;
-    enum mr_status r = operation.items == NULL
-                           ? MR_E_NOMEM
-                           : mr_letters_each(admin, subscription.info.id, &query, pick, &operation,
-                                             &next, &position);
-    if (r == MR_OK && !dry_run && operation.count > 0) {
-        r = mr__log_action(admin, purge ? "purge" : "redrive", "subscription", subscription.name,
-                           "id", query.id, "error", query.error, "filter",
-                           mr_http_request_query(call->http, "filter"), "out_of_order",
-                           operation.out_of_order ? "true" : NULL, NULL);
-        if (r == MR_OK) {
-            r = admin->host->ops->call(admin->host, operate, &operation);
-        }
-    }
-    mr_letter_query_release(&query);
-    if (r != MR_OK) {
-        mr__answer_status(call, r, NULL);
-    } else {
-        answer_operation(call, &operation, dry_run, next, position);
-    }
-    release_operation(&operation);
-}
-
-void mr__post_dlq_redrive(struct mr_admin *admin, struct mr__call *call)
-{
-    run_operation(admin, call, false);
-}
-
-void mr__post_dlq_purge(struct mr_admin *admin, struct mr__call *call)
-{
-    run_operation(admin, call, true);
-}
-
-/* --- how deliveries stand --------------------------------------------------------------------- */
-
-struct standing {
-    uint64_t offset;
-    enum mr_state state; /* NONE: not known (any more) */
-    bool live;
-    uint32_t attempts;
-    char error[MR_ERROR_TEXT_MAX];
-};
-
-struct standings {
-    uint32_t subscription;
-    uint64_t position; /* records before it are old stories */
-    struct standing *items; /* owned */
-    uint32_t count;
-    bool all_live;
-};
-
-static void ask_standings(void *argument, struct mr_bus *bus, struct mr_now now)
-{
-    struct standings *standings = argument;
-    standings->all_live = true;
-    for (uint32_t i = 0; i < standings->count; i++) {
-        struct standing *standing = &standings->items[i];
-        struct mr_delivery_info info;
-        standing->live = mr_bus_delivery_info(bus, now, standings->subscription, standing->offset,
-                                              &info) == MR_OK;
-        standing->state = standing->live ? info.state : MR_STATE_NONE;
-        standing->attempts = standing->live ? info.attempts : 0;
-        standings->all_live = standings->all_live && standing->live;
-    }
-}
-
-static bool see_end(void *context, const struct mr_history_record *seen)
-{
-    struct standings *standings = context;
-    const struct mr_record *record = &seen->record;
-    bool is_end = record->kind == MR_RECORD_SETTLE || record->kind == MR_RECORD_DEAD;
-    if (!is_end || record->a != standings->subscription || seen->position < standings->position) {
+    struct groups *groups = context;
+    char text[MR_FAILURE_TEXT_SIZE];
+    uint64_t died_ns = mr_letter_died_ns(letter);
+    groups->letters++;
+    struct group *group = take_group(groups, mr_letter_group(letter, text));
+    if (group == NULL) {
+        groups->other++;
         return true;
     }
-    for (uint32_t i = 0; i < standings->count; i++) {
-        struct standing *standing = &standings->items[i];
-        struct mr_result result;
-        size_t size;
-        if (standing->offset != record->offset || standing->live ||
-            mr_result_decode(record->body, &result, &size) != MR_OK) {
-            continue;
-        }
-        standing->state = (enum mr_state)record->extra;
-        standing->attempts = result.attempts;
-        mr_text_clean(standing->error, sizeof(standing->error), result.error);
+    if (group->count++ == 0) {
+        group->class = mr_letter_class(letter);
+        memcpy(group->error, text, sizeof(text));
+        group->offset = letter->dead.offset;
+        group->first_ns = died_ns;
     }
+    group->first_ns = died_ns < group->first_ns ? died_ns : group->first_ns;
+    group->last_ns = died_ns > group->last_ns ? died_ns : group->last_ns;
     return true;
 }
 
-static enum mr_status parse_standings(struct mr_bytes body, struct standings *standings)
+/* The most letters first; of the same number, the one met first. */
+static int by_count(const void *a, const void *b)
 {
-    cJSON *json = cJSON_ParseWithLength((const char *)body.data, body.size);
-    const cJSON *offsets = cJSON_GetObjectItemCaseSensitive(json, "offsets");
-    const cJSON *position = cJSON_GetObjectItemCaseSensitive(json, "position");
-    int count = cJSON_IsArray(offsets) ? cJSON_GetArraySize(offsets) : -1;
-    enum mr_status r = count < 1 || count > OFFSETS_MAX ? MR_E_INVALID : MR_OK;
-    if (r == MR_OK) {
-        standings->items = mr_calloc((size_t)count, sizeof(*standings->items));
-        r = standings->items == NULL ? MR_E_NOMEM : MR_OK;
+    const struct group *x = a;
+    const struct group *y = b;
+    if (x->count != y->count) {
+        return x->count > y->count ? -1 : 1;
     }
-    if (cJSON_IsNumber(position) && position->valuedouble >= 0) {
-        standings->position = (uint64_t)position->valuedouble;
-    }
-    for (const cJSON *item = r == MR_OK ? offsets->child : NULL; item != NULL; item = item->next) {
-        if (!cJSON_IsNumber(item) || item->valuedouble < 1 || item->valuedouble > 9e15) {
-            r = MR_E_INVALID;
-            break;
-        }
-        standings->items[standings->count++].offset = (uint64_t)item->valuedouble;
-    }
-    cJSON_Delete(json);
-    return r;
+    return x->offset < y->offset ? -1 : 1;
 }
 
-static void answer_standings(struct mr__call *call, const struct standings *standings)
+static void answer_groups(struct mr__call *call, const char *subscription,
+                          const struct groups *groups)
 {
     struct mr_json_out out;
     mr_json_out_init(&out, MR__ANSWER_SIZE_MAX);
     mr_json_out_object(&out, NULL);
-    mr_json_out_array(&out, "deliveries");
-    for (uint32_t i = 0; i < standings->count; i++) {
-        const struct standing *standing = &standings->items[i];
-        bool known = standing->state != MR_STATE_NONE;
+    mr_json_out_text(&out, "subscription", subscription);
+    mr_json_out_u64(&out, "dead_letters", groups->letters);
+    mr_json_out_array(&out, "groups");
+    for (uint32_t i = 0; i < groups->count; i++) {
+        const struct group *group = &groups->items[i];
         mr_json_out_object(&out, NULL);
-        mr_json_out_u64(&out, "offset", standing->offset);
-        mr_json_out_text(&out, "state", known ? mr_state_text(standing->state) : NULL);
-        mr_json_out_bool(&out, "settled", known && !standing->live);
-        mr_json_out_u64(&out, "attempts", standing->attempts);
-        mr_json_out_bytes_or_null(&out, "error", mr_bytes_of(standing->error));
+        mr_json_out_text(&out, "subscription", subscription);
+        mr_json_out_u64(&out, "group", group->number);
+        mr_json_out_u64(&out, "count", group->count);
+        mr_json_out_text(&out, "class", group->class);
+        mr_json_out_text(&out, "error", group->error);
+        mr_json_out_time(&out, "first_seen", group->first_ns);
+        mr_json_out_time(&out, "last_seen", group->last_ns);
+        mr_json_out_u64(&out, "example", group->offset);
         mr_json_out_end(&out);
     }
     mr_json_out_end(&out);
+    mr_json_out_u64(&out, "other", groups->other);
     mr_json_out_end(&out);
     mr__answer_json(call, 200, &out);
 }
 
-void mr__post_deliveries(struct mr_admin *admin, struct mr__call *call)
+void mr__get_dlq_groups(struct mr_admin *admin, struct mr__call *call)
 {
     struct mr__subscription subscription;
-    struct standings standings = {0};
-    enum mr_status r = mr__find_subscription(admin, call->name, &subscription);
-    if (r == MR_E_NOT_FOUND) {
-        mr__answer_error(call, 404, "no subscription is called %s", call->name);
+    struct mr_letter_query query;
+    if (!mr__dlq_begin(admin, call, &subscription, &query)) {
         return;
     }
+    query.limit = UINT64_MAX;
+    struct groups *groups = mr_calloc(1, sizeof(*groups));
+    uint64_t next;
+    enum mr_status r = groups == NULL ? MR_E_NOMEM
+                                      : mr_letters_each(admin, subscription.info.id, &query,
+                                                        count_letter, groups, &next);
+    mr_letter_query_release(&query);
     if (r == MR_OK) {
-        r = parse_standings(mr_http_request_body(call->http), &standings);
-        if (r == MR_E_INVALID) {
-            mr_free(standings.items);
-            mr__answer_error(call, 400,
-                             "wants {\"offsets\":[…],\"position\":…} with 1 to %d offsets",
-                             OFFSETS_MAX);
-            return;
-        }
-    }
-    standings.subscription = subscription.info.id;
-    if (r == MR_OK) {
-        r = admin->host->ops->call(admin->host, ask_standings, &standings);
-    }
-    if (r == MR_OK && !standings.all_live) {
-        struct mr_bus_status status;
-        struct mr_history history;
-        r = mr__bus_status(admin, &status);
-        if (r == MR_OK) {
-            r = mr_history_open(admin->host->log_dir, status.durable_position, &history, NULL);
-        }
-        if (r == MR_OK) {
-            r = mr_history_scan(&history, mr_position_segment(standings.position), false, see_end,
-                                &standings);
-            mr_history_release(&history);
-        }
-    }
-    if (r == MR_OK) {
-        answer_standings(call, &standings);
+        qsort(groups->items, groups->count, sizeof(groups->items[0]), by_count);
+        answer_groups(call, subscription.name, groups);
     } else {
         mr__answer_status(call, r, NULL);
     }
-    mr_free(standings.items);
+    mr_free(groups);
 }

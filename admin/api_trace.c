@@ -166,7 +166,7 @@ static void write_delivery(struct mr_admin *admin, struct mr_json_out *out,
     mr_json_out_text(out, "subscription", name);
     mr_json_out_text(out, "state", mr_state_text(state_of(story, i)));
     write_blocked(out, story, i);
-    mr_timeline_write_attempts(out, delivery, story->is_live[i] ? &story->live[i] : NULL);
+    mr_timeline_write_attempts(out, delivery, story->is_live[i] ? &story->live[i] : NULL, name);
     struct mr_result last;
     bool has_last = mr_timeline_last_result(delivery, &last);
     mr_json_out_bytes_or_null(out, "reason", has_last ? last.reason : (struct mr_bytes){0});

@@ -149,6 +149,7 @@ void mr__get_explain(struct mr_admin *admin, struct mr__call *call);
 void mr__get_trace(struct mr_admin *admin, struct mr__call *call);
 void mr__get_why(struct mr_admin *admin, struct mr__call *call);
 void mr__get_dlq(struct mr_admin *admin, struct mr__call *call);
+void mr__get_dlq_groups(struct mr_admin *admin, struct mr__call *call);
 void mr__post_dlq_redrive(struct mr_admin *admin, struct mr__call *call);
 void mr__post_dlq_purge(struct mr_admin *admin, struct mr__call *call);
 void mr__post_deliveries(struct mr_admin *admin, struct mr__call *call);
@@ -159,6 +160,15 @@ void mr__get_tail(struct mr_admin *admin, struct mr__call *call);
 void mr__get_metrics(struct mr_admin *admin, struct mr__call *call);
 void mr__get_livez(struct mr_admin *admin, struct mr__call *call);
 void mr__get_readyz(struct mr_admin *admin, struct mr__call *call);
+
+/* api_dlq.c, for the other calls about dead letters */
+struct mr_letter_query;
+/** Whether the argument @p name says "true". */
+bool mr__call_flag(const struct mr__call *call, const char *name);
+/** The subscription and the query of a call. @return false: what is wrong with them was answered */
+bool mr__dlq_begin(struct mr_admin *admin, struct mr__call *call,
+                   struct mr__subscription *subscription, struct mr_letter_query *query);
+void mr__dlq_write_next(struct mr_json_out *out, uint64_t next);
 
 /* health.c */
 MR_MUST_USE enum mr_status mr__pulse_start(struct mr_admin *admin);

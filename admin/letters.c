@@ -5,7 +5,7 @@
 #include "core/alloc.h"
 #include "core/clock.h"
 
-#define PAGE 128u
+#define PAGE 1024u /* the bus is asked for so many at once: some 20 us of its time */
 #define LIMIT_DEFAULT 100u
 #define LIMIT_MAX 1000u
 #define DURABLE_TRIES 500u
@@ -39,9 +39,13 @@ enum mr_status mr_letter_query_init(struct mr_letter_query *query,
     *query = (struct mr_letter_query){.limit = LIMIT_DEFAULT};
     query->id = mr_http_request_query(http, "id");
     query->error = mr_http_request_query(http, "error");
+    query->class = mr_http_request_query(http, "class");
     bool given;
     enum mr_status r =
         read_number(http, "attempts", &query->attempts, &query->has_attempts, problem);
+    if (r == MR_OK) {
+        r = read_number(http, "group", &query->group, &given, problem);
+    }
     if (r == MR_OK) {
         r = read_number(http, "after", &query->after, &given, problem);
     }
@@ -58,6 +62,10 @@ enum mr_status mr_letter_query_init(struct mr_letter_query *query,
     if (r == MR_OK && filter != NULL) {
         r = mr_filter_create(mr_bytes_of(filter), &query->filter, problem);
     }
+    if (r == MR_OK && query->class != NULL && !mr_failure_class_exists(query->class)) {
+        r = mr_problem_set(problem, MR_E_INVALID, "class is one of %s, not \"%s\"",
+                           mr_failure_classes(), query->class);
+    }
     if (query->limit == 0 || query->limit > LIMIT_MAX) {
         query->limit = LIMIT_MAX;
     }
@@ -68,6 +76,27 @@ void mr_letter_query_release(struct mr_letter_query *query)
 {
     mr_filter_destroy(query->filter);
     query->filter = NULL;
+}
+
+const char *mr_letter_class(const struct mr_letter *letter)
+{
+    return letter->has_result ? mr_failure_class(&letter->result) : "unknown";
+}
+
+uint64_t mr_letter_died_ns(const struct mr_letter *letter)
+{
+    return letter->ended_wall_ns != 0 ? letter->ended_wall_ns : letter->dead.died_log_ns;
+}
+
+uint32_t mr_letter_group(const struct mr_letter *letter, char text[MR_FAILURE_TEXT_SIZE])
+{
+    struct mr_bytes none = {0};
+    text[0] = '\0';
+    if (letter->has_result) {
+        mr_failure_normalise(&letter->result,
+                             letter->event.size > 0 ? mr_event_id(letter->event) : none, text);
+    }
+    return mr_failure_group(mr_letter_class(letter), text);
 }
 
 /* --- picking ---------------------------------------------------------------------------------- */
@@ -117,6 +146,11 @@ static bool fits(const struct mr_letter_query *query, const struct mr_letter *le
             (!has_part(letter->result.error, part) && !has_part(letter->result.reason, part))) {
             return false;
         }
+    }
+    char text[MR_FAILURE_TEXT_SIZE];
+    if ((query->class != NULL && strcmp(query->class, mr_letter_class(letter)) != 0) ||
+        (query->group != 0 && query->group != mr_letter_group(letter, text))) {
+        return false;
     }
     return query->filter == NULL ||
            (letter->event.size > 0 && mr_filter_test(query->filter, letter->event));
@@ -183,7 +217,6 @@ static enum mr_status read_letter(struct mr_history *history, const struct mr_de
     size_t size;
     if (r == MR_OK && mr_result_decode(record.body, &letter.result, &size) == MR_OK) {
         letter.has_result = true;
-        letter.history = mr_bytes(record.body.data + size, record.body.size - size);
         letter.started_wall_ns = record.c;
         letter.ended_wall_ns = record.d;
     }
@@ -238,7 +271,7 @@ static enum mr_status walk_page(struct walk *walk, const struct page *page)
 enum mr_status mr_letters_each(struct mr_admin *admin, uint32_t id,
                                const struct mr_letter_query *query,
                                bool (*visit)(void *context, const struct mr_letter *letter),
-                               void *context, uint64_t *ret_next, uint64_t *ret_position)
+                               void *context, uint64_t *ret_next)
 {
     struct mr_bus_status status;
     enum mr_status r = mr__bus_status(admin, &status);
@@ -265,7 +298,6 @@ enum mr_status mr_letters_each(struct mr_admin *admin, uint32_t id,
         }
     }
     *ret_next = walk.ended ? walk.next : UINT64_MAX;
-    *ret_position = status.durable_position;
     mr_free(page);
     mr_buf_release(&walk.bodies.dead);
     mr_buf_release(&walk.bodies.event);

@@ -1,15 +1,19 @@
 #include "admin/timeline.h"
 
+#include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "core/alloc.h"
 
 #define CHILDREN_SIZE_MAX (1u * MR_MIB)
+#define ACTION_SIZE_MAX (64u * MR_KIB)
+#define NOTE_HEADER_SIZE 20u /* of an earlier attempt in a DEAD record: fence, began, ended */
 
 void mr_timeline_init(struct mr_timeline *timeline, uint64_t offset)
 {
     *timeline = (struct mr_timeline){.offset = offset, .status = MR_OK};
+    mr_buf_init(&timeline->action, ACTION_SIZE_MAX);
 }
 
 void mr_timeline_release(struct mr_timeline *timeline)
@@ -19,10 +23,17 @@ void mr_timeline_release(struct mr_timeline *timeline)
         for (uint32_t j = 0; j < delivery->attempt_count; j++) {
             mr_free(delivery->attempts[j].body);
         }
+        uint32_t kept = delivery->redrives < MR_TIMELINE_REDRIVES_MAX ? delivery->redrives
+                                                                      : MR_TIMELINE_REDRIVES_MAX;
+        for (uint32_t j = 0; delivery->redriven != NULL && j < kept; j++) {
+            mr_free(delivery->redriven[j].action);
+        }
+        mr_free(delivery->redriven);
         mr_free(delivery->attempts);
         mr_buf_release(&delivery->children);
     }
     mr_free(timeline->deliveries);
+    mr_buf_release(&timeline->action);
     *timeline = (struct mr_timeline){.offset = timeline->offset};
 }
 
@@ -108,63 +119,147 @@ static void take_match(struct mr_timeline *timeline, const struct mr_history_rec
     }
 }
 
-static void take_answer(struct mr_timeline *timeline, const struct mr_record *record)
+/* What a hand-out was answered: @p body begins with the result. */
+struct answer {
+    uint32_t fence;
+    uint64_t started_wall_ns;
+    uint64_t ended_wall_ns;
+    struct mr_bytes body;
+    struct mr_result result; /* decoded */
+    bool late;
+};
+
+static void add_answer(struct mr_timeline *timeline, struct mr_timeline_delivery *delivery,
+                       const struct answer *answer)
 {
-    struct mr_timeline_delivery *delivery = take_delivery(timeline, record->a);
-    struct mr_result result;
-    size_t size;
-    if (delivery == NULL || mr_result_decode(record->body, &result, &size) != MR_OK) {
-        return;
-    }
-    bool late = record->kind == MR_RECORD_LATE;
-    if (!late) {
-        delivery->state = record->kind == MR_RECORD_RETRY
-                              ? (record->extra == MR_STATE_HELD ? MR_STATE_HELD : MR_STATE_NONE)
-                              : (enum mr_state)record->extra;
-        delivery->due_log_ns = result.due_ns;
-    }
     /* Ends without a hand-out (expired, removed) have no attempt of their own. */
-    if (record->b == 0 || result.verdict == MR_VERDICT_NONE) {
+    if (answer->fence == 0 || answer->result.verdict == MR_VERDICT_NONE) {
         return;
     }
-    struct mr_timeline_attempt *attempt = take_attempt(timeline, delivery, record->b);
-    if (attempt == NULL || (late && attempt->answered)) {
+    struct mr_timeline_attempt *attempt = take_attempt(timeline, delivery, answer->fence);
+    if (attempt == NULL || (answer->late && attempt->answered)) {
         return;
     }
-    uint8_t *body = mr_alloc(size);
+    uint8_t *body = mr_alloc(answer->body.size);
     if (body == NULL) {
         timeline->status = MR_E_NOMEM;
         return;
     }
-    memcpy(body, record->body.data, size);
+    memcpy(body, answer->body.data, answer->body.size);
     mr_free(attempt->body);
     attempt->body = body;
-    attempt->body_size = size;
+    attempt->body_size = answer->body.size;
     attempt->answered = true;
-    attempt->late = late;
-    attempt->counted = !late && result.attempts > delivery->attempts_counted;
-    if (!late) {
-        delivery->attempts_counted = result.attempts;
-        delivery->refusals = result.refusals;
-        delivery->interruptions = result.interruptions;
+    attempt->late = answer->late;
+    attempt->counted = !answer->late && answer->result.attempts > delivery->attempts_counted;
+    if (!answer->late) {
+        delivery->attempts_counted = answer->result.attempts;
+        delivery->refusals = answer->result.refusals;
+        delivery->interruptions = answer->result.interruptions;
     }
     if (attempt->counted) {
-        attempt->n = result.attempts;
+        attempt->n = answer->result.attempts;
     }
-    if (record->c != 0) {
-        attempt->started_wall_ns = record->c;
+    if (answer->started_wall_ns != 0) {
+        attempt->started_wall_ns = answer->started_wall_ns;
     }
-    attempt->ended_wall_ns = record->d;
+    attempt->ended_wall_ns = answer->ended_wall_ns;
 }
 
-static void take_redrive(struct mr_timeline *timeline, uint32_t subscription)
+static bool is_answered(const struct mr_timeline_delivery *delivery, uint32_t fence)
+{
+    for (uint32_t i = delivery->attempt_count; i-- > 0;) {
+        if (delivery->attempts[i].fence == fence) {
+            return delivery->attempts[i].answered;
+        }
+    }
+    return false;
+}
+
+/* The attempts before the last stand in a DEAD record once more: those whose own records went with
+ * their segment are taken from there. */
+static void take_notes(struct mr_timeline *timeline, struct mr_timeline_delivery *delivery,
+                       struct mr_bytes notes)
+{
+    for (size_t at = 0; at + 4 <= notes.size;) {
+        const uint8_t *note = notes.data + at + 4;
+        size_t size = mr_get_u32(notes.data + at);
+        if (size < NOTE_HEADER_SIZE || size > notes.size - at - 4) {
+            return;
+        }
+        struct answer answer = {.fence = mr_get_u32(note),
+                                .started_wall_ns = mr_get_u64(note + 4),
+                                .ended_wall_ns = mr_get_u64(note + 12),
+                                .body = mr_bytes(note + NOTE_HEADER_SIZE,
+                                                 size - NOTE_HEADER_SIZE)};
+        size_t result_size;
+        if (!is_answered(delivery, answer.fence) &&
+            mr_result_decode(answer.body, &answer.result, &result_size) == MR_OK) {
+            add_answer(timeline, delivery, &answer);
+        }
+        at += 4 + size;
+    }
+}
+
+static void take_answer(struct mr_timeline *timeline, const struct mr_record *record)
+{
+    struct mr_timeline_delivery *delivery = take_delivery(timeline, record->a);
+    struct answer answer = {.fence = record->b,
+                            .started_wall_ns = record->c,
+                            .ended_wall_ns = record->d,
+                            .late = record->kind == MR_RECORD_LATE};
+    size_t size;
+    if (delivery == NULL || mr_result_decode(record->body, &answer.result, &size) != MR_OK) {
+        return;
+    }
+    answer.body = mr_bytes(record->body.data, size);
+    if (record->kind == MR_RECORD_DEAD) {
+        take_notes(timeline, delivery,
+                   mr_bytes(record->body.data + size, record->body.size - size));
+    }
+    if (!answer.late) {
+        delivery->state = record->kind == MR_RECORD_RETRY
+                              ? (record->extra == MR_STATE_HELD ? MR_STATE_HELD : MR_STATE_NONE)
+                              : (enum mr_state)record->extra;
+        delivery->due_log_ns = answer.result.due_ns;
+    }
+    add_answer(timeline, delivery, &answer);
+}
+
+/* An operator's record: kept when it may be the cause of a redrive that follows. */
+static void take_action(struct mr_timeline *timeline, struct mr_bytes json)
+{
+    if (mr_bytes_starts(json, MR_BYTES_LITERAL("{\"action\":\"redrive\""))) {
+        mr_buf_clear(&timeline->action);
+        if (mr_buf_append_bytes(&timeline->action, json) != MR_OK) {
+            mr_buf_clear(&timeline->action); /* longer than any of ours: without it */
+        }
+    }
+}
+
+static void take_redrive(struct mr_timeline *timeline, uint32_t subscription, uint64_t wall_ns)
 {
     struct mr_timeline_delivery *delivery = take_delivery(timeline, subscription);
-    if (delivery != NULL) {
-        delivery->state = MR_STATE_NONE;
-        delivery->attempts_counted = 0;
-        delivery->redrives++;
+    if (delivery == NULL) {
+        return;
     }
+    delivery->state = MR_STATE_NONE;
+    delivery->attempts_counted = 0;
+    if (delivery->redrives < MR_TIMELINE_REDRIVES_MAX) {
+        struct mr_timeline_redrive *grown = mr_realloc(
+            delivery->redriven, (delivery->redrives + 1) * sizeof(*delivery->redriven));
+        if (grown == NULL) {
+            timeline->status = MR_E_NOMEM;
+            return;
+        }
+        delivery->redriven = grown;
+        const struct mr_buf *action = &timeline->action;
+        grown[delivery->redrives] = (struct mr_timeline_redrive){
+            .wall_ns = wall_ns,
+            .action = action->size == 0 ? NULL
+                                        : mr_strndup((const char *)action->data, action->size)};
+    }
+    delivery->redrives++;
 }
 
 static void take_child(struct mr_timeline *timeline, const struct mr_record *record)
@@ -202,6 +297,9 @@ bool mr_timeline_visit(void *context, const struct mr_history_record *seen)
     if (record->kind == MR_RECORD_START) {
         interrupt_all(timeline);
     }
+    if (record->kind == MR_RECORD_OPERATOR) {
+        take_action(timeline, record->body);
+    }
     if (record->offset != timeline->offset) {
         return true;
     }
@@ -219,7 +317,7 @@ bool mr_timeline_visit(void *context, const struct mr_history_record *seen)
         take_answer(timeline, record);
         break;
     case MR_RECORD_REDRIVE:
-        take_redrive(timeline, record->a);
+        take_redrive(timeline, record->a, seen->wall_ns);
         break;
     case MR_RECORD_PURGE: {
         struct mr_timeline_delivery *delivery = take_delivery(timeline, record->a);
@@ -283,9 +381,34 @@ static void write_answered(struct mr_json_out *out, const struct mr_timeline_att
     }
 }
 
+/* When it was put back, and by what an operator asked for, where that names the subscription. */
+static void write_redrives(struct mr_json_out *out, const struct mr_timeline_delivery *delivery,
+                           const char *subscription)
+{
+    mr_json_out_u64(out, "redrives", delivery->redrives);
+    if (delivery->redrives == 0) {
+        return;
+    }
+    mr_json_out_array(out, "redriven");
+    for (uint32_t i = 0; i < delivery->redrives && i < MR_TIMELINE_REDRIVES_MAX; i++) {
+        const struct mr_timeline_redrive *redrive = &delivery->redriven[i];
+        mr_json_out_object(out, NULL);
+        mr_json_out_time(out, "at", redrive->wall_ns);
+        cJSON *action = redrive->action == NULL ? NULL : cJSON_Parse(redrive->action);
+        const cJSON *of = cJSON_GetObjectItemCaseSensitive(action, "subscription");
+        if (cJSON_IsString(of) && subscription != NULL &&
+            strcmp(of->valuestring, subscription) == 0) {
+            mr_json_out_raw(out, "by", mr_bytes_of(redrive->action));
+        }
+        cJSON_Delete(action);
+        mr_json_out_end(out);
+    }
+    mr_json_out_end(out);
+}
+
 void mr_timeline_write_attempts(struct mr_json_out *out,
                                 const struct mr_timeline_delivery *delivery,
-                                const struct mr_delivery_info *live)
+                                const struct mr_delivery_info *live, const char *subscription)
 {
     mr_json_out_array(out, "attempts");
     for (uint32_t i = 0; i < delivery->attempt_count; i++) {
@@ -318,7 +441,7 @@ void mr_timeline_write_attempts(struct mr_json_out *out,
     mr_json_out_u64(out, "refusals", live != NULL ? live->refusals : delivery->refusals);
     mr_json_out_u64(out, "interruptions",
                     live != NULL ? live->interruptions : delivery->interruptions);
-    mr_json_out_u64(out, "redrives", delivery->redrives);
+    write_redrives(out, delivery, subscription);
 }
 
 bool mr_timeline_last_result(const struct mr_timeline_delivery *delivery,

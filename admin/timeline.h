@@ -9,6 +9,7 @@
 #include "bus/bus.h"
 
 #define MR_TIMELINE_ATTEMPTS_MAX 10000u /* of one event, all deliveries together */
+#define MR_TIMELINE_REDRIVES_MAX 1000u  /* of one delivery; more are counted */
 
 struct mr_timeline_attempt {
     uint32_t fence;
@@ -23,6 +24,12 @@ struct mr_timeline_attempt {
     size_t body_size;
 };
 
+/* A dead letter, or what was held, was put back. */
+struct mr_timeline_redrive {
+    uint64_t wall_ns;
+    char *action; /* owned: the operator's record before it (JSON); NULL: none was seen */
+};
+
 struct mr_timeline_delivery {
     uint32_t subscription; /* id */
     enum mr_state state;   /* how it ended; NONE: it has not */
@@ -31,6 +38,7 @@ struct mr_timeline_delivery {
     uint32_t refusals;
     uint32_t interruptions;
     uint32_t redrives;
+    struct mr_timeline_redrive *redriven; /* owned: the first MR_TIMELINE_REDRIVES_MAX */
     uint64_t due_log_ns;
     struct mr_timeline_attempt *attempts; /* owned */
     uint32_t attempt_count;
@@ -44,6 +52,7 @@ struct mr_timeline {
     uint32_t attempt_count;
     bool truncated; /* more attempts than MR_TIMELINE_ATTEMPTS_MAX */
     bool matched;   /* its MATCH record was seen */
+    struct mr_buf action; /* the last redrive an operator asked for, as JSON */
     enum mr_status status; /* sticks */
 };
 
@@ -56,10 +65,11 @@ bool mr_timeline_visit(void *context, const struct mr_history_record *seen);
 void mr_timeline_write_attempt(struct mr_json_out *out, uint32_t n, uint64_t started_wall_ns,
                                uint64_t ended_wall_ns, const struct mr_result *result);
 /** Writes attempts, other hand-outs and counters of @p delivery into the present object.
- * @param live what the bus says, NULL when it does not know the delivery */
+ * @param live what the bus says, NULL when it does not know the delivery
+ * @param subscription its name; NULL when it is not known */
 void mr_timeline_write_attempts(struct mr_json_out *out,
                                 const struct mr_timeline_delivery *delivery,
-                                const struct mr_delivery_info *live);
+                                const struct mr_delivery_info *live, const char *subscription);
 /** The result of the last attempt that was answered. @return false: there is none */
 bool mr_timeline_last_result(const struct mr_timeline_delivery *delivery,
                              struct mr_result *ret_result);

@@ -96,6 +96,13 @@ static void print_delivery(const struct mr_cli *cli, const cJSON *delivery)
     print_field(cli, " (", delivery, "reason", ")");
     fputc('\n', cli->out);
     const cJSON *item;
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(delivery, "redriven"))
+    {
+        const cJSON *by = cJSON_GetObjectItemCaseSensitive(item, "by");
+        print_field(cli, "         redriven ", item, "at", "");
+        print_field(cli, ", group ", by, "group", "");
+        fputs(cJSON_HasObjectItem(by, "out_of_order") ? ", out of order\n" : "\n", cli->out);
+    }
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(delivery, "attempts"))
     {
         print_attempt(cli, item, true);

@@ -60,7 +60,7 @@ static cJSON *written(const struct mr_timeline *timeline, const struct mr_delive
     struct mr_json_out out;
     mr_json_out_init(&out, 1 << 20);
     mr_json_out_object(&out, NULL);
-    mr_timeline_write_attempts(&out, &timeline->deliveries[0], live);
+    mr_timeline_write_attempts(&out, &timeline->deliveries[0], live, "s");
     mr_json_out_end(&out);
     assert_int_equal(out.status, MR_OK);
     cJSON *json = cJSON_ParseWithLength((const char *)out.buf.data, out.buf.size);
@@ -204,6 +204,81 @@ static void test_timeline_redrive_opens_it_again(void **state)
     mr_timeline_release(&timeline);
 }
 
+/* Adds an earlier attempt behind the result of a DEAD record. */
+static void add_note(struct mr_buf *body, uint32_t fence, const struct mr_result *result)
+{
+    struct mr_buf note;
+    mr_buf_init(&note, 65536);
+    uint8_t head[20] = {0};
+    mr_put_u32(head, fence);
+    mr_put_u64(head + 4, 2 * MR_SECOND);
+    mr_put_u64(head + 12, 3 * MR_SECOND);
+    assert_int_equal(mr_buf_append(&note, head, sizeof(head)), MR_OK);
+    assert_int_equal(mr_result_encode(result, &note), MR_OK);
+    uint8_t size[4];
+    mr_put_u32(size, (uint32_t)note.size);
+    assert_int_equal(mr_buf_append(body, size, sizeof(size)), MR_OK);
+    assert_int_equal(mr_buf_append_bytes(body, mr_buf_bytes(&note)), MR_OK);
+    mr_buf_release(&note);
+}
+
+/* The segment with the records of the first attempts was given up: the DEAD record has them. */
+static void test_timeline_dead_record_tells_the_attempts_before(void **state)
+{
+    (void)state;
+    struct mr_timeline timeline;
+    mr_timeline_init(&timeline, OFFSET);
+    see_match(&timeline, 3, true);
+    struct mr_buf body;
+    mr_buf_init(&body, 65536);
+    struct mr_result retry = result_of(MR_VERDICT_RETRY, 1);
+    struct mr_result again = result_of(MR_VERDICT_TIMEOUT, 2);
+    struct mr_result dead = result_of(MR_VERDICT_DEAD, 3);
+    assert_int_equal(mr_result_encode(&dead, &body), MR_OK);
+    add_note(&body, 1, &retry);
+    add_note(&body, 2, &again);
+    struct mr_record record = {.kind = MR_RECORD_DEAD, .offset = OFFSET, .a = 3, .b = 3,
+                               .c = 6 * MR_SECOND, .d = 7 * MR_SECOND, .extra = MR_STATE_DEAD};
+    uint8_t torn[] = {255, 255, 255, 255, 1};
+    assert_int_equal(mr_buf_append(&body, torn, sizeof(torn)), MR_OK); /* ignored */
+    see(&timeline, record, mr_buf_bytes(&body));
+    cJSON *json = written(&timeline, NULL);
+    assert_int_equal(count(json, "attempts"), 3);
+    assert_string_equal(attempt(json, "attempts", 0, "verdict")->valuestring, "retry");
+    assert_string_equal(attempt(json, "attempts", 1, "verdict")->valuestring, "timeout");
+    assert_int_equal(attempt(json, "attempts", 2, "n")->valueint, 3);
+    cJSON_Delete(json);
+    mr_buf_release(&body);
+    mr_timeline_release(&timeline);
+}
+
+static void see_redrive_by(struct mr_timeline *timeline, const char *action)
+{
+    see(timeline, (struct mr_record){.kind = MR_RECORD_OPERATOR}, mr_bytes_of(action));
+    see(timeline, (struct mr_record){.kind = MR_RECORD_REDRIVE, .offset = OFFSET, .a = 3},
+        (struct mr_bytes){0});
+}
+
+static void test_timeline_redrives_name_the_action_of_their_subscription(void **state)
+{
+    (void)state;
+    struct mr_timeline timeline;
+    mr_timeline_init(&timeline, OFFSET);
+    see_match(&timeline, 3, true);
+    see_redrive_by(&timeline, "{\"action\":\"redrive\",\"subscription\":\"s\",\"group\":\"7\"}");
+    see_redrive_by(&timeline, "{\"action\":\"redrive\",\"subscription\":\"other\"}");
+    see_redrive_by(&timeline, "{\"action\":\"redrive\",\"subscription");
+    cJSON *json = written(&timeline, NULL);
+    assert_int_equal(count(json, "redriven"), 3);
+    const cJSON *by = attempt(json, "redriven", 0, "by");
+    assert_string_equal(cJSON_GetObjectItem(by, "group")->valuestring, "7");
+    assert_non_null(attempt(json, "redriven", 0, "at"));
+    assert_null(attempt(json, "redriven", 1, "by"));
+    assert_null(attempt(json, "redriven", 2, "by"));
+    cJSON_Delete(json);
+    mr_timeline_release(&timeline);
+}
+
 static void test_timeline_late_answer_does_not_change_the_end(void **state)
 {
     (void)state;
@@ -257,6 +332,8 @@ int main(void)
         cmocka_unit_test(test_timeline_attempt_in_flight_is_listed_with_the_live_fence),
         cmocka_unit_test(test_timeline_start_interrupts_what_was_under_way),
         cmocka_unit_test(test_timeline_redrive_opens_it_again),
+        cmocka_unit_test(test_timeline_dead_record_tells_the_attempts_before),
+        cmocka_unit_test(test_timeline_redrives_name_the_action_of_their_subscription),
         cmocka_unit_test(test_timeline_late_answer_does_not_change_the_end),
         cmocka_unit_test(test_timeline_other_offsets_are_not_ours),
         cmocka_unit_test(test_timeline_garbled_result_is_left_out),
