@@ -75,38 +75,47 @@ static bool is_number_column(const struct mr_table *table, uint32_t column)
     return any;
 }
 
-void mr_table_print(const struct mr_table *table, const struct mr_cli *cli)
+static void print_cell(const struct mr_table *table, const struct mr_cli *cli, uint32_t i,
+                       bool right)
 {
-    size_t widths[MR_TABLE_COLUMNS_MAX] = {0};
+    uint32_t c = i % table->columns;
+    size_t pad = table->widths[c] - width_of(table->cells[i]);
+    bool last = c + 1 == table->columns;
+    if (right) {
+        fprintf(cli->out, "%*s", (int)pad, "");
+    }
+    if (i < table->columns) {
+        mr_print_colour(cli, MR_COLOUR_BOLD, table->cells[i]);
+    } else {
+        fprintf(cli->out, "%s", table->cells[i]);
+    }
+    if (!right && !last) {
+        fprintf(cli->out, "%*s", (int)pad, "");
+    }
+    fputs(last ? "\n" : "  ", cli->out);
+}
+
+void mr_table_print(struct mr_table *table, const struct mr_cli *cli)
+{
     bool right[MR_TABLE_COLUMNS_MAX] = {false};
     for (uint32_t i = 0; i < table->count; i++) {
         size_t width = width_of(table->cells[i]);
-        if (width > widths[i % table->columns]) {
-            widths[i % table->columns] = width;
+        if (width > table->widths[i % table->columns]) {
+            table->widths[i % table->columns] = width;
         }
     }
     for (uint32_t c = 0; c < table->columns; c++) {
         right[c] = is_number_column(table, c);
     }
-    for (uint32_t i = 0; i < table->count; i++) {
-        uint32_t c = i % table->columns;
-        size_t pad = widths[c] - width_of(table->cells[i]);
-        bool last = c + 1 == table->columns;
-        if (right[c]) {
-            fprintf(cli->out, "%*s", (int)pad, "");
-        }
-        if (i < table->columns) {
-            mr_print_colour(cli, MR_COLOUR_BOLD, table->cells[i]);
-        } else {
-            fprintf(cli->out, "%s", table->cells[i]);
-        }
-        if (!right[c] && !last) {
-            fprintf(cli->out, "%*s", (int)pad, "");
-        }
-        fputs(last ? "\n" : "  ", cli->out);
+    for (uint32_t i = table->head_printed ? table->columns : 0; i < table->count; i++) {
+        print_cell(table, cli, i, right[i % table->columns]);
     }
     if (table->failed) {
         fputs("(not all of it: out of memory)\n", cli->out);
+    }
+    table->head_printed = true;
+    while (table->count > table->columns) {
+        mr_free(table->cells[--table->count]);
     }
 }
 

@@ -11,6 +11,8 @@ struct mr_table {
     uint32_t columns;
     char **cells; /* owned, each owned; rows of `columns`, the first is the head */
     uint32_t count;
+    size_t widths[MR_TABLE_COLUMNS_MAX]; /* as printed so far */
+    bool head_printed;
     bool failed; /* memory was short */
 };
 
@@ -18,7 +20,9 @@ struct mr_table {
 void mr_table_init(struct mr_table *table, const char *const *head);
 /** The next cell; numbers are set right by mr_table_print(). */
 void mr_table_cell(struct mr_table *table, const char *text);
-void mr_table_print(const struct mr_table *table, const struct mr_cli *cli);
+/** Prints the rows and forgets them, so that a table of any length can be printed in parts: the
+ * head stands before the first alone, and columns only grow. */
+void mr_table_print(struct mr_table *table, const struct mr_cli *cli);
 void mr_table_release(struct mr_table *table);
 
 enum mr_colour {

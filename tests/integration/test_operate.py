@@ -81,7 +81,7 @@ def test_dlq_redrive_waits_for_the_result():
         delivery = m.delivery("bad0", "s")
         assert delivery["state"] == "done" and delivery["redrives"] == 2, delivery
         assert m.cli("dlq", "redrive", "s", "bad0").code == 3
-        assert m.cli("dlq", "redrive", "s", "--canary", "3").code == 2
+        assert m.cli("dlq", "redrive", "s", "--canary", "none").code == 2
         assert m.cli("dlq", "redrive", "s", "--rate", "fast").code == 2
 
 

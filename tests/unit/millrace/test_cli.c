@@ -124,10 +124,12 @@ static void test_normalise_cloudevents_comes_back_as_it_was(void **state)
     expect(RUN("{}", "normalise", "--as", "cloudevents"), MR_EXIT_DATA, NULL, "normalise");
 }
 
-static void test_dlq_redrive_refuses_later_options_before_it_looks_for_an_instance(void **state)
+static void test_dlq_refuses_wrong_options_before_it_looks_for_an_instance(void **state)
 {
     (void)state;
-    expect(RUN("", "dlq", "redrive", "s", "--canary", "1"), MR_EXIT_USAGE, NULL, "not available");
+    expect(RUN("", "dlq", "redrive", "s", "--canary", "0"), MR_EXIT_USAGE, NULL, "--canary wants");
+    expect(RUN("", "dlq", "redrive", "s", "--stop-if-fail", "%"), MR_EXIT_USAGE, NULL, "1% to");
+    expect(RUN("", "dlq", "list", "s", "--limit", "x"), MR_EXIT_USAGE, NULL, "--limit wants");
     expect(RUN("", "dlq", "redrive", "s", "--rate", "x"), MR_EXIT_USAGE, NULL, "--rate wants");
     expect(RUN("", "dlq", "purge", "s"), MR_EXIT_USAGE, NULL, "--yes");
 }
@@ -215,11 +217,17 @@ static void test_table_aligns_and_cleans(void **state)
     mr_table_cell(&table, "1234");
     mr_table_cell(&table, "");
     mr_table_print(&table, &cli);
+    mr_table_print(&table, &cli); /* nothing came since */
+    mr_table_cell(&table, "y");
+    mr_table_cell(&table, "6");
+    mr_table_cell(&table, "z");
+    mr_table_print(&table, &cli);
     mr_table_release(&table);
     fclose(cli.out);
     assert_string_equal(out, "NAME     N  LAST\n"
                              "k\xc3\xa4se     5  a [1mb\n"
-                             "x     1234  \n");
+                             "x     1234  \n"
+                             "y        6  z\n");
     free(out);
 }
 
@@ -262,7 +270,7 @@ int main(void)
         cmocka_unit_test(test_cli_main_later_verbs_say_so),
         cmocka_unit_test(test_verbs_have_help_and_bounded_options),
         cmocka_unit_test(test_normalise_cloudevents_comes_back_as_it_was),
-        cmocka_unit_test(test_dlq_redrive_refuses_later_options_before_it_looks_for_an_instance),
+        cmocka_unit_test(test_dlq_refuses_wrong_options_before_it_looks_for_an_instance),
         cmocka_unit_test(test_instance_that_is_not_there_is_69),
         cmocka_unit_test(test_json_next_item_gives_elements_as_they_stand),
         cmocka_unit_test(test_path_encodes_names_and_values),
