@@ -413,6 +413,9 @@ static bool set_call(struct mr_transfer *t, struct mr_call *call)
            curl_easy_setopt(easy, CURLOPT_HEADERDATA, call) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_WRITEDATA, call) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_PRIVATE, t) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L) == CURLE_OK &&
+           curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, (long)(call->silence_ns / MR_SECOND)) ==
+               CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS,
                             (long)(timeout_ms < INT32_MAX ? timeout_ms : INT32_MAX)) == CURLE_OK;
 }

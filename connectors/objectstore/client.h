@@ -37,6 +37,7 @@ struct mr_call {
     const char *target;       /* x-amz-target, NULL: none */
     struct mr_bytes body;     /* borrowed */
     uint64_t timeout_ns;      /* of the whole call */
+    uint64_t silence_ns;      /* longest time without a byte, whole seconds; 0: any */
     void (*done)(void *context, struct mr_call *call);
     void *context;
     /* Out. */

@@ -16,7 +16,8 @@
 #include "core/logger.h"
 
 #define PAGE_SIZE_MAX (8u * MR_MIB) /* 1000 keys, encoded, and what stands around them */
-#define CALL_TIMEOUT_NS (60 * MR_SECOND)
+#define CALL_TIMEOUT_NS (10 * MR_MINUTE) /* of a page, over however slow a line */
+#define SILENCE_NS (15 * MR_SECOND)
 #define BATCH_EVENTS 500u
 #define LOOK_MS 1000
 
@@ -113,6 +114,7 @@ static void start_page(struct mr_source *s)
     mr__call_clear(call);
     call->method = "GET";
     call->timeout_ns = CALL_TIMEOUT_NS;
+    call->silence_ns = SILENCE_NS;
     enum mr_status r = mr_buf_append_bytes(&call->path,
                                            path.size > 0 ? path : MR_BYTES_LITERAL("/"));
     r = r == MR_OK ? mr_buf_append_text(&call->query,

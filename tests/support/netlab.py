@@ -7,7 +7,8 @@
         broker.start()            … and must listen on net.FAR (not on loopback only)
     net.partition(); net.heal()   nothing arrives, both ends see a silent peer
     net.delay(0.05)               each way;  net.rate(50_000) bytes/s;  net.lose(0.05)
-    net.cut_after(100_000)        … once so many more bytes came to the far side: net.is_cut
+    net.cut_after(100_000)        … once so many more bytes went to the far side: net.is_cut
+    net.cut_after(1000, near=True)  … or came to the near side
     net.reset()                   each TCP segment resets its connection, at both ends, until heal()
     net.forget()                  cut, and far processes killed: their connections are gone
 
@@ -150,7 +151,7 @@ class Net:
         with self.far():
             far.know(near)
         self.ends = {near.fd: (near, far), far.fd: (far, near)}
-        self.near = near
+        self.near, self.other = near, far
         self.mu = threading.Lock()  # protects what the calls below set
         self.heal()
         threading.Thread(target=self.carry, daemon=True).start()
@@ -194,8 +195,8 @@ class Net:
     def partition(self):
         self.set(cut=True)
 
-    def cut_after(self, size):
-        self.set(cut_in=size)
+    def cut_after(self, size, near=False):
+        self.set(cut_in=size, cut_from=self.other.fd if near else self.near.fd)
 
     @property
     def is_cut(self):
@@ -254,7 +255,7 @@ class Net:
                     self.ends[fd][0].write(answer)
                     self.ends[fd][1].write(reset_in_place_of(frame))
                 return None
-            if self.cut_in is not None and fd == self.near.fd:
+            if self.cut_in is not None and fd == self.cut_from:
                 self.cut_in -= len(frame)
                 self.cut = self.cut_in <= 0
             if not self.bytes_per_s:
