@@ -44,6 +44,17 @@ bool mr_bytes_ends(struct mr_bytes text, struct mr_bytes suffix)
             memcmp(text.data + (text.size - suffix.size), suffix.data, suffix.size) == 0);
 }
 
+struct mr_bytes mr_bytes_trim(struct mr_bytes text)
+{
+    while (text.size > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
+        text = mr_bytes(text.data + 1, text.size - 1);
+    }
+    while (text.size > 0 && (text.data[text.size - 1] == ' ' || text.data[text.size - 1] == '\t')) {
+        text.size--;
+    }
+    return text;
+}
+
 int mr_bytes_compare(struct mr_bytes a, struct mr_bytes b)
 {
     size_t common = a.size < b.size ? a.size : b.size;

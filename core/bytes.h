@@ -41,6 +41,8 @@ bool mr_bytes_equal(struct mr_bytes a, struct mr_bytes b);
 bool mr_bytes_equal_nocase(struct mr_bytes a, struct mr_bytes b);
 bool mr_bytes_starts(struct mr_bytes text, struct mr_bytes prefix);
 bool mr_bytes_ends(struct mr_bytes text, struct mr_bytes suffix);
+/** Without blanks and tabs at both ends. */
+struct mr_bytes mr_bytes_trim(struct mr_bytes text);
 /** memcmp order, shorter first on a tie. */
 int mr_bytes_compare(struct mr_bytes a, struct mr_bytes b);
 /** Whether all of it is well-formed UTF-8 (no overlong forms, no surrogates, at most U+10FFFF). */

@@ -240,7 +240,7 @@ bool mr__adapt_header(const struct mr__adapt *run, const char *name, struct mr_b
     for (uint32_t i = 0; i < run->input->header_count; i++) {
         const struct mr_field *header = &run->input->headers[i];
         if (mr_bytes_equal_nocase(header->name, mr_bytes_of(name))) {
-            struct mr_bytes value = mr__text_trim(header->value);
+            struct mr_bytes value = mr_bytes_trim(header->value);
             if (value.size > 0) {
                 *ret_value = value;
                 return true;

@@ -112,7 +112,7 @@ void mr__draft_source_name(struct mr__draft *draft, const char *before)
 bool mr__draft_time_text(struct mr__draft *draft, struct mr_bytes text)
 {
     char mended[64];
-    text = mr__text_trim(text);
+    text = mr_bytes_trim(text);
     if (draft->parts[MR__TIME].size > 0 || text.size < 20 || text.size >= sizeof(mended)) {
         return draft->parts[MR__TIME].size > 0;
     }

@@ -138,7 +138,7 @@ static struct mr_bytes content_type_of(const struct mr_field *headers, uint32_t 
 {
     for (uint32_t i = 0; i < header_count; i++) {
         if (mr_bytes_equal_nocase(headers[i].name, MR_BYTES_LITERAL("content-type"))) {
-            struct mr_bytes value = mr__text_trim(headers[i].value);
+            struct mr_bytes value = mr_bytes_trim(headers[i].value);
             if (mr__text_is_media_type(value) && mr__text_is_string(value)) {
                 return value;
             }

@@ -152,12 +152,12 @@ static enum mr_status decode_binary(const struct mr_amqp_message *message, enum 
 /* The property, else (0-9-1) the header of that name, which one publisher writes instead. */
 static struct mr_bytes content_type_of(const struct mr_amqp_message *message)
 {
-    struct mr_bytes value = mr__text_trim(message->content_type);
+    struct mr_bytes value = mr_bytes_trim(message->content_type);
     for (uint32_t i = 0; value.size == 0 && !message->is_1_0 && i < message->header_count; i++) {
         const struct mr_amqp_header *header = &message->headers[i];
         if (header->type == MR_AMQP_STRING &&
             mr_bytes_equal_nocase(header->name, MR_BYTES_LITERAL("content-type"))) {
-            value = mr__text_trim(header->text);
+            value = mr_bytes_trim(header->text);
         }
     }
     return value;
@@ -250,13 +250,7 @@ enum mr_status mr_amqp_wrap(const struct mr_amqp_message *message, struct mr_byt
                                       attrs[i].value, problem);
         }
     }
-    if (r == MR_OK && message->body.size > 0) {
-        mr__raw_data(&builder, message->body);
-    }
-    if (r == MR_OK) {
-        r = mr_event_builder_finish(&builder, true, ret_event, problem);
-    }
-    mr_event_builder_release(&builder);
+    r = mr__raw_end(&builder, r, message->body, message->body.size > 0, ret_event, problem);
     mr_buf_release(&source);
     return r;
 }

@@ -62,7 +62,7 @@ static int hex_digit(uint8_t c)
 static enum mr_status decode_value(struct mr_bytes value, struct mr_buf *scratch,
                                    struct mr_bytes *ret_value)
 {
-    value = mr__text_trim(value);
+    value = mr_bytes_trim(value);
     bool quoted = is_quoted(value);
     if (!quoted && (value.size == 0 || memchr(value.data, '%', value.size) == NULL)) {
         *ret_value = value;
@@ -154,7 +154,7 @@ static enum mr_status find_content_type(const struct mr_field *headers, uint32_t
             return mr_problem_set(problem, MR_E_INVALID, "the header Content-Type is there twice");
         }
         seen = true;
-        value = mr__text_trim(headers[i].value);
+        value = mr_bytes_trim(headers[i].value);
     }
     *ret_value = value;
     return MR_OK;

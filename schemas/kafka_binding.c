@@ -32,7 +32,7 @@ static unsigned find_content_type(const struct mr_kafka_record *record, struct m
         if (header->value.data != NULL &&
             mr_bytes_equal_nocase(header->name, MR_BYTES_LITERAL("content-type"))) {
             count++;
-            *ret_value = mr__text_trim(header->value);
+            *ret_value = mr_bytes_trim(header->value);
         }
     }
     return count;
@@ -239,13 +239,7 @@ enum mr_status mr_kafka_wrap(const struct mr_kafka_record *record, struct mr_byt
     if (r == MR_OK) {
         r = add_headers(&builder, record, problem);
     }
-    if (r == MR_OK && record->has_value) {
-        mr__raw_data(&builder, record->value);
-    }
-    if (r == MR_OK) {
-        r = mr_event_builder_finish(&builder, true, ret_event, problem);
-    }
-    mr_event_builder_release(&builder);
+    r = mr__raw_end(&builder, r, record->value, record->has_value, ret_event, problem);
     mr_buf_release(&source);
     return r;
 }

@@ -143,7 +143,7 @@ bool mr__may_be_event(struct mr_bytes text)
                              memchr(text.data, '\\', text.size) != NULL);
 }
 
-void mr__raw_data(struct mr_event_builder *builder, struct mr_bytes body)
+static void set_raw_data(struct mr_event_builder *builder, struct mr_bytes body)
 {
     if (!mr__builder_untyped(builder)) {
         mr_event_builder_data(builder, body, false);
@@ -157,6 +157,21 @@ void mr__raw_data(struct mr_event_builder *builder, struct mr_bytes body)
                 mr_json_is_value(body);
     mr_event_builder_data(builder, body, !json);
     builder->flags |= json ? MR_EVENT_DATA_JSON : 0; /* so that nobody looks again */
+}
+
+enum mr_status mr__raw_end(struct mr_event_builder *builder, enum mr_status so_far,
+                           struct mr_bytes body, bool has_body, struct mr_event **ret_event,
+                           struct mr_problem *problem)
+{
+    enum mr_status r = so_far;
+    if (r == MR_OK && has_body) {
+        set_raw_data(builder, body);
+    }
+    if (r == MR_OK) {
+        r = mr_event_builder_finish(builder, true, ret_event, problem);
+    }
+    mr_event_builder_release(builder);
+    return r;
 }
 
 bool mr__time_of_ms(int64_t ms, char text[MR_TIME_TEXT_SIZE])

@@ -50,9 +50,13 @@ MR_MUST_USE enum mr_status mr__raw_source(struct mr_buf *out, const char *kind,
  * certain, true is not. */
 bool mr__may_be_event(struct mr_bytes text);
 
-/** Sets the data of a raw broker message. Without a datacontenttype an object or array in JSON is
- * JSON data, for which the JSON format implies the type; anything else is bytes. */
-void mr__raw_data(struct mr_event_builder *builder, struct mr_bytes body);
+/** Ends a raw broker message whose attributes are in @p builder, which is released: its data from
+ * @p body if there is one. Without a datacontenttype an object or array in JSON is JSON data, for
+ * which the JSON format implies the type; anything else is bytes.
+ * @param so_far what setting the attributes returned; passed on when it failed */
+MR_MUST_USE enum mr_status mr__raw_end(struct mr_event_builder *builder, enum mr_status so_far,
+                                       struct mr_bytes body, bool has_body,
+                                       struct mr_event **ret_event, struct mr_problem *problem);
 /** Milliseconds since 1970 as RFC 3339. @return false: none (negative), or beyond what the clock of
  * Millrace can hold; @p text untouched */
 bool mr__time_of_ms(int64_t ms, char text[MR_TIME_TEXT_SIZE]);

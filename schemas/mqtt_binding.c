@@ -29,7 +29,7 @@ static enum mr_status decode_binary(const struct mr_mqtt_message *message, size_
                                     struct mr_event **ret_event, struct mr_problem *problem)
 {
     struct mr_bytes datacontenttype = MR_BYTES_LITERAL("datacontenttype");
-    struct mr_bytes content_type = mr__text_trim(message->content_type);
+    struct mr_bytes content_type = mr_bytes_trim(message->content_type);
     struct mr_event_builder builder;
     mr_event_builder_init(&builder, size_max);
     enum mr_status r = MR_OK;
@@ -208,7 +208,7 @@ static enum mr_status make_source(const struct mr_mqtt_message *message, struct 
 
 static void guess_type(const struct mr_mqtt_message *message, struct telemetry *t)
 {
-    struct mr_bytes given = mr__text_trim(message->content_type);
+    struct mr_bytes given = mr_bytes_trim(message->content_type);
     if (mr__text_is_media_type(given) && mr__text_is_string(given)) {
         t->datacontenttype = given;
     } else if (message->payload.size > 0) {

@@ -74,7 +74,7 @@ enum mr_status mr__recorded_headers(struct mr__recorded *recorded, const char *t
         if (line.size > 0 && line.data[line.size - 1] == '\r') {
             line.size--;
         }
-        if (mr__text_trim(line).size == 0) {
+        if (mr_bytes_trim(line).size == 0) {
             continue;
         }
         const uint8_t *colon = memchr(line.data, ':', line.size);
@@ -85,8 +85,8 @@ enum mr_status mr__recorded_headers(struct mr__recorded *recorded, const char *t
         }
         size_t name_size = (size_t)(colon - line.data);
         enum mr_status r =
-            add_text(recorded, mr__text_trim(mr_bytes(line.data, name_size)),
-                     mr__text_trim(mr_bytes(colon + 1, line.size - name_size - 1)), problem);
+            add_text(recorded, mr_bytes_trim(mr_bytes(line.data, name_size)),
+                     mr_bytes_trim(mr_bytes(colon + 1, line.size - name_size - 1)), problem);
         if (r != MR_OK) {
             return r;
         }

@@ -226,20 +226,8 @@ bool mr__text_is_media_type(struct mr_bytes text)
     if (subtype == 0 || text.data[text.size - 1] == ' ') {
         return false;
     }
-    rest = mr__text_trim(mr_bytes(rest.data + subtype, rest.size - subtype));
+    rest = mr_bytes_trim(mr_bytes(rest.data + subtype, rest.size - subtype));
     return rest.size == 0 || rest.data[0] == ';';
-}
-
-struct mr_bytes mr__text_trim(struct mr_bytes text)
-{
-    while (text.size > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
-        text = mr_bytes(text.data + 1, text.size - 1);
-    }
-    while (text.size > 0 &&
-           (text.data[text.size - 1] == ' ' || text.data[text.size - 1] == '\t')) {
-        text.size--;
-    }
-    return text;
 }
 
 bool mr__text_starts_nocase(struct mr_bytes text, struct mr_bytes prefix)
@@ -255,7 +243,7 @@ struct mr_bytes mr__text_media_type(struct mr_bytes content_type)
     if (end != NULL) {
         content_type.size = (size_t)((const uint8_t *)end - content_type.data);
     }
-    return mr__text_trim(content_type);
+    return mr_bytes_trim(content_type);
 }
 
 enum mr_status mr__text_append_path(struct mr_buf *out, struct mr_bytes text)

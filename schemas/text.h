@@ -22,8 +22,6 @@ bool mr__text_is_base64(struct mr_bytes text);
 bool mr__text_is_uri(struct mr_bytes text, bool absolute);
 /** type "/" subtype, both tokens, then nothing or parameters (not looked into). */
 bool mr__text_is_media_type(struct mr_bytes text);
-/** Without blanks and tabs at both ends. */
-struct mr_bytes mr__text_trim(struct mr_bytes text);
 /** ASCII case-insensitive mr_bytes_starts(). */
 bool mr__text_starts_nocase(struct mr_bytes text, struct mr_bytes prefix);
 /** The media type before its parameters, trimmed. */

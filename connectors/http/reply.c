@@ -51,19 +51,6 @@ static bool is_digit(uint8_t c)
     return c >= '0' && c <= '9';
 }
 
-static struct mr_bytes trim(struct mr_bytes text)
-{
-    while (text.size > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
-        text.data++;
-        text.size--;
-    }
-    while (text.size > 0 &&
-           (text.data[text.size - 1] == ' ' || text.data[text.size - 1] == '\t')) {
-        text.size--;
-    }
-    return text;
-}
-
 /* Whether the comma-separated list @p value has @p word. */
 static bool has_word(struct mr_bytes value, struct mr_bytes word)
 {
@@ -72,7 +59,7 @@ static bool has_word(struct mr_bytes value, struct mr_bytes word)
         const uint8_t *comma =
             at == value.size ? NULL : memchr(value.data + at, ',', value.size - at);
         size_t end = comma == NULL ? value.size : (size_t)(comma - value.data);
-        if (mr_bytes_equal_nocase(trim(mr_bytes(value.data + at, end - at)), word)) {
+        if (mr_bytes_equal_nocase(mr_bytes_trim(mr_bytes(value.data + at, end - at)), word)) {
             return true;
         }
         at = end + 1;
@@ -122,7 +109,7 @@ static enum mr_http_reply_result take_field(struct mr_http_reply *reply, struct 
         return fail(reply, "the answer has a header line without a name");
     }
     struct mr_bytes name = {line.data, (size_t)(colon - line.data)};
-    struct mr_bytes value = trim(mr_bytes(colon + 1, line.size - name.size - 1));
+    struct mr_bytes value = mr_bytes_trim(mr_bytes(colon + 1, line.size - name.size - 1));
     if (mr_bytes_equal_nocase(name, MR_BYTES_LITERAL("content-length"))) {
         return take_length(reply, value);
     }
@@ -189,7 +176,7 @@ static enum mr_http_reply_result take_chunk_line(struct mr_http_reply *reply, st
         }
         size = size << 4 | digit;
     }
-    struct mr_bytes rest = trim(mr_bytes(line.data + i, line.size - i));
+    struct mr_bytes rest = mr_bytes_trim(mr_bytes(line.data + i, line.size - i));
     if (i == 0 || (rest.size > 0 && rest.data[0] != ';')) {
         return fail(reply, "the answer has a chunk without a size");
     }

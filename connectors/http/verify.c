@@ -33,25 +33,13 @@ struct mr_http_verifier {
 
 /* --- text ------------------------------------------------------------------------------------- */
 
-static struct mr_bytes trim(struct mr_bytes text)
-{
-    while (text.size > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
-        text = mr_bytes(text.data + 1, text.size - 1);
-    }
-    while (text.size > 0 &&
-           (text.data[text.size - 1] == ' ' || text.data[text.size - 1] == '\t')) {
-        text.size--;
-    }
-    return text;
-}
-
 /* The first header called @p name, trimmed; empty when there is none. */
 static struct mr_bytes find_header(const struct mr_http_signed *message, const char *name)
 {
     struct mr_bytes wanted = mr_bytes_of(name);
     for (uint32_t i = 0; i < message->header_count; i++) {
         if (mr_bytes_equal_nocase(message->headers[i].name, wanted)) {
-            return trim(message->headers[i].value);
+            return mr_bytes_trim(message->headers[i].value);
         }
     }
     return (struct mr_bytes){0};
@@ -65,7 +53,7 @@ static bool take_item(struct mr_bytes *list, uint8_t separator, struct mr_bytes 
     }
     const uint8_t *end = memchr(list->data, separator, list->size);
     size_t size = end == NULL ? list->size : (size_t)(end - list->data);
-    *ret_item = trim(mr_bytes(list->data, size));
+    *ret_item = mr_bytes_trim(mr_bytes(list->data, size));
     size += end != NULL;
     *list = mr_bytes(list->data + size, list->size - size);
     return true;
@@ -276,7 +264,7 @@ static const char *check_bearer(const struct mr_http_verifier *v,
     struct mr_bytes claimed = message->access_token;
     if (value.size >= scheme.size &&
         mr_bytes_equal_nocase(mr_bytes(value.data, scheme.size), scheme)) {
-        claimed = trim(mr_bytes(value.data + scheme.size, value.size - scheme.size));
+        claimed = mr_bytes_trim(mr_bytes(value.data + scheme.size, value.size - scheme.size));
     }
     return is_a_key(v, claimed) ? NULL : NO_CREDENTIALS;
 }
@@ -292,7 +280,8 @@ static const char *check_basic(const struct mr_http_verifier *v,
     }
     struct mr_buf plain;
     mr_buf_init(&plain, value.size);
-    struct mr_bytes text = trim(mr_bytes(value.data + scheme.size, value.size - scheme.size));
+    struct mr_bytes text =
+        mr_bytes_trim(mr_bytes(value.data + scheme.size, value.size - scheme.size));
     bool fits = mr_buf_append_unbase64(&plain, text) == MR_OK && is_a_key(v, mr_buf_bytes(&plain));
     if (plain.data != NULL) {
         explicit_bzero(plain.data, plain.capacity);

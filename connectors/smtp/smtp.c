@@ -58,17 +58,6 @@ static const struct mr_option sink_options[] = {
 
 /* --- addresses -------------------------------------------------------------------------------- */
 
-static struct mr_bytes trim(struct mr_bytes text)
-{
-    while (text.size > 0 && text.data[0] == ' ') {
-        text = mr_bytes(text.data + 1, text.size - 1);
-    }
-    while (text.size > 0 && text.data[text.size - 1] == ' ') {
-        text.size--;
-    }
-    return text;
-}
-
 /* What needs no quotes and no extension of the server: ASCII, the usual characters. */
 static bool is_box(struct mr_bytes box)
 {
@@ -90,7 +79,7 @@ static bool is_box(struct mr_bytes box)
 
 bool mr__smtp_read_address(const char *text, struct mr_smtp_address *ret_address)
 {
-    struct mr_smtp_address a = {.box = trim(mr_bytes_of(text))};
+    struct mr_smtp_address a = {.box = mr_bytes_trim(mr_bytes_of(text))};
     struct mr_bytes whole = a.box;
     if (whole.size > 0 && whole.data[whole.size - 1] == '>') {
         const uint8_t *open = memchr(whole.data, '<', whole.size);
@@ -98,8 +87,8 @@ bool mr__smtp_read_address(const char *text, struct mr_smtp_address *ret_address
             return false;
         }
         size_t name_size = (size_t)(open - whole.data);
-        a.box = trim(mr_bytes(open + 1, whole.size - name_size - 2));
-        a.name = trim(mr_bytes(whole.data, name_size));
+        a.box = mr_bytes_trim(mr_bytes(open + 1, whole.size - name_size - 2));
+        a.name = mr_bytes_trim(mr_bytes(whole.data, name_size));
         if (a.name.size >= 2 && a.name.data[0] == '"' && a.name.data[a.name.size - 1] == '"') {
             a.name = mr_bytes(a.name.data + 1, a.name.size - 2);
         }

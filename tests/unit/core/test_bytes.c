@@ -52,6 +52,15 @@ static void test_bytes_starts_and_ends_are_anchored(void **state)
     assert_false(mr_bytes_ends(b("bc"), b("abc")));
 }
 
+static void test_bytes_trim_takes_blanks_and_tabs_off_both_ends(void **state)
+{
+    (void)state;
+    assert_true(mr_bytes_equal(mr_bytes_trim(b(" \t a \tb\t ")), b("a \tb")));
+    assert_true(mr_bytes_equal(mr_bytes_trim(b("a\r\n")), b("a\r\n")));
+    assert_int_equal(mr_bytes_trim(b(" \t")).size, 0);
+    assert_int_equal(mr_bytes_trim(b(NULL)).size, 0);
+}
+
 static void test_bytes_compare_orders_like_memcmp_then_size(void **state)
 {
     (void)state;
@@ -354,6 +363,7 @@ int main(void)
         cmocka_unit_test(test_bytes_equal_compares_size_and_content),
         cmocka_unit_test(test_bytes_equal_nocase_folds_ascii_only),
         cmocka_unit_test(test_bytes_starts_and_ends_are_anchored),
+        cmocka_unit_test(test_bytes_trim_takes_blanks_and_tabs_off_both_ends),
         cmocka_unit_test(test_bytes_compare_orders_like_memcmp_then_size),
         cmocka_unit_test(test_bytes_is_utf8_accepts_well_formed),
         cmocka_unit_test(test_bytes_is_utf8_refuses_ill_formed),
