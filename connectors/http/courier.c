@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-#include "connectors/http/transport.h"
+#include "connectors/libcurl.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/limits.h"
@@ -115,35 +115,17 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
         errand->answer_count == MR_HTTP_ERRAND_ANSWERS_MAX) {
         return size;
     }
-    size_t end = size;
-    size_t begin = name_size + 1;
-    while (end > begin && strchr(" \t\r\n", data[end - 1]) != NULL) {
-        end--;
-    }
-    while (begin < end && (data[begin] == ' ' || data[begin] == '\t')) {
-        begin++;
-    }
+    struct mr_bytes value = mr__curl_trim(mr_bytes(colon + 1, size - name_size - 1));
     size_t at = errand->text.size;
     if (mr_buf_append(&errand->text, data, name_size) == MR_OK &&
-        mr_buf_append(&errand->text, data + begin, end - begin) == MR_OK) {
+        mr_buf_append_bytes(&errand->text, value) == MR_OK) {
         uint32_t *answer = errand->answer_at[errand->answer_count++];
         answer[0] = (uint32_t)at;
         answer[1] = (uint32_t)name_size;
         answer[2] = (uint32_t)(at + name_size);
-        answer[3] = (uint32_t)(end - begin);
+        answer[3] = (uint32_t)value.size;
     }
     return size;
-}
-
-static curl_socket_t open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *to)
-{
-    struct mr_http_errand *errand = context;
-    if (purpose != CURLSOCKTYPE_IPCXN || !mr__egress_allows(errand->egress, &to->addr)) {
-        (void)snprintf(errand->error, sizeof(errand->error),
-                       "the address is not of the public internet"); /* fits */
-        return CURL_SOCKET_BAD;
-    }
-    return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
 }
 
 static int check_stop(void *context, curl_off_t a, curl_off_t b, curl_off_t c, curl_off_t d)
@@ -156,21 +138,12 @@ static int check_stop(void *context, curl_off_t a, curl_off_t b, curl_off_t c, c
 }
 
 static bool set_options(struct mr_http_courier *courier, struct mr_http_errand *errand, CURL *easy,
-                        struct curl_slist *lines)
+                        struct curl_slist *lines, struct mr_curl_guard *guard)
 {
     bool is_get = strcmp(errand->method, "GET") == 0;
     bool ok =
+        mr__curl_set_http(easy, errand->is_plain ? "http,https" : "https", errand->tls_ca, guard) &&
         curl_easy_setopt(easy, CURLOPT_URL, errand->url) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, errand->is_plain ? "http,https" : "https") ==
-            CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_NOPROXY, "*") == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_TIMEOUT_MS, (long)ERRAND_MS_MAX) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)CONNECT_MS_MAX) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_USERAGENT, "millrace") == CURLE_OK &&
@@ -179,16 +152,11 @@ static bool set_options(struct mr_http_courier *courier, struct mr_http_errand *
         curl_easy_setopt(easy, CURLOPT_WRITEDATA, errand) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_HEADERDATA, errand) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, errand) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_NOPROGRESS, 0L) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_XFERINFOFUNCTION, check_stop) == CURLE_OK &&
         curl_easy_setopt(easy, CURLOPT_XFERINFODATA, courier) == CURLE_OK;
     if (ok && !is_get) {
         ok = curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, errand->method) == CURLE_OK;
-    }
-    if (ok && errand->tls_ca != NULL) {
-        ok = curl_easy_setopt(easy, CURLOPT_CAINFO, errand->tls_ca) == CURLE_OK;
     }
     return ok;
 }
@@ -202,10 +170,11 @@ static void run_errand(struct mr_http_courier *courier, struct mr_http_errand *e
         bool more = i + 1 < MR_HTTP_ERRAND_HEADERS_MAX && errand->headers[i + 1] != NULL;
         lines[i].next = more ? &lines[i + 1] : NULL;
     }
+    struct mr_curl_guard guard = {.egress = errand->egress};
     CURL *easy = curl_easy_init();
     long status = 0;
     CURLcode code = CURLE_OUT_OF_MEMORY;
-    if (easy != NULL && set_options(courier, errand, easy, first)) {
+    if (easy != NULL && set_options(courier, errand, easy, first, &guard)) {
         code = curl_easy_perform(easy);
     }
     if (code == CURLE_OK) {
@@ -213,9 +182,10 @@ static void run_errand(struct mr_http_courier *courier, struct mr_http_errand *e
     }
     if (code == CURLE_OK && status > 0) {
         errand->status = (unsigned)status;
-    } else if (errand->error[0] == '\0') {
+    } else {
         (void)snprintf(errand->error, sizeof(errand->error), "%s",
-                       curl_easy_strerror(code)); /* cut is harmless */
+                       guard.is_denied ? "the address is not of the public internet"
+                                       : curl_easy_strerror(code)); /* cut is harmless */
     }
     curl_easy_cleanup(easy);
 }
@@ -254,7 +224,7 @@ enum mr_status mr_http_courier_create(struct mr_opq *replies,
     if (courier == NULL) {
         return MR_E_NOMEM;
     }
-    mr__http_curl_begin();
+    mr__curl_begin();
     courier->replies = replies;
     enum mr_status r = mr_opq_init(&courier->errands, MR_HTTP_COURIER_ERRANDS_MAX);
     if (r != MR_OK) {

@@ -1,11 +1,10 @@
 /* The transport on libcurl's multi interface. */
 #include <curl/curl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
-#include "connectors/egress.h"
 #include "connectors/http/transport.h"
+#include "connectors/libcurl.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/clock.h"
@@ -15,8 +14,7 @@ struct transfer {
     CURL *easy; /* owned */
     struct curl_slist lines[MR_HTTP_LINES_MAX + 2]; /* its header, without a malloc each */
     char error[CURL_ERROR_SIZE];
-    enum mr_egress egress;
-    bool is_denied; /* an address was, by the egress policy */
+    struct mr_curl_guard guard;
     struct transfer *next; /* among the free */
 };
 
@@ -34,18 +32,6 @@ static struct curl_transport *own(struct mr_http_transport *transport)
     return (struct curl_transport *)(void *)transport;
 }
 
-static struct mr_bytes trim(const char *text, size_t size)
-{
-    while (size > 0 && (text[0] == ' ' || text[0] == '\t')) {
-        text++;
-        size--;
-    }
-    while (size > 0 && strchr(" \t\r\n", text[size - 1]) != NULL) {
-        size--;
-    }
-    return mr_bytes(text, size);
-}
-
 static size_t take_header(char *data, size_t one, size_t size, void *context)
 {
     (void)one; /* always 1 */
@@ -59,7 +45,7 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
         mr_http_exchange_status(x, status);
         return size;
     }
-    if (trim(data, size).size == 0) {
+    if (mr__curl_trim(mr_bytes(data, size)).size == 0) {
         mr_http_exchange_head_end(x);
         return size;
     }
@@ -67,7 +53,7 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
     if (colon != NULL) {
         size_t name_size = (size_t)(colon - data);
         mr_http_exchange_field(x, mr_bytes(data, name_size),
-                               trim(colon + 1, size - name_size - 1));
+                               mr__curl_trim(mr_bytes(colon + 1, size - name_size - 1)));
     }
     return size;
 }
@@ -78,46 +64,20 @@ static size_t take_body(char *data, size_t one, size_t size, void *context)
     return mr_http_exchange_body(context, mr_bytes(data, size)) ? size : 0;
 }
 
-/* The address is the one that is really connected to, whatever the name said before. */
-static curl_socket_t open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *to)
-{
-    struct transfer *transfer = context;
-    if (purpose != CURLSOCKTYPE_IPCXN || !mr__egress_allows(transfer->egress, &to->addr)) {
-        transfer->is_denied = true;
-        return CURL_SOCKET_BAD;
-    }
-    return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
-}
-
 /* What is the same for every request of the target. */
 static bool set_options(struct curl_transport *t, struct transfer *transfer)
 {
     const struct mr_http_client_options *o = t->options.options;
     CURL *easy = transfer->easy;
     long connect_ms = (long)(o->connect_timeout_ns / MR_MS);
-    bool ok =
-        curl_easy_setopt(easy, CURLOPT_URL, o->url->text) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_NOPROXY, "*") == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, transfer) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms > 0 ? connect_ms : 10000L) ==
-            CURLE_OK;
-    if (ok && o->tls_ca != NULL) {
-        ok = curl_easy_setopt(easy, CURLOPT_CAINFO, o->tls_ca) == CURLE_OK;
-    }
+    bool ok = mr__curl_set_http(easy, "http,https", o->tls_ca, &transfer->guard) &&
+              curl_easy_setopt(easy, CURLOPT_URL, o->url->text) == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_POST, 1L) == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, transfer->error) == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                               connect_ms > 0 ? connect_ms : 10000L) == CURLE_OK;
     if (ok && o->url->user != NULL) {
         const char *password = o->url->password == NULL
                                    ? ""
@@ -149,7 +109,7 @@ static enum mr_status start_exchange(struct mr_http_transport *transport,
         last[0].next = &last[1];
     }
     transfer->error[0] = '\0';
-    transfer->is_denied = false;
+    transfer->guard.is_denied = false;
     uint64_t timeout_ms = x->handout->timeout_ns / MR_MS + 1;
     CURL *easy = transfer->easy;
     bool ok =
@@ -228,7 +188,7 @@ static void finish(struct curl_transport *t, CURL *easy, CURLcode code)
                                    : code == CURLE_OPERATION_TIMEDOUT ? MR_HTTP_TIMED_OUT
                                                                       : MR_HTTP_BROKEN;
     char text[CURL_ERROR_SIZE + 16];
-    if (transfer->is_denied) {
+    if (transfer->guard.is_denied) {
         (void)snprintf(transfer->error, sizeof(transfer->error),
                        "the address is not of the public internet (option `egress`)"); /* fits */
     }
@@ -277,17 +237,6 @@ static void destroy_transport(struct mr_http_transport *transport)
     mr_free(t);
 }
 
-static void init_curl(void)
-{
-    (void)curl_global_init(CURL_GLOBAL_DEFAULT); /* a failure shows in curl_multi_init() */
-}
-
-void mr__http_curl_begin(void)
-{
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    (void)pthread_once(&once, init_curl); /* cannot fail with a valid control */
-}
-
 enum mr_status mr_http_curl_create(const struct mr_http_transport_options *options,
                                    struct mr_http_transport **ret_transport,
                                    struct mr_problem *problem)
@@ -296,7 +245,7 @@ enum mr_status mr_http_curl_create(const struct mr_http_transport_options *optio
                                                      .abort = abort_exchange,
                                                      .run = run_transport,
                                                      .destroy = destroy_transport};
-    mr__http_curl_begin();
+    mr__curl_begin();
     struct curl_transport *t = mr_calloc(1, sizeof(*t));
     if (t == NULL) {
         return mr_problem_set(problem, MR_E_NOMEM, "out of memory");
@@ -311,7 +260,7 @@ enum mr_status mr_http_curl_create(const struct mr_http_transport_options *optio
               curl_multi_setopt(t->multi, CURLMOPT_PIPELINING, (long)CURLPIPE_NOTHING) == CURLM_OK;
     for (uint32_t i = 0; ok && i < options->capacity; i++) {
         t->transfers[i].easy = curl_easy_init();
-        t->transfers[i].egress = (enum mr_egress)options->options->egress;
+        t->transfers[i].guard.egress = (enum mr_egress)options->options->egress;
         ok = t->transfers[i].easy != NULL && set_options(t, &t->transfers[i]);
         t->transfers[i].next = t->first_free;
         t->first_free = &t->transfers[i];

@@ -34,8 +34,6 @@ struct mr_http_transport_ops {
     void (*destroy)(struct mr_http_transport *transport); /* all exchanges are over */
 };
 
-/** libcurl's own beginning, once in the process. @thread any */
-void mr__http_curl_begin(void);
 MR_MUST_USE enum mr_status mr_http_curl_create(const struct mr_http_transport_options *options,
                                                struct mr_http_transport **ret_transport,
                                                struct mr_problem *problem);

@@ -1,9 +1,9 @@
 #include "connectors/objectstore/client.h"
 
 #include <curl/curl.h>
-#include <pthread.h>
 #include <stdio.h>
 
+#include "connectors/libcurl.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/clock.h"
@@ -22,8 +22,7 @@ struct mr_transfer {
     struct mr_buf lines; /* header lines, NUL-terminated each */
     struct curl_slist nodes[LINES_MAX];
     char error[CURL_ERROR_SIZE];
-    enum mr_egress egress;
-    bool is_denied; /* an address was, by the egress policy */
+    struct mr_curl_guard guard;
     struct mr_transfer *next; /* among the free */
 };
 
@@ -81,17 +80,6 @@ void mr__call_clear(struct mr_call *call)
 
 /* --- what libcurl tells ----------------------------------------------------------------------- */
 
-static struct mr_bytes trim(struct mr_bytes text)
-{
-    while (text.size > 0 && (text.data[0] == ' ' || text.data[0] == '\t')) {
-        text = mr_bytes(text.data + 1, text.size - 1);
-    }
-    while (text.size > 0 && memchr(" \t\r\n", text.data[text.size - 1], 4) != NULL) {
-        text.size--;
-    }
-    return text;
-}
-
 static void take_field(struct mr_call *call, struct mr_bytes name, struct mr_bytes value)
 {
     uint64_t seconds;
@@ -118,7 +106,7 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
         call->is_sent = true;
         return size;
     }
-    if (trim(mr_bytes(data, size)).size == 0) {
+    if (mr__curl_trim(mr_bytes(data, size)).size == 0) {
         call->is_head_whole = true;
         return size;
     }
@@ -126,7 +114,7 @@ static size_t take_header(char *data, size_t one, size_t size, void *context)
     if (colon != NULL) {
         size_t name_size = (size_t)(colon - data);
         take_field(call, mr_bytes(data, name_size),
-                   trim(mr_bytes(colon + 1, size - name_size - 1)));
+                   mr__curl_trim(mr_bytes(colon + 1, size - name_size - 1)));
     }
     return size;
 }
@@ -142,45 +130,19 @@ static size_t take_body(char *data, size_t one, size_t size, void *context)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-/* Looks at the address that is really connected to, whatever name led there. */
-static curl_socket_t open_socket(void *context, curlsocktype purpose, struct curl_sockaddr *to)
-{
-    struct mr_transfer *t = context;
-    if (purpose != CURLSOCKTYPE_IPCXN || !mr__egress_allows(t->egress, &to->addr)) {
-        t->is_denied = true;
-        return CURL_SOCKET_BAD;
-    }
-    return socket(to->family, to->socktype | SOCK_CLOEXEC, to->protocol);
-}
-
 /* What is the same for every call. */
 static bool set_options(const struct mr_client *client, struct mr_transfer *t)
 {
     CURL *easy = t->easy;
     long connect_ms = (long)(client->options.connect_timeout_ns / MR_MS);
-    bool ok =
-        curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https") == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_NOPROXY, "*") == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, open_socket) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_OPENSOCKETDATA, t) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error) == CURLE_OK &&
-        curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, connect_ms > 0 ? connect_ms : 10000L) ==
-            CURLE_OK;
-    if (ok && client->options.tls_ca != NULL) {
-        ok = curl_easy_setopt(easy, CURLOPT_CAINFO, client->options.tls_ca) == CURLE_OK;
-    }
+    bool ok = mr__curl_set_http(easy, "http,https", client->options.tls_ca, &t->guard) &&
+              curl_easy_setopt(easy, CURLOPT_PATH_AS_IS, 1L) == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L) == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, take_header) == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, take_body) == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, t->error) == CURLE_OK &&
+              curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                               connect_ms > 0 ? connect_ms : 10000L) == CURLE_OK;
     return ok;
 }
 
@@ -209,16 +171,10 @@ static enum mr_status make_origin(struct mr_client *client)
     return client->host == NULL || client->origin == NULL ? MR_E_NOMEM : MR_OK;
 }
 
-static void init_curl(void)
-{
-    (void)curl_global_init(CURL_GLOBAL_DEFAULT); /* a failure shows in curl_multi_init() */
-}
-
 enum mr_status mr__client_create(const struct mr_client_options *options,
                                  struct mr_client **ret_client, struct mr_problem *problem)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    (void)pthread_once(&once, init_curl); /* cannot fail with a valid control */
+    mr__curl_begin();
     MR_ASSERT(options->capacity > 0);
     struct mr_client *client = mr_calloc(1, sizeof(*client));
     if (client == NULL) {
@@ -236,7 +192,7 @@ enum mr_status mr__client_create(const struct mr_client_options *options,
         struct mr_transfer *t = &client->transfers[i];
         mr_buf_init(&t->url, URL_SIZE_MAX);
         mr_buf_init(&t->lines, LINES_SIZE_MAX);
-        t->egress = options->egress;
+        t->guard.egress = options->egress;
         t->easy = curl_easy_init();
         ok = t->easy != NULL && set_options(client, t);
         t->next = client->first_free;
@@ -429,7 +385,7 @@ enum mr_status mr__client_start(struct mr_client *client, struct mr_call *call)
     }
     clear_answer(call);
     t->error[0] = '\0';
-    t->is_denied = false;
+    t->guard.is_denied = false;
     if (make_url(client, t, call) != MR_OK || make_lines(client, t, call) != MR_OK ||
         !set_call(t, call) || curl_multi_add_handle(client->multi, t->easy) != CURLM_OK) {
         return MR_E_NOMEM;
@@ -465,7 +421,7 @@ static void finish(struct mr_client *client, CURL *easy, CURLcode code)
         call->status = (unsigned)status;
     } else if (code == CURLE_OK) {
         (void)snprintf(call->error, sizeof(call->error), "the answer ended within its header");
-    } else if (t->is_denied && ready_us == 0) {
+    } else if (t->guard.is_denied && ready_us == 0) {
         (void)snprintf(call->error, sizeof(call->error),
                        "the address is not of the public internet (option `egress`)");
     } else if (call->is_too_big) {

@@ -1,11 +1,11 @@
 #include "connectors/smtp/link.h"
 
 #include <curl/curl.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 
+#include "connectors/libcurl.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/clock.h"
@@ -148,16 +148,9 @@ static bool set_options(struct mr_smtp_link *link)
 {
     const struct mr_smtp_options *o = link->options;
     CURL *easy = link->easy;
-    return curl_easy_setopt(easy, CURLOPT_URL, (const char *)link->url.data) == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L) == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "smtp,smtps") == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_PROXY, "") == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_NOPROXY, "*") == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_NETRC, (long)CURL_NETRC_IGNORED) == CURLE_OK &&
+    return mr__curl_set_all(easy, "smtp,smtps", o->tls_ca) &&
+           curl_easy_setopt(easy, CURLOPT_URL, (const char *)link->url.data) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_USE_SSL, use_ssl(o)) == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, 1L) == CURLE_OK &&
-           curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, 2L) == CURLE_OK &&
-           (o->tls_ca == NULL || curl_easy_setopt(easy, CURLOPT_CAINFO, o->tls_ca) == CURLE_OK) &&
            curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, link->error) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_VERBOSE, 1L) == CURLE_OK &&
            curl_easy_setopt(easy, CURLOPT_DEBUGFUNCTION, see_traffic) == CURLE_OK &&
@@ -358,17 +351,11 @@ void mr__smtp_link_destroy(struct mr_smtp_link *link)
     mr_free(link);
 }
 
-static void init_curl(void)
-{
-    (void)curl_global_init(CURL_GLOBAL_DEFAULT); /* a failure shows in curl_easy_init() */
-}
-
 enum mr_status mr__smtp_link_create(const struct mr_smtp_options *options,
                                     bool (*tick)(void *context), void *context,
                                     struct mr_smtp_link **ret_link, struct mr_problem *problem)
 {
-    static pthread_once_t once = PTHREAD_ONCE_INIT;
-    (void)pthread_once(&once, init_curl); /* cannot fail with a valid control */
+    mr__curl_begin();
     struct mr_smtp_link *link = mr_calloc(1, sizeof(*link));
     if (link == NULL) {
         return mr_problem_set(problem, MR_E_NOMEM, "no memory for the mail client");
