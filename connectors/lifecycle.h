@@ -9,6 +9,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 
 #include "connectors/connector.h"
 
@@ -39,6 +40,11 @@ struct mr_lifecycle_shape {
     size_t options_at; /* where in it is its own copy of the options */
     void *(*run)(void *instance);
 };
+#define MR_LIFECYCLE_SHAPE(type, its_kind, thread)                                                 \
+    {.kind = &(its_kind),                                                                          \
+     .size = sizeof(type),                                                                         \
+     .options_at = offsetof(type, options),                                                        \
+     .run = (thread)}
 
 /* --- for intake.c and outlet.c ---------------------------------------------------------------- */
 

@@ -8,6 +8,7 @@
 
 #include "connectors/adapting.h"
 #include "connectors/template.h"
+#include "connectors/tls.h"
 
 static const char *const queue_words[] = {"passive", "classic", "quorum", NULL};
 const char *const mr__amqp_exchange_words[] = {"existing", "direct", "fanout", "topic",
@@ -31,12 +32,7 @@ static const char *const habit_words[] = {"cloudEvents:", "cloudEvents_", "ce-",
      .default_text = "20s", .min = (int64_t)MR_SECOND, .max = 600ll * (int64_t)MR_SECOND,          \
      .help = "Longest silence on the connection, in whole seconds; a peer silent for two of them " \
              "is given up. The broker may ask for a shorter one."},                                \
-    {.name = "tls_ca", .type = MR_OPTION_PATH, .at = PEER(S, tls_ca),                              \
-     .help = "PEM file of the authorities trusted; by default those of the system."},              \
-    {.name = "tls_cert", .type = MR_OPTION_PATH, .at = PEER(S, tls_cert),                          \
-     .help = "PEM file of the client certificate."},                                               \
-    {.name = "tls_key", .type = MR_OPTION_PATH, .at = PEER(S, tls_key),                            \
-     .help = "PEM file of the client certificate's key."}
+    MR_TLS_ROWS(S, peer)
 
 #define DECLARE(field) offsetof(struct mr_amqp_declare_options, field)
 static const struct mr_option declare_options[] = {
@@ -190,15 +186,9 @@ static enum mr_status check_peer(const struct mr_amqp_peer_options *peer,
     if (peer->heartbeat_ns % MR_SECOND != 0) {
         return mr_problem_set(problem, MR_E_INVALID, "heartbeat: wants whole seconds");
     }
-    if (!mr__amqp_is_tls(peer) &&
-        (peer->tls_ca != NULL || peer->tls_cert != NULL || peer->tls_key != NULL)) {
-        return mr_problem_set(problem, MR_E_INVALID,
-                              "tls_ca, tls_cert and tls_key want an amqps:// url");
-    }
-    if ((peer->tls_cert == NULL) != (peer->tls_key == NULL)) {
-        return mr_problem_set(problem, MR_E_INVALID, "tls_cert and tls_key go together");
-    }
-    return mr__amqp_vhost(peer, vhost, problem);
+    enum mr_status r = mr__tls_check(peer->tls_ca, peer->tls_cert, peer->tls_key,
+                         mr__amqp_is_tls(peer) ? NULL : "amqps", problem);
+    return r == MR_OK ? mr__amqp_vhost(peer, vhost, problem) : r;
 }
 
 static enum mr_status check_name(const char *option, const char *name, struct mr_problem *problem)

@@ -407,14 +407,9 @@ static void *run(void *context)
 
 /* --- the connector's calls -------------------------------------------------------------------- */
 
-static const struct mr_lifecycle_shape shape = {
-    .kind = &mr_connector_amqp.source_kind,
-    .size = sizeof(struct mr_source),
-    .options_at = offsetof(struct mr_source, options),
-    .run = run,
-};
-static_assert(offsetof(struct mr_source, intake) == 0,
-              "the contract calls of intake.h take it for one");
+static_assert(offsetof(struct mr_source, intake) == 0, "its contract calls stand in the table");
+static const struct mr_lifecycle_shape shape =
+    MR_LIFECYCLE_SHAPE(struct mr_source, mr_connector_amqp.source_kind, run);
 
 static void destroy_source(struct mr_source *source)
 {

@@ -269,14 +269,9 @@ static void *run(void *context)
 
 /* --- the connector's calls -------------------------------------------------------------------- */
 
-static const struct mr_lifecycle_shape shape = {
-    .kind = &mr_connector_file.sink_kind,
-    .size = sizeof(struct mr_target),
-    .options_at = offsetof(struct mr_target, options),
-    .run = run,
-};
-static_assert(offsetof(struct mr_target, outlet) == 0,
-              "the contract calls of outlet.h take it for one");
+static_assert(offsetof(struct mr_target, outlet) == 0, "its contract calls stand in the table");
+static const struct mr_lifecycle_shape shape =
+    MR_LIFECYCLE_SHAPE(struct mr_target, mr_connector_file.sink_kind, run);
 
 static void destroy_target(struct mr_target *target)
 {

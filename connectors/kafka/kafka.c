@@ -6,6 +6,7 @@
 
 #include "connectors/adapting.h"
 #include "connectors/template.h"
+#include "connectors/tls.h"
 
 #define TOPICS_MAX 1000u
 
@@ -27,12 +28,7 @@ static const char *const mode_words[] = {"binary", "structured", NULL};
      .help = "How user and password are proved."},                                                 \
     {.name = "tls", .type = MR_OPTION_BOOL, .at = PEER(S, tls), .default_text = "false",           \
      .help = "Whether to speak TLS; also on when another tls_ setting is given."},                 \
-    {.name = "tls_ca", .type = MR_OPTION_PATH, .at = PEER(S, tls_ca),                              \
-     .help = "PEM file of the authorities trusted; by default those of the system."},              \
-    {.name = "tls_cert", .type = MR_OPTION_PATH, .at = PEER(S, tls_cert),                          \
-     .help = "PEM file of the client certificate."},                                               \
-    {.name = "tls_key", .type = MR_OPTION_PATH, .at = PEER(S, tls_key),                            \
-     .help = "PEM file of the client certificate's key."},                                         \
+    MR_TLS_ROWS(S, peer),                                                                          \
     {.name = "tls_key_password", .type = MR_OPTION_SECRET, .at = PEER(S, tls_key_password),        \
      .help = "Password of that key."},                                                             \
     {.name = "librdkafka", .type = MR_OPTION_PAIRS, .at = PEER(S, librdkafka),                     \
@@ -93,13 +89,12 @@ static enum mr_status check_peer(const struct mr_kafka_peer_options *peer,
     if ((peer->user == NULL) != (peer->password == NULL)) {
         return mr_problem_set(problem, MR_E_INVALID, "user and password go together");
     }
-    if ((peer->tls_cert == NULL) != (peer->tls_key == NULL)) {
-        return mr_problem_set(problem, MR_E_INVALID, "tls_cert and tls_key go together");
-    }
-    if (peer->tls_key_password != NULL && peer->tls_key == NULL) {
+    enum mr_status r =
+        mr__tls_check(peer->tls_ca, peer->tls_cert, peer->tls_key, NULL, problem);
+    if (r == MR_OK && peer->tls_key_password != NULL && peer->tls_key == NULL) {
         return mr_problem_set(problem, MR_E_INVALID, "tls_key_password wants a tls_key");
     }
-    return MR_OK;
+    return r;
 }
 
 bool mr__kafka_topic_is_valid(struct mr_bytes name)

@@ -6,6 +6,7 @@
 
 #include "connectors/adapting.h"
 #include "connectors/template.h"
+#include "connectors/tls.h"
 #include "core/hash.h"
 
 static const char *const version_words[] = {"5", "3.1.1", "5.0", NULL};
@@ -23,12 +24,7 @@ static const char *const mode_words[] = {"auto", "binary", "structured", NULL};
     {.name = "keepalive", .type = MR_OPTION_DURATION, .at = PEER(S, keepalive_ns),                 \
      .default_text = "30s", .min = 5ll * (int64_t)MR_SECOND, .max = 18ll * (int64_t)MR_HOUR,       \
      .help = "Longest silence on the connection before either side checks that the other lives."}, \
-    {.name = "tls_ca", .type = MR_OPTION_PATH, .at = PEER(S, tls_ca),                              \
-     .help = "PEM file of the authorities trusted; by default those of the system."},              \
-    {.name = "tls_cert", .type = MR_OPTION_PATH, .at = PEER(S, tls_cert),                          \
-     .help = "PEM file of the client certificate."},                                               \
-    {.name = "tls_key", .type = MR_OPTION_PATH, .at = PEER(S, tls_key),                            \
-     .help = "PEM file of the client certificate's key."}
+    MR_TLS_ROWS(S, peer)
 
 static const struct mr_option source_options[] = {
     PEER_ROWS(mr_mqtt_source_options),
@@ -96,6 +92,16 @@ void mr__mqtt_client_id(const char *name, const char *folder, char text[MR_MQTT_
                    (unsigned long long)(hash & 0xffffffffffffffull));
 }
 
+void mr__mqtt_choose_client_id(const struct mr_mqtt_peer_options *peer, const char *name,
+                               const char *folder, char text[MR_MQTT_CLIENT_ID_SIZE_MAX])
+{
+    if (peer->client_id != NULL && peer->client_id[0] != '\0') {
+        (void)snprintf(text, MR_MQTT_CLIENT_ID_SIZE_MAX, "%s", peer->client_id);
+    } else {
+        mr__mqtt_client_id(name, folder, text);
+    }
+}
+
 static enum mr_status check_peer(const struct mr_mqtt_peer_options *peer,
                                  struct mr_problem *problem)
 {
@@ -118,15 +124,8 @@ static enum mr_status check_peer(const struct mr_mqtt_peer_options *peer,
         return mr_problem_set(problem, MR_E_INVALID, "client_id: longer than %u bytes",
                               MR_MQTT_CLIENT_ID_SIZE_MAX - 1);
     }
-    if (!mr__mqtt_is_tls(peer) &&
-        (peer->tls_ca != NULL || peer->tls_cert != NULL || peer->tls_key != NULL)) {
-        return mr_problem_set(problem, MR_E_INVALID,
-                              "tls_ca, tls_cert and tls_key want an mqtts:// url");
-    }
-    if ((peer->tls_cert == NULL) != (peer->tls_key == NULL)) {
-        return mr_problem_set(problem, MR_E_INVALID, "tls_cert and tls_key go together");
-    }
-    return MR_OK;
+    return mr__tls_check(peer->tls_ca, peer->tls_cert, peer->tls_key,
+                         mr__mqtt_is_tls(peer) ? NULL : "mqtts", problem);
 }
 
 bool mr__mqtt_filter_is_valid(const char *filter)

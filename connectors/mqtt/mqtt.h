@@ -66,6 +66,9 @@ uint16_t mr__mqtt_port(const struct mr_mqtt_peer_options *peer);
 /* With its NUL; a configured one may be longer than what is promised to be taken. */
 #define MR_MQTT_CLIENT_ID_SIZE_MAX 129u
 void mr__mqtt_client_id(const char *name, const char *folder, char text[MR_MQTT_CLIENT_ID_SIZE]);
+/** The identifier of the options, or that when they say none. */
+void mr__mqtt_choose_client_id(const struct mr_mqtt_peer_options *peer, const char *name,
+                               const char *folder, char text[MR_MQTT_CLIENT_ID_SIZE_MAX]);
 
 /* --- checks; pure ----------------------------------------------------------------------------- */
 

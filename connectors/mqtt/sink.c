@@ -341,14 +341,9 @@ static void *run(void *context)
 
 /* --- the connector's calls -------------------------------------------------------------------- */
 
-static const struct mr_lifecycle_shape shape = {
-    .kind = &mr_connector_mqtt.sink_kind,
-    .size = sizeof(struct mr_target),
-    .options_at = offsetof(struct mr_target, options),
-    .run = run,
-};
-static_assert(offsetof(struct mr_target, outlet) == 0,
-              "the contract calls of outlet.h take it for one");
+static_assert(offsetof(struct mr_target, outlet) == 0, "its contract calls stand in the table");
+static const struct mr_lifecycle_shape shape =
+    MR_LIFECYCLE_SHAPE(struct mr_target, mr_connector_mqtt.sink_kind, run);
 
 static void destroy_target(struct mr_target *target)
 {
@@ -359,20 +354,6 @@ static void destroy_target(struct mr_target *target)
     mr_opq_release(&target->events);
     mr__outlet_release(&target->outlet);
     mr__lifecycle_free(&shape, target);
-}
-
-static void set_client_id(struct mr_target *target, const struct mr_target_args *args)
-{
-    const char *given = target->options.peer.client_id;
-    if (given != NULL && given[0] != '\0') {
-        (void)snprintf(target->client_id, sizeof(target->client_id), "%s", given);
-        return;
-    }
-    char name[MR_NAME_SIZE_MAX + 8]; /* a source of the same name is another client */
-    char text[MR_MQTT_CLIENT_ID_SIZE];
-    (void)snprintf(name, sizeof(name), "sink:%.64s", args->name);
-    mr__mqtt_client_id(name, args->folder, text);
-    (void)snprintf(target->client_id, sizeof(target->client_id), "%s", text);
 }
 
 static enum mr_status create_target(const struct mr_target_args *args,
@@ -393,7 +374,9 @@ static enum mr_status create_target(const struct mr_target_args *args,
     bool structured = target->options.mode == MR_MQTT_MODE_STRUCTURED ||
                       mr__mqtt_version(&target->options.peer) == 4;
     target->mode = structured ? MR_MODE_STRUCTURED : MR_MODE_BINARY;
-    set_client_id(target, args);
+    char name[MR_NAME_SIZE_MAX + 8]; /* a source of the same name is another client */
+    (void)snprintf(name, sizeof(name), "sink:%.64s", args->name);
+    mr__mqtt_choose_client_id(&target->options.peer, name, args->folder, target->client_id);
     set_health(target, MR_HEALTH_STARTING, NULL);
     *ret_target = target;
     return MR_OK;

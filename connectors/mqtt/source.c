@@ -348,14 +348,9 @@ static void *run(void *context)
 
 /* --- the connector's calls -------------------------------------------------------------------- */
 
-static const struct mr_lifecycle_shape shape = {
-    .kind = &mr_connector_mqtt.source_kind,
-    .size = sizeof(struct mr_source),
-    .options_at = offsetof(struct mr_source, options),
-    .run = run,
-};
-static_assert(offsetof(struct mr_source, intake) == 0,
-              "the contract calls of intake.h take it for one");
+static_assert(offsetof(struct mr_source, intake) == 0, "its contract calls stand in the table");
+static const struct mr_lifecycle_shape shape =
+    MR_LIFECYCLE_SHAPE(struct mr_source, mr_connector_mqtt.source_kind, run);
 
 static void destroy_source(struct mr_source *source)
 {
@@ -367,18 +362,6 @@ static void destroy_source(struct mr_source *source)
     mr__lifecycle_free(&shape, source);
 }
 
-static void set_client_id(struct mr_source *source, const struct mr_source_args *args)
-{
-    const char *given = source->options.peer.client_id;
-    if (given != NULL && given[0] != '\0') {
-        (void)snprintf(source->client_id, sizeof(source->client_id), "%s", given);
-        return;
-    }
-    char text[MR_MQTT_CLIENT_ID_SIZE];
-    mr__mqtt_client_id(args->name, args->folder, text);
-    (void)snprintf(source->client_id, sizeof(source->client_id), "%s", text);
-}
-
 static enum mr_status create_source(const struct mr_source_args *args,
                                     struct mr_source **ret_source, struct mr_problem *problem)
 {
@@ -388,7 +371,7 @@ static enum mr_status create_source(const struct mr_source_args *args,
         return r;
     }
     mr__backoff_init(&source->backoff);
-    set_client_id(source, args);
+    mr__mqtt_choose_client_id(&source->options.peer, args->name, args->folder, source->client_id);
     source->maker = (struct mr_mqtt_maker){
         .source_name = source->intake.life.name,
         .client_id = source->client_id,
