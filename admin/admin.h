@@ -39,6 +39,10 @@ struct mr_admin_host_ops {
     void (*instances)(struct mr_admin_host *host,
                       void (*fn)(void *context, const struct mr_admin_instance *instance),
                       void *context);
+    /* What target @p id (UINT32_MAX: whichever holds @p delivery) runs just now, as
+     * mr_target_ops.list appends it; nothing when it cannot tell. Waits milliseconds. */
+    void (*running)(struct mr_admin_host *host, uint32_t id, const char *delivery,
+                    struct mr_buf *json);
     /* Pauses or resumes the source called @p name. */
     enum mr_status (*pause_source)(struct mr_admin_host *host, const char *name, bool paused);
     /* Loads the configuration again, all or nothing. Appends the difference as JSON:

@@ -25,6 +25,8 @@ struct listing {
     const char *name; /* NULL: all */
     bool sources;
     bool found;
+    bool is_worker; /* of the last one written, … */
+    uint32_t id;
     /* what the bus says about the targets, gathered before */
     struct mr__target *targets; /* owned */
     uint32_t target_count;
@@ -56,6 +58,10 @@ static void write_target(struct listing *listing, const struct mr_admin_instance
         mr_json_out_u64(out, "starts", health->starts);
         mr_json_out_u64(out, "crashes", health->crashes);
         mr_json_out_seconds(out, "last_start_seconds", health->start_ns_last);
+        mr_json_out_seconds(out, "mean_start_seconds", health->start_ns_mean);
+        mr_json_out_seconds(out, "max_start_seconds", health->start_ns_max);
+        mr_json_out_u64(out, "crash_streak", health->crash_streak);
+        mr_json_out_seconds(out, "backoff_seconds", health->backoff_ns);
         mr_json_out_u64(out, "rss_peak", health->rss_peak);
     }
     for (uint32_t i = 0; i < listing->target_count; i++) {
@@ -77,6 +83,8 @@ static void write_instance(void *context, const struct mr_admin_instance *instan
         return;
     }
     listing->found = true;
+    listing->is_worker = instance->is_worker;
+    listing->id = instance->id;
     struct mr_json_out *out = &listing->out;
     mr_json_out_object(out, NULL);
     mr_json_out_text(out, "name", instance->name);
@@ -90,7 +98,23 @@ static void write_instance(void *context, const struct mr_admin_instance *instan
         write_target(listing, instance);
     }
     write_health(out, &instance->health);
-    mr_json_out_end(out);
+    if (listing->name == NULL) {
+        mr_json_out_end(out);
+    } /* else what it runs follows */
+}
+
+static void write_running(struct mr_admin *admin, struct listing *listing)
+{
+    struct mr_buf running;
+    mr_buf_init(&running, MR__RUNNING_SIZE_MAX);
+    if (listing->is_worker) {
+        admin->host->ops->running(admin->host, listing->id, NULL, &running);
+    }
+    if (running.size > 0) {
+        mr_json_out_raw(&listing->out, "running", mr_buf_bytes(&running));
+    }
+    mr_buf_release(&running);
+    mr_json_out_end(&listing->out);
 }
 
 static void keep_target(void *context, const struct mr__target *target)
@@ -124,6 +148,9 @@ static void list(struct mr_admin *admin, struct mr__call *call, bool sources, co
         mr_json_out_array(&listing.out, sources ? "sources" : "targets");
     }
     admin->host->ops->instances(admin->host, write_instance, &listing);
+    if (name != NULL && listing.found) {
+        write_running(admin, &listing);
+    }
     if (name == NULL) {
         mr_json_out_end(&listing.out);
         mr_json_out_end(&listing.out);

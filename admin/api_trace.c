@@ -153,6 +153,18 @@ static enum mr_state state_of(const struct story *story, uint32_t i)
     return state == MR_STATE_NONE ? MR_STATE_WAITING : state;
 }
 
+/* Which instance has it, for how long, and how far it says it is. */
+static void write_running(struct mr_admin *admin, struct mr_json_out *out, const char *delivery)
+{
+    struct mr_buf running;
+    mr_buf_init(&running, MR__RUNNING_SIZE_MAX);
+    admin->host->ops->running(admin->host, UINT32_MAX, delivery, &running);
+    if (running.size > 2) { /* an array of one */
+        mr_json_out_raw(out, "running", mr_bytes(running.data + 1, running.size - 2));
+    }
+    mr_buf_release(&running);
+}
+
 static void write_delivery(struct mr_admin *admin, struct mr_json_out *out,
                            const struct story *story, uint32_t i)
 {
@@ -167,6 +179,9 @@ static void write_delivery(struct mr_admin *admin, struct mr_json_out *out,
     mr_json_out_text(out, "state", mr_state_text(state_of(story, i)));
     write_blocked(out, story, i);
     mr_timeline_write_attempts(out, delivery, story->is_live[i] ? &story->live[i] : NULL, name);
+    if (state_of(story, i) == MR_STATE_IN_FLIGHT) {
+        write_running(admin, out, id);
+    }
     struct mr_result last;
     bool has_last = mr_timeline_last_result(delivery, &last);
     mr_json_out_bytes_or_null(out, "reason", has_last ? last.reason : (struct mr_bytes){0});

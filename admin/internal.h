@@ -12,6 +12,7 @@
 #include "admin/admin.h"
 #include "admin/json_out.h"
 
+#define MR__RUNNING_SIZE_MAX MR_MIB /* of what a worker runs: thousands in flight */
 #define MR__ANSWER_SIZE_MAX (64u * MR_MIB) /* of one answer; lists are paged below it */
 #define MR__BODY_SIZE_MAX (MR_BATCH_SIZE_MAX + MR_MIB)
 #define MR__SUBSCRIPTION_NAME_SIZE (MR_NAME_SIZE_MAX * 3 + 16)

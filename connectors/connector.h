@@ -70,8 +70,13 @@ struct mr_health {
     uint32_t instances_busy;
     uint32_t instances_starting;
     uint64_t starts;      /* instances started since start */
+    bool burst;           /* it grows as fast as it can */
     uint64_t crashes;
     uint64_t start_ns_last; /* how long the last instance took to become ready (cold start) */
+    uint64_t start_ns_mean; /* of all since start */
+    uint64_t start_ns_max;
+    uint32_t crash_streak;  /* instances that failed since the last answer */
+    uint64_t backoff_ns;    /* until the next start after those; 0: none waits */
     uint64_t rss_peak;
 };
 
@@ -139,6 +144,11 @@ struct mr_target_ops {
     void (*destroy)(struct mr_target *target);
     void (*health)(struct mr_target *target, struct mr_health *ret_health);
     void (*reindex)(struct mr_target *target, uint32_t index);
+    /* Appends its instances as a JSON array (docs/openapi.yaml), as many as @p json has room for:
+     * [{"instance","pid","state",…,"deliveries":[{"delivery","attempt","progress",…}]}].
+     * With a @p delivery only the instance that holds it, and nothing else of it; none: nothing is
+     * appended. May be NULL. Waits for the instance's own thread, milliseconds. */
+    void (*list)(struct mr_target *target, const char *delivery, struct mr_buf *json);
 };
 
 #define MR_CONNECTOR_ABI 1u

@@ -74,6 +74,20 @@ static int list(struct mr_cli *cli, const char *where, const char *key,
     return code;
 }
 
+/* Each item on a line of its own, as JSON. */
+static void print_array(const struct mr_cli *cli, const cJSON *array, const char *name)
+{
+    const cJSON *item;
+    cJSON_ArrayForEach(item, array)
+    {
+        char *text = cJSON_PrintUnformatted(item);
+        fprintf(cli->out, "%-28s ", name);
+        mr_print_clean(cli, text == NULL ? "?" : text);
+        fputc('\n', cli->out);
+        cJSON_free(text);
+    }
+}
+
 /* An object for people: one member a line, members of members behind a dot. */
 static void print_object(const struct mr_cli *cli, const cJSON *object, const char *prefix)
 {
@@ -86,6 +100,10 @@ static void print_object(const struct mr_cli *cli, const cJSON *object, const ch
             char inner[128];
             (void)snprintf(inner, sizeof(inner), "%.70s.", member->string);
             print_object(cli, member, inner);
+            continue;
+        }
+        if (cJSON_IsArray(member)) {
+            print_array(cli, member, name);
             continue;
         }
         char number[32];
@@ -191,6 +209,7 @@ int mr_cmd_worker_list(struct mr_cli *cli)
         {"BUSY", "instances", "busy"},
         {"STARTS", "starts", NULL},
         {"CRASHES", "crashes", NULL},
+        {"START s", "last_start_seconds", NULL},
         {"SLOTS", "slots", NULL},
         {"IN FLIGHT", "in_flight", NULL},
         {"QUEUED", "queued", NULL},

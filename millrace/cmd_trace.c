@@ -77,6 +77,29 @@ static void print_attempt(const struct mr_cli *cli, const cJSON *attempt, bool c
     print_field(cli, "         stderr: ", attempt, "stderr", "\n");
 }
 
+/* Where it is just now: the instance, for how long, and the progress its heartbeats told. */
+static void print_running(const struct mr_cli *cli, const cJSON *running)
+{
+    const cJSON *held = cJSON_GetObjectItemCaseSensitive(running, "deliveries");
+    const cJSON *delivery = cJSON_GetArrayItem(held, 0);
+    if (delivery == NULL) {
+        return;
+    }
+    print_field(cli, "         with ", running, "instance", "");
+    print_field(cli, " (pid ", running, "pid", ")");
+    print_field(cli, " for ", delivery, "running_seconds", " s");
+    print_field(cli, ", heartbeat ", delivery, "heartbeat_seconds_ago", " s ago");
+    const cJSON *progress = cJSON_GetObjectItemCaseSensitive(delivery, "progress");
+    char *text = progress == NULL || cJSON_IsNull(progress) ? NULL
+                                                            : cJSON_PrintUnformatted(progress);
+    if (text != NULL) {
+        fputs(", progress ", cli->out);
+        mr_print_clean(cli, text);
+        cJSON_free(text);
+    }
+    fputc('\n', cli->out);
+}
+
 static void print_delivery(const struct mr_cli *cli, const cJSON *delivery)
 {
     char number[32];
@@ -111,6 +134,7 @@ static void print_delivery(const struct mr_cli *cli, const cJSON *delivery)
     {
         print_attempt(cli, item, false);
     }
+    print_running(cli, cJSON_GetObjectItemCaseSensitive(delivery, "running"));
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(delivery, "children"))
     {
         fputs("         emitted ", cli->out);

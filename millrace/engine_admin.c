@@ -62,6 +62,20 @@ static void admin_instances(struct mr_admin_host *host,
     pthread_mutex_unlock(&engine->instances_mu);
 }
 
+static void admin_running(struct mr_admin_host *host, uint32_t id, const char *delivery,
+                          struct mr_buf *json)
+{
+    struct mr_engine *engine = engine_of(host);
+    pthread_mutex_lock(&engine->instances_mu);
+    for (uint32_t i = 0; i < engine->target_count && json->size == 0; i++) {
+        struct instance *instance = engine->targets[i];
+        if ((instance->id == id || id == UINT32_MAX) && instance->target_ops->list != NULL) {
+            instance->target_ops->list(instance->target, delivery, json);
+        }
+    }
+    pthread_mutex_unlock(&engine->instances_mu);
+}
+
 static enum mr_status admin_pause_source(struct mr_admin_host *host, const char *name, bool paused)
 {
     struct mr_engine *engine = engine_of(host);
@@ -194,6 +208,7 @@ const struct mr_admin_host_ops engine_admin_ops = {
     .config = admin_config,
     .config_release = admin_config_release,
     .instances = admin_instances,
+    .running = admin_running,
     .pause_source = admin_pause_source,
     .reload = admin_reload,
     .submit = admin_submit,

@@ -21,6 +21,17 @@ enum op_type {
     OP_SUBMIT = 0, /* the element is a hand-out */
     OP_CANCEL,
     OP_STOP,
+    OP_LIST,
+};
+
+/* On the stack of who asks, which waits for it. */
+struct list_op {
+    struct mr_op op;
+    const char *delivery; /* borrowed; NULL: all */
+    struct mr_buf *json;  /* borrowed */
+    pthread_mutex_t mu;  /* protects `done` */
+    pthread_cond_t changed;
+    bool done;
 };
 
 static struct mr_station *station_of(struct mr_target *t)
@@ -171,11 +182,57 @@ void mr_station_reindex(struct mr_target *t, uint32_t index)
     mr_opq_wake(&s->queue);
 }
 
+void mr_station_list(struct mr_target *t, const char *delivery, struct mr_buf *json)
+{
+    struct mr_station *s = station_of(t);
+    struct list_op list = {.op = {.type = OP_LIST},
+                           .delivery = delivery,
+                           .json = json,
+                           .mu = PTHREAD_MUTEX_INITIALIZER,
+                           .changed = PTHREAD_COND_INITIALIZER};
+    if (!s->started || mr_opq_push(&s->queue, &list.op) != MR_OK) {
+        return; /* nothing runs */
+    }
+    pthread_mutex_lock(&list.mu);
+    while (!list.done) {
+        pthread_cond_wait(&list.changed, &list.mu);
+    }
+    pthread_mutex_unlock(&list.mu);
+}
+
+static void list_now(struct mr_station *s, struct list_op *list)
+{
+    struct mr_buf *json = list->json;
+    size_t begin = json->size;
+    enum mr_status r = mr_buf_append_byte(json, '[');
+    bool any = list->delivery == NULL;
+    uint32_t count = s->ops->measure(target_of(s), &s->now_health);
+    for (uint32_t n = 0; r == MR_OK && n < count; n++) {
+        size_t before = json->size;
+        r = before == begin + 1 ? MR_OK : mr_buf_append_byte(json, ',');
+        r = r == MR_OK ? s->ops->list(target_of(s), n, list->delivery, json) : r;
+        any = any || r == MR_OK;
+        json->size = r == MR_OK ? json->size : before; /* no room: what fits is shown */
+        r = r == MR_E_NOT_FOUND ? MR_OK : r;
+    }
+    if (!any || mr_buf_append_byte(json, ']') != MR_OK) {
+        json->size = begin;
+    }
+    pthread_mutex_lock(&list->mu);
+    list->done = true;
+    pthread_cond_signal(&list->changed);
+    pthread_mutex_unlock(&list->mu); /* with this the asker may go on, and the operation is gone */
+}
+
 struct mr_station_shown mr_station_show(struct mr_station *s)
 {
     pthread_mutex_lock(&s->mu);
     struct mr_station_shown shown = s->shown;
     pthread_mutex_unlock(&s->mu);
+    uint64_t now = mr_clock_mono_ns();
+    if (shown.health.crash_streak > 0 && shown.start_not_before_ns > now) {
+        shown.health.backoff_ns = shown.start_not_before_ns - now;
+    }
     return shown;
 }
 
@@ -263,6 +320,16 @@ void mr_station_succeeded(struct mr_station *s)
     s->start_not_before_ns = 0;
 }
 
+void mr_station_note_start(struct mr_station *s, uint64_t ns)
+{
+    struct mr_health *health = &s->now_health;
+    s->ready_count++;
+    s->ready_ns += ns;
+    health->start_ns_last = ns;
+    health->start_ns_mean = s->ready_ns / s->ready_count;
+    health->start_ns_max = ns > health->start_ns_max ? ns : health->start_ns_max;
+}
+
 void mr_station_sweep_soon(struct mr_station *s)
 {
     s->sweep_at_ns = s->now.mono_ns + SWEEP_SOON_NS;
@@ -320,6 +387,9 @@ static void handle_op(struct mr_station *s, struct mr_op *op)
             s->ops->stopping(target_of(s));
         }
         break;
+    case OP_LIST:
+        list_now(s, (struct list_op *)op);
+        break;
     }
 }
 
@@ -340,8 +410,9 @@ static void take_ops(struct mr_station *s)
 static uint32_t publish(struct mr_station *s)
 {
     uint32_t count = s->ops->measure(target_of(s), &s->now_health);
+    s->now_health.crash_streak = s->streak;
     pthread_mutex_lock(&s->mu);
-    s->shown = (struct mr_station_shown){s->now_health, count, s->streak};
+    s->shown = (struct mr_station_shown){s->now_health, count, s->start_not_before_ns};
     pthread_mutex_unlock(&s->mu);
     return count;
 }

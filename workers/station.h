@@ -45,6 +45,10 @@ struct mr_station_ops {
     /* Fills in the numbers of now_health that are not counted as things happen.
      * @return how many processes there are: the loop ends when it stops and there is none */
     uint32_t (*measure)(struct mr_target *t, struct mr_health *health);
+    /* Appends process @p n as a JSON object, with only @p delivery of what it holds unless that is
+     * NULL. @return MR_E_NOT_FOUND: it does not hold it; else what the buffer said */
+    enum mr_status (*list)(struct mr_target *t, uint32_t n, const char *delivery,
+                           struct mr_buf *json);
     /* What ended in this pass is freed: no event names it any more. */
     void (*free_ended)(struct mr_target *t);
 };
@@ -52,8 +56,8 @@ struct mr_station_ops {
 /* What other threads may see, as of the last pass. */
 struct mr_station_shown {
     struct mr_health health;
-    uint32_t count;  /* processes */
-    uint32_t streak; /* failed starts and crashes in a row */
+    uint32_t count; /* processes */
+    uint64_t start_not_before_ns;
 };
 
 struct mr_station {
@@ -87,6 +91,8 @@ struct mr_station {
     struct mr_handout **answers_end;
     uint32_t capacity_told;
     uint32_t streak; /* failed starts and crashes since the last success */
+    uint64_t ready_count; /* instances that became ready, ever, … */
+    uint64_t ready_ns;    /* … and the time all of them took */
     uint64_t start_not_before_ns;
     uint64_t sweep_at_ns; /* orphans are looked for then; 0 never */
     struct mr_tail_rate log_rate;
@@ -114,6 +120,7 @@ void mr_station_cancel(struct mr_target *t, uint32_t subscription, uint64_t offs
 void mr_station_demand(struct mr_target *t, uint64_t queued, uint64_t oldest_age_ns);
 void mr_station_stop(struct mr_target *t, uint64_t deadline_mono_ns);
 void mr_station_reindex(struct mr_target *t, uint32_t index);
+void mr_station_list(struct mr_target *t, const char *delivery, struct mr_buf *json);
 /** @thread any */
 struct mr_station_shown mr_station_show(struct mr_station *s);
 
@@ -136,6 +143,8 @@ bool mr_station_is_meant(const struct mr_handout *h, const struct mr_station_can
 /** A start failed or a process crashed: the next start waits, 100 ms doubling up to 30 s. */
 void mr_station_failed(struct mr_station *s, const char *why);
 void mr_station_succeeded(struct mr_station *s);
+/** An instance became ready, @p ns after its start. */
+void mr_station_note_start(struct mr_station *s, uint64_t ns);
 /** A process ended: what it left behind is looked for shortly. */
 void mr_station_sweep_soon(struct mr_station *s);
 

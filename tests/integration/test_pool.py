@@ -1,4 +1,6 @@
 """The worker pool as a user sees it: instances that are replaced, limited, scaled and counted."""
+import threading
+
 from support import Instance, event, http_source, main, python, wait_until
 
 PID = python("def handle(event, ctx):\n    return {'pid': os.getpid()}")
@@ -112,6 +114,98 @@ def test_limits_that_nothing_could_start_with_are_refused():
         with Instance(config, files, start=False) as m:
             result = m.cli("check")
             assert result.code != 0 and part in result.out + result.err, (limits, result.err)
+
+
+def test_burst_from_zero_loses_nothing_and_goes_back_to_zero():
+    """20 events a second, then 200, of 200 ms each; nobody waits for a fixed time."""
+    sleepy = "def handle(event, ctx):\n    select.select([], [], [], 0.2)\n"
+    sleepy = ("import select\nimport millrace\n" + sleepy +
+              "millrace.run(handle, concurrency=8)\n")
+    with Instance(*pool(sleepy, concurrency=8, timeout="60s",
+                        scale={"min": 0, "max": 8, "idle": "500ms"})) as m:
+        assert worker(m)["starts"] == 0
+        pace = threading.Event()
+        for k in range(10):
+            send(m, ["slow%d-%d" % (k, i) for i in range(2)])
+            pace.wait(0.1)
+        for k in range(20):
+            send(m, ["fast%d-%d" % (k, i) for i in range(20)])
+            pace.wait(0.1)
+        wait_done(m, 420)
+        shown = worker(m)
+        assert shown["starts"] >= 2 and shown["crashes"] == 0, shown
+        assert 0 < shown["last_start_seconds"] <= shown["max_start_seconds"], shown
+        assert 0 < shown["mean_start_seconds"] <= shown["max_start_seconds"], shown
+        counted = m.metrics()
+        assert counted['millrace_attempts_total{subscription="s",verdict="ok"}'] == 420, counted
+        assert counted.get('millrace_attempts_total{subscription="s",verdict="timeout"}', 0) == 0
+        wait_until("zero", lambda: worker(m)["detail"] == "scaled to zero")
+        assert worker(m)["running"] == []
+
+
+def test_crash_loop_shows_its_back_off():
+    broken = "import sys\nsys.exit('no database')\n"
+    with Instance(*pool(broken)) as m:
+        def waits():
+            shown = worker(m)
+            return shown if shown["crash_streak"] >= 3 and shown["backoff_seconds"] > 0 else None
+        shown = wait_until("a back-off", waits)
+        assert shown["health"] == "down" and "no database" in shown["last_error"], shown
+        assert "in a row; next start in" in shown["detail"], shown
+
+
+LONG = python("""
+import threading
+def handle(event, ctx):
+    if event['id'] == 'stuck':
+        threading.Event().wait()
+    step = 0
+    while not os.path.exists('go'):
+        step += 1
+        ctx.heartbeat({'step': step})
+        threading.Event().wait(0.05)
+""")
+
+
+def test_long_job_shows_its_progress_and_outlives_its_timeout():
+    with Instance(*pool(LONG, timeout="1s", max_run="1h")) as m:
+        send(m, ["long"])
+
+        def at_step_40():  # two seconds and more: beyond the timeout
+            running = (m.delivery("long", "s") or {}).get("running")
+            progress = running and running["deliveries"][0]["progress"]
+            return running if progress and progress["step"] >= 40 else None
+        running = wait_until("progress", at_step_40)
+        assert running["instance"] == "w/1", running
+        shown = worker(m)["running"]
+        assert [d["delivery"] for i in shown for d in i["deliveries"]] == ["s:1"], shown
+        assert shown[0]["state"] == "busy" and shown[0]["pid"] == running["pid"], shown
+        text = m.cli("trace", "long").out
+        assert "with w/1 (pid " in text and 'progress {"step":' in text, text
+        assert '"progress":{"step":' in m.cli("worker", "show", "w").out
+        (m.folder / "go").touch()
+        delivery = m.wait_state("long", "s", "done")
+        assert len(delivery["attempts"]) == 1, delivery
+        assert "running" not in delivery, delivery
+
+
+def test_stuck_handler_is_cancelled_and_killed():
+    with Instance(*pool(LONG, None, {"retry": {"attempts": 1}}, timeout="300ms",
+                        grace="200ms")) as m:
+        send(m, ["stuck"])
+        m.wait_state("stuck", "s", "dead")
+        wait_until("killed", lambda: worker(m)["crashes"] == 1)
+        (m.folder / "go").touch()
+        send(m, ["next"])
+        m.wait_state("next", "s", "done")
+
+
+def test_max_run_ends_what_only_beats():
+    with Instance(*pool(LONG, None, {"retry": {"attempts": 1}}, timeout="300ms",
+                        max_run="1s", grace="200ms")) as m:
+        send(m, ["endless"])
+        delivery = m.wait_state("endless", "s", "dead")
+        assert delivery["attempts"][-1]["verdict"] == "timeout", delivery
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ struct mr__run {
     size_t sent;
     struct mr_buf out; /* what it said, at most MR_RESPONSE_SIZE_MAX */
     bool out_cut;
+    uint64_t born_ns;
     uint64_t lease_end_ns; /* used only when a cancel was lost */
     uint64_t kill_at_ns;   /* 0 never */
     bool cancelled;

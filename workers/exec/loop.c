@@ -1,3 +1,5 @@
+#include <inttypes.h>
+
 #include "workers/exec/internal.h"
 
 static void handle_event(struct mr_target *t, void *watch, uint32_t events)
@@ -72,6 +74,32 @@ static uint32_t measure(struct mr_target *t, struct mr_health *health)
     return t->count;
 }
 
+static enum mr_status list(struct mr_target *t, uint32_t n, const char *delivery,
+                           struct mr_buf *json)
+{
+    const struct mr__run *run = t->runs[n];
+    const struct mr_handout *h = run->handout;
+    if (delivery != NULL && strcmp(delivery, h->delivery) != 0) {
+        return MR_E_NOT_FOUND;
+    }
+    uint64_t age_ms = (t->base.now.mono_ns - run->born_ns) / MR_MS;
+    enum mr_status r =
+        mr_buf_printf(json, "{\"instance\":\"%s\",\"pid\":%d,\"state\":\"%s\","
+                      "\"version\":\"%" PRIu64 "\",\"age_seconds\":%" PRIu64 ".%03" PRIu64
+                      ",\"handed\":1,\"deliveries\":[{\"delivery\":",
+                      run->who, (int)run->child.pid, run->cancelled ? "cancelling" : "busy",
+                      t->base.generation, age_ms / 1000, age_ms % 1000);
+    if (r == MR_OK) {
+        r = mr_buf_append_json(json, mr_bytes_of(h->delivery));
+    }
+    if (r == MR_OK) {
+        r = mr_buf_printf(json, ",\"attempt\":%" PRIu32 ",\"running_seconds\":%" PRIu64
+                          ".%03" PRIu64 ",\"cancelled\":%s,\"progress\":null}]}", h->attempt,
+                          age_ms / 1000, age_ms % 1000, run->cancelled ? "true" : "false");
+    }
+    return r;
+}
+
 static void free_ended(struct mr_target *t)
 {
     while (t->ended != NULL) {
@@ -88,5 +116,6 @@ const struct mr_station_ops mr__exec_station = {
     .work = work,
     .capacity = capacity,
     .measure = measure,
+    .list = list,
     .free_ended = free_ended,
 };

@@ -132,7 +132,8 @@ void mr__run_start(struct mr_target *t, struct mr_handout *h)
     run->target = t;
     run->handout = h;
     run->child = (struct mr_child){.pidfd = -1, .io = -1, .in = -1, .out = -1, .err = -1};
-    run->lease_end_ns = t->base.now.mono_ns + h->timeout_ns;
+    run->born_ns = t->base.now.mono_ns;
+    run->lease_end_ns = run->born_ns + h->timeout_ns;
     (void)snprintf(run->who, sizeof(run->who), "%.24s/%" PRIu64, t->base.name,
                    ++t->run_number % 1000000000u); /* fits */
     mr_buf_init(&run->in, MR_FRAME_SIZE_MAX);

@@ -89,7 +89,7 @@ static void exec_health(struct mr_target *t, struct mr_health *ret_health)
     struct mr_station_shown shown = mr_station_show(&t->base);
     *ret_health = shown.health;
     struct mr_health *h = ret_health;
-    h->state = shown.streak > 0 ? MR_HEALTH_DOWN : MR_HEALTH_OK;
+    h->state = h->crash_streak > 0 ? MR_HEALTH_DOWN : MR_HEALTH_OK;
     (void)snprintf(h->detail, sizeof(h->detail), "%" PRIu32 " of at most %" PRIu32 " running",
                    h->instances_busy, t->run_max);
 }
@@ -103,6 +103,7 @@ static const struct mr_target_ops exec_ops = {
     .destroy = exec_destroy,
     .health = exec_health,
     .reindex = mr_station_reindex,
+    .list = mr_station_list,
 };
 
 /* Of one process: how many there may be stands in the target's scale, not in its options. */

@@ -115,6 +115,7 @@ static void give(struct mr__instance *i, struct mr_handout *h)
     i->slots[i->held++] = (struct mr__slot){
         .handout = h,
         .offset = h->offset,
+        .handed_ns = t->base.now.mono_ns,
         .lease_end_ns = t->base.now.mono_ns + h->timeout_ns,
         .cpu_at_ns = t->max_cpu_ns == 0 ? 0 : mr_limits_cpu_used(i->child.pid),
         .stderr_since = i->err_tail.total};

@@ -213,6 +213,7 @@ enum member {
     MEMBER_AFTER,
     MEMBER_EVENTS,
     MEMBER_DATA,
+    MEMBER_PROGRESS,
     MEMBER_MILLRACE,
     MEMBER_MAX,
     MEMBER_VERSION,
@@ -232,6 +233,7 @@ static enum member find_member(struct mr_bytes key)
         {{(const uint8_t *)"after", 5}, MEMBER_AFTER},
         {{(const uint8_t *)"events", 6}, MEMBER_EVENTS},
         {{(const uint8_t *)"data", 4}, MEMBER_DATA},
+        {{(const uint8_t *)"progress", 8}, MEMBER_PROGRESS},
         {{(const uint8_t *)"millrace", 8}, MEMBER_MILLRACE},
         {{(const uint8_t *)"max", 3}, MEMBER_MAX},
         {{(const uint8_t *)"version", 7}, MEMBER_VERSION},
@@ -296,6 +298,9 @@ static const char *set_member(struct mr_frame *frame, enum member member, struct
         return NULL;
     case MEMBER_DATA:
         frame->data = value;
+        return NULL;
+    case MEMBER_PROGRESS:
+        frame->progress = value;
         return NULL;
     }
     return NULL;

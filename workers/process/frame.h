@@ -34,6 +34,7 @@ struct mr_frame {
     struct mr_bytes version; /* of the worker, from its handshake */
     struct mr_bytes events;  /* the raw array with its brackets; empty when absent */
     struct mr_bytes data;    /* the raw value; empty when absent */
+    struct mr_bytes progress; /* of a heartbeat: likewise */
     const char *fault;       /* static; why an answer whose delivery is known cannot be used */
     uint64_t protocol;       /* of the handshake */
     uint64_t max;            /* of the handshake; 0 when absent */

@@ -131,7 +131,7 @@ void mr__instance_ready(struct mr__instance *i)
     set_state(i, MR__READY);
     t->replacing = false;
     i->idle_since_ns = t->base.now.mono_ns;
-    t->base.now_health.start_ns_last = mr_clock_mono_ns() - i->born_ns;
+    mr_station_note_start(&t->base, mr_clock_mono_ns() - i->born_ns);
 }
 
 void mr__instance_send(struct mr__instance *i, const char *text)
@@ -400,6 +400,7 @@ void mr__instance_release_slot(struct mr__instance *i, uint32_t at)
 {
     MR_ASSERT(at < i->held);
     i->cancelling -= i->slots[at].cancel_at_ns != 0;
+    mr_free(i->slots[at].progress);
     memmove(&i->slots[at], &i->slots[at + 1], (i->held - at - 1) * sizeof(i->slots[0]));
     i->held--;
     if (at == 0) {

@@ -6,6 +6,7 @@
  *     dispatch.c  which instance gets a hand-out, and its encoding
  *     instance.c  one instance: its life from start to end
  *     receive.c   what an instance sends: frames, answers, output
+ *     list.c      the instances as an operator sees them
  *
  * Everything here belongs to the target's thread, but for the fields marked otherwise. */
 #ifndef MR_WORKERS_PROCESS_INTERNAL_H
@@ -38,7 +39,9 @@ struct mr__slot {
     struct mr_handout *handout; /* owned */
     uint64_t offset;            /* copy: looked up by it */
     uint64_t cancel_at_ns;      /* cancelled: kill the instance then; 0: not cancelled */
+    uint64_t handed_ns;         /* when it was handed out */
     uint64_t beat_ns;           /* last heartbeat passed on */
+    char *progress;             /* owned; JSON text of the last heartbeat that had one, or NULL */
     uint64_t lease_end_ns;      /* as far as we know: used only when a cancel was lost */
     uint64_t cpu_at_ns;         /* processor time of the instance at the hand-out */
     uint64_t stderr_since;      /* what it wrote before is not this delivery's */
@@ -130,6 +133,7 @@ struct mr_target {
     struct mr__instance *ended; /* freed at the end of the pass: events may still name it */
     uint32_t next_number;
     bool replacing; /* an instance went to be replaced: hand-outs wait for its successor */
+    uint64_t burst_until_ns; /* pool.c: no rationing of starts, no scale-in */
     uint64_t sample_at_ns; /* memory of the instances is looked at then */
     struct mr_tail_rate garbage_rate;
 };
@@ -173,6 +177,11 @@ void mr__instance_limit_cpu(struct mr__instance *i);
 /** Kills one that goes on beyond it: it ignores SIGXCPU. */
 void mr__instance_check_cpu(struct mr__instance *i);
 void mr__instance_release_slot(struct mr__instance *i, uint32_t at);
+
+/* --- list.c --- */
+/** struct mr_station_ops.list */
+enum mr_status mr__instance_list(struct mr_target *t, uint32_t n, const char *delivery,
+                                 struct mr_buf *json);
 
 /* --- receive.c --- */
 void mr__receive_socket(struct mr__instance *i);

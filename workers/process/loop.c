@@ -55,6 +55,7 @@ static uint32_t measure(struct mr_target *t, struct mr_health *health)
         held_size += sizeof(*instance) + instance->in.capacity + instance->out.capacity;
     }
     health->bytes_held = held_size;
+    health->burst = t->base.now.mono_ns < t->burst_until_ns;
     return t->count;
 }
 
@@ -77,5 +78,6 @@ const struct mr_station_ops mr__process_station = {
     .work = work,
     .capacity = mr__pool_capacity,
     .measure = measure,
+    .list = mr__instance_list,
     .free_ended = free_ended,
 };

@@ -5,7 +5,10 @@
 #include "core/assert.h"
 #include "workers/process/internal.h"
 
-#define STARTING_MAX 4u                /* instances that start at the same time */
+#define STARTING_MAX 4u                /* instances that start at the same time … */
+#define STARTING_BURST_MAX 16u         /* … and in a burst */
+#define BURST_FACTOR 2u                /* so much more work than the ready can hold is a burst */
+#define BURST_NS (6 * MR_SECOND)       /* and for so long nobody is sent away after it */
 #define GROW_AGE_NS (20 * MR_MS)       /* how long work waits before another instance is worth it */
 #define SAMPLE_NS MR_SECOND
 
@@ -38,10 +41,14 @@ static uint64_t count_held(const struct mr_target *t)
     return held;
 }
 
+static uint64_t load_of(const struct mr_target *t)
+{
+    return atomic_load_explicit(&t->base.demand_queued, memory_order_relaxed) + count_held(t);
+}
+
 static uint32_t wanted(const struct mr_target *t)
 {
-    uint64_t load =
-        atomic_load_explicit(&t->base.demand_queued, memory_order_relaxed) + count_held(t);
+    uint64_t load = load_of(t);
     uint64_t want = load / t->scale_target + (load % t->scale_target != 0);
     want = want < t->scale_min ? t->scale_min : want;
     return want > t->scale_max ? t->scale_max : (uint32_t)want;
@@ -61,14 +68,16 @@ static bool any_unproven(const struct mr_target *t)
 static bool may_start(struct mr_target *t, uint32_t live, uint32_t starting)
 {
     uint64_t now = t->base.now.mono_ns;
-    if (starting >= STARTING_MAX || (t->base.streak > 0 && any_unproven(t))) {
+    bool burst = now < t->burst_until_ns;
+    if (starting >= (burst ? STARTING_BURST_MAX : STARTING_MAX) ||
+        (t->base.streak > 0 && any_unproven(t))) {
         return false; /* in a crash loop one is enough to find out */
     }
     if (now < t->base.start_not_before_ns) {
         mr_station_wake_at(&t->base, t->base.start_not_before_ns);
         return false;
     }
-    if (live == 0 || live < t->scale_min) {
+    if (burst || live == 0 || live < t->scale_min) {
         return true;
     }
     /* A short burst is done sooner by those that run than by one that must start first. */
@@ -81,11 +90,23 @@ static bool may_start(struct mr_target *t, uint32_t live, uint32_t starting)
     return true;
 }
 
+/* More than twice what the ready ones are meant to hold: waiting to see whether it passes, and
+ * starting a few at a time, would only make it worse. One instance or none is no measure. */
+static void look_for_burst(struct mr_target *t, uint32_t live, uint32_t starting)
+{
+    uint64_t ready = live - starting;
+    if (ready > 0 && load_of(t) >= BURST_FACTOR * ready * t->scale_target &&
+        ready < t->scale_max) {
+        t->burst_until_ns = t->base.now.mono_ns + BURST_NS;
+    }
+}
+
 static void grow(struct mr_target *t)
 {
     uint32_t want = wanted(t);
     uint32_t starting;
     uint32_t live = count_live(t, &starting);
+    look_for_burst(t, live, starting);
     /* Those that are ending count: never more processes than scale.max. */
     while (live < want && t->count < t->scale_max && may_start(t, live, starting)) {
         struct mr_problem problem = {.text = ""};
@@ -112,6 +133,7 @@ static void shrink(struct mr_target *t)
             continue;
         }
         uint64_t due = i->idle_since_ns + t->scale_idle_ns;
+        due = due < t->burst_until_ns ? t->burst_until_ns : due;
         if (t->base.now.mono_ns >= due) {
             mr__instance_drain(i);
             live--;

@@ -15,6 +15,7 @@
 #define GARBAGE_MAX 10u           /* lines that are none of ours … */
 #define GARBAGE_WINDOW_NS MR_MINUTE /* … in this time end an instance */
 #define HEARTBEAT_MIN_NS (200 * MR_MS)
+#define PROGRESS_SIZE_MAX (4u * MR_KIB)
 
 static void garbage(struct mr__instance *i, const char *what, struct mr_bytes line)
 {
@@ -83,6 +84,19 @@ static void greeted(struct mr__instance *i, const struct mr_frame *frame)
     mr__instance_ready(i);
 }
 
+/* Of too large or broken progress the last good one stays. */
+static void keep_progress(struct mr__slot *slot, struct mr_bytes progress)
+{
+    char *copy = progress.size == 0 || progress.size > PROGRESS_SIZE_MAX ||
+                         !mr_json_is_value(progress)
+                     ? NULL
+                     : mr_strndup((const char *)progress.data, progress.size);
+    if (copy != NULL) {
+        mr_free(slot->progress);
+        slot->progress = copy;
+    }
+}
+
 static void heartbeat(struct mr__instance *i, const struct mr_frame *frame, struct mr_bytes line)
 {
     struct mr_target *t = i->target;
@@ -92,6 +106,7 @@ static void heartbeat(struct mr__instance *i, const struct mr_frame *frame, stru
         return;
     }
     struct mr__slot *slot = &i->slots[at];
+    keep_progress(slot, frame->progress);
     if (slot->cancel_at_ns == 0 && t->base.now.mono_ns >= slot->beat_ns + HEARTBEAT_MIN_NS) {
         slot->beat_ns = t->base.now.mono_ns;
         slot->lease_end_ns = t->base.now.mono_ns + slot->handout->timeout_ns;

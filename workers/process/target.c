@@ -124,13 +124,16 @@ static void process_health(struct mr_target *t, struct mr_health *ret_health)
     *ret_health = shown.health;
     struct mr_health *h = ret_health;
     if (h->instances_ready > 0) {
-        h->state = shown.streak > 0 ? MR_HEALTH_DEGRADED : MR_HEALTH_OK;
+        h->state = h->crash_streak > 0 ? MR_HEALTH_DEGRADED : MR_HEALTH_OK;
         (void)snprintf(h->detail, sizeof(h->detail), "%" PRIu32 " ready, %" PRIu32 " busy, %" PRIu32
-                       " starting", h->instances_ready, h->instances_busy, h->instances_starting);
-    } else if (shown.streak > 0) {
+                       " starting%s", h->instances_ready, h->instances_busy,
+                       h->instances_starting, h->burst ? ", a burst" : "");
+    } else if (h->crash_streak > 0) {
         h->state = MR_HEALTH_DOWN;
         (void)snprintf(h->detail, sizeof(h->detail),
-                       "instances end by themselves, %" PRIu32 " in a row", shown.streak);
+                       "instances end by themselves, %" PRIu32 " in a row; next start in %" PRIu64
+                       ".%" PRIu64 " s", h->crash_streak, (uint64_t)(h->backoff_ns / MR_SECOND),
+                       (uint64_t)(h->backoff_ns % MR_SECOND / (100 * MR_MS)));
     } else if (shown.count == 0 && t->scale_min == 0) {
         h->state = MR_HEALTH_OK;
         (void)snprintf(h->detail, sizeof(h->detail), "scaled to zero");
@@ -151,6 +154,7 @@ static const struct mr_target_ops process_ops = {
     .destroy = process_destroy,
     .health = process_health,
     .reindex = mr_station_reindex,
+    .list = mr_station_list,
 };
 
 /* Of one instance: how many there may be stands in the target's scale, not in its options. */

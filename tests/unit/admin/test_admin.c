@@ -130,11 +130,22 @@ static void fake_request_stop(struct mr_admin_host *host)
     atomic_store(&((struct fixture *)host)->stop_requested, true);
 }
 
+static void fake_running(struct mr_admin_host *host, uint32_t id, const char *delivery,
+                         struct mr_buf *json)
+{
+    (void)host;
+    (void)id;
+    if (delivery == NULL && mr_buf_append_text(json, "[{\"instance\":\"w/1\"}]") != MR_OK) {
+        fail_msg("no memory");
+    }
+}
+
 static const struct mr_admin_host_ops fake_ops = {
     .call = fake_call,
     .config = fake_config,
     .config_release = fake_config_release,
     .instances = fake_instances,
+    .running = fake_running,
     .pause_source = fake_pause,
     .reload = fake_reload,
     .submit = fake_submit,
