@@ -20,7 +20,13 @@ static void run_op(struct mr__lane_thread *lane, struct mr_op *op)
     if (op->type == MR_SOURCE_OP_BATCH_DONE) {
         MR_ASSERT(lane->batches > 0);
         lane->batches--;
-        mr__events_done(admin, (struct mr_batch *)(void *)op);
+        struct mr_batch *batch = (struct mr_batch *)(void *)op;
+        const struct mr__call *call = batch->context;
+        if (call != NULL && call->route->run == mr__post_dlq_edit) {
+            mr__edit_done(admin, batch);
+        } else {
+            mr__events_done(admin, batch);
+        }
         return;
     }
     MR_ASSERT(op->type == MR__OP_REQUEST);

@@ -52,8 +52,9 @@ struct mr_admin_host_ops {
     enum mr_status (*reload)(struct mr_admin_host *host, bool dry_run, struct mr_buf *out,
                              struct mr_buf *problem);
     /* Submits a batch on behalf of @p source (its name; NULL: the first source, or the built-in
-     * source "send" when there is none). Comes back through batch->reply. */
-    enum mr_status (*submit)(struct mr_admin_host *host, const char *source,
+     * source "send" when there is none), to what it matches, or to the subscription @p to alone
+     * when that is not NULL. Comes back through batch->reply. */
+    enum mr_status (*submit)(struct mr_admin_host *host, const char *source, const char *to,
                              struct mr_batch *batch, struct mr_problem *problem);
     /* Copies of events as they become durable, for `tail`: @p fn is called on the bus thread with a
      * borrowed record and must not block. 0 on failure. */

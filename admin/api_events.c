@@ -79,8 +79,8 @@ void mr__post_events(struct mr_admin *admin, struct mr__call *call)
     batch->reply = &admin->lanes[MR__LANE_QUICK].queue;
     batch->context = call;
     admin->lanes[MR__LANE_QUICK].batches++;
-    r = admin->host->ops->submit(admin->host, mr_http_request_query(call->http, "source"), batch,
-                                 &problem);
+    r = admin->host->ops->submit(admin->host, mr_http_request_query(call->http, "source"), NULL,
+                                 batch, &problem);
     if (r != MR_OK) {
         /* Refused before the bus had it: no such source. The batch is still ours. */
         admin->lanes[MR__LANE_QUICK].batches--;

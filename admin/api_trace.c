@@ -185,9 +185,6 @@ static void write_delivery(struct mr_admin *admin, struct mr_json_out *out,
     struct mr_result last;
     bool has_last = mr_timeline_last_result(delivery, &last);
     mr_json_out_bytes_or_null(out, "reason", has_last ? last.reason : (struct mr_bytes){0});
-    if (delivery->purged) {
-        mr_json_out_bool(out, "purged", true);
-    }
     mr_json_out_array(out, "children");
     const struct mr_buf *children = &delivery->children;
     for (size_t at = 0; at < children->size;) {

@@ -44,6 +44,8 @@ struct mr__call {
     struct mr_http_request *http;  /* owned until answered */
     const struct mr__route *route; /* static */
     char *name;                    /* owned: what stood for the star; "" when the path has none */
+    uint32_t subscription; /* edit: of the letter that gives way */
+    uint64_t offset;       /* edit: its */
 };
 
 struct mr__lane_thread {
@@ -153,6 +155,9 @@ void mr__get_dlq(struct mr_admin *admin, struct mr__call *call);
 void mr__get_dlq_groups(struct mr_admin *admin, struct mr__call *call);
 void mr__post_dlq_redrive(struct mr_admin *admin, struct mr__call *call);
 void mr__post_dlq_purge(struct mr_admin *admin, struct mr__call *call);
+void mr__post_dlq_edit(struct mr_admin *admin, struct mr__call *call);
+/** The edited copy came back from the bus. */
+void mr__edit_done(struct mr_admin *admin, struct mr_batch *batch);
 void mr__post_deliveries(struct mr_admin *admin, struct mr__call *call);
 void mr__post_events(struct mr_admin *admin, struct mr__call *call);
 /** A batch of mr__post_events() came back from the bus. */

@@ -31,6 +31,7 @@ const struct mr__route mr__routes[] = {
     {MR_HTTP_GET, "/api/v1/dlq/*", NULL, "read", MR__LANE_SLOW, false, mr__get_dlq},
     {MR_HTTP_POST, "/api/v1/dlq/*", "redrive", "operate", MR__LANE_SLOW, false,
      mr__post_dlq_redrive},
+    {MR_HTTP_POST, "/api/v1/dlq/*", "edit", "operate", MR__LANE_SLOW, false, mr__post_dlq_edit},
     {MR_HTTP_POST, "/api/v1/dlq/*", "purge", "operate", MR__LANE_SLOW, false, mr__post_dlq_purge},
     {MR_HTTP_POST, "/api/v1/deliveries/*", NULL, "read", MR__LANE_SLOW, false,
      mr__post_deliveries},

@@ -14,6 +14,7 @@ void mr_timeline_init(struct mr_timeline *timeline, uint64_t offset)
 {
     *timeline = (struct mr_timeline){.offset = offset, .status = MR_OK};
     mr_buf_init(&timeline->action, ACTION_SIZE_MAX);
+    mr_buf_init(&timeline->edit, ACTION_SIZE_MAX);
 }
 
 void mr_timeline_release(struct mr_timeline *timeline)
@@ -29,11 +30,13 @@ void mr_timeline_release(struct mr_timeline *timeline)
             mr_free(delivery->redriven[j].action);
         }
         mr_free(delivery->redriven);
+        mr_free(delivery->edited);
         mr_free(delivery->attempts);
         mr_buf_release(&delivery->children);
     }
     mr_free(timeline->deliveries);
     mr_buf_release(&timeline->action);
+    mr_buf_release(&timeline->edit);
     *timeline = (struct mr_timeline){.offset = timeline->offset};
 }
 
@@ -226,14 +229,38 @@ static void take_answer(struct mr_timeline *timeline, const struct mr_record *re
     add_answer(timeline, delivery, &answer);
 }
 
-/* An operator's record: kept when it may be the cause of a redrive that follows. */
+static void keep_action(struct mr_buf *to, struct mr_bytes json)
+{
+    mr_buf_clear(to);
+    if (mr_buf_append_bytes(to, json) != MR_OK) {
+        mr_buf_clear(to); /* longer than any of ours: without it */
+    }
+}
+
+/* Whether the JSON object @p json has the text @p value as its member @p name. */
+static bool has_text(struct mr_bytes json, const char *name, const char *value)
+{
+    cJSON *object = cJSON_ParseWithLength((const char *)json.data, json.size);
+    const cJSON *member = cJSON_GetObjectItemCaseSensitive(object, name);
+    bool same = cJSON_IsString(member) && strcmp(member->valuestring, value) == 0;
+    cJSON_Delete(object);
+    return same;
+}
+
+/* An operator's record: kept when it may be the cause of a redrive or a purge that follows. */
 static void take_action(struct mr_timeline *timeline, struct mr_bytes json)
 {
     if (mr_bytes_starts(json, MR_BYTES_LITERAL("{\"action\":\"redrive\""))) {
-        mr_buf_clear(&timeline->action);
-        if (mr_buf_append_bytes(&timeline->action, json) != MR_OK) {
-            mr_buf_clear(&timeline->action); /* longer than any of ours: without it */
-        }
+        keep_action(&timeline->action, json);
+    }
+    if (mr_bytes_starts(json, MR_BYTES_LITERAL("{\"action\":\"purge\""))) {
+        mr_buf_clear(&timeline->edit); /* that edit came to nothing, if there was one */
+    }
+    char offset[24];
+    (void)snprintf(offset, sizeof(offset), "%" PRIu64, timeline->offset); /* 20 digits at most */
+    if (mr_bytes_starts(json, MR_BYTES_LITERAL("{\"action\":\"edit\"")) &&
+        has_text(json, "offset", offset)) {
+        keep_action(&timeline->edit, json);
     }
 }
 
@@ -260,6 +287,20 @@ static void take_redrive(struct mr_timeline *timeline, uint32_t subscription, ui
                                         : mr_strndup((const char *)action->data, action->size)};
     }
     delivery->redrives++;
+}
+
+static void take_purge(struct mr_timeline *timeline, uint32_t subscription, uint64_t wall_ns)
+{
+    struct mr_timeline_delivery *delivery = take_delivery(timeline, subscription);
+    if (delivery == NULL) {
+        return;
+    }
+    delivery->purged = true;
+    delivery->purged_wall_ns = wall_ns;
+    const struct mr_buf *edit = &timeline->edit;
+    if (edit->size > 0 && delivery->edited == NULL) {
+        delivery->edited = mr_strndup((const char *)edit->data, edit->size);
+    }
 }
 
 static void take_child(struct mr_timeline *timeline, const struct mr_record *record)
@@ -319,13 +360,9 @@ bool mr_timeline_visit(void *context, const struct mr_history_record *seen)
     case MR_RECORD_REDRIVE:
         take_redrive(timeline, record->a, seen->wall_ns);
         break;
-    case MR_RECORD_PURGE: {
-        struct mr_timeline_delivery *delivery = take_delivery(timeline, record->a);
-        if (delivery != NULL) {
-            delivery->purged = true;
-        }
+    case MR_RECORD_PURGE:
+        take_purge(timeline, record->a, seen->wall_ns);
         break;
-    }
     default:
         break;
     }
@@ -394,16 +431,27 @@ static void write_redrives(struct mr_json_out *out, const struct mr_timeline_del
         const struct mr_timeline_redrive *redrive = &delivery->redriven[i];
         mr_json_out_object(out, NULL);
         mr_json_out_time(out, "at", redrive->wall_ns);
-        cJSON *action = redrive->action == NULL ? NULL : cJSON_Parse(redrive->action);
-        const cJSON *of = cJSON_GetObjectItemCaseSensitive(action, "subscription");
-        if (cJSON_IsString(of) && subscription != NULL &&
-            strcmp(of->valuestring, subscription) == 0) {
-            mr_json_out_raw(out, "by", mr_bytes_of(redrive->action));
+        struct mr_bytes action = mr_bytes_of(redrive->action);
+        if (subscription != NULL && has_text(action, "subscription", subscription)) {
+            mr_json_out_raw(out, "by", action);
         }
-        cJSON_Delete(action);
         mr_json_out_end(out);
     }
     mr_json_out_end(out);
+}
+
+static void write_purge(struct mr_json_out *out, const struct mr_timeline_delivery *delivery,
+                        const char *subscription)
+{
+    mr_json_out_bool(out, "purged", true);
+    mr_json_out_time(out, "purged_at", delivery->purged_wall_ns);
+    cJSON *edit = delivery->edited == NULL ? NULL : cJSON_Parse(delivery->edited);
+    const cJSON *id = cJSON_GetObjectItemCaseSensitive(edit, "replaced_by");
+    if (cJSON_IsString(id) && subscription != NULL &&
+        has_text(mr_bytes_of(delivery->edited), "subscription", subscription)) {
+        mr_json_out_text(out, "replaced_by", id->valuestring);
+    }
+    cJSON_Delete(edit);
 }
 
 void mr_timeline_write_attempts(struct mr_json_out *out,
@@ -442,6 +490,9 @@ void mr_timeline_write_attempts(struct mr_json_out *out,
     mr_json_out_u64(out, "interruptions",
                     live != NULL ? live->interruptions : delivery->interruptions);
     write_redrives(out, delivery, subscription);
+    if (delivery->purged) {
+        write_purge(out, delivery, subscription);
+    }
 }
 
 bool mr_timeline_last_result(const struct mr_timeline_delivery *delivery,

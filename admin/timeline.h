@@ -34,6 +34,8 @@ struct mr_timeline_delivery {
     uint32_t subscription; /* id */
     enum mr_state state;   /* how it ended; NONE: it has not */
     bool purged;
+    uint64_t purged_wall_ns;
+    char *edited; /* owned: the operator's edit (JSON) that it gave way to; NULL: none */
     uint32_t attempts_counted; /* of the present budget */
     uint32_t refusals;
     uint32_t interruptions;
@@ -53,6 +55,7 @@ struct mr_timeline {
     bool truncated; /* more attempts than MR_TIMELINE_ATTEMPTS_MAX */
     bool matched;   /* its MATCH record was seen */
     struct mr_buf action; /* the last redrive an operator asked for, as JSON */
+    struct mr_buf edit;   /* the last edit of this event an operator asked for, as JSON */
     enum mr_status status; /* sticks */
 };
 

@@ -117,12 +117,36 @@ static void count_events(struct mr_engine *engine, const struct mr_batch *batch)
     pthread_mutex_unlock(&engine->instances_mu);
 }
 
+/* The one match of an event that is addressed. */
+static enum mr_status address(const struct snapshot *snapshot, const char *to,
+                              struct mr_batch_item *item, struct mr_problem *problem)
+{
+    int64_t index = mr_config_find_subscription(snapshot->config, to);
+    if (index < 0) {
+        return mr_problem_set(problem, MR_E_CONFLICT, "%s is not configured now", to);
+    }
+    item->matches.items = mr_calloc(1, sizeof(*item->matches.items));
+    if (item->matches.items == NULL) {
+        return MR_E_NOMEM;
+    }
+    item->matches.items[0] = (struct mr_match){
+        .subscription = (uint32_t)index,
+        .lane = mr_router_lane(snapshot->router, (uint32_t)index, mr_event_record(item->event))};
+    item->matches.count = 1;
+    item->matches.capacity = 1;
+    return MR_OK;
+}
+
 /* Matched here as a source would; the built-in source has no index, so only subscriptions that do
- * not name their sources match it. */
-static enum mr_status admin_submit(struct mr_admin_host *host, const char *source,
+ * not name their sources match it. No reload may come between the match and the bus when a batch
+ * is addressed: it would be matched again, by everybody's filters. */
+static enum mr_status admin_submit(struct mr_admin_host *host, const char *source, const char *to,
                                    struct mr_batch *batch, struct mr_problem *problem)
 {
     struct mr_engine *engine = engine_of(host);
+    if (to != NULL) {
+        pthread_mutex_lock(&engine->reload_mu);
+    }
     struct snapshot *snapshot = snapshot_get(engine);
     const struct mr_config *config = snapshot->config;
     int64_t index = source == NULL ? (config->source_count > 0 ? 0 : -1)
@@ -134,8 +158,10 @@ static enum mr_status admin_submit(struct mr_admin_host *host, const char *sourc
     batch->source = index < 0 ? snapshot->send_id : snapshot->source_ids[index];
     for (uint32_t i = 0; i < batch->count && r == MR_OK; i++) {
         struct mr_batch_item *item = &batch->items[i];
-        r = mr_router_match(snapshot->router, index < 0 ? UINT32_MAX : (uint32_t)index,
-                            mr_event_record(item->event), &item->matches);
+        r = to != NULL ? address(snapshot, to, item, problem)
+                       : mr_router_match(snapshot->router,
+                                         index < 0 ? UINT32_MAX : (uint32_t)index,
+                                         mr_event_record(item->event), &item->matches);
     }
     batch->generation = snapshot->generation;
     snapshot_unref(snapshot);
@@ -145,6 +171,9 @@ static enum mr_status admin_submit(struct mr_admin_host *host, const char *sourc
         batch->op.type = ENGINE_BATCH;
         batch->op.next = NULL;
         engine_post(engine, &batch->op);
+    }
+    if (to != NULL) {
+        pthread_mutex_unlock(&engine->reload_mu);
     }
     return r;
 }

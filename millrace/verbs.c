@@ -23,6 +23,8 @@ const struct mr_verb mr_verbs[] = {
      mr_dlq_redrive_options, 1, 2, mr_cmd_dlq_redrive},
     {"dlq purge", "SUBSCRIPTION [ID]", "remove dead letters for good", mr_dlq_purge_options, 1, 2,
      mr_cmd_dlq_purge},
+    {"dlq edit", "SUBSCRIPTION ID", "replace a dead letter by the event on standard input", NULL, 2,
+     2, mr_cmd_dlq_edit},
     {"sub list", "", "subscriptions with their counts", NULL, 0, 0, mr_cmd_sub_list},
     {"sub show", "NAME", "one subscription", NULL, 1, 1, mr_cmd_sub_show},
     {"sub pause", "NAME", "hand out nothing more of a subscription", NULL, 1, 1, mr_cmd_sub_pause},

@@ -17,6 +17,7 @@ int mr_cmd_dlq_show(struct mr_cli *cli);
 int mr_cmd_dlq_groups(struct mr_cli *cli);
 int mr_cmd_dlq_redrive(struct mr_cli *cli);
 int mr_cmd_dlq_purge(struct mr_cli *cli);
+int mr_cmd_dlq_edit(struct mr_cli *cli);
 int mr_cmd_sub_list(struct mr_cli *cli);
 int mr_cmd_sub_show(struct mr_cli *cli);
 int mr_cmd_sub_pause(struct mr_cli *cli);

@@ -1,4 +1,5 @@
 """Dead letters as a table: picked, grouped, put back with caution, purged, edited."""
+import json
 import os
 import pty
 import select
@@ -212,6 +213,60 @@ def test_purge_with_filters():
         assert two.code == 0 and results(two) == {"bad1": "purged"}, two.out
         assert m.cli("dlq", "purge", "s", "bad1", "--yes").code == 3
         assert m.delivery("bad1", "s")["purged"] is True
+
+
+def test_an_edited_copy_takes_the_place_of_a_letter():
+    worker = python("def handle(event, ctx):\n"
+                    "    if event['data']['n'] < 0:\n        raise millrace.Dead('negative')\n"
+                    "    return {'n': event['data']['n']}")
+    with Instance({"sources": {"in": http_source()},
+                   "workers": {"w": {"process": {"command": ["python3", "w.py"]}}},
+                   "subscriptions": {"s": {"to": "w"},
+                                     "other": {"to": "w", "filter": {"prefix": {"id": "neg"}}}}},
+                  {"w.py": worker}) as m:
+        m.post([event("neg1", data={"n": -1}), event("neg2", data={"n": -2})])
+        wait_until("four dead", lambda: m.counts("s")["dead_letters"] +
+                   m.counts("other")["dead_letters"] == 4)
+        letter = m.ask("dlq", "show", "s", "neg1")
+        copy = {**letter["event"], "data": {"n": 5}}
+        done = m.cli("dlq", "edit", "s", "neg1", "-o", "json", input=json.dumps(copy))
+        assert done.code == 0, (done.out, done.err)
+        answer = done.json()
+        assert answer["replaces"] == letter["offset"] and answer["purged"], answer
+        assert answer["id"] == "neg1.edit-%d" % letter["offset"], answer
+        # The copy went to this subscription alone and is handled.
+        assert m.wait_state(answer["id"], "s", "done")["attempts"][0]["verdict"] == "ok"
+        trace = m.trace(answer["id"])
+        assert trace["matched"] == ["s"] and trace["event"]["causationid"] == "neg1", trace
+        # The first one tells what became of it.
+        old = m.delivery("neg1", "s")
+        assert old["state"] == "dead" and old["purged"] and old["replaced_by"] == answer["id"], old
+        assert [a["error"] for a in old["attempts"]] == ["negative"], old
+        assert "replaced by %s" % answer["id"] in m.cli("trace", "neg1").out
+        other = m.delivery("neg1", "other")
+        assert other["state"] == "dead" and "purged" not in other and "replaced_by" not in other, other
+        assert [l["id"] for l in m.ask_lines("dlq", "list", "s")] == ["neg2"]
+        # An id of its own is kept; what is no event, and who is not there, changes nothing.
+        named = m.cli("dlq", "edit", "s", "neg2", "-o", "json", input=json.dumps(event("new2", data={"n": 1})))
+        assert named.code == 0 and named.json()["id"] == "new2", (named.out, named.err)
+        assert m.cli("dlq", "edit", "other", "neg1", input='{"id": 7}').code == 65
+        assert m.cli("dlq", "edit", "other", "nobody", input=json.dumps(event("x"))).code == 3
+        assert m.counts("other")["dead_letters"] == 2
+        human = m.cli("dlq", "edit", "other", "neg1", input=json.dumps(copy))
+        assert human.code == 0 and "replaces offset %d" % letter["offset"] in human.out, human.out
+
+
+def test_a_rejected_message_is_mended_and_enters():
+    with Instance({"sources": {"lines": {"file": {"path": "in.jsonl"}}},
+                   "workers": {"w": {"exec": {"command": ["true"]}}},
+                   "subscriptions": {"s": {"to": "w"}}}, {"in.jsonl": "this is no event\n"}) as m:
+        letter = wait_until("the letter", lambda: m.ask_lines("dlq", "list", "ingest:lines"))[0]
+        assert letter["class"] == "rejected", letter
+        done = m.cli("dlq", "edit", "ingest:lines", letter["offset"], input=json.dumps(event("good")))
+        assert done.code == 0, (done.out, done.err)
+        m.wait_state("good", "s", "done")
+        assert m.trace("good")["source"] == "lines"
+        assert m.ask_lines("dlq", "list", "ingest:lines") == []
 
 
 def test_a_hundred_thousand_in_bounded_memory():

@@ -85,10 +85,11 @@ static enum mr_status fake_reload(struct mr_admin_host *host, bool dry_run, stru
     return MR_E_INVALID;
 }
 
-static enum mr_status fake_submit(struct mr_admin_host *host, const char *source,
+static enum mr_status fake_submit(struct mr_admin_host *host, const char *source, const char *to,
                                   struct mr_batch *batch, struct mr_problem *problem)
 {
     (void)source;
+    (void)to;
     struct fixture *f = (struct fixture *)host;
     if (f->submit_result != MR_OK) {
         return mr_problem_set(problem, f->submit_result, "no such source");

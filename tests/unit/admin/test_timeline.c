@@ -279,6 +279,53 @@ static void test_timeline_redrives_name_the_action_of_their_subscription(void **
     mr_timeline_release(&timeline);
 }
 
+static void see_operator(struct mr_timeline *timeline, const char *action)
+{
+    see(timeline, (struct mr_record){.kind = MR_RECORD_OPERATOR}, mr_bytes_of(action));
+}
+
+static void see_purge(struct mr_timeline *timeline, uint32_t subscription)
+{
+    see(timeline,
+        (struct mr_record){.kind = MR_RECORD_PURGE, .offset = OFFSET, .a = subscription},
+        (struct mr_bytes){0});
+}
+
+#define EDIT(offset, by)                                                                           \
+    "{\"action\":\"edit\",\"subscription\":\"s\",\"offset\":\"" offset "\",\"replaced_by\":\"" by "\"}"
+
+static void test_timeline_edit_is_told_where_it_was_purged(void **state)
+{
+    (void)state;
+    struct mr_timeline timeline;
+    mr_timeline_init(&timeline, OFFSET);
+    see_match(&timeline, 3, true);
+    see_operator(&timeline, EDIT("7", "copy"));
+    see_operator(&timeline, EDIT("8", "of-another"));
+    see_purge(&timeline, 3);
+    cJSON *json = written(&timeline, NULL);
+    assert_string_equal(cJSON_GetObjectItem(json, "replaced_by")->valuestring, "copy");
+    assert_non_null(cJSON_GetObjectItem(json, "purged_at"));
+    cJSON_Delete(json);
+    mr_timeline_release(&timeline);
+}
+
+static void test_timeline_edit_that_failed_is_not_told(void **state)
+{
+    (void)state;
+    struct mr_timeline timeline;
+    mr_timeline_init(&timeline, OFFSET);
+    see_match(&timeline, 3, true);
+    see_operator(&timeline, EDIT("7", "never-entered"));
+    see_operator(&timeline, "{\"action\":\"purge\",\"subscription\":\"s\"}");
+    see_purge(&timeline, 3);
+    cJSON *json = written(&timeline, NULL);
+    assert_null(cJSON_GetObjectItem(json, "replaced_by"));
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItem(json, "purged")));
+    cJSON_Delete(json);
+    mr_timeline_release(&timeline);
+}
+
 static void test_timeline_late_answer_does_not_change_the_end(void **state)
 {
     (void)state;
@@ -334,6 +381,8 @@ int main(void)
         cmocka_unit_test(test_timeline_redrive_opens_it_again),
         cmocka_unit_test(test_timeline_dead_record_tells_the_attempts_before),
         cmocka_unit_test(test_timeline_redrives_name_the_action_of_their_subscription),
+        cmocka_unit_test(test_timeline_edit_is_told_where_it_was_purged),
+        cmocka_unit_test(test_timeline_edit_that_failed_is_not_told),
         cmocka_unit_test(test_timeline_late_answer_does_not_change_the_end),
         cmocka_unit_test(test_timeline_other_offsets_are_not_ours),
         cmocka_unit_test(test_timeline_garbled_result_is_left_out),
