@@ -31,6 +31,8 @@
 #define MR_SQL_STEPS_MAX 1024u        /* of one program */
 #define MR_SQL_STACK_MAX 128u         /* values held at once: mostly arguments of one function */
 #define MR_SQL_TEXT_MAX (64u * MR_KIB) /* bytes that functions may make in one evaluation */
+#define MR_SCHEMA_STEPS_MAX 20000000u /* of one check of data: a tenth of a second or so */
+#define MR_SCHEMA_VALUES_MAX 200000u  /* in data that is checked: 10 MiB while it is */
 #define MR_DATA_PATH_SIZE_MAX 256u
 #define MR_DATA_PATH_DEPTH_MAX 16u
 #define MR_DATA_PATHS_MAX 1024u /* places in data that one configuration may look at */

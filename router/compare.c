@@ -1,17 +1,5 @@
-/* Numbers and addresses as text. Nothing is converted to floating point: an id of twenty digits
- * and an amount of money keep every digit. */
+/* Addresses as text. */
 #include "router/program.h"
-
-#define EXPONENT_MAX 1000000000
-
-/* --- numbers --------------------------------------------------------------------------------- */
-
-struct decimal {
-    bool negative;
-    bool zero;
-    int64_t exponent;       /* the value is 0.DIGITS times ten to this */
-    struct mr_bytes digits; /* from the first that is not 0; a point may stand between */
-};
 
 static size_t digits_end(struct mr_bytes text, size_t at)
 {
@@ -20,104 +8,6 @@ static size_t digits_end(struct mr_bytes text, size_t at)
     }
     return at;
 }
-
-static bool parse_exponent(struct mr_bytes text, int64_t *ret_value)
-{
-    bool is_signed = text.size > 0 && (text.data[0] == '-' || text.data[0] == '+');
-    int64_t value = 0;
-    if (text.size == (size_t)is_signed || digits_end(text, is_signed) != text.size) {
-        return false;
-    }
-    for (size_t i = is_signed; i < text.size; i++) {
-        value = value * 10 + (text.data[i] - '0');
-        value = value > EXPONENT_MAX ? EXPONENT_MAX : value;
-    }
-    *ret_value = is_signed && text.data[0] == '-' ? -value : value;
-    return true;
-}
-
-static bool parse_decimal(struct mr_bytes text, struct decimal *d)
-{
-    *d = (struct decimal){.negative = text.size > 0 && text.data[0] == '-'};
-    size_t from = d->negative;
-    size_t point = digits_end(text, from);
-    size_t end = point;
-    if (point == from) {
-        return false;
-    }
-    if (point < text.size && text.data[point] == '.') {
-        end = digits_end(text, point + 1);
-        if (end == point + 1) {
-            return false;
-        }
-    }
-    int64_t exponent = 0;
-    if (end < text.size &&
-        ((text.data[end] | 0x20) != 'e' ||
-         !parse_exponent(mr_bytes(text.data + end + 1, text.size - end - 1), &exponent))) {
-        return false;
-    }
-    size_t first = from;
-    while (first < end && (text.data[first] == '0' || text.data[first] == '.')) {
-        first++;
-    }
-    d->zero = first == end;
-    d->digits = mr_bytes(text.data + first, end - first);
-    d->exponent = exponent + (first < point ? (int64_t)(point - first)
-                                            : -(int64_t)(first - point - 1));
-    return true;
-}
-
-/* The next digit, 0 behind the last. */
-static uint8_t next_digit(struct mr_bytes *digits)
-{
-    if (digits->size > 0 && digits->data[0] == '.') {
-        *digits = mr_bytes(digits->data + 1, digits->size - 1);
-    }
-    if (digits->size == 0) {
-        return '0';
-    }
-    uint8_t digit = digits->data[0];
-    *digits = mr_bytes(digits->data + 1, digits->size - 1);
-    return digit;
-}
-
-bool mr__number_is(struct mr_bytes text)
-{
-    struct decimal d;
-    return parse_decimal(text, &d);
-}
-
-int mr__number_compare(struct mr_bytes a, struct mr_bytes b)
-{
-    struct decimal left;
-    struct decimal right;
-    if (!parse_decimal(a, &left) || !parse_decimal(b, &right)) {
-        return mr_bytes_compare(a, b); /* the caller asked mr__number_is() */
-    }
-    if (left.zero || right.zero) {
-        int sign_left = left.zero ? 0 : left.negative ? -1 : 1;
-        int sign_right = right.zero ? 0 : right.negative ? -1 : 1;
-        return sign_left - sign_right;
-    }
-    int sign = left.negative ? -1 : 1;
-    if (left.negative != right.negative) {
-        return sign;
-    }
-    if (left.exponent != right.exponent) {
-        return left.exponent > right.exponent ? sign : -sign;
-    }
-    while (left.digits.size > 0 || right.digits.size > 0) {
-        uint8_t x = next_digit(&left.digits);
-        uint8_t y = next_digit(&right.digits);
-        if (x != y) {
-            return x > y ? sign : -sign;
-        }
-    }
-    return 0;
-}
-
-/* --- addresses ------------------------------------------------------------------------------- */
 
 /* An IPv4 address is the IPv6 address that stands for it, ::ffff:a.b.c.d. */
 struct address {

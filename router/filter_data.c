@@ -126,7 +126,7 @@ static enum mr_status add_bound(const struct target *t, const cJSON *item,
             return refuse(t, "has a bound that must be written in double quotes, to the digit",
                           problem);
         }
-        if (!mr__number_is(text)) {
+        if (!mr_decimal_is(text)) {
             return refuse(t, "has a bound that is no number", problem);
         }
         return mr__filter_add_clause(t->compiler, bounds[i].op, t->attr, t->spot, text, problem);

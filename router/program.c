@@ -22,10 +22,10 @@ static bool test_text(enum mr__op op, struct mr_bytes actual, struct mr_bytes wa
 
 static bool test_range(enum mr__op op, struct mr_bytes actual, struct mr_bytes bound)
 {
-    if (!mr__number_is(actual)) {
+    if (!mr_decimal_is(actual)) {
         return false;
     }
-    int order = mr__number_compare(actual, bound);
+    int order = mr_decimal_compare(actual, bound);
     return op == MR__ABOVE ? order > 0 : op == MR__FROM ? order >= 0
                                      : op == MR__BELOW ? order < 0
                                                        : order <= 0;

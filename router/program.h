@@ -9,6 +9,7 @@
 #ifndef MR_ROUTER_PROGRAM_H
 #define MR_ROUTER_PROGRAM_H
 
+#include "core/decimal.h"
 #include "core/problem.h"
 #include "router/sql.h"
 #include "router/view.h"
@@ -126,12 +127,8 @@ static inline bool mr__program_holds(const struct mr__program *program,
 void mr__path(const struct mr__group *groups, uint16_t group, uint16_t index,
               char path[MR__PATH_SIZE]);
 
-/* Comparisons of data (compare.c), all by text. */
+/* Addresses in data (compare.c), by text. */
 
-/** Whether @p text is a decimal number: digits, a fraction, an exponent, a minus before. */
-bool mr__number_is(struct mr_bytes text);
-/** Exact, whatever the size. @return < 0, 0, > 0 */
-int mr__number_compare(struct mr_bytes a, struct mr_bytes b);
 /** Whether @p text is an address or a network, IPv4 or IPv6, as `10.0.0.0/8`. */
 bool mr__network_is(struct mr_bytes text);
 /** Whether @p text is an address inside @p network. */
