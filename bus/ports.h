@@ -44,7 +44,7 @@ struct mr_batch {
     struct mr_batch_item *items; /* owned */
     uint32_t count;
     uint32_t capacity;
-    size_t size;                /* bytes of all event records */
+    size_t size;                /* bytes of all event records, as they were added */
     char *cursor;               /* owned, may be NULL: the source's position after this batch (JSON
                                    text), logged in the same group as the events */
     struct mr_opq *reply;       /* borrowed: outlives every batch in flight; NULL: nobody waits */

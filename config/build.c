@@ -312,6 +312,9 @@ static enum mr_status build_source(struct mr_builder *builder, struct mr_node *n
         options.event_size_max == 0 ? config->event_size_max : options.event_size_max;
     source->hops_max = options.hops_max == 0 ? config->hops_max : (uint32_t)options.hops_max;
     source->paused = options.paused;
+    r = r == MR_OK ? mr__build_validation(builder->loader, mr__node_child(node, "validate"),
+                                          &options.validate, &source->validation)
+                   : r;
     mr_options_release(mr__source_table, &options);
     return r;
 }
@@ -516,6 +519,12 @@ static enum mr_status write_canonical(struct mr_config *config, struct mr_node *
     enum mr_status r = write_tree(root, MR_NODE_FORM_HASH, &buf);
     if (r == MR_OK) {
         config->hash = mr_hash(buf.data, buf.size);
+        for (uint32_t i = 0; i < config->source_count; i++) { /* files may change, names stay */
+            const struct mr_validation *validation = config->sources[i].validation;
+            config->hash = validation == NULL
+                               ? config->hash
+                               : mr_hash_u64(config->hash + mr_validation_hash(validation));
+        }
     }
     mr_buf_release(&buf);
     if (r == MR_OK) {

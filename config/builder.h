@@ -46,6 +46,12 @@ MR_MUST_USE enum mr_status mr__build_retry(struct mr_loader *loader, struct mr_c
                                            const struct mr_retry_options *options,
                                            struct mr_retry *ret_retry);
 
+/** `validate` at @p node (NULL: none). Wrong schemas are reported. */
+MR_MUST_USE enum mr_status mr__build_validation(struct mr_loader *loader,
+                                                const struct mr_node *node,
+                                                const struct mr_validate_options *options,
+                                                struct mr_validation **ret_validation);
+
 /** Takes `listen` apart; only loopback addresses pass.
  * @param shown what the problem may repeat of @p text
  * @return MR_E_INVALID with the problem, MR_E_NOMEM */

@@ -12,6 +12,7 @@
 #define MR_CONFIG_CONFIG_H
 
 #include "config/option.h"
+#include "config/validation.h"
 #include "core/limits.h"
 
 /* What can stand under sources:, workers: and sinks:, registered by the program: config/ knows no
@@ -87,6 +88,7 @@ struct mr_source_config {
     uint64_t event_size_max;
     uint32_t hops_max;
     bool paused;
+    struct mr_validation *validation; /* owned; NULL: events come in with any data */
 };
 
 struct mr_target_config {

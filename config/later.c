@@ -26,7 +26,6 @@ static const struct later later_names[] = {
     {"source", "dedupe"},
     {"source", "shard_by"},
     {"source", "transform"},
-    {"source", "validate"},
     {"worker", "sandbox"},
     {"worker", "native"},
     {"worker", "versions"},

@@ -13,6 +13,7 @@
 static const char *const sync_words[] = {"always", "interval", "never", NULL};
 static const char *const backoff_words[] = {"exponential", "linear", NULL};
 static const char *const exhausted_words[] = {"dead", "hold", NULL};
+static const char *const otherwise_words[] = {"accept", "reject", NULL};
 static const char *const max_age_from_words[] = {"arrival", "time", NULL};
 
 #define AT(field) offsetof(struct mr_log_options, field)
@@ -77,6 +78,20 @@ const struct mr_option mr__top_table[] = {
 };
 #undef AT
 
+#define AT(field) offsetof(struct mr_validate_options, field)
+static const struct mr_option validate_table[] = {
+    {.name = "types", .type = MR_OPTION_JSON, .at = AT(types), .unit = "type: schema",
+     .help = "By type, `*` for any other: the path of a JSON Schema (draft-07 or 2020-12), or the "
+             "schema itself."},
+    {.name = "dataschemas", .type = MR_OPTION_JSON, .at = AT(dataschemas),
+     .unit = "dataschema: schema",
+     .help = "The same by the attribute dataschema, which goes before the type."},
+    {.name = "otherwise", .type = MR_OPTION_ENUM, .at = AT(otherwise), .default_text = "accept",
+     .words = otherwise_words, .help = "What becomes of events for which no schema is named."},
+    MR_OPTION_END,
+};
+#undef AT
+
 #define AT(field) offsetof(struct mr_source_options, field)
 const struct mr_option mr__source_table[] = {
     {.name = "event_size_max", .type = MR_OPTION_SIZE, .at = AT(event_size_max), .min = KIB,
@@ -86,6 +101,9 @@ const struct mr_option mr__source_table[] = {
      .help = "The limit of hops for events of this source; default: the file's."},
     {.name = "paused", .type = MR_OPTION_BOOL, .at = AT(paused), .default_text = "false",
      .help = "Starts paused: nothing is taken in until it is resumed."},
+    {.name = "validate", .type = MR_OPTION_BLOCK, .at = AT(validate), .block = validate_table,
+     .help = "JSON Schemas that the data of events must obey; other events become dead letters of "
+             "`ingest:SOURCE`, with the reason."},
     MR_OPTION_END,
 };
 #undef AT

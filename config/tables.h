@@ -19,10 +19,22 @@ struct mr_top_options {
     uint64_t drain_ns;
 };
 
+enum mr_otherwise {
+    MR_OTHERWISE_ACCEPT = 0,
+    MR_OTHERWISE_REJECT,
+};
+
+struct mr_validate_options {
+    char *types;       /* JSON; the tree is what is read */
+    char *dataschemas; /* likewise */
+    int otherwise;     /* enum mr_otherwise */
+};
+
 struct mr_source_options {
     uint64_t event_size_max; /* 0: the file's */
     int64_t hops_max;        /* 0: the file's */
     bool paused;
+    struct mr_validate_options validate;
 };
 
 struct mr_scale_options {

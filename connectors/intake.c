@@ -168,7 +168,7 @@ static bool halve(struct mr_intake *intake, struct mr_batch *batch, uint64_t now
     first->count = first_count;
     first->is_part = true;
     batch->count -= first_count;
-    batch->size -= first->size;
+    batch->size -= first->size < batch->size ? first->size : batch->size; /* rejects may grow */
     memmove(batch->items, batch->items + first_count, batch->count * sizeof(*batch->items));
     first->result = batch->result;
     keep_refused(intake, first, now_ns);

@@ -5,6 +5,7 @@
 #include "core/alloc.h"
 #include "millrace/engine_internal.h"
 #include "schemas/adapter.h"
+#include "schemas/json_format.h"
 
 #define PENDING_BYTES_MAX (256u * MR_MIB) /* of batches on their way to the log, all sources */
 
@@ -33,6 +34,51 @@ static uint32_t config_index(const struct snapshot *snapshot, uint32_t source_id
     return UINT32_MAX;
 }
 
+/* Puts an ingest dead letter in the place of @p item: the event as it would have left, and why. */
+static enum mr_status reject_item(const struct mr_source_config *source,
+                                  struct mr_batch_item *item, const char *reason)
+{
+    struct mr_bytes record = mr_event_record(item->event);
+    struct mr_event *event = NULL;
+    struct mr_buf raw;
+    mr_buf_init(&raw, 8u * MR_EVENT_SIZE_MAX);
+    enum mr_status r = mr_json_encode_exact(record, &raw);
+    r = r == MR_OK ? mr_adapt_rejected(mr_bytes_of(source->name), mr_event_id(record),
+                                       mr_buf_bytes(&raw), reason, mr_clock_now().wall_ns,
+                                       source->event_size_max, &event)
+                   : r;
+    mr_buf_release(&raw);
+    char *why = r == MR_OK ? mr_strdup(reason) : NULL;
+    if (why == NULL) {
+        mr_event_unref(event);
+        return MR_E_NOMEM;
+    }
+    mr_event_unref(item->event); /* batch->size stays what the source counted */
+    item->event = event;
+    item->rejected = why;
+    return MR_OK;
+}
+
+static enum mr_status validate_batch(const struct snapshot *snapshot, struct mr_batch *batch)
+{
+    uint32_t index = config_index(snapshot, batch->source);
+    const struct mr_source_config *source =
+        index == UINT32_MAX ? NULL : &snapshot->config->sources[index];
+    enum mr_status r = MR_OK;
+    for (uint32_t i = 0; source != NULL && source->validation != NULL && i < batch->count &&
+                         r == MR_OK;
+         i++) {
+        struct mr_problem problem = {.text = ""};
+        struct mr_batch_item *item = &batch->items[i];
+        if (item->rejected == NULL) {
+            r = mr_validation_check(source->validation, mr_event_record(item->event), &problem);
+            r = r == MR_OK || r == MR_E_NOMEM ? r
+                                              : reject_item(source, item, problem.text);
+        }
+    }
+    return r;
+}
+
 static enum mr_status match_batch(struct snapshot *snapshot, struct mr_batch *batch)
 {
     uint32_t index = config_index(snapshot, batch->source);
@@ -54,14 +100,13 @@ static void host_submit(struct mr_host *host, struct mr_batch *batch)
 {
     struct instance *instance = instance_of(host);
     struct mr_engine *engine = instance->engine;
+    struct snapshot *snapshot = snapshot_get(engine);
+    enum mr_status r = validate_batch(snapshot, batch);
     uint64_t pending = atomic_fetch_add_explicit(&engine->pending_bytes, batch->size,
                                                  memory_order_relaxed);
-    enum mr_status r = pending > PENDING_BYTES_MAX ? MR_E_FULL : MR_OK;
-    if (r == MR_OK) {
-        struct snapshot *snapshot = snapshot_get(engine);
-        r = match_batch(snapshot, batch);
-        snapshot_unref(snapshot);
-    }
+    r = r == MR_OK && pending > PENDING_BYTES_MAX ? MR_E_FULL : r;
+    r = r == MR_OK ? match_batch(snapshot, batch) : r;
+    snapshot_unref(snapshot);
     for (uint32_t i = 0; i < batch->count && r == MR_OK; i++) {
         bool rejected = batch->items[i].rejected != NULL;
         atomic_fetch_add_explicit(rejected ? &instance->rejected : &instance->events, 1,
