@@ -33,7 +33,7 @@ def broker():
     theirs, ours = os.pipe()  # the broker goes when we do
     try:
         line = subprocess.run([str(SCRIPT), "start", folder], check=True, text=True,
-                              env=dict(os.environ, AMQP_GUARD=str(theirs)), pass_fds=[theirs],
+                              env=dict(os.environ, TEST_GUARD=str(theirs)), pass_fds=[theirs],
                               stdout=subprocess.PIPE).stdout
         yield int(line.split()[0])
     finally:

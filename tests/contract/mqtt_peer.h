@@ -1,76 +1,9 @@
-/* A peer that speaks just enough MQTT to misbehave: the test accepts connections and writes and
- * reads packets by hand, on its own thread of control. */
+/* A peer that speaks just enough MQTT to misbehave: the test writes and reads packets by hand. */
 #ifndef MR_TESTS_CONTRACT_MQTT_PEER_H
 #define MR_TESTS_CONTRACT_MQTT_PEER_H
 
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-
 #include "tests/contract/mqtt_support.h"
-
-struct peer {
-    int listener;
-    int conn;
-    unsigned port;
-};
-
-static inline void peer_open(struct peer *p)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(a);
-    p->conn = -1;
-    p->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(p->listener >= 0);
-    assert_int_equal(bind(p->listener, (struct sockaddr *)&a, sizeof(a)), 0);
-    assert_int_equal(listen(p->listener, 16), 0);
-    assert_int_equal(getsockname(p->listener, (struct sockaddr *)&a, &size), 0);
-    p->port = ntohs(a.sin_port);
-}
-
-static inline bool peer_readable(int fd, int ms)
-{
-    struct pollfd f = {.fd = fd, .events = POLLIN};
-    return poll(&f, 1, ms) == 1;
-}
-
-static inline void peer_drop(struct peer *p, bool reset)
-{
-    if (p->conn >= 0) {
-        struct linger l = {.l_onoff = 1, .l_linger = 0};
-        if (reset) {
-            setsockopt(p->conn, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
-        }
-        close(p->conn);
-        p->conn = -1;
-    }
-}
-
-static inline void peer_close(struct peer *p)
-{
-    peer_drop(p, false);
-    close(p->listener);
-}
-
-static inline void peer_accept(struct peer *p)
-{
-    peer_drop(p, false);
-    if (!peer_readable(p->listener, DEADLINE_MS)) {
-        fail_msg("nobody connected");
-    }
-    p->conn = accept(p->listener, NULL, NULL);
-    assert_true(p->conn >= 0);
-}
-
-static inline void peer_write(struct peer *p, const void *bytes, size_t size)
-{
-    assert_int_equal(send(p->conn, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
-}
-
-static inline bool peer_byte(struct peer *p, uint8_t *byte)
-{
-    return peer_readable(p->conn, DEADLINE_MS) && recv(p->conn, byte, 1, 0) == 1;
-}
+#include "tests/contract/peer.h"
 
 struct packet {
     uint8_t command;
@@ -84,23 +17,18 @@ static inline bool peer_read(struct peer *p, struct packet *packet)
     uint8_t byte;
     unsigned shift = 0;
     packet->size = 0;
-    if (!peer_byte(p, &packet->command)) {
+    if (!peer_take(p, &packet->command, 1)) {
         return false;
     }
     do {
-        if (!peer_byte(p, &byte)) {
+        if (!peer_take(p, &byte, 1)) {
             return false;
         }
         packet->size |= (size_t)(byte & 127) << shift;
         shift += 7;
     } while ((byte & 128) != 0 && shift < 28);
     assert_true(packet->size <= sizeof(packet->body));
-    for (size_t i = 0; i < packet->size; i++) {
-        if (!peer_byte(p, &packet->body[i])) {
-            return false;
-        }
-    }
-    return true;
+    return peer_take(p, packet->body, packet->size);
 }
 
 /* Reads packets until one of @p command (its high nibble). */

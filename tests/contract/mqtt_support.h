@@ -5,107 +5,43 @@
 
 #include "tests/support/test.h"
 
-#include <fcntl.h>
 #include <mosquitto.h>
 #include <mqtt_protocol.h>
-#include <poll.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "connectors/mqtt/mqtt.h"
 #include "core/alloc.h"
 #include "core/logger.h"
-#include "schemas/json_format.h"
-#include "tests/support/test_host.h"
+#include "tests/support/instance.h"
+#include "tests/support/server.h"
 
-#define DEADLINE_MS 20000
+static struct server broker; /* most tests share it */
 
-/* --- the broker ------------------------------------------------------------------------------- */
-
-struct broker {
-    char dir[64];
-    unsigned port;
-    unsigned tls_port;
-};
-
-/* Runs a script of tests/support; its first line of output into @p line. @return its exit code */
-static inline int run_script(const char *script, const char *verb, const char *dir, char *line,
-                             size_t size)
+static inline int start_broker(void **state)
 {
-    char path[512];
-    int out[2];
-    static int guard[2] = {-1, -1}; /* its writing end closes when we end, however we do */
-    if (guard[0] < 0 && pipe2(guard, O_CLOEXEC) != 0) {
-        return -1;
-    }
-    snprintf(path, sizeof(path), "%s/tests/support/%s", MR_SOURCE_DIR, script);
-    if (pipe(out) != 0) {
-        return -1;
-    }
-    pid_t pid = fork();
-    if (pid == 0) {
-        dup2(out[1], 1);
-        close(out[0]);
-        close(out[1]);
-        char fd[16]; /* a copy outlives the exec */
-        snprintf(fd, sizeof(fd), "%d", dup(guard[0]));
-        setenv("MQTT_GUARD", fd, 1);
-        execl("/bin/bash", "bash", path, verb, dir, (char *)NULL);
-        _exit(127);
-    }
-    close(out[1]);
-    size_t got = 0;
-    ssize_t n;
-    while (got + 1 < size && (n = read(out[0], line + got, size - 1 - got)) > 0) {
-        got += (size_t)n;
-    }
-    line[got] = '\0';
-    close(out[0]);
-    int status = 0;
-    waitpid(pid, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+    (void)state;
+    mr_logger_set_fd(-1);
+    server_make(&broker, "mosquitto.sh");
+    return 0;
 }
 
-/* Exit code 77 ends the whole program: it is what ctest takes for "skipped". */
-static inline void broker_start(struct broker *b)
+static inline int stop_broker(void **state)
 {
-    char line[128];
-    int code = run_script("mosquitto.sh", "start", b->dir, line, sizeof(line));
-    if (code == 77) {
-        exit(77);
-    }
-    if (code != 0 || sscanf(line, "%u %u", &b->port, &b->tls_port) != 2) {
-        print_error("the broker did not start (exit %d): %s\n", code, line);
-        exit(1);
-    }
+    (void)state;
+    server_remove(&broker);
+    return 0;
 }
 
-static inline void broker_make(struct broker *b)
+/* A broker of one's own, started with a setting; NULL: none. */
+static inline void own_broker(struct server *own, const char *setting, const char *value)
 {
-    snprintf(b->dir, sizeof(b->dir), "/tmp/millrace-mqtt-XXXXXX");
-    if (mkdtemp(b->dir) == NULL) {
-        exit(1);
+    if (setting != NULL) {
+        setenv(setting, value, 1);
     }
-    broker_start(b);
-}
-
-static inline void broker_end(struct broker *b, const char *verb)
-{
-    char line[8];
-    (void)run_script("mosquitto.sh", verb, b->dir, line, sizeof(line));
-}
-
-static inline void broker_remove(struct broker *b)
-{
-    broker_end(b, "kill");
-    pid_t pid = fork();
-    if (pid == 0) {
-        execlp("rm", "rm", "-rf", b->dir, (char *)NULL);
-        _exit(127);
+    server_make(own, "mosquitto.sh");
+    if (setting != NULL) {
+        unsetenv(setting);
     }
-    waitpid(pid, NULL, 0);
 }
 
 /* --- a plain client --------------------------------------------------------------------------- */
@@ -177,11 +113,6 @@ static inline void client_on_message(struct mosquitto *m, void *o,
         free(name);
         free(value);
     }
-}
-
-static inline int64_t now_ms(void)
-{
-    return (int64_t)(mr_clock_mono_ns() / MR_MS);
 }
 
 /* Runs the client's loop until *@p counter reaches @p count. */
@@ -312,54 +243,8 @@ static inline struct mr_source *source_open(struct test_host *h, const struct so
         o.topics.items[1] = mr_strdup(w->topic2);
         o.topics.count = 2;
     }
-    struct mr_source_config config = {.event_size_max = w->event_size_max != 0
-                                                            ? w->event_size_max
-                                                            : MR_EVENT_SIZE_DEFAULT};
-    struct mr_source_args args = {.host = &h->host,
-                                  .index = 3,
-                                  .name = w->name == NULL ? "sensors" : w->name,
-                                  .options = &o,
-                                  .config = &config,
-                                  .folder = "/nowhere"};
-    struct mr_source *source = NULL;
-    struct mr_problem problem = {.text = ""};
-    if (mr_connector_mqtt.source->create(&args, &source, &problem) != MR_OK) {
-        fail_msg("create: %s", problem.text);
-    }
-    mr_options_release(kind->options, &o); /* the instance keeps nothing of ours */
-    assert_int_equal(mr_connector_mqtt.source->start(source, &problem), MR_OK);
-    return source;
-}
-
-static inline void source_close(struct mr_source *source)
-{
-    mr_connector_mqtt.source->stop(source, mr_clock_mono_ns() + 10 * MR_SECOND);
-    mr_connector_mqtt.source->destroy(source);
-}
-
-/* Waits until the source's health is @p state; false after @p ms. */
-static inline bool source_reaches(struct mr_source *source, enum mr_health_state state, int ms)
-{
-    int64_t until = now_ms() + ms;
-    struct mr_health health;
-    do {
-        mr_connector_mqtt.source->health(source, &health);
-        if (health.state == state) {
-            return true;
-        }
-        poll(NULL, 0, 5);
-    } while (now_ms() < until);
-    return false;
-}
-
-/* Connected, and subscribed: a retained message published beforehand has come. */
-static inline void source_ready(struct mr_source *source)
-{
-    if (!source_reaches(source, MR_HEALTH_OK, DEADLINE_MS)) {
-        struct mr_health health;
-        mr_connector_mqtt.source->health(source, &health);
-        fail_msg("not connected: %s", health.last_error);
-    }
+    return source_start(&mr_connector_mqtt, h, w->name == NULL ? "sensors" : w->name, &o,
+                        w->event_size_max, NULL);
 }
 
 /* Publishes probes until one arrives: the subscription works. The probes have type "probe". */
@@ -378,23 +263,30 @@ static inline uint32_t source_subscribed(struct test_host *h, unsigned port, con
     return 0;
 }
 
-/* How many different ids of e<from>..e<from + count - 1> the host has. */
-static inline int count_ids(struct test_host *h, int from, int count)
+/* --- a sink under test ------------------------------------------------------------------------ */
+
+struct sink_words {
+    struct source_words peer; /* its name: "out" */
+    const char *topic;
+    int64_t qos;
+    int mode;
+    bool retain;
+    uint32_t slots; /* 16 */
+};
+
+static inline struct mr_target *sink_open(struct test_host *h, const struct sink_words *w)
 {
-    int found = 0;
-    pthread_mutex_lock(&h->mu);
-    for (int i = 0; i < count; i++) {
-        char id[32];
-        snprintf(id, sizeof(id), "e%d", from + i);
-        for (uint32_t k = 0; k < h->event_count; k++) {
-            if (mr_bytes_equal(mr_event_id(mr_event_record(h->events[k])), mr_bytes_of(id))) {
-                found++;
-                break;
-            }
-        }
-    }
-    pthread_mutex_unlock(&h->mu);
-    return found;
+    const struct mr_config_kind *kind = &mr_connector_mqtt.sink_kind;
+    struct mr_mqtt_sink_options o;
+    memset(&o, 0, sizeof(o));
+    assert_int_equal(mr_options_defaults(kind->options, &o), MR_OK);
+    set_url(&o.peer, &w->peer);
+    o.topic = mr_strdup(w->topic);
+    o.qos = w->qos;
+    o.mode = w->mode;
+    o.retain = w->retain;
+    return sink_start(&mr_connector_mqtt, h, w->peer.name == NULL ? "out" : w->peer.name, &o,
+                      (struct mr_target_config){.concurrency = w->slots == 0 ? 16 : w->slots});
 }
 
 #endif

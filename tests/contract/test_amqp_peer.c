@@ -1,86 +1,9 @@
 /* AMQP source and sink against a peer that misbehaves: the test plays the broker by hand, frame by
  * frame, as far as it likes. */
 #include "tests/contract/amqp_support.h"
-
-#include <arpa/inet.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
+#include "tests/contract/peer.h"
 
 static const struct mr_source_ops *const ops = &mr__amqp_source_ops;
-
-struct peer {
-    int listener;
-    int conn;
-    unsigned port;
-};
-
-static void peer_open(struct peer *p)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t size = sizeof(a);
-    p->conn = -1;
-    p->listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(p->listener >= 0);
-    assert_int_equal(bind(p->listener, (struct sockaddr *)&a, sizeof(a)), 0);
-    assert_int_equal(listen(p->listener, 16), 0);
-    assert_int_equal(getsockname(p->listener, (struct sockaddr *)&a, &size), 0);
-    p->port = ntohs(a.sin_port);
-}
-
-static void peer_drop(struct peer *p, bool reset)
-{
-    const struct linger l = {.l_onoff = 1, .l_linger = 0};
-    if (p->conn < 0) {
-        return;
-    }
-    if (reset) {
-        setsockopt(p->conn, SOL_SOCKET, SO_LINGER, &l, sizeof(l));
-    }
-    close(p->conn);
-    p->conn = -1;
-}
-
-static void peer_close(struct peer *p)
-{
-    peer_drop(p, false);
-    close(p->listener);
-}
-
-static bool readable(int fd, int ms)
-{
-    struct pollfd f = {.fd = fd, .events = POLLIN};
-    return poll(&f, 1, ms) == 1;
-}
-
-static void peer_accept(struct peer *p)
-{
-    peer_drop(p, false);
-    if (!readable(p->listener, DEADLINE_MS)) {
-        fail_msg("nobody connected");
-    }
-    p->conn = accept(p->listener, NULL, NULL);
-    assert_true(p->conn >= 0);
-}
-
-static void peer_write(struct peer *p, const void *bytes, size_t size)
-{
-    assert_int_equal(send(p->conn, bytes, size, MSG_NOSIGNAL), (ssize_t)size);
-}
-
-static bool peer_take(struct peer *p, void *to, size_t size)
-{
-    size_t got = 0;
-    while (got < size) {
-        ssize_t n = readable(p->conn, DEADLINE_MS)
-                        ? recv(p->conn, (uint8_t *)to + got, size - got, 0)
-                        : 0;
-        if (n <= 0) {
-            return false;
-        }
-        got += (size_t)n;
-    }
-    return true;
-}
 
 struct frame {
     uint8_t type;
@@ -206,7 +129,7 @@ static void wait_gone(struct peer *p)
     static uint8_t junk[4096];
     int64_t until = now_ms() + DEADLINE_MS;
     while (now_ms() < until) {
-        if (readable(p->conn, 100) && recv(p->conn, junk, sizeof(junk), 0) <= 0) {
+        if (peer_readable(p->conn, 100) && recv(p->conn, junk, sizeof(junk), 0) <= 0) {
             return;
         }
     }
@@ -368,8 +291,7 @@ static void test_peer_announces_an_absurd_body_memory_stays(void **state)
     for (int i = 0; i < 400; i++) { /* 40 MB of it */
         peer_frame(&play.peer, AMQP_FRAME_BODY, 1, part, sizeof(part));
     }
-    struct mr_health health;
-    ops->health(play.source, &health);
+    struct mr_health health = source_health(play.source);
     assert_true(health.bytes_held < 12 * MR_MIB);
     peer_drop(&play.peer, true);
     recover(&play);
@@ -409,8 +331,7 @@ static void test_peer_heartbeats_go_both_ways(void **state)
         } while (f.type != AMQP_FRAME_HEARTBEAT); /* the others ask for the queue's length */
         peer_frame(&play.peer, AMQP_FRAME_HEARTBEAT, 0, "", 0);
     }
-    struct mr_health health;
-    ops->health(play.source, &health);
+    struct mr_health health = source_health(play.source);
     assert_int_equal(health.reconnects, 0);
     assert_int_equal(health.state, MR_HEALTH_OK);
     end(&play);
@@ -430,7 +351,7 @@ static void test_peer_trickles_bytes_message_arrives(void **state)
                              0xce};
     for (size_t i = 0; i < sizeof(bytes); i++) {
         peer_write(&play.peer, bytes + i, 1);
-        (void)readable(play.peer.conn, 3);
+        (void)peer_readable(play.peer.conn, 3);
     }
     assert_true(test_host_wait(&play.host, HOST_EVENTS, 1));
     assert_string_equal(test_host_value(&play.host, 0, "data"), "hi");
@@ -499,6 +420,13 @@ static void peer_ack(struct peer *p, uint32_t id, uint8_t tag, uint8_t multiple)
     peer_method(p, 1, id, ack, sizeof(ack));
 }
 
+static struct mr_target *begin_sink(struct peer *p, struct test_host *h)
+{
+    peer_open(p);
+    test_host_init(h);
+    return sink_open(h, &(struct sink_words){.port = p->port, .key = "k"});
+}
+
 static enum mr_verdict verdict_of(struct test_host *h, const char *id)
 {
     return answer_of(h, id)->verdict;
@@ -509,10 +437,7 @@ static void test_peer_confirms_in_any_order_and_number(void **state)
     (void)state;
     struct peer p;
     struct test_host h;
-    peer_open(&p);
-    test_host_init(&h);
-    struct sink_words words = {.port = p.port, .key = "k"};
-    struct mr_target *target = sink_open(&h, &words);
+    struct mr_target *target = begin_sink(&p, &h);
     peer_confirming(&p);
     assert_true(test_host_wait(&h, HOST_CAPACITY, 64));
     for (int i = 1; i <= 6; i++) {
@@ -543,10 +468,7 @@ static void test_peer_confirms_nothing_retry_after_the_timeout(void **state)
     (void)state;
     struct peer p;
     struct test_host h;
-    peer_open(&p);
-    test_host_init(&h);
-    struct sink_words words = {.port = p.port, .key = "k"};
-    struct mr_target *target = sink_open(&h, &words);
+    struct mr_target *target = begin_sink(&p, &h);
     peer_confirming(&p);
     assert_true(test_host_wait(&h, HOST_CAPACITY, 64));
     sink_give(target, make_handout("n1", "x", "1", 0.5));
@@ -584,10 +506,7 @@ static void test_peer_garbage_to_the_sink_is_survived(void **state)
     (void)state;
     struct peer p;
     struct test_host h;
-    peer_open(&p);
-    test_host_init(&h);
-    struct sink_words words = {.port = p.port, .key = "k"};
-    struct mr_target *target = sink_open(&h, &words);
+    struct mr_target *target = begin_sink(&p, &h);
     for (int i = 0; i < 5; i++) {
         peer_confirming(&p);
         assert_true(test_host_wait(&h, HOST_CAPACITY, 64));
@@ -619,15 +538,9 @@ static void test_peer_garbage_to_the_sink_is_survived(void **state)
     test_host_free(&h);
 }
 
-static int quiet(void **state)
+int main(void)
 {
-    (void)state;
     mr_logger_set_level(MR_LEVEL_ERROR);
-    return 0;
-}
-
-int main(int argc, char **argv)
-{
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_peer_resets_and_ends_at_every_step_source_comes_back),
         cmocka_unit_test(test_peer_garbage_drops_the_connection_and_nothing_else),
@@ -642,8 +555,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_peer_confirms_nothing_retry_after_the_timeout),
         cmocka_unit_test(test_peer_garbage_to_the_sink_is_survived),
     };
-    if (argc > 1) {
-        cmocka_set_test_filter(argv[1]);
-    }
-    return cmocka_run_group_tests(tests, quiet, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

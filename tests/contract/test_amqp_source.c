@@ -3,25 +3,16 @@
 
 #include <sys/prctl.h>
 
-static struct broker broker;
-
 static const struct mr_source_ops *const ops = &mr__amqp_source_ops;
-
-static uint64_t messages_of(struct mr_source *source)
-{
-    struct mr_health health;
-    ops->health(source, &health);
-    return health.messages;
-}
 
 /* --- promise 1 -------------------------------------------------------------------------------- */
 
 /* A child reads all, gets nothing durable, is killed. The broker must deliver all again. */
 static void read_and_die(const char *queue, const char *type)
 {
-    make_queue(broker.port, queue, type);
-    publish_events(broker.port, queue, 0, 20);
-    struct source_words words = {.port = broker.port, .queue = queue};
+    make_queue(queue, type);
+    publish_events(queue, 0, 20);
+    struct source_words words = {.queue = queue};
     int ready[2];
     assert_int_equal(pipe(ready), 0);
     pid_t pid = fork();
@@ -33,10 +24,10 @@ static void read_and_die(const char *queue, const char *type)
         test_host_hold(&held);
         struct mr_source *source = source_open(&held, &words);
         int64_t until = now_ms() + DEADLINE_MS;
-        while (messages_of(source) < 20 && now_ms() < until) {
-            poll(NULL, 0, 5);
+        while (source_health(source).messages < 20 && now_ms() < until) {
+            (void)poll(NULL, 0, 5);
         }
-        char all = messages_of(source) == 20 ? 'y' : 'n';
+        char all = source_health(source).messages == 20 ? 'y' : 'n';
         (void)!write(ready[1], &all, 1);
         for (;;) {
             pause();
@@ -53,10 +44,10 @@ static void read_and_die(const char *queue, const char *type)
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
-    assert_true(wait_ids(&h, 0, 20));
+    wait_ids(&h, 0, 20);
     source_close(source);
     assert_int_equal(h.event_count, 20);
-    assert_true(ready_reaches(broker.port, queue, 0));
+    ready_reaches(queue, 0);
     test_host_free(&h);
 }
 
@@ -76,18 +67,18 @@ static void test_source_quorum_killed_before_durable_gets_all_20_again(void **st
  * acknowledgements that come right before a close. */
 static void stop_right_after(const char *queue, const char *type)
 {
-    make_queue(broker.port, queue, type);
-    struct source_words words = {.port = broker.port, .queue = queue};
+    make_queue(queue, type);
+    struct source_words words = {.queue = queue};
     for (int round = 0; round < 3; round++) {
-        publish_events(broker.port, queue, 0, 100);
+        publish_events(queue, 0, 100);
         struct test_host h;
         test_host_init(&h);
         struct mr_source *source = source_open(&h, &words);
-        assert_true(wait_ids(&h, 0, 100));
+        wait_ids(&h, 0, 100);
         source_close(source); /* at once */
         assert_int_equal(h.event_count, 100);
         test_host_free(&h);
-        assert_true(ready_reaches(broker.port, queue, 0));
+        ready_reaches(queue, 0);
     }
 }
 
@@ -101,18 +92,18 @@ static void test_source_stopped_in_order_leaves_nothing_to_repeat(void **state)
 static void test_source_stopped_midway_puts_the_rest_back(void **state)
 {
     (void)state;
-    make_queue(broker.port, "midway", "classic");
-    publish_events(broker.port, "midway", 0, 2000);
-    struct source_words words = {.port = broker.port, .queue = "midway"};
+    make_queue("midway", "classic");
+    publish_events("midway", 0, 2000);
+    struct source_words words = {.queue = "midway"};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     assert_true(test_host_wait(&h, HOST_EVENTS, 1));
     source_close(source);
     int taken = (int)h.event_count;
-    assert_true(ready_reaches(broker.port, "midway", 2000 - taken));
+    ready_reaches("midway", 2000 - taken);
     source = source_open(&h, &words);
-    assert_true(wait_ids(&h, 0, 2000));
+    wait_ids(&h, 0, 2000);
     source_close(source);
     assert_int_equal(h.event_count, 2000); /* each once, stop and start between */
     test_host_free(&h);
@@ -121,20 +112,20 @@ static void test_source_stopped_midway_puts_the_rest_back(void **state)
 static void test_source_bus_refuses_for_a_while_loses_nothing(void **state)
 {
     (void)state;
-    make_queue(broker.port, "low", "classic");
-    struct source_words words = {.port = broker.port, .queue = "low"};
+    make_queue("low", "classic");
+    struct source_words words = {.queue = "low"};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     source_ready(source);
     test_host_refuse(&h, 3, MR_E_DISK_LOW);
-    publish_events(broker.port, "low", 0, 30);
-    assert_true(wait_ids(&h, 0, 30));
+    publish_events("low", 0, 30);
+    wait_ids(&h, 0, 30);
     source_ready(source);
     source_close(source);
     assert_int_equal(h.fail_count, 0); /* the fault fired */
     assert_int_equal(h.event_count, 30);
-    assert_true(ready_reaches(broker.port, "low", 0));
+    ready_reaches("low", 0);
     test_host_free(&h);
 }
 
@@ -143,30 +134,25 @@ static void test_source_bus_refuses_for_a_while_loses_nothing(void **state)
 static void test_source_bus_holds_reads_no_more_than_a_batch_and_a_next(void **state)
 {
     (void)state;
-    make_queue(broker.port, "held", "classic");
-    publish_events(broker.port, "held", 0, 5000);
-    struct source_words words = {
-        .port = broker.port, .queue = "held", .prefetch = 3000, .heartbeat_s = 1};
+    make_queue("held", "classic");
+    publish_events("held", 0, 5000);
+    struct source_words words = {.queue = "held", .prefetch = 3000, .heartbeat_s = 1};
     struct test_host h;
     test_host_init(&h);
     test_host_hold(&h);
     struct mr_source *source = source_open(&h, &words);
     assert_true(test_host_wait(&h, HOST_HELD_EVENTS, 1));
     uint32_t out = test_host_held_events(&h);
-    int64_t until = now_ms() + DEADLINE_MS;
-    while (messages_of(source) < out + 500 && now_ms() < until) {
-        poll(NULL, 0, 5);
-    }
-    assert_int_equal(messages_of(source), out + 500);
+    WAIT_FOR(source_health(source).messages >= out + 500, "what is read");
+    assert_int_equal(source_health(source).messages, out + 500);
     /* Not reading for several heartbeats keeps the connection. */
     assert_false(test_host_wait_for(&h, HOST_SUBMITS, 2, 4.0));
-    assert_int_equal(messages_of(source), out + 500);
-    struct mr_health health;
-    ops->health(source, &health);
+    assert_int_equal(source_health(source).messages, out + 500);
+    struct mr_health health = source_health(source);
     assert_int_equal(health.state, MR_HEALTH_OK);
     assert_int_equal(health.reconnects, 0);
     test_host_let_go(&h);
-    assert_true(wait_ids(&h, 0, 5000));
+    wait_ids(&h, 0, 5000);
     source_close(source);
     assert_int_equal(h.event_count, 5000);
     test_host_free(&h);
@@ -175,34 +161,34 @@ static void test_source_bus_holds_reads_no_more_than_a_batch_and_a_next(void **s
 static void test_source_paused_puts_all_back_and_goes_on_where_it_was(void **state)
 {
     (void)state;
-    make_queue(broker.port, "paused", "quorum");
-    struct source_words words = {.port = broker.port, .queue = "paused"};
+    make_queue("paused", "quorum");
+    struct source_words words = {.queue = "paused"};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     source_ready(source);
-    publish_events(broker.port, "paused", 0, 50);
-    assert_true(wait_ids(&h, 0, 50));
+    publish_events("paused", 0, 50);
+    wait_ids(&h, 0, 50);
     ops->pause(source);
     ops->pause(source);
     assert_true(source_reaches(source, MR_HEALTH_DOWN, DEADLINE_MS));
-    publish_events(broker.port, "paused", 50, 50);
-    assert_true(ready_reaches(broker.port, "paused", 50));
+    publish_events("paused", 50, 50);
+    ready_reaches("paused", 50);
     assert_int_equal(h.event_count, 50);
     ops->resume(source);
-    assert_true(wait_ids(&h, 0, 100));
+    wait_ids(&h, 0, 100);
     source_close(source);
     assert_int_equal(h.event_count, 100);
-    assert_true(ready_reaches(broker.port, "paused", 0));
+    ready_reaches("paused", 0);
     test_host_free(&h);
 }
 
 static void test_source_paused_with_a_batch_out_waits_for_it(void **state)
 {
     (void)state;
-    make_queue(broker.port, "pausedout", "classic");
-    publish_events(broker.port, "pausedout", 0, 3);
-    struct source_words words = {.port = broker.port, .queue = "pausedout", .prefetch = 10};
+    make_queue("pausedout", "classic");
+    publish_events("pausedout", 0, 3);
+    struct source_words words = {.queue = "pausedout", .prefetch = 10};
     struct test_host h;
     test_host_init(&h);
     test_host_hold(&h);
@@ -212,7 +198,7 @@ static void test_source_paused_with_a_batch_out_waits_for_it(void **state)
     assert_false(source_reaches(source, MR_HEALTH_DOWN, 1000));
     test_host_let_go(&h);
     assert_true(source_reaches(source, MR_HEALTH_DOWN, DEADLINE_MS));
-    assert_true(ready_reaches(broker.port, "pausedout", 3 - (int)h.event_count));
+    ready_reaches("pausedout", 3 - (int)h.event_count);
     source_close(source);
     test_host_free(&h);
 }
@@ -220,18 +206,18 @@ static void test_source_paused_with_a_batch_out_waits_for_it(void **state)
 static void test_source_prefetch_bounds_what_is_unacknowledged(void **state)
 {
     (void)state;
-    make_queue(broker.port, "prefetch", "classic");
-    publish_events(broker.port, "prefetch", 0, 100);
-    struct source_words words = {.port = broker.port, .queue = "prefetch", .prefetch = 7};
+    make_queue("prefetch", "classic");
+    publish_events("prefetch", 0, 100);
+    struct source_words words = {.queue = "prefetch", .prefetch = 7};
     struct test_host h;
     test_host_init(&h);
     test_host_hold(&h);
     struct mr_source *source = source_open(&h, &words);
-    assert_true(ready_reaches(broker.port, "prefetch", 93));
+    ready_reaches("prefetch", 93);
     assert_false(test_host_wait_for(&h, HOST_HELD_EVENTS, 8, 0.3));
-    assert_int_equal(client_ready(broker.port, "prefetch"), 93);
+    assert_int_equal(client_ready("prefetch"), 93);
     test_host_let_go(&h);
-    assert_true(wait_ids(&h, 0, 100));
+    wait_ids(&h, 0, 100);
     source_close(source);
     test_host_free(&h);
 }
@@ -266,7 +252,7 @@ static void publish_binary(const char *queue, const char *prefix)
                                  .content_type = amqp_cstring_bytes("application/json"),
                                  .headers = {8, entries}};
     struct client c;
-    client_open(&c, broker.port);
+    client_open(&c);
     client_publish(&c, "", queue, &p, "{\"t\":21.5}", 10);
     client_confirmed(&c, 1);
     client_close(&c);
@@ -276,8 +262,8 @@ static void test_source_binary_events_of_all_four_habits(void **state)
 {
     (void)state;
     static const char *const prefixes[] = {"cloudEvents:", "cloudEvents_", "ce-", ""};
-    make_queue(broker.port, "habits", "classic");
-    struct source_words words = {.port = broker.port, .queue = "habits"};
+    make_queue("habits", "classic");
+    struct source_words words = {.queue = "habits"};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
@@ -300,13 +286,13 @@ static void test_source_binary_events_of_all_four_habits(void **state)
 static void test_source_raw_messages_are_wrapped_with_unique_ids(void **state)
 {
     (void)state;
-    make_queue(broker.port, "raw", "classic");
-    struct source_words words = {.port = broker.port, .queue = "raw", .name = "shop"};
+    make_queue("raw", "classic");
+    struct source_words words = {.queue = "raw", .name = "shop"};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
-    publish_text(broker.port, "raw", "text/plain", "hello");
-    publish_text(broker.port, "raw", NULL, "");
+    publish_text("raw", "text/plain", "hello");
+    publish_text("raw", NULL, "");
     assert_true(test_host_wait(&h, HOST_EVENTS, 2));
     assert_string_equal(test_host_value(&h, 0, "data"), "hello");
     assert_string_equal(test_host_value(&h, 0, "datacontenttype"), "text/plain");
@@ -324,21 +310,20 @@ static void test_source_raw_messages_are_wrapped_with_unique_ids(void **state)
 static void test_source_undecodable_and_too_big_are_dead_letters_and_acknowledged(void **state)
 {
     (void)state;
-    make_queue(broker.port, "bad", "classic");
-    struct source_words words = {
-        .port = broker.port, .queue = "bad", .event_size_max = 64 * MR_KIB};
+    make_queue("bad", "classic");
+    struct source_words words = {.queue = "bad", .event_size_max = 64 * MR_KIB};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     char *huge = malloc(9 * MR_MIB);
     memset(huge, 'x', 9 * MR_MIB);
     huge[9 * MR_MIB - 1] = '\0';
-    publish_text(broker.port, "bad", "application/cloudevents+json", "{\"id\":\"x\"");
-    publish_text(broker.port, "bad", "text/plain", huge); /* beyond any batch */
+    publish_text("bad", "application/cloudevents+json", "{\"id\":\"x\"");
+    publish_text("bad", "text/plain", huge); /* beyond any batch */
     huge[300000] = '\0';
-    publish_text(broker.port, "bad", "text/plain", huge); /* several frames, beyond an event */
+    publish_text("bad", "text/plain", huge); /* several frames, beyond an event */
     free(huge);
-    publish_events(broker.port, "bad", 0, 1);
+    publish_events("bad", 0, 1);
     assert_true(test_host_wait(&h, HOST_EVENTS, 4));
     source_close(source);
     for (uint32_t i = 0; i < 3; i++) {
@@ -349,38 +334,37 @@ static void test_source_undecodable_and_too_big_are_dead_letters_and_acknowledge
     assert_string_equal(test_host_value(&h, 1, "truncated"), "true");
     assert_string_equal(test_host_value(&h, 0, "data"), "{\"id\":\"x\"");
     assert_null(h.rejected[3]);
-    assert_true(ready_reaches(broker.port, "bad", 0));
+    ready_reaches("bad", 0);
     test_host_free(&h);
 }
 
 static void test_source_batch_messages_one_and_none(void **state)
 {
     (void)state;
-    make_queue(broker.port, "batch", "classic");
-    struct source_words words = {.port = broker.port, .queue = "batch"};
+    make_queue("batch", "classic");
+    struct source_words words = {.queue = "batch"};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     source_ready(source);
-    publish_text(broker.port, "batch", "application/cloudevents-batch+json", "[]");
-    assert_true(ready_reaches(broker.port, "batch", 0));
-    publish_text(broker.port, "batch", "application/cloudevents-batch+json",
+    publish_text("batch", "application/cloudevents-batch+json", "[]");
+    ready_reaches("batch", 0);
+    publish_text("batch", "application/cloudevents-batch+json",
                  "[{\"specversion\":\"1.0\",\"id\":\"e1\",\"source\":\"/s\",\"type\":\"t\"},"
                  "{\"specversion\":\"1.0\",\"id\":\"e2\",\"source\":\"/s\",\"type\":\"t\"}]");
     assert_true(test_host_wait(&h, HOST_EVENTS, 2));
-    publish_text(broker.port, "batch", "application/cloudevents-batch+json", "[]");
-    assert_true(source_has_read(source, 3));
+    publish_text("batch", "application/cloudevents-batch+json", "[]");
+    WAIT_FOR(source_health(source).messages >= 3, "what is read");
     source_close(source);
-    assert_true(ready_reaches(broker.port, "batch", 0)); /* the empty ones are acknowledged too */
+    ready_reaches("batch", 0); /* the empty ones are acknowledged too */
     test_host_free(&h);
 }
 
 static void test_source_big_messages_of_many_frames_arrive_whole(void **state)
 {
     (void)state;
-    make_queue(broker.port, "big", "classic");
-    struct source_words words = {
-        .port = broker.port, .queue = "big", .event_size_max = MR_EVENT_SIZE_MAX};
+    make_queue("big", "classic");
+    struct source_words words = {.queue = "big", .event_size_max = MR_EVENT_SIZE_MAX};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
@@ -391,7 +375,7 @@ static void test_source_big_messages_of_many_frames_arrive_whole(void **state)
     }
     text[size] = '\0';
     for (int i = 0; i < 12; i++) {
-        publish_text(broker.port, "big", "text/plain", text);
+        publish_text("big", "text/plain", text);
     }
     assert_true(test_host_wait(&h, HOST_EVENTS, 12));
     for (uint32_t i = 0; i < 12; i++) {
@@ -406,16 +390,16 @@ static void test_source_big_messages_of_many_frames_arrive_whole(void **state)
 static void test_source_adapter_makes_events_of_notifications(void **state)
 {
     (void)state;
-    make_queue(broker.port, "s3", "classic");
-    struct source_words words = {.port = broker.port, .queue = "s3", .adapter = 1 /* s3 */};
+    make_queue("s3", "classic");
+    struct source_words words = {.queue = "s3", .adapter = 1 /* s3 */};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
-    publish_text(broker.port, "s3", NULL, "{\"nonsense\":true}");
+    publish_text("s3", NULL, "{\"nonsense\":true}");
     assert_true(test_host_wait(&h, HOST_EVENTS, 1));
     assert_non_null(h.rejected[0]);
     publish_text(
-        broker.port, "s3", "application/json",
+        "s3", "application/json",
         "{\"Records\":[{\"eventVersion\":\"2.1\",\"eventSource\":\"aws:s3\",\"awsRegion\":\"r\","
         "\"eventTime\":\"2024-01-01T00:00:00.000Z\",\"eventName\":\"ObjectCreated:Put\","
         "\"s3\":{\"bucket\":{\"name\":\"b\"},\"object\":{\"key\":\"k.jpg\",\"size\":1,"
@@ -435,8 +419,7 @@ static void test_source_adapter_makes_events_of_notifications(void **state)
 static void test_source_declares_queue_exchange_and_binding(void **state)
 {
     (void)state;
-    struct source_words words = {.port = broker.port,
-                                 .queue = "declared",
+    struct source_words words = {.queue = "declared",
                                  .type = MR_AMQP_QUEUE_QUORUM,
                                  .arguments = "{\"x-max-length\":1000,\"x-overflow\":"
                                               "\"reject-publish\"}",
@@ -449,7 +432,7 @@ static void test_source_declares_queue_exchange_and_binding(void **state)
         struct mr_source *source = source_open(&h, &words);
         source_ready(source);
         struct client c;
-        client_open(&c, broker.port);
+        client_open(&c);
         amqp_basic_properties_t p = {0};
         client_publish(&c, "orders", "order.new", &p, "1", 1);
         client_publish(&c, "orders", "invoice.new", &p, "2", 1);
@@ -467,12 +450,11 @@ static void test_source_classic_declared_equals_one_made_without_a_type(void **s
 {
     (void)state;
     struct client c;
-    client_open(&c, broker.port);
+    client_open(&c);
     amqp_queue_declare(c.conn, 1, amqp_cstring_bytes("plain"), 0, 1, 0, 0, amqp_empty_table);
     client_ok(&c);
     client_close(&c);
-    struct source_words words = {
-        .port = broker.port, .queue = "plain", .type = MR_AMQP_QUEUE_CLASSIC};
+    struct source_words words = {.queue = "plain", .type = MR_AMQP_QUEUE_CLASSIC};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
@@ -488,14 +470,14 @@ static void test_source_classic_declared_equals_one_made_without_a_type(void **s
 static void test_source_missing_queue_is_reported_and_found_later(void **state)
 {
     (void)state;
-    struct source_words words = {.port = broker.port, .queue = "later"};
+    struct source_words words = {.queue = "later"};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     source_says(source, "404 NOT_FOUND - no queue 'later'");
-    make_queue(broker.port, "later", "classic");
-    publish_events(broker.port, "later", 0, 1);
-    assert_true(wait_ids(&h, 0, 1));
+    make_queue("later", "classic");
+    publish_events("later", 0, 1);
+    wait_ids(&h, 0, 1);
     source_close(source);
     test_host_free(&h);
 }
@@ -507,21 +489,21 @@ static void test_source_queue_deleted_while_consuming_is_reported_and_consumed_a
     for (int i = 0; i < 2; i++) {
         char queue[32];
         snprintf(queue, sizeof(queue), "deleted-%d", i);
-        make_queue(broker.port, queue, types[i]);
-        publish_events(broker.port, queue, 0, 5);
-        struct source_words words = {.port = broker.port, .queue = queue};
+        make_queue(queue, types[i]);
+        publish_events(queue, 0, 5);
+        struct source_words words = {.queue = queue};
         struct test_host h;
         test_host_init(&h);
         struct mr_source *source = source_open(&h, &words);
-        assert_true(wait_ids(&h, 0, 5));
+        wait_ids(&h, 0, 5);
         struct client c;
-        client_open(&c, broker.port);
+        client_open(&c);
         client_delete(&c, queue);
         source_says(source, "404 NOT_FOUND"); /* after "the broker cancelled the consumer" */
         client_declare(&c, queue, types[i]);
         client_close(&c);
-        publish_events(broker.port, queue, 5, 5);
-        assert_true(wait_ids(&h, 0, 10));
+        publish_events(queue, 5, 5);
+        wait_ids(&h, 0, 10);
         source_close(source);
         test_host_free(&h);
     }
@@ -530,13 +512,13 @@ static void test_source_queue_deleted_while_consuming_is_reported_and_consumed_a
 static void test_source_stream_is_refused(void **state)
 {
     (void)state;
-    make_queue(broker.port, "stream", "stream");
-    struct source_words words = {.port = broker.port, .queue = "stream"};
+    make_queue("stream", "stream");
+    struct source_words words = {.queue = "stream"};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     source_ready(source);
-    publish_events(broker.port, "stream", 0, 3);
+    publish_events("stream", 0, 3);
     source_says(source, "is a stream");
     source_close(source);
     assert_int_equal(h.event_count, 0);
@@ -546,8 +528,8 @@ static void test_source_stream_is_refused(void **state)
 static void test_source_policy_changes_while_messages_flow_lose_nothing(void **state)
 {
     (void)state;
-    make_queue(broker.port, "policy", "classic");
-    struct source_words words = {.port = broker.port, .queue = "policy"};
+    make_queue("policy", "classic");
+    struct source_words words = {.queue = "policy"};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
@@ -556,11 +538,11 @@ static void test_source_policy_changes_while_messages_flow_lose_nothing(void **s
         char definition[64];
         snprintf(definition, sizeof(definition), "{\"max-length\":%d,\"queue-mode\":\"%s\"}",
                  100000 + i, i % 2 == 0 ? "lazy" : "default");
-        publish_events(broker.port, "policy", i * 100, 100);
-        broker_ctl(&broker, "set_policy", "p", "^policy$", definition, NULL);
+        publish_events("policy", i * 100, 100);
+        server_do(&broker, "ctl", "set_policy", "p", "^policy$", definition);
     }
-    broker_ctl(&broker, "clear_policy", "p", NULL, NULL, NULL);
-    assert_true(wait_ids(&h, 0, 400));
+    server_do(&broker, "ctl", "clear_policy", "p");
+    wait_ids(&h, 0, 400);
     source_close(source);
     assert_int_equal(h.event_count, 400);
     test_host_free(&h);
@@ -569,20 +551,14 @@ static void test_source_policy_changes_while_messages_flow_lose_nothing(void **s
 static void test_source_shows_how_many_wait(void **state)
 {
     (void)state;
-    make_queue(broker.port, "lag", "classic");
-    publish_events(broker.port, "lag", 0, 50);
-    struct source_words words = {.port = broker.port, .queue = "lag", .prefetch = 10};
+    make_queue("lag", "classic");
+    publish_events("lag", 0, 50);
+    struct source_words words = {.queue = "lag", .prefetch = 10};
     struct test_host h;
     test_host_init(&h);
     test_host_hold(&h);
     struct mr_source *source = source_open(&h, &words);
-    struct mr_health health;
-    int64_t until = now_ms() + DEADLINE_MS;
-    do {
-        ops->health(source, &health);
-        poll(NULL, 0, 5);
-    } while (health.lag != 40 && now_ms() < until); /* 50 at first */
-    assert_int_equal(health.lag, 40);
+    WAIT_FOR(source_health(source).lag == 40, "its lag"); /* 50 at first */
     test_host_let_go(&h);
     source_close(source);
     test_host_free(&h);
@@ -597,8 +573,7 @@ static void expect_refused(const char *url, const char *ca, const char *text)
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     source_says(source, text);
-    struct mr_health health;
-    ops->health(source, &health);
+    struct mr_health health = source_health(source);
     assert_int_equal(health.state, MR_HEALTH_DOWN);
     assert_null(strstr(health.last_error, "wrong-secret"));
     source_close(source);
@@ -626,8 +601,8 @@ static void test_source_tls_verifies_chain_and_name(void **state)
     snprintf(ca, sizeof(ca), "%s/certs/ca.crt", broker.dir);
     snprintf(other, sizeof(other), "%s/certs/otherca.crt", broker.dir);
     snprintf(url, sizeof(url), "amqps://127.0.0.1:%u", broker.tls_port);
-    make_queue(broker.port, "tls", "classic");
-    publish_events(broker.port, "tls", 0, 200);
+    make_queue("tls", "classic");
+    publish_events("tls", 0, 200);
     static const char *const hosts[] = {"127.0.0.1", "localhost"};
     for (int i = 0; i < 2; i++) {
         char good[128];
@@ -637,8 +612,8 @@ static void test_source_tls_verifies_chain_and_name(void **state)
         test_host_init(&h);
         struct mr_source *source = source_open(&h, &words);
         source_ready(source);
-        publish_events(broker.port, "tls", 1000, 3);
-        assert_true(wait_ids(&h, 1000, 3));
+        publish_events("tls", 1000, 3);
+        wait_ids(&h, 1000, 3);
         assert_int_equal(count_ids(&h, 0, 200), i == 0 ? 200 : 0);
         source_close(source);
         test_host_free(&h);
@@ -695,26 +670,9 @@ static void test_source_certificate_of_another_host_or_expired_is_refused(void *
     }
 }
 
-/* --- the program ------------------------------------------------------------------------------ */
-
-static int start_broker(void **state)
+int main(void)
 {
-    (void)state;
-    mr_logger_set_level(MR_LEVEL_ERROR);
     setenv("AMQP_TLS", "server", 1);
-    broker_make(&broker);
-    return 0;
-}
-
-static int stop_broker(void **state)
-{
-    (void)state;
-    broker_remove(&broker);
-    return 0;
-}
-
-int main(int argc, char **argv)
-{
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_source_killed_before_durable_gets_all_20_again),
         cmocka_unit_test(test_source_quorum_killed_before_durable_gets_all_20_again),
@@ -742,8 +700,5 @@ int main(int argc, char **argv)
         cmocka_unit_test(test_source_tls_verifies_chain_and_name),
         cmocka_unit_test(test_source_certificate_of_another_host_or_expired_is_refused),
     };
-    if (argc > 1) {
-        cmocka_set_test_filter(argv[1]);
-    }
     return cmocka_run_group_tests(tests, start_broker, stop_broker);
 }

@@ -297,8 +297,7 @@ static void test_source_suback_refusal_is_shown(void **state)
     const uint8_t refused[] = {0x90, 3, packet.body[0], packet.body[1], 0x80};
     peer_write(&f.peer, refused, sizeof(refused));
     assert_true(source_reaches(f.source, MR_HEALTH_DEGRADED, DEADLINE_MS));
-    struct mr_health health;
-    ops->health(f.source, &health);
+    struct mr_health health = source_health(f.source);
     assert_non_null(strstr(health.last_error, "refused the subscription"));
     end(&f);
 }
@@ -323,33 +322,29 @@ static void test_source_connect_says_who_and_keeps_the_session(void **state)
 
 /* --- the sink --------------------------------------------------------------------------------- */
 
-static struct mr_target *sink_open(struct test_host *h, unsigned port, int64_t qos)
+/* A sink that is connected. */
+static struct mr_target *begin_sink(struct fixture *f)
 {
-    const struct mr_config_kind *kind = &mr_connector_mqtt.sink_kind;
-    struct mr_mqtt_sink_options o;
-    memset(&o, 0, sizeof(o));
-    assert_int_equal(mr_options_defaults(kind->options, &o), MR_OK);
-    struct source_words words = {.port = port, .version = "3.1.1"};
-    set_url(&o.peer, &words);
-    o.topic = mr_strdup("out");
-    o.qos = qos;
-    struct mr_target_config config = {.concurrency = 8};
-    struct mr_target_args args = {
-        .host = &h->host, .name = "out", .options = &o, .config = &config, .folder = "/nowhere"};
-    struct mr_target *target = NULL;
-    assert_int_equal(mr__mqtt_sink_ops.create(&args, &target, NULL), MR_OK);
-    mr_options_release(kind->options, &o);
-    assert_int_equal(mr__mqtt_sink_ops.start(target, NULL), MR_OK);
+    begin(f);
+    struct sink_words words = {
+        .peer = {.port = f->peer.port, .version = "3.1.1"}, .topic = "out", .qos = 1, .slots = 8};
+    struct mr_target *target = sink_open(&f->host, &words);
+    peer_accept(&f->peer);
+    peer_greet(&f->peer, 4, false);
+    sink_ready(&f->host, target, 8);
     return target;
+}
+
+static void end_sink(struct fixture *f)
+{
+    test_host_free(&f->host);
+    peer_close(&f->peer);
 }
 
 static struct mr_handout *make_handout(uint64_t offset, uint64_t timeout_ns)
 {
-    struct mr_handout *handout = mr_handout_create();
-    struct mr_bytes text =
-        MR_BYTES_LITERAL("{\"specversion\":\"1.0\",\"id\":\"h\",\"source\":\"/s\",\"type\":\"t\"}");
-    assert_non_null(handout);
-    assert_int_equal(mr_json_decode_event(text, MR_EVENT_SIZE_MAX, &handout->event, NULL), MR_OK);
+    struct mr_handout *handout = handout_of(
+        "{\"specversion\":\"1.0\",\"id\":\"h\",\"source\":\"/s\",\"type\":\"t\"}");
     handout->offset = offset;
     handout->timeout_ns = timeout_ns;
     return handout;
@@ -359,12 +354,8 @@ static void test_sink_reset_with_message_out_is_retry(void **state)
 {
     (void)state;
     struct fixture f;
-    begin(&f);
-    struct mr_target *target = sink_open(&f.host, f.peer.port, 1);
-    peer_accept(&f.peer);
-    peer_greet(&f.peer, 4, false);
-    assert_true(test_host_wait(&f.host, HOST_CAPACITY, 8));
-    mr__mqtt_sink_ops.submit(target, make_handout(1, 0));
+    struct mr_target *target = begin_sink(&f);
+    sink_give(target, make_handout(1, 0));
     struct packet packet;
     peer_expect(&f.peer, 0x30, &packet);
     peer_drop(&f.peer, true);
@@ -374,69 +365,50 @@ static void test_sink_reset_with_message_out_is_retry(void **state)
     peer_accept(&f.peer); /* it connects again by itself */
     peer_greet(&f.peer, 4, false);
     assert_true(test_host_wait(&f.host, HOST_CAPACITY, 8));
-    mr__mqtt_sink_ops.submit(target, make_handout(2, 0));
+    sink_give(target, make_handout(2, 0));
     peer_expect(&f.peer, 0x30, &packet);
     const uint8_t puback[] = {0x40, 2, packet.body[5], packet.body[6]};
     peer_write(&f.peer, puback, sizeof(puback));
     assert_true(test_host_wait(&f.host, HOST_ANSWERS, 2));
     assert_int_equal(f.host.answers[1]->answer.verdict, MR_VERDICT_OK);
-    mr__mqtt_sink_ops.stop(target, mr_clock_mono_ns() + MR_SECOND);
-    mr__mqtt_sink_ops.destroy(target);
-    test_host_free(&f.host);
-    peer_close(&f.peer);
+    sink_close(target);
+    end_sink(&f);
 }
 
 static void test_sink_peer_that_never_acknowledges_is_retry_after_timeout(void **state)
 {
     (void)state;
     struct fixture f;
-    begin(&f);
-    struct mr_target *target = sink_open(&f.host, f.peer.port, 1);
-    peer_accept(&f.peer);
-    peer_greet(&f.peer, 4, false);
-    assert_true(test_host_wait(&f.host, HOST_CAPACITY, 8));
-    mr__mqtt_sink_ops.submit(target, make_handout(1, 500 * MR_MS));
+    struct mr_target *target = begin_sink(&f);
+    sink_give(target, make_handout(1, 500 * MR_MS));
     assert_true(test_host_wait(&f.host, HOST_ANSWERS, 1));
     assert_int_equal(f.host.answers[0]->answer.verdict, MR_VERDICT_RETRY);
-    mr__mqtt_sink_ops.stop(target, mr_clock_mono_ns() + MR_SECOND);
-    mr__mqtt_sink_ops.destroy(target);
-    test_host_free(&f.host);
-    peer_close(&f.peer);
+    sink_close(target);
+    end_sink(&f);
 }
 
 static void test_sink_stopped_with_message_out_answers_it(void **state)
 {
     (void)state;
     struct fixture f;
-    begin(&f);
-    struct mr_target *target = sink_open(&f.host, f.peer.port, 1);
-    peer_accept(&f.peer);
-    peer_greet(&f.peer, 4, false);
-    assert_true(test_host_wait(&f.host, HOST_CAPACITY, 8));
-    mr__mqtt_sink_ops.submit(target, make_handout(1, 0));
+    struct mr_target *target = begin_sink(&f);
+    sink_give(target, make_handout(1, 0));
     struct packet packet;
     peer_expect(&f.peer, 0x30, &packet);
     mr__mqtt_sink_ops.stop(target, mr_clock_mono_ns() + 100 * MR_MS);
     assert_int_equal(f.host.answer_count, 1);
     assert_int_equal(f.host.answers[0]->answer.verdict, MR_VERDICT_CRASH);
     assert_int_equal(f.host.answers[0]->answer.suspects, 0);
-    mr__mqtt_sink_ops.submit(target, make_handout(2, 0)); /* too late: refused */
+    sink_give(target, make_handout(2, 0)); /* too late: refused */
     assert_int_equal(f.host.answer_count, 2);
     assert_int_equal(f.host.answers[1]->answer.verdict, MR_VERDICT_REFUSED);
     mr__mqtt_sink_ops.destroy(target);
-    test_host_free(&f.host);
-    peer_close(&f.peer);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    mr_logger_set_fd(-1);
-    return 0;
+    end_sink(&f);
 }
 
 int main(void)
 {
+    mr_logger_set_fd(-1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_source_puback_leaves_only_when_durable_and_in_order),
         cmocka_unit_test(test_source_one_of_two_batches_durable_sends_no_puback),
@@ -456,5 +428,5 @@ int main(void)
         cmocka_unit_test(test_sink_peer_that_never_acknowledges_is_retry_after_timeout),
         cmocka_unit_test(test_sink_stopped_with_message_out_answers_it),
     };
-    return cmocka_run_group_tests(tests, setup, NULL);
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,7 +25,7 @@ class Rabbit:
         self.start()
 
     def run(self, verb, *more):
-        env = dict(os.environ, AMQP_MQTT="1", AMQP_GUARD=str(self.theirs))
+        env = dict(os.environ, AMQP_MQTT="1", TEST_GUARD=str(self.theirs))
         return subprocess.run([str(SCRIPT), verb, self.folder, *more], env=env, check=True,
                               text=True, pass_fds=[self.theirs], stdout=subprocess.PIPE).stdout
 

@@ -3,8 +3,6 @@
 
 #include <sys/prctl.h>
 
-static struct broker broker;
-
 static const struct mr_source_ops *const ops = &mr__mqtt_source_ops;
 
 /* A topic of its own for each test: they share the broker. */
@@ -128,11 +126,7 @@ static void test_source_bus_refuses_for_a_while_loses_nothing(void **state)
     publish_events(broker.port, words.topic, 1, 0, 30);
     assert_true(test_host_wait(&h, HOST_SUBMITS, before + 3));
     assert_true(source_reaches(source, MR_HEALTH_OK, DEADLINE_MS));
-    int64_t until = now_ms() + DEADLINE_MS;
-    while (count_ids(&h, 0, 30) < 30 && now_ms() < until) {
-        (void)test_host_wait_for(&h, HOST_EVENTS, UINT32_MAX, 0.05);
-    }
-    assert_int_equal(count_ids(&h, 0, 30), 30);
+    wait_ids(&h, 0, 30);
     assert_int_equal(h.fail_count, 0); /* the fault fired */
     source_close(source);
     test_host_free(&h);
@@ -141,16 +135,16 @@ static void test_source_bus_refuses_for_a_while_loses_nothing(void **state)
 static void test_source_broker_restarts_reconnects_and_subscribes_again(void **state)
 {
     (void)state;
-    struct broker own;
-    broker_make(&own); /* without persistence: it forgets the session */
+    struct server own;
+    own_broker(&own, NULL, NULL); /* without persistence: it forgets the session */
     struct source_words words = {.port = own.port, .topic = "r/#", .qos = 1};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     (void)source_subscribed(&h, own.port, "r/a");
-    broker_end(&own, "kill");
+    server_do(&own, "kill");
     assert_true(source_reaches(source, MR_HEALTH_DOWN, DEADLINE_MS));
-    broker_start(&own);
+    server_start(&own);
     source_ready(source);
     int64_t until = now_ms() + DEADLINE_MS;
     while (count_ids(&h, 7, 1) == 0 && now_ms() < until) {
@@ -158,20 +152,19 @@ static void test_source_broker_restarts_reconnects_and_subscribes_again(void **s
         (void)test_host_wait_for(&h, HOST_EVENTS, UINT32_MAX, 0.05);
     }
     assert_int_equal(count_ids(&h, 7, 1), 1);
-    struct mr_health health;
-    ops->health(source, &health);
+    struct mr_health health = source_health(source);
     assert_true(health.reconnects >= 1);
     source_close(source);
     test_host_free(&h);
-    broker_remove(&own);
+    server_remove(&own);
 }
 
 static void test_source_session_survives_broker_restart_with_persistence(void **state)
 {
     (void)state;
-    struct broker own;
-    setenv("MQTT_PERSIST", "1", 1);
-    broker_make(&own);
+    struct server own;
+    setenv("MQTT_PERSIST", "1", 1); /* for the second start too */
+    own_broker(&own, NULL, NULL);
     struct source_words words = {.port = own.port, .topic = "p/#", .qos = 1};
     struct test_host h;
     test_host_init(&h);
@@ -179,40 +172,35 @@ static void test_source_session_survives_broker_restart_with_persistence(void **
     (void)source_subscribed(&h, own.port, "p/a");
     source_close(source);
     publish_events(own.port, "p/a", 1, 0, 10); /* nobody is there */
-    broker_end(&own, "stop");
-    broker_start(&own);
+    server_do(&own, "stop");
+    server_start(&own);
     source = source_open(&h, &words);
-    int64_t until = now_ms() + DEADLINE_MS;
-    while (count_ids(&h, 0, 10) < 10 && now_ms() < until) {
-        (void)test_host_wait_for(&h, HOST_EVENTS, UINT32_MAX, 0.05);
-    }
-    assert_int_equal(count_ids(&h, 0, 10), 10);
+    wait_ids(&h, 0, 10);
     source_close(source);
     test_host_free(&h);
-    broker_remove(&own);
+    server_remove(&own);
     unsetenv("MQTT_PERSIST");
 }
 
 static void test_source_broker_down_at_start_connects_later(void **state)
 {
     (void)state;
-    struct broker own;
-    broker_make(&own);
-    broker_end(&own, "kill");
+    struct server own;
+    own_broker(&own, NULL, NULL);
+    server_do(&own, "kill");
     struct source_words words = {.port = own.port, .topic = "d/#", .qos = 1};
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
     assert_true(source_reaches(source, MR_HEALTH_DOWN, DEADLINE_MS));
-    struct mr_health health;
-    ops->health(source, &health);
+    struct mr_health health = source_health(source);
     assert_non_null(strstr(health.last_error, "cannot connect"));
-    broker_start(&own);
+    server_start(&own);
     source_ready(source);
     (void)source_subscribed(&h, own.port, "d/a");
     source_close(source);
     test_host_free(&h);
-    broker_remove(&own);
+    server_remove(&own);
 }
 
 /* --- what arrives ----------------------------------------------------------------------------- */
@@ -303,10 +291,7 @@ static void test_source_invalid_event_is_rejected_and_acknowledged(void **state)
     mosquitto_property_free_all(&p);
     client_close(&c);
     publish_events(broker.port, words.topic, 1, 0, 1);
-    int64_t until = now_ms() + DEADLINE_MS;
-    while (count_ids(&h, 0, 1) == 0 && now_ms() < until) {
-        (void)test_host_wait_for(&h, HOST_EVENTS, UINT32_MAX, 0.05);
-    }
+    wait_ids(&h, 0, 1);
     source_close(source);
     uint32_t rejected = 0;
     for (uint32_t i = n; i < h.event_count; i++) {
@@ -346,18 +331,9 @@ static void deliver_each_qos(const char *version, int subscribe_qos)
     for (int qos = 0; qos <= 2; qos++) {
         publish_events(broker.port, topic, qos, qos * 10, 10);
     }
-    int64_t until = now_ms() + DEADLINE_MS;
-    while (count_ids(&h, 0, 30) < 30 && now_ms() < until) {
-        (void)test_host_wait_for(&h, HOST_EVENTS, UINT32_MAX, 0.05);
-    }
-    if (count_ids(&h, 0, 30) != 30) {
-        struct mr_health health;
-        ops->health(source, &health);
-        fail_msg("%s, subscribed with %d: of 10 each came %d %d %d; %llu reconnects, \"%s\"",
-                 version, subscribe_qos, count_ids(&h, 0, 10), count_ids(&h, 10, 10),
-                 count_ids(&h, 20, 10),
-                 (unsigned long long)health.reconnects, health.last_error);
-    }
+    WAIT_FOR(count_ids(&h, 0, 30) == 30, "%s, subscribed with %d: of 10 each came %d %d %d; \"%s\"",
+             version, subscribe_qos, count_ids(&h, 0, 10), count_ids(&h, 10, 10),
+             count_ids(&h, 20, 10), source_health(source).last_error);
     source_close(source);
     test_host_free(&h);
 }
@@ -387,11 +363,7 @@ static void test_source_shared_subscription_splits_the_messages(void **state)
     struct mr_source *second = source_open(&b, &two);
     (void)source_subscribed(&b, broker.port, "shared/x");
     publish_events(broker.port, "shared/x", 1, 0, 40);
-    int64_t until = now_ms() + DEADLINE_MS;
-    while (count_ids(&a, 0, 40) + count_ids(&b, 0, 40) < 40 && now_ms() < until) {
-        (void)test_host_wait_for(&a, HOST_EVENTS, UINT32_MAX, 0.05);
-    }
-    assert_int_equal(count_ids(&a, 0, 40) + count_ids(&b, 0, 40), 40);
+    WAIT_FOR(count_ids(&a, 0, 40) + count_ids(&b, 0, 40) == 40, "all 40");
     assert_true(count_ids(&a, 0, 40) > 0);
     assert_true(count_ids(&b, 0, 40) > 0);
     source_close(first);
@@ -415,10 +387,7 @@ static void test_source_two_filters_both_deliver(void **state)
     publish_events(broker.port, "two/a", 1, 0, 1);
     publish_events(broker.port, "two/b/c/d", 1, 1, 1);
     publish_events(broker.port, "two/c", 1, 2, 1);
-    int64_t until = now_ms() + DEADLINE_MS;
-    while (count_ids(&h, 0, 2) < 2 && now_ms() < until) {
-        (void)test_host_wait_for(&h, HOST_EVENTS, UINT32_MAX, 0.05);
-    }
+    wait_ids(&h, 0, 2);
     assert_int_equal(count_ids(&h, 0, 3), 2);
     source_close(source);
     test_host_free(&h);
@@ -441,10 +410,7 @@ static void test_source_paused_takes_nothing_until_resumed(void **state)
     (void)test_host_wait_for(&h, HOST_EVENTS, UINT32_MAX, 0.3);
     int taken = count_ids(&h, 0, 10);
     ops->resume(source);
-    int64_t until = now_ms() + DEADLINE_MS;
-    while (count_ids(&h, 0, 10) < 10 && now_ms() < until) {
-        (void)test_host_wait_for(&h, HOST_EVENTS, UINT32_MAX, 0.05);
-    }
+    wait_ids(&h, 0, 10);
     assert_int_equal(taken, 0);
     assert_int_equal(count_ids(&h, 0, 10), 10);
     source_close(source);
@@ -469,11 +435,7 @@ static void test_source_slow_commit_bounds_what_is_read(void **state)
     pthread_mutex_unlock(&h.mu);
     assert_true(held <= 1000); /* inflight */
     test_host_let_go(&h);
-    int64_t until = now_ms() + DEADLINE_MS;
-    while (count_ids(&h, 2990, 10) < 10 && now_ms() < until) {
-        (void)test_host_wait_for(&h, HOST_EVENTS, UINT32_MAX, 0.05);
-    }
-    assert_int_equal(count_ids(&h, 2990, 10), 10);
+    wait_ids(&h, 2990, 10);
     source_close(source);
     test_host_free(&h);
 }
@@ -505,10 +467,8 @@ static void test_source_backlog_of_30000_is_read_fast(void **state)
 
 static void expect_tls(const char *cert, const char *host, const char *ca, const char *error)
 {
-    struct broker own;
-    setenv("MQTT_TLS", cert, 1);
-    broker_make(&own);
-    unsetenv("MQTT_TLS");
+    struct server own;
+    own_broker(&own, "MQTT_TLS", cert);
     char path[128];
     snprintf(path, sizeof(path), "%s/certs/%s.crt", own.dir, ca);
     struct source_words words = {.port = own.tls_port,
@@ -520,27 +480,22 @@ static void expect_tls(const char *cert, const char *host, const char *ca, const
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);
-    struct mr_health health;
     if (error == NULL) {
         source_ready(source);
         (void)source_subscribed(&h, own.port, "s/a");
         publish_events(own.port, "s/a", 1, 0, 2000); /* more than one TLS record holds */
-        int64_t until = now_ms() + DEADLINE_MS;
-        while (count_ids(&h, 1990, 10) < 10 && now_ms() < until) {
-            (void)test_host_wait_for(&h, HOST_EVENTS, UINT32_MAX, 0.05);
-        }
+        wait_ids(&h, 1990, 10);
         assert_int_equal(count_ids(&h, 0, 2000), 2000);
     } else {
         assert_true(source_reaches(source, MR_HEALTH_DOWN, DEADLINE_MS));
-        ops->health(source, &health);
         assert_int_equal(h.submits, 0);
-        if (strstr(health.last_error, error) == NULL) {
-            fail_msg("%s/%s: %s", cert, ca, health.last_error);
+        if (strstr(source_health(source).last_error, error) == NULL) {
+            fail_msg("%s/%s: %s", cert, ca, source_health(source).last_error);
         }
     }
     source_close(source);
     test_host_free(&h);
-    broker_remove(&own);
+    server_remove(&own);
 }
 
 static void test_source_tls_good_certificate_connects(void **state)
@@ -582,10 +537,8 @@ static void test_source_tls_missing_file_is_refused_by_create(void **state)
 static void test_source_password_right_connects_wrong_is_refused(void **state)
 {
     (void)state;
-    struct broker own;
-    setenv("MQTT_AUTH", "1", 1);
-    broker_make(&own);
-    unsetenv("MQTT_AUTH");
+    struct server own;
+    own_broker(&own, "MQTT_AUTH", "1");
     struct source_words words = {.port = own.port,
                                  .topic = "a/#",
                                  .qos = 1,
@@ -599,27 +552,11 @@ static void test_source_password_right_connects_wrong_is_refused(void **state)
     words.password = "wrong";
     source = source_open(&h, &words);
     assert_true(source_reaches(source, MR_HEALTH_DOWN, DEADLINE_MS));
-    struct mr_health health;
-    ops->health(source, &health);
+    struct mr_health health = source_health(source);
     assert_non_null(strstr(health.last_error, "refused"));
     source_close(source);
     test_host_free(&h);
-    broker_remove(&own);
-}
-
-static int setup(void **state)
-{
-    (void)state;
-    mr_logger_set_fd(-1);
-    broker_make(&broker);
-    return 0;
-}
-
-static int teardown(void **state)
-{
-    (void)state;
-    broker_remove(&broker);
-    return 0;
+    server_remove(&own);
 }
 
 int main(void)
@@ -647,5 +584,5 @@ int main(void)
         cmocka_unit_test(test_source_tls_missing_file_is_refused_by_create),
         cmocka_unit_test(test_source_password_right_connects_wrong_is_refused),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    return cmocka_run_group_tests(tests, start_broker, stop_broker);
 }

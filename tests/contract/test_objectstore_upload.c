@@ -1,53 +1,15 @@
 /* Uploads to a real MinIO: in one piece, in parts, and what a failure leaves behind. */
 #include "tests/support/test.h"
 
-#include <fcntl.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include "connectors/objectstore/listing.h"
 #include "connectors/objectstore/upload.h"
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "tests/support/server.h"
 
-static char dir[64];
-static unsigned port;
+static struct server store;
 static struct mr_url *url;
 static struct mr_service service;
-
-/* Runs minio.sh; its first line of output into @p line. @return its exit code */
-static int run_script(const char *verb, char *line, size_t size)
-{
-    char path[512];
-    int out[2];
-    static int guard[2] = {-1, -1}; /* its writing end closes when we end, however we do */
-    if ((guard[0] < 0 && pipe2(guard, O_CLOEXEC) != 0) || pipe(out) != 0) {
-        return -1;
-    }
-    snprintf(path, sizeof(path), "%s/tests/support/minio.sh", MR_SOURCE_DIR);
-    pid_t pid = fork();
-    if (pid == 0) {
-        dup2(out[1], 1);
-        close(out[0]);
-        close(out[1]);
-        char fd[16]; /* a copy outlives the exec */
-        snprintf(fd, sizeof(fd), "%d", dup(guard[0]));
-        setenv("MINIO_GUARD", fd, 1);
-        execl("/bin/bash", "bash", path, verb, dir, (char *)NULL);
-        _exit(127);
-    }
-    close(out[1]);
-    size_t got = 0;
-    ssize_t n;
-    while (got + 1 < size && (n = read(out[0], line + got, size - 1 - got)) > 0) {
-        got += (size_t)n;
-    }
-    line[got] = '\0';
-    close(out[0]);
-    int status = 0;
-    waitpid(pid, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
 
 /* --- one call at a time ----------------------------------------------------------------------- */
 
@@ -118,20 +80,8 @@ static int set_up(void **state)
     char line[64];
     struct mr_problem problem;
     static struct mr_secret *secret;
-    snprintf(dir, sizeof(dir), "/tmp/millrace-minio-XXXXXX");
-    if (mkdtemp(dir) == NULL) {
-        return -1;
-    }
-    int code = run_script("start", line, sizeof(line));
-    if (code == 77) {
-        (void)rmdir(dir);
-        exit(77);
-    }
-    if (code != 0 || sscanf(line, "%u", &port) != 1) {
-        print_error("MinIO did not start (exit %d): %s\n", code, line);
-        return -1;
-    }
-    snprintf(line, sizeof(line), "http://127.0.0.1:%u/lake", port);
+    server_make(&store, "minio.sh");
+    snprintf(line, sizeof(line), "http://127.0.0.1:%u/lake", store.port);
     secret = mr_secret_create(MR_BYTES_LITERAL("minioadmin"));
     static char key[] = "minioadmin";
     static struct mr_objectstore_peer peer;
@@ -156,16 +106,9 @@ static int set_up(void **state)
 static int tear_down(void **state)
 {
     (void)state;
-    char line[64];
     mr__service_release(&service);
     mr_url_destroy(url);
-    (void)run_script("kill", line, sizeof(line));
-    pid_t pid = fork();
-    if (pid == 0) {
-        execlp("rm", "rm", "-rf", dir, (char *)NULL);
-        _exit(127);
-    }
-    waitpid(pid, NULL, 0);
+    server_remove(&store);
     return 0;
 }
 

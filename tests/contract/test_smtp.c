@@ -1,111 +1,28 @@
 /* The SMTP sink against a real server (aiosmtpd): TLS, log-in, refusals, silence, digests. */
 #include "tests/support/test.h"
 
-#include <dirent.h>
-#include <fcntl.h>
-#include <ftw.h>
-#include <poll.h>
 #include <signal.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "connectors/smtp/smtp.h"
 #include "core/alloc.h"
-#include "core/clock.h"
 #include "core/logger.h"
-#include "schemas/json_format.h"
-#include "tests/support/test_host.h"
+#include "tests/support/instance.h"
+#include "tests/support/server.h"
 
 static const struct mr_target_ops *const ops = &mr__smtp_sink_ops;
 
 /* --- the server ------------------------------------------------------------------------------- */
 
-struct server {
-    char dir[64];
-    unsigned port;
-};
-
-static int run_script(const struct server *s, const char *verb, char *line, size_t size)
-{
-    static int guard[2] = {-1, -1}; /* its writing end closes when we end, however we do */
-    char path[512];
-    int out[2];
-    if (guard[0] < 0 && pipe2(guard, O_CLOEXEC) != 0) {
-        return -1;
-    }
-    snprintf(path, sizeof(path), "%s/tests/support/smtp.sh", MR_SOURCE_DIR);
-    if (pipe(out) != 0) {
-        return -1;
-    }
-    pid_t pid = fork();
-    if (pid == 0) {
-        char fd[16]; /* a copy outlives the exec */
-        dup2(out[1], 1);
-        close(out[0]);
-        close(out[1]);
-        snprintf(fd, sizeof(fd), "%d", dup(guard[0]));
-        setenv("SMTP_GUARD", fd, 1);
-        execl("/bin/bash", "bash", path, verb, s->dir, (char *)NULL);
-        _exit(127);
-    }
-    close(out[1]);
-    size_t got = 0;
-    ssize_t n;
-    while (got + 1 < size && (n = read(out[0], line + got, size - 1 - got)) > 0) {
-        got += (size_t)n;
-    }
-    line[got] = '\0';
-    close(out[0]);
-    int status = 0;
-    waitpid(pid, &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-static void server_start(struct server *s)
-{
-    char line[64];
-    int code = run_script(s, "start", line, sizeof(line));
-    if (code == 77) {
-        exit(77); /* what ctest takes for "skipped" */
-    }
-    if (code != 0 || sscanf(line, "%u", &s->port) != 1) {
-        fail_msg("the mail server did not start (exit %d): %s", code, line);
-    }
-}
-
 /* @p tls NULL, "starttls", "smtps"; @p certificate NULL: the good one */
-static void server_make(struct server *s, const char *tls, const char *certificate, bool auth)
+static void mail_start(struct server *s, const char *tls, const char *certificate, bool auth)
 {
-    snprintf(s->dir, sizeof(s->dir), "/tmp/millrace-smtp-XXXXXX");
-    assert_non_null(mkdtemp(s->dir));
     tls == NULL ? unsetenv("SMTP_TLS") : setenv("SMTP_TLS", tls, 1);
     certificate == NULL ? unsetenv("SMTP_TLS_CERT") : setenv("SMTP_TLS_CERT", certificate, 1);
     auth ? setenv("SMTP_AUTH", "1", 1) : unsetenv("SMTP_AUTH");
-    server_start(s);
+    server_make(s, "smtp.sh");
 }
 
-static void server_end(struct server *s, const char *verb)
-{
-    char line[8];
-    (void)run_script(s, verb, line, sizeof(line));
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
-}
-
-static void server_remove(struct server *s)
-{
-    server_end(s, "kill");
-    nftw(s->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
-}
-
-static void server_tell(const struct server *s, const char *name, const char *text)
+static void mail_tell(const struct server *s, const char *name, const char *text)
 {
     char path[128];
     snprintf(path, sizeof(path), "%s/%s", s->dir, name);
@@ -199,40 +116,43 @@ static struct mr_target *sink_open(struct test_host *h, const struct server *s,
     o.connect_timeout_ns = 5 * MR_SECOND;
     o.digest.max = w->digest == 0 ? 1 : w->digest;
     o.digest.window_ns = w->window_ns == 0 ? 10 * MR_SECOND : w->window_ns;
-    struct mr_target_config config = {.concurrency = 16};
-    struct mr_target_args args = {.host = &h->host,
-                                  .index = 4,
-                                  .name = "mail",
-                                  .options = &o,
-                                  .config = &config,
-                                  .folder = "/nowhere"};
-    struct mr_target *target = NULL;
-    struct mr_problem problem = {.text = ""};
-    if (ops->create(&args, &target, &problem) != MR_OK) {
-        fail_msg("create: %s", problem.text);
-    }
-    mr_options_release(kind->options, &o); /* the instance keeps nothing of ours */
-    assert_int_equal(ops->start(target, NULL), MR_OK);
+    return sink_start(&mr_connector_smtp, h, "mail", &o,
+                      (struct mr_target_config){.concurrency = 16});
+}
+
+/* A server and the host of a sink that mails to it. */
+struct rig {
+    struct server s;
+    struct test_host h;
+};
+
+static void rig_open(struct rig *r, const char *tls, const char *certificate, bool auth)
+{
+    mail_start(&r->s, tls, certificate, auth);
+    test_host_init(&r->h);
+}
+
+static struct mr_target *rig_sink(struct rig *r, const struct words *w)
+{
+    struct mr_target *target = sink_open(&r->h, &r->s, w);
+    sink_ready(&r->h, target, 16);
     return target;
 }
 
-static void sink_close(struct mr_target *target)
+static void rig_close(struct rig *r)
 {
-    ops->stop(target, mr_clock_mono_ns() + 5 * MR_SECOND);
-    ops->destroy(target);
+    test_host_free(&r->h);
+    server_remove(&r->s);
 }
 
 static struct mr_handout *make_handout(int number, const char *subject, uint64_t timeout_ns)
 {
     char text[512];
-    struct mr_handout *handout = mr_handout_create();
-    assert_non_null(handout);
     snprintf(text, sizeof(text),
              "{\"specversion\":\"1.0\",\"id\":\"e%d\",\"source\":\"/s\",\"type\":\"com.example.t\","
              "\"subject\":\"%s\",\"data\":{\"n\":%d}}",
              number, subject, number);
-    assert_int_equal(
-        mr_json_decode_event(mr_bytes_of(text), MR_EVENT_SIZE_MAX, &handout->event, NULL), MR_OK);
+    struct mr_handout *handout = handout_of(text);
     handout->offset = (uint64_t)number;
     handout->timeout_ns = timeout_ns;
     snprintf(handout->delivery, sizeof(handout->delivery), "sub:%d", number);
@@ -241,68 +161,38 @@ static struct mr_handout *make_handout(int number, const char *subject, uint64_t
 
 static void submit(struct mr_target *target, int number)
 {
-    ops->submit(target, make_handout(number, "s", 10 * MR_SECOND));
+    sink_give(target, make_handout(number, "s", 10 * MR_SECOND));
 }
 
 static void submit_chain(struct mr_target *target, int from, int count)
 {
     struct mr_handout *first = NULL;
     for (int i = count - 1; i >= 0; i--) {
-        struct mr_handout *handout = make_handout(from + i, "s", 10 * MR_SECOND);
-        handout->op.next = first == NULL ? NULL : &first->op;
-        first = handout;
+        first = chain_handout(make_handout(from + i, "s", 10 * MR_SECOND), first);
     }
-    ops->submit(target, first);
-}
-
-static const struct mr_answer *answer(struct test_host *h, uint32_t number)
-{
-    assert_true(test_host_wait(h, HOST_ANSWERS, number));
-    return &h->answers[number - 1]->answer;
+    sink_give(target, first);
 }
 
 static void expect(struct test_host *h, uint32_t number, enum mr_verdict verdict, const char *part)
 {
-    const struct mr_answer *a = answer(h, number);
-    const char *error = a->error == NULL ? "" : a->error;
-    if (a->verdict != verdict || strstr(error, part) == NULL) {
-        fail_msg("answer %u: %s (%s)", number, mr_verdict_text(a->verdict), error);
-    }
-}
-
-/* Waits until the last error holds @p part. */
-static void wait_error(struct mr_target *target, const char *part)
-{
-    struct mr_health health;
-    uint64_t until = mr_clock_mono_ns() + 20 * MR_SECOND;
-    do {
-        ops->health(target, &health);
-        poll(NULL, 0, 5);
-    } while (strstr(health.last_error, part) == NULL && mr_clock_mono_ns() < until);
-    if (strstr(health.last_error, part) == NULL) {
-        fail_msg("the last error is \"%s\", not \"%s\"", health.last_error, part);
-    }
-    assert_int_equal(health.state, MR_HEALTH_DOWN);
+    expect_verdict(test_host_answered(h, number), verdict, part);
 }
 
 /* --- what is sent ----------------------------------------------------------------------------- */
 
 static void deliver(const char *server_tls, const struct words *w, bool auth, const char *session)
 {
-    struct server s;
-    struct test_host h;
-    server_make(&s, server_tls, NULL, auth);
-    test_host_init(&h);
-    struct mr_target *target = sink_open(&h, &s, w);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
+    struct rig r;
+    rig_open(&r, server_tls, NULL, auth);
+    struct mr_target *target = rig_sink(&r, w);
     submit_chain(target, 1, 3);
     for (uint32_t i = 1; i <= 3; i++) {
-        expect(&h, i, MR_VERDICT_OK, "");
-        assert_true(h.answers[i - 1]->answer.started_wall_ns > 0);
+        expect(&r.h, i, MR_VERDICT_OK, "");
+        assert_true(r.h.answers[i - 1]->answer.started_wall_ns > 0);
     }
     sink_close(target);
-    assert_int_equal(mail_count(&s), 3);
-    const char *mail = mail_text(&s, 1);
+    assert_int_equal(mail_count(&r.s), 3);
+    const char *mail = mail_text(&r.s, 1);
     assert_string_equal(header(mail, "X-Session"), session);
     assert_string_equal(header(mail, "X-Envelope-To"),
                         "X-Envelope-To: ops@example.com, more@example.com");
@@ -310,8 +200,7 @@ static void deliver(const char *server_tls, const struct words *w, bool auth, co
     assert_string_equal(header(mail, "X-Millrace-Delivery"), "X-Millrace-Delivery: sub:1");
     assert_string_equal(header(mail, "Subject"), "Subject: com.example.t s");
     assert_non_null(strstr(mail, "{\"n\":1}"));
-    test_host_free(&h);
-    server_remove(&s);
+    rig_close(&r);
 }
 
 static void test_plain_on_this_machine(void **state)
@@ -344,56 +233,45 @@ static void test_smtps_with_log_in(void **state)
 static void test_message_id_is_the_same_for_all_attempts(void **state)
 {
     (void)state;
-    struct server s;
-    struct test_host h;
-    server_make(&s, NULL, NULL, false);
-    test_host_init(&h);
-    server_tell(&s, "replies", "451 4.3.0 not now\n");
-    struct mr_target *target = sink_open(&h, &s, &(struct words){.tls = MR_SMTP_TLS_NONE});
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
+    struct rig r;
+    rig_open(&r, NULL, NULL, false);
+    mail_tell(&r.s, "replies", "451 4.3.0 not now\n");
+    struct mr_target *target = rig_sink(&r, &(struct words){.tls = MR_SMTP_TLS_NONE});
     submit(target, 1);
-    expect(&h, 1, MR_VERDICT_RETRY, "the mail was refused: 451 4.3.0 not now");
+    expect(&r.h, 1, MR_VERDICT_RETRY, "the mail was refused: 451 4.3.0 not now");
     submit(target, 1);
-    expect(&h, 2, MR_VERDICT_OK, "");
+    expect(&r.h, 2, MR_VERDICT_OK, "");
     submit(target, 1);
-    expect(&h, 3, MR_VERDICT_OK, "");
+    expect(&r.h, 3, MR_VERDICT_OK, "");
     submit(target, 2);
-    expect(&h, 4, MR_VERDICT_OK, "");
+    expect(&r.h, 4, MR_VERDICT_OK, "");
     sink_close(target);
     char first[256];
-    snprintf(first, sizeof(first), "%s", header(mail_text(&s, 1), "Message-ID"));
-    assert_string_equal(header(mail_text(&s, 2), "Message-ID"), first);
-    assert_string_not_equal(header(mail_text(&s, 3), "Message-ID"), first);
-    test_host_free(&h);
-    server_remove(&s);
+    snprintf(first, sizeof(first), "%s", header(mail_text(&r.s, 1), "Message-ID"));
+    assert_string_equal(header(mail_text(&r.s, 2), "Message-ID"), first);
+    assert_string_not_equal(header(mail_text(&r.s, 3), "Message-ID"), first);
+    rig_close(&r);
 }
 
 static void test_an_event_writes_no_header(void **state)
 {
     (void)state;
-    struct server s;
-    struct test_host h;
-    server_make(&s, NULL, NULL, false);
-    test_host_init(&h);
+    struct rig r;
+    rig_open(&r, NULL, NULL, false);
     struct mr_target *target =
-        sink_open(&h, &s, &(struct words){.subject = "{{data.evil}} {{subject}}"});
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
-    struct mr_handout *handout = mr_handout_create();
+        rig_sink(&r, &(struct words){.subject = "{{data.evil}} {{subject}}"});
     const char *text = "{\"specversion\":\"1.0\",\"id\":\"e\",\"source\":\"/s\",\"type\":\"t\","
                        "\"subject\":\"gr\xc3\xb6\xc3\x9f" "e\",\"data\":{\"evil\":"
                        "\"x\\r\\nBcc: all@example.com\\r\\n\\r\\nbody\\r\\n.\\r\\nQUIT\"}}";
-    assert_int_equal(
-        mr_json_decode_event(mr_bytes_of(text), MR_EVENT_SIZE_MAX, &handout->event, NULL), MR_OK);
-    ops->submit(target, handout);
-    expect(&h, 1, MR_VERDICT_OK, "");
+    sink_give(target, handout_of(text));
+    expect(&r.h, 1, MR_VERDICT_OK, "");
     sink_close(target);
-    const char *mail = mail_text(&s, 1);
+    const char *mail = mail_text(&r.s, 1);
     assert_null(strstr(mail, "\nBcc"));
     assert_null(strstr(header(mail, "X-Envelope-To"), "all@"));
     assert_non_null(strstr(header(mail, "Subject"), "=?UTF-8?B?"));
-    assert_int_equal(mail_count(&s), 1);
-    test_host_free(&h);
-    server_remove(&s);
+    assert_int_equal(mail_count(&r.s), 1);
+    rig_close(&r);
 }
 
 /* --- refusals --------------------------------------------------------------------------------- */
@@ -401,19 +279,17 @@ static void test_an_event_writes_no_header(void **state)
 static void refuse_connection(const char *server_tls, const char *certificate, bool auth,
                               const struct words *w, const char *error)
 {
-    struct server s;
-    struct test_host h;
-    server_make(&s, server_tls, certificate, auth);
-    test_host_init(&h);
-    struct mr_target *target = sink_open(&h, &s, w);
-    wait_error(target, error);
+    struct rig r;
+    rig_open(&r, server_tls, certificate, auth);
+    struct mr_target *target = sink_open(&r.h, &r.s, w);
+    sink_says(target, error);
+    assert_int_equal(sink_health(target).state, MR_HEALTH_DOWN);
     submit(target, 1);
-    expect(&h, 1, MR_VERDICT_REFUSED, "not connected");
-    assert_int_equal(h.capacity_calls, 0);
+    expect(&r.h, 1, MR_VERDICT_REFUSED, "not connected");
+    assert_int_equal(r.h.capacity_calls, 0);
     sink_close(target);
-    assert_int_equal(mail_count(&s), 0);
-    test_host_free(&h);
-    server_remove(&s);
+    assert_int_equal(mail_count(&r.s), 0);
+    rig_close(&r);
 }
 
 static void test_bad_servers_get_no_mail(void **state)
@@ -439,45 +315,37 @@ static void test_wrong_password_is_no_mails_fault(void **state)
 static void test_missing_log_in_refuses_and_waits(void **state)
 {
     (void)state;
-    struct server s;
-    struct test_host h;
-    server_make(&s, NULL, NULL, true);
-    test_host_init(&h);
-    struct mr_target *target = sink_open(&h, &s, &(struct words){.tls = MR_SMTP_TLS_NONE});
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
+    struct rig r;
+    rig_open(&r, NULL, NULL, true);
+    struct mr_target *target = rig_sink(&r, &(struct words){.tls = MR_SMTP_TLS_NONE});
     submit(target, 1);
-    expect(&h, 1, MR_VERDICT_REFUSED, "530");
-    assert_int_equal(h.answers[0]->answer.started_wall_ns, 0);
+    expect(&r.h, 1, MR_VERDICT_REFUSED, "530");
+    assert_int_equal(r.h.answers[0]->answer.started_wall_ns, 0);
     sink_close(target);
-    test_host_free(&h);
-    server_remove(&s);
+    rig_close(&r);
 }
 
 static void test_refused_recipient_is_dead_and_nobody_gets_it(void **state)
 {
     (void)state;
-    struct server s;
-    struct test_host h;
-    server_make(&s, NULL, NULL, false);
-    test_host_init(&h);
-    server_tell(&s, "refuse-rcpt", "550 5.1.1 nobody\n");
-    struct mr_target *target = sink_open(&h, &s, &(struct words){.to = "refused@example.com"});
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
+    struct rig r;
+    rig_open(&r, NULL, NULL, false);
+    mail_tell(&r.s, "refuse-rcpt", "550 5.1.1 nobody\n");
+    struct mr_target *target = rig_sink(&r, &(struct words){.to = "refused@example.com"});
     submit(target, 1);
-    expect(&h, 1, MR_VERDICT_DEAD, "a recipient was refused: 550 5.1.1 nobody");
-    server_tell(&s, "refuse-rcpt", "450 4.2.1 come again\n");
+    expect(&r.h, 1, MR_VERDICT_DEAD, "a recipient was refused: 550 5.1.1 nobody");
+    mail_tell(&r.s, "refuse-rcpt", "450 4.2.1 come again\n");
     submit(target, 2);
-    expect(&h, 2, MR_VERDICT_RETRY, "a recipient was refused: 450 4.2.1 come again");
-    server_tell(&s, "refuse-rcpt", NULL);
+    expect(&r.h, 2, MR_VERDICT_RETRY, "a recipient was refused: 450 4.2.1 come again");
+    mail_tell(&r.s, "refuse-rcpt", NULL);
     submit(target, 3);
-    expect(&h, 3, MR_VERDICT_OK, "");
-    server_tell(&s, "replies", "554 5.7.1 spam\n");
+    expect(&r.h, 3, MR_VERDICT_OK, "");
+    mail_tell(&r.s, "replies", "554 5.7.1 spam\n");
     submit(target, 4);
-    expect(&h, 4, MR_VERDICT_DEAD, "the mail was refused: 554 5.7.1 spam");
+    expect(&r.h, 4, MR_VERDICT_DEAD, "the mail was refused: 554 5.7.1 spam");
     sink_close(target);
-    assert_int_equal(mail_count(&s), 1);
-    test_host_free(&h);
-    server_remove(&s);
+    assert_int_equal(mail_count(&r.s), 1);
+    rig_close(&r);
 }
 
 /* --- silence and death ------------------------------------------------------------------------ */
@@ -485,59 +353,48 @@ static void test_refused_recipient_is_dead_and_nobody_gets_it(void **state)
 static void test_server_that_stalls_times_out(void **state)
 {
     (void)state;
-    struct server s;
-    struct test_host h;
-    server_make(&s, NULL, NULL, false);
-    test_host_init(&h);
-    server_tell(&s, "stall", "");
-    struct mr_target *target = sink_open(&h, &s, &(struct words){.tls = MR_SMTP_TLS_NONE});
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
-    ops->submit(target, make_handout(1, "s", 300 * MR_MS));
-    expect(&h, 1, MR_VERDICT_RETRY, "timed out");
-    server_tell(&s, "stall", NULL);
+    struct rig r;
+    rig_open(&r, NULL, NULL, false);
+    mail_tell(&r.s, "stall", "");
+    struct mr_target *target = rig_sink(&r, &(struct words){.tls = MR_SMTP_TLS_NONE});
+    sink_give(target, make_handout(1, "s", 300 * MR_MS));
+    expect(&r.h, 1, MR_VERDICT_RETRY, "timed out");
+    mail_tell(&r.s, "stall", NULL);
     submit(target, 2);
-    expect(&h, 2, MR_VERDICT_OK, "");
+    expect(&r.h, 2, MR_VERDICT_OK, "");
     sink_close(target);
-    test_host_free(&h);
-    server_remove(&s);
+    rig_close(&r);
 }
 
 static void test_stop_does_not_wait_for_a_stalled_server(void **state)
 {
     (void)state;
-    struct server s;
-    struct test_host h;
-    server_make(&s, NULL, NULL, false);
-    test_host_init(&h);
-    server_tell(&s, "stall", "");
-    struct mr_target *target = sink_open(&h, &s, &(struct words){.tls = MR_SMTP_TLS_NONE});
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
+    struct rig r;
+    rig_open(&r, NULL, NULL, false);
+    mail_tell(&r.s, "stall", "");
+    struct mr_target *target = rig_sink(&r, &(struct words){.tls = MR_SMTP_TLS_NONE});
     submit_chain(target, 1, 2);
-    assert_false(test_host_wait_for(&h, HOST_ANSWERS, 1, 0.5));
+    assert_false(test_host_wait_for(&r.h, HOST_ANSWERS, 1, 0.5));
     uint64_t began = mr_clock_mono_ns();
     ops->stop(target, began + 500 * MR_MS);
     assert_true(mr_clock_mono_ns() - began < 5 * MR_SECOND);
     ops->destroy(target);
-    expect(&h, 2, MR_VERDICT_REFUSED, "stopped"); /* the second never began */
-    expect(&h, 1, MR_VERDICT_CRASH, "stopped");
-    test_host_free(&h);
-    server_remove(&s);
+    expect(&r.h, 2, MR_VERDICT_REFUSED, "stopped"); /* the second never began */
+    expect(&r.h, 1, MR_VERDICT_CRASH, "stopped");
+    rig_close(&r);
 }
 
 static void test_frozen_server_does_not_hold_up_a_stop(void **state)
 {
     (void)state;
-    struct server s;
-    struct test_host h;
+    struct rig r;
     char path[128];
     int pid = 0;
-    server_make(&s, NULL, NULL, false);
-    test_host_init(&h);
-    struct mr_target *target = sink_open(&h, &s, &(struct words){.tls = MR_SMTP_TLS_NONE});
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
+    rig_open(&r, NULL, NULL, false);
+    struct mr_target *target = rig_sink(&r, &(struct words){.tls = MR_SMTP_TLS_NONE});
     submit(target, 1);
-    expect(&h, 1, MR_VERDICT_OK, "");
-    snprintf(path, sizeof(path), "%s/pid", s.dir);
+    expect(&r.h, 1, MR_VERDICT_OK, "");
+    snprintf(path, sizeof(path), "%s/pid", r.s.dir);
     FILE *f = fopen(path, "r");
     assert_int_equal(fscanf(f, "%d", &pid), 1);
     fclose(f);
@@ -546,32 +403,27 @@ static void test_frozen_server_does_not_hold_up_a_stop(void **state)
     sink_close(target);
     assert_true(mr_clock_mono_ns() - began < 8 * MR_SECOND);
     kill(pid, SIGCONT);
-    test_host_free(&h);
-    server_remove(&s);
+    rig_close(&r);
 }
 
 static void test_server_that_dies_is_waited_for(void **state)
 {
     (void)state;
-    struct server s;
-    struct test_host h;
-    server_make(&s, NULL, NULL, false);
-    test_host_init(&h);
-    struct mr_target *target = sink_open(&h, &s, &(struct words){.tls = MR_SMTP_TLS_NONE});
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
+    struct rig r;
+    rig_open(&r, NULL, NULL, false);
+    struct mr_target *target = rig_sink(&r, &(struct words){.tls = MR_SMTP_TLS_NONE});
     submit(target, 1);
-    expect(&h, 1, MR_VERDICT_OK, "");
-    server_end(&s, "kill");
+    expect(&r.h, 1, MR_VERDICT_OK, "");
+    server_do(&r.s, "kill");
     submit(target, 2);
-    expect(&h, 2, MR_VERDICT_REFUSED, "");
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 0));
-    server_start(&s);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
+    expect(&r.h, 2, MR_VERDICT_REFUSED, "");
+    assert_true(test_host_wait(&r.h, HOST_CAPACITY, 0));
+    server_start(&r.s);
+    assert_true(test_host_wait(&r.h, HOST_CAPACITY, 16));
     submit(target, 3);
-    expect(&h, 3, MR_VERDICT_OK, "");
+    expect(&r.h, 3, MR_VERDICT_OK, "");
     sink_close(target);
-    test_host_free(&h);
-    server_remove(&s);
+    rig_close(&r);
 }
 
 /* --- digests ---------------------------------------------------------------------------------- */
@@ -579,20 +431,17 @@ static void test_server_that_dies_is_waited_for(void **state)
 static void test_digest_is_one_mail_for_many(void **state)
 {
     (void)state;
-    struct server s;
-    struct test_host h;
-    server_make(&s, NULL, NULL, false);
-    test_host_init(&h);
-    struct mr_target *target = sink_open(&h, &s, &(struct words){.digest = 5});
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
+    struct rig r;
+    rig_open(&r, NULL, NULL, false);
+    struct mr_target *target = rig_sink(&r, &(struct words){.digest = 5});
     submit_chain(target, 1, 3);
-    assert_false(test_host_wait_for(&h, HOST_ANSWERS, 1, 0.2));
+    assert_false(test_host_wait_for(&r.h, HOST_ANSWERS, 1, 0.2));
     submit_chain(target, 4, 2);
     for (uint32_t i = 1; i <= 5; i++) {
-        expect(&h, i, MR_VERDICT_OK, "");
+        expect(&r.h, i, MR_VERDICT_OK, "");
     }
-    assert_int_equal(mail_count(&s), 1);
-    const char *mail = mail_text(&s, 1);
+    assert_int_equal(mail_count(&r.s), 1);
+    const char *mail = mail_text(&r.s, 1);
     assert_string_equal(header(mail, "Subject"), "Subject: [5 events] com.example.t s");
     for (int i = 1; i <= 5; i++) {
         char part[64];
@@ -602,57 +451,48 @@ static void test_digest_is_one_mail_for_many(void **state)
         assert_non_null(strstr(mail, part));
     }
     sink_close(target);
-    test_host_free(&h);
-    server_remove(&s);
+    rig_close(&r);
 }
 
 static void test_digest_goes_when_its_window_ends(void **state)
 {
     (void)state;
-    struct server s;
-    struct test_host h;
-    server_make(&s, NULL, NULL, false);
-    test_host_init(&h);
+    struct rig r;
+    rig_open(&r, NULL, NULL, false);
     struct words w = {.digest = 10, .window_ns = 600 * MR_MS};
-    struct mr_target *target = sink_open(&h, &s, &w);
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
+    struct mr_target *target = rig_sink(&r, &w);
     for (int i = 1; i <= 3; i++) { /* shorter leases than the window: they are extended */
-        ops->submit(target, make_handout(i, "s", 300 * MR_MS));
+        sink_give(target, make_handout(i, "s", 300 * MR_MS));
     }
     for (uint32_t i = 1; i <= 3; i++) {
-        expect(&h, i, MR_VERDICT_OK, "");
+        expect(&r.h, i, MR_VERDICT_OK, "");
     }
-    assert_int_equal(mail_count(&s), 1);
-    assert_true(h.heartbeats >= 6);
+    assert_int_equal(mail_count(&r.s), 1);
+    assert_true(r.h.heartbeats >= 6);
     sink_close(target);
-    test_host_free(&h);
-    server_remove(&s);
+    rig_close(&r);
 }
 
 static void test_digest_that_is_rejected_goes_one_by_one(void **state)
 {
     (void)state;
-    struct server s;
-    struct test_host h;
-    server_make(&s, NULL, NULL, false);
-    test_host_init(&h);
-    server_tell(&s, "replies", "554 5.6.0 not this\n250\n554 5.6.0 this one\n250\n");
-    struct mr_target *target = sink_open(&h, &s, &(struct words){.digest = 3});
-    assert_true(test_host_wait(&h, HOST_CAPACITY, 16));
+    struct rig r;
+    rig_open(&r, NULL, NULL, false);
+    mail_tell(&r.s, "replies", "554 5.6.0 not this\n250\n554 5.6.0 this one\n250\n");
+    struct mr_target *target = rig_sink(&r, &(struct words){.digest = 3});
     submit_chain(target, 1, 3);
-    assert_true(test_host_wait(&h, HOST_ANSWERS, 3));
+    assert_true(test_host_wait(&r.h, HOST_ANSWERS, 3));
     int dead = 0;
     for (uint32_t i = 0; i < 3; i++) {
-        bool is_second = h.answers[i]->offset == 2;
-        assert_int_equal(h.answers[i]->answer.verdict,
+        bool is_second = r.h.answers[i]->offset == 2;
+        assert_int_equal(r.h.answers[i]->answer.verdict,
                          is_second ? MR_VERDICT_DEAD : MR_VERDICT_OK);
         dead += is_second ? 1 : 0;
     }
     assert_int_equal(dead, 1);
-    assert_int_equal(mail_count(&s), 2);
+    assert_int_equal(mail_count(&r.s), 2);
     sink_close(target);
-    test_host_free(&h);
-    server_remove(&s);
+    rig_close(&r);
 }
 
 int main(void)

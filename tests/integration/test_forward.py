@@ -108,7 +108,7 @@ def test_amqp():
     theirs, ours = os.pipe()
     try:
         done = subprocess.run([str(RABBITMQ), "start", folder], text=True, capture_output=True,
-                              env=dict(os.environ, AMQP_GUARD=str(theirs)), pass_fds=[theirs],
+                              env=dict(os.environ, TEST_GUARD=str(theirs)), pass_fds=[theirs],
                               check=False)
         if done.returncode == 77:
             raise Skip(done.stderr.strip().split("skipped: ")[-1])

@@ -4,8 +4,7 @@
 #   ceph-rgw.sh start DIR  starts on free ports, waits, prints PORT; keys AKIDTEST, SECRETTEST
 #   ceph-rgw.sh stop DIR   its data is in memory and gone with it
 #
-# One monitor, one store in memory, one gateway; root only. CEPH_GUARD=FD ends them and removes DIR
-# when the other end of this pipe is closed.
+# One monitor, one store in memory, one gateway; root only.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 configure() { # DIR PORT MON1 MON2
@@ -105,12 +104,6 @@ end_all() { # DIR SIGNAL
   for daemon in rgw osd mon; do end_pid "$1/$daemon.pid" "$2"; done
 }
 
-guard() { # DIR
-  read -ru "$CEPH_GUARD" || :
-  end_all "$1" KILL
-  rm -rf "$1"
-}
-
 start() { # DIR
   need ceph-mon ceph-mon
   need ceph-osd ceph-osd
@@ -122,9 +115,7 @@ start() { # DIR
     exit 77
   }
   mkdir -p "$1"
-  if [[ ${CEPH_GUARD:-} ]]; then
-    setsid "$here/$script" guard "$1" </dev/null >/dev/null 2>&1 & # survives the test's group
-  fi
+  start_guard "$1"
   local port try
   for try in 1 2 3; do
     port=$(random_port)
@@ -143,6 +134,6 @@ usage='usage: ceph-rgw.sh start|stop DIR'
 case $1 in
 start) start "$2" ;;
 stop) end_all "$2" KILL ;;
-guard) guard "$2" ;;
+guard) guard "$2" end_all "$2" KILL ;;
 *) die "$usage" ;;
 esac

@@ -3,6 +3,9 @@
 #
 # A script keeps everything of its peer in one folder: configuration, data, log, pid and port. It
 # waits for conditions and prints where the peer listens. Exit code 77: the peer is not installed.
+#
+# TEST_GUARD=FD in the environment of "start": a test that crashes leaves nothing behind. When the
+# other end of this pipe is closed, the peer ends and its folder goes.
 
 set -euo pipefail
 export LC_ALL=C
@@ -71,4 +74,18 @@ end_pid() {
     done
   fi
   rm -f "$1"
+}
+
+# start_guard DIR: the script goes on in the background as `guard DIR`.
+start_guard() {
+  if [[ ${TEST_GUARD:-} ]]; then
+    setsid "$here/$script" guard "$1" </dev/null >/dev/null 2>&1 & # survives the test's group
+  fi
+}
+
+# guard DIR CMD...: CMD ends the peer.
+guard() {
+  read -ru "$TEST_GUARD" || :
+  "${@:2}"
+  rm -rf "$1"
 }

@@ -43,7 +43,7 @@ class Cluster:
         # The brokers and their folder go when this end of the pipe is closed, whatever ends us.
         self.theirs, self.ours = os.pipe()
         self.prepare()
-        env = dict(os.environ, KAFKA_GUARD=str(self.theirs), **self.settings)
+        env = dict(os.environ, TEST_GUARD=str(self.theirs), **self.settings)
         done = subprocess.run([str(SCRIPT), "start", self.folder, str(self.brokers)], env=env,
                               text=True, pass_fds=[self.theirs], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE)

@@ -16,7 +16,6 @@
 #   KAFKA_TLS_CLIENT=1  they want a client certificate
 #   KAFKA_HOST=ADDRESS  where the brokers listen instead of 127.0.0.1
 #   KAFKA_EXTRA='a=b;c' further lines for server.properties
-#   KAFKA_GUARD=FD      ends the brokers and removes DIR when the other end of this pipe is closed
 #
 # The jars come by Maven into ${MILLRACE_CACHE:-$HOME/.cache/millrace-tests}. One process of its own
 # is the controller, so that any broker may be killed. Exit code 77: no Java, no Maven, or no jars.
@@ -67,7 +66,7 @@ archive_classes() {
   local tmp
   tmp=$(mktemp -d)
   (
-    unset KAFKA_SASL KAFKA_TLS KAFKA_EXTRA KAFKA_GUARD
+    unset KAFKA_SASL KAFKA_TLS KAFKA_EXTRA TEST_GUARD
     host=127.0.0.1
     archiving="-XX:ArchiveClassesAtExit=$home/classes.new -Xlog:cds=off -Xlog:cds+dynamic=off"
     start_cluster "$tmp" 1
@@ -251,18 +250,10 @@ start_cluster() { # DIR BROKERS
   die "no cluster after $try tries, see $1/node-*/log"
 }
 
-guard() { # DIR
-  read -ru "$KAFKA_GUARD" || :
-  stop_cluster "$1"
-  rm -rf "$1"
-}
-
 start() { # DIR BROKERS
   install
   start_cluster "$1" "$2"
-  if [[ ${KAFKA_GUARD:-} ]]; then
-    setsid "$here/$script" guard "$1" </dev/null >/dev/null 2>&1 & # survives the test's group
-  fi
+  start_guard "$1"
   printf '%s %s %s %s\n' "$(list $((port + 10)))" "$(list $((port + 20)))" \
     "$(list $((port + 30)))" "$(list $((port + 40)))"
 }
@@ -280,7 +271,7 @@ case $1 in
 install) install ;;
 start) start "$2" "${3:-1}" ;;
 stop) stop_cluster "$2" ;;
-guard) guard "$2" ;;
+guard) guard "$2" stop_cluster "$2" ;;
 kill) end_pid "$2/node-${3:?$usage}/pid" KILL ;;
 freeze) kill -STOP "$(<"$2/node-${3:?$usage}/pid")" ;;
 thaw) kill -CONT "$(<"$2/node-${3:?$usage}/pid")" ;;

@@ -30,7 +30,7 @@ class Server:
         return self
 
     def start(self):
-        env = dict(os.environ, SMTP_GUARD=str(self.theirs), **self.settings)
+        env = dict(os.environ, TEST_GUARD=str(self.theirs), **self.settings)
         done = subprocess.run([str(SCRIPT), "start", str(self.folder)], env=env, text=True,
                               pass_fds=[self.theirs], capture_output=True, check=False)
         if done.returncode == 77:

@@ -10,7 +10,6 @@
 # Settings, from the environment of "start":
 #   MINIO_ENV='A=b C=d'  further variables of the server: its notification targets
 #   MINIO_TLS=NAME       TLS with DIR/certs/NAME.crt (server, wronghost) of certs.sh
-#   MINIO_GUARD=FD       ends it and removes DIR when the other end of this pipe is closed
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 version=v0.0.0-20260212201848-7aac2a2c5b7c
@@ -62,25 +61,17 @@ try_start() { # DIR PORT
   return 1
 }
 
-guard() { # DIR
-  read -ru "$MINIO_GUARD" || :
-  end_pid "$1/pid" KILL
-  rm -rf "$1"
-}
-
 start() { # DIR
   need curl curl
   build
   mkdir -p "$1"
   if [[ ${MINIO_TLS:-} && ! -r $1/certs/ca.crt ]]; then "$here/certs.sh" "$1/certs"; fi
-  local port try fresh=
+  local port try
   for try in 1 2 3; do
-    if [[ -r $1/port ]]; then port=$(<"$1/port"); else port=$(random_port) fresh=1; fi
+    if [[ -r $1/port ]]; then port=$(<"$1/port"); else port=$(random_port); fi
     if try_start "$1" "$port"; then
       printf '%s\n' "$port" | tee "$1/port"
-      if [[ ${MINIO_GUARD:-} && $fresh ]]; then
-        setsid "$here/$script" guard "$1" </dev/null >/dev/null 2>&1 & # survives the test's group
-      fi
+      start_guard "$1"
       return 0
     fi
     end_pid "$1/pid" KILL
@@ -95,6 +86,6 @@ install) build ;;
 start) start "$2" ;;
 stop) end_pid "$2/pid" TERM ;;
 kill) end_pid "$2/pid" KILL ;;
-guard) guard "$2" ;;
+guard) guard "$2" end_pid "$2/pid" KILL ;;
 *) die 'usage: minio.sh start|stop|kill DIR, or install' ;;
 esac

@@ -30,7 +30,7 @@ class Broker:
         return self
 
     def start(self):
-        env = dict(os.environ, MQTT_GUARD=str(self.theirs), **self.settings)
+        env = dict(os.environ, TEST_GUARD=str(self.theirs), **self.settings)
         out = subprocess.run([str(SCRIPT), "start", self.folder], env=env, check=True, text=True,
                              pass_fds=[self.theirs], stdout=subprocess.PIPE).stdout
         self.port = int(out.split()[0])

@@ -10,8 +10,6 @@
 #   MQTT_PERSIST=1    keeps sessions in DIR over a stop
 #   MQTT_BIND=0.0.0.0 listens there instead of on 127.0.0.1
 #   MQTT_EXTRA='a;b'  further lines for mosquitto.conf
-#   MQTT_GUARD=FD     ends the broker and removes DIR when the other end of this pipe is closed: a
-#                     test that crashes leaves nothing behind
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 configure() { # DIR PORT TLSPORT
@@ -56,12 +54,6 @@ try_start() { # DIR PORT TLSPORT
   return 1
 }
 
-guard() { # DIR
-  read -ru "$MQTT_GUARD" || :
-  end_pid "$1/pid" KILL
-  rm -rf "$1"
-}
-
 start() { # DIR
   need mosquitto mosquitto
   PATH=$PATH:/usr/sbin
@@ -75,9 +67,7 @@ start() { # DIR
       port=$(random_port) tls=$(random_port)
     fi
     if try_start "$1" "$port" "$tls"; then
-      if [[ ${MQTT_GUARD:-} ]]; then
-        setsid "$here/$script" guard "$1" </dev/null >/dev/null 2>&1 & # survives the test's group
-      fi
+      start_guard "$1"
       printf '%s %s\n' "$port" "$tls" | tee "$1/port"
       return 0
     fi
@@ -92,6 +82,6 @@ case $1 in
 start) start "$2" ;;
 stop) end_pid "$2/pid" TERM ;;
 kill) end_pid "$2/pid" KILL ;;
-guard) guard "$2" ;;
+guard) guard "$2" end_pid "$2/pid" KILL ;;
 *) die 'usage: mosquitto.sh start|stop|kill DIR' ;;
 esac

@@ -26,7 +26,7 @@ FOLDER = pathlib.Path(__file__).parent
 
 class Server:
     """One of minio.sh, sqs.sh, ceph-rgw.sh in a folder of its own."""
-    script = guard = None
+    script = None
     verbs = ()
 
     def __init__(self, **settings):
@@ -45,7 +45,7 @@ class Server:
         return self
 
     def start(self):
-        env = dict(os.environ, **self.settings, **{self.guard: str(self.theirs)})
+        env = dict(os.environ, **self.settings, TEST_GUARD=str(self.theirs))
         done = subprocess.run([str(FOLDER / self.script), "start", self.folder, *self.verbs], env=env,
                               text=True, pass_fds=[self.theirs], stdout=subprocess.PIPE,
                               stderr=subprocess.PIPE)
@@ -151,7 +151,7 @@ def document(kind, arn):
 class Minio(Caller):
     """Settings go to minio.sh; targets={"WEBHOOK": {"ENDPOINT": url}, …} are its notification
     targets, each with the identifier 1; region is checked when it is given."""
-    script, guard = "minio.sh", "MINIO_GUARD"
+    script = "minio.sh"
     key = secret = "minioadmin"
 
     def __init__(self, targets=None, region=None, **settings):
@@ -176,7 +176,7 @@ class Minio(Caller):
 
 
 class Ceph(Caller):
-    script, guard, region = "ceph-rgw.sh", "CEPH_GUARD", "default"
+    script, region = "ceph-rgw.sh", "default"
 
     def topic(self, name, endpoint, **attributes):
         entries = {"push-endpoint": endpoint, **{n.replace("_", "-"): v for n, v in attributes.items()}}
@@ -194,7 +194,7 @@ class Ceph(Caller):
 
 class Queues(Caller):
     """An SQS server."""
-    script, guard, service = "sqs.sh", "SQS_GUARD", "sqs"
+    script, service = "sqs.sh", "sqs"
 
     def sqs(self, action, **arguments):
         _, body = self.must("POST", "/", body=json.dumps(arguments).encode(), service="sqs", headers={
@@ -237,7 +237,7 @@ class Moto(Queues):
 
 class Rabbitmq(Server):
     """A broker that stores send their notifications to."""
-    script, guard = "rabbitmq.sh", "AMQP_GUARD"
+    script = "rabbitmq.sh"
 
     @property
     def amqp_url(self):

@@ -13,8 +13,6 @@
 #   AMQP_BIND=0.0.0.0 listens there instead of on 127.0.0.1
 #   AMQP_MQTT=1       also MQTT, by the plugin rabbitmq_mqtt
 #   AMQP_EXTRA='a;b'  further lines for rabbitmq.conf
-#   AMQP_GUARD=FD     ends the broker and removes DIR when the other end of this pipe is closed: a
-#                     test that crashes leaves nothing behind
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 bin=/usr/lib/rabbitmq/bin # the commands in /usr/sbin change to the user rabbitmq
@@ -81,12 +79,6 @@ try_start() { # DIR
   return 1
 }
 
-guard() { # DIR
-  read -ru "$AMQP_GUARD" || :
-  end_node "$1"
-  rm -rf "$1"
-}
-
 start() { # DIR
   [[ -x $bin/rabbitmq-server ]] || need rabbitmq-server rabbitmq-server
   mkdir -p "$1/log" "$1/mnesia"
@@ -103,9 +95,7 @@ start() { # DIR
     ports "$1"
     environment "$1"
     if try_start "$1"; then
-      if [[ ${AMQP_GUARD:-} && $fresh ]]; then
-        setsid "$here/$script" guard "$1" </dev/null >/dev/null 2>&1 & # survives the test's group
-      fi
+      start_guard "$1"
       printf '%s %s %s\n' "$port" "$tls" "$mqtt"
       return 0
     fi
@@ -150,6 +140,6 @@ freeze) freeze "$2" STOP ;;
 thaw) freeze "$2" CONT ;;
 ctl) ctl "${@:2}" ;;
 alarm) alarm "$2" "${3:-on}" ;;
-guard) guard "$2" ;;
+guard) guard "$2" end_node "$2" ;;
 *) die "$usage" ;;
 esac

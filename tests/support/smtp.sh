@@ -9,14 +9,7 @@
 #   SMTP_TLS_CERT=NAME       its certificate: server, wronghost, expired (DIR/certs, certs.sh)
 #   SMTP_BIND=0.0.0.0        listens there instead of on 127.0.0.1
 #   SMTP_AUTH=1              wants user millrace, password millrace-secret
-#   SMTP_GUARD=FD            ends it and removes DIR when the other end of this pipe is closed
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
-
-guard() { # DIR
-  read -ru "$SMTP_GUARD" || :
-  end_pid "$1/pid" KILL
-  rm -rf "$1"
-}
 
 start() { # DIR
   # The packaged module belongs to Debian's own python.
@@ -33,9 +26,7 @@ start() { # DIR
     alive "$1/pid" && ((SECONDS < end)) || die "no mail server, see $1/log"
     breathe
   done
-  if [[ ${SMTP_GUARD:-} ]]; then
-    setsid "$here/$script" guard "$1" </dev/null >/dev/null 2>&1 & # survives the test's group
-  fi
+  start_guard "$1"
   cat "$1/port"
 }
 
@@ -44,6 +35,6 @@ case $1 in
 start) start "$2" ;;
 stop) end_pid "$2/pid" TERM ;;
 kill) end_pid "$2/pid" KILL ;;
-guard) guard "$2" ;;
+guard) guard "$2" end_pid "$2/pid" KILL ;;
 *) die 'usage: smtp.sh start|stop|kill DIR' ;;
 esac

@@ -7,8 +7,8 @@
 #   sqs.sh install elasticmq|moto      only fetches it; start does it too
 #
 # ElasticMQ is fetched with Maven and moto with pip, once, into the cache of the tests. What cannot
-# be fetched is a reason to skip (exit code 77). SQS_GUARD=FD ends it and removes DIR when the other
-# end of this pipe is closed. SQS_BIND=0.0.0.0 makes it listen there instead of on 127.0.0.1.
+# be fetched is a reason to skip (exit code 77). SQS_BIND=0.0.0.0 makes it listen there instead of
+# on 127.0.0.1.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
 cache=${MILLRACE_CACHE:-$HOME/.cache/millrace-tests}
@@ -96,12 +96,6 @@ try_start() { # DIR KIND PORT
   return 1
 }
 
-guard() { # DIR
-  read -ru "$SQS_GUARD" || :
-  end_pid "$1/pid" KILL
-  rm -rf "$1"
-}
-
 prepare() { # KIND
   need curl curl
   need flock util-linux
@@ -118,14 +112,12 @@ prepare() { # KIND
 start() { # DIR KIND
   prepare "$2"
   mkdir -p "$1"
-  local port try fresh=
+  local port try
   for try in 1 2 3; do
-    if [[ -r $1/port ]]; then port=$(<"$1/port"); else port=$(random_port) fresh=1; fi
+    if [[ -r $1/port ]]; then port=$(<"$1/port"); else port=$(random_port); fi
     if try_start "$1" "$2" "$port"; then
       printf '%s\n' "$port" | tee "$1/port"
-      if [[ ${SQS_GUARD:-} && $fresh ]]; then
-        setsid "$here/$script" guard "$1" </dev/null >/dev/null 2>&1 & # survives the test's group
-      fi
+      start_guard "$1"
       return 0
     fi
     end_pid "$1/pid" KILL
@@ -141,6 +133,6 @@ install) prepare "$2" ;;
 start) start "$2" "${3:-elasticmq}" ;;
 stop) end_pid "$2/pid" TERM ;;
 kill) end_pid "$2/pid" KILL ;;
-guard) guard "$2" ;;
+guard) guard "$2" end_pid "$2/pid" KILL ;;
 *) die "$usage" ;;
 esac

@@ -4,17 +4,13 @@
 
 #include "tests/support/test.h"
 
-#include <poll.h>
-
 #include "connectors/kafka/kafka.h"
 
 #include <librdkafka/rdkafka_mock.h> /* wants rdkafka.h before it */
 
 #include "core/alloc.h"
 #include "core/logger.h"
-#include "tests/support/test_host.h"
-
-#define DEADLINE_MS 60000
+#include "tests/support/instance.h"
 
 struct mock {
     rd_kafka_t *rk; /* its cluster's, and our producer */
@@ -155,50 +151,8 @@ static inline struct mr_source *source_open(struct test_host *h, const struct so
     o.group = mr_strdup(w->group);
     o.start = w->start != NULL && strcmp(w->start, "latest") == 0 ? MR_KAFKA_LATEST
                                                                   : MR_KAFKA_EARLIEST;
-    struct mr_source_config config = {.event_size_max = w->event_size_max != 0
-                                                            ? w->event_size_max
-                                                            : MR_EVENT_SIZE_DEFAULT};
-    struct mr_source_args args = {.host = &h->host,
-                                  .index = 3,
-                                  .name = "orders",
-                                  .options = &o,
-                                  .config = &config,
-                                  .folder = "/nowhere",
-                                  .cursor = w->cursor};
-    struct mr_source *source = NULL;
-    struct mr_problem problem = {.text = ""};
-    if (mr_connector_kafka.source->create(&args, &source, &problem) != MR_OK) {
-        fail_msg("create: %s", problem.text);
-    }
-    mr_options_release(kind->options, &o); /* the instance keeps nothing of ours */
-    assert_int_equal(mr_connector_kafka.source->start(source, &problem), MR_OK);
-    return source;
+    return source_start(&mr_connector_kafka, h, "orders", &o, w->event_size_max, w->cursor);
 }
-
-static inline void source_close(struct mr_source *source)
-{
-    mr_connector_kafka.source->stop(source, mr_clock_mono_ns() + 10 * MR_SECOND);
-    mr_connector_kafka.source->destroy(source);
-}
-
-static inline struct mr_health source_health(struct mr_source *source)
-{
-    struct mr_health health;
-    mr_connector_kafka.source->health(source, &health);
-    return health;
-}
-
-/* Waits until `condition` holds; uses `health` and whatever the caller names. */
-#define WAIT_FOR(what, condition)                                                                  \
-    do {                                                                                           \
-        uint64_t until_ns = mr_clock_mono_ns() + DEADLINE_MS * MR_MS;                              \
-        while (!(condition)) {                                                                     \
-            if (mr_clock_mono_ns() > until_ns) {                                                   \
-                fail_msg("waited in vain for: %s", what);                                          \
-            }                                                                                      \
-            (void)poll(NULL, 0, 10);                                                               \
-        }                                                                                          \
-    } while (0)
 
 /* How many of the values from..from + count - 1 came less than once or more than @p most times. */
 static inline int host_wrong(struct test_host *h, int from, int count, int most)

@@ -30,27 +30,8 @@ static struct mr_target *sink_open(struct test_host *h, const struct sink_words 
         mr_free(o.key);
         o.key = mr_strdup(w->key);
     }
-    struct mr_target_config config = {.timeout_ns = w->timeout_ns};
-    struct mr_target_args args = {.host = &h->host,
-                                  .index = 2,
-                                  .name = "results",
-                                  .options = &o,
-                                  .config = &config,
-                                  .folder = "/nowhere"};
-    struct mr_target *target = NULL;
-    struct mr_problem problem = {.text = ""};
-    if (ops->create(&args, &target, &problem) != MR_OK) {
-        fail_msg("create: %s", problem.text);
-    }
-    mr_options_release(kind->options, &o);
-    assert_int_equal(ops->start(target, &problem), MR_OK);
-    return target;
-}
-
-static void sink_close(struct mr_target *target)
-{
-    ops->stop(target, mr_clock_mono_ns() + 5 * MR_SECOND);
-    ops->destroy(target);
+    return sink_start(&mr_connector_kafka, h, "results", &o,
+                      (struct mr_target_config){.timeout_ns = w->timeout_ns});
 }
 
 /* A cluster and the host of a sink. */
@@ -71,7 +52,7 @@ static struct mr_target *rig_open(struct rig *r, const char *topic, const struct
     w = words != NULL ? *words : w;
     w.brokers = r->m.brokers;
     struct mr_target *target = sink_open(&r->h, &w);
-    assert_true(test_host_wait(&r->h, HOST_CAPACITY, 4000));
+    sink_ready(&r->h, target, 4000);
     return target;
 }
 
@@ -79,13 +60,6 @@ static void rig_close(struct rig *r)
 {
     test_host_free(&r->h);
     mock_close(&r->m);
-}
-
-static struct mr_health sink_health(struct mr_target *target)
-{
-    struct mr_health health;
-    ops->health(target, &health);
-    return health;
 }
 
 static struct mr_handout *make_handout(int id, const char *key, const char *data)
@@ -113,18 +87,16 @@ static struct mr_handout *make_handout(int id, const char *key, const char *data
 
 static void submit_one(struct mr_target *target, int id, const char *key, const char *data)
 {
-    ops->submit(target, make_handout(id, key, data));
+    sink_give(target, make_handout(id, key, data));
 }
 
 static void submit_many(struct mr_target *target, int from, int count)
 {
     struct mr_handout *first = NULL;
     for (int i = from + count - 1; i >= from; i--) {
-        struct mr_handout *handout = make_handout(i, "k", "data");
-        handout->op.next = first == NULL ? NULL : &first->op;
-        first = handout;
+        first = chain_handout(make_handout(i, "k", "data"), first);
     }
-    ops->submit(target, first);
+    sink_give(target, first);
 }
 
 static enum mr_verdict verdict_at(struct test_host *h, uint32_t index)
@@ -315,7 +287,7 @@ static void test_sink_no_broker_has_no_capacity_and_refuses(void **state)
     test_host_init(&h);
     struct sink_words words = {.brokers = "127.0.0.1:1", .topic = "results"};
     struct mr_target *target = sink_open(&h, &words);
-    WAIT_FOR("down", sink_health(target).state == MR_HEALTH_DOWN);
+    WAIT_FOR(sink_health(target).state == MR_HEALTH_DOWN, "down");
     assert_int_equal(h.capacity, 0);
     submit_many(target, 0, 3);
     assert_true(test_host_wait(&h, HOST_ANSWERS, 3));
@@ -378,11 +350,9 @@ static void test_sink_full_queue_waits(void **state)
     big[500000] = '\0';
     struct mr_handout *first = NULL;
     for (int i = 0; i < 40; i++) {
-        struct mr_handout *handout = make_handout(i, "k", big);
-        handout->op.next = first == NULL ? NULL : &first->op;
-        first = handout;
+        first = chain_handout(make_handout(i, "k", big), first);
     }
-    ops->submit(target, first);
+    sink_give(target, first);
     assert_true(test_host_wait(&r.h, HOST_ANSWERS, 40));
     assert_int_equal(count_verdicts(&r.h, MR_VERDICT_OK), 40);
     sink_close(target);

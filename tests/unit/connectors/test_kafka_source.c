@@ -38,11 +38,11 @@ static void test_source_records_enter_once_and_are_committed(void **state)
     rig_open(&r, 1, 3, 1000);
     struct mr_source *source = source_open(&r.h, &r.words);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 3000));
-    WAIT_FOR("the commit", mock_committed(&r.m, GROUP, "orders", 2) == 1000);
+    WAIT_FOR(mock_committed(&r.m, GROUP, "orders", 2) == 1000, "the commit");
     struct mr_health health = source_health(source);
     assert_int_equal(health.state, MR_HEALTH_OK);
     assert_int_equal(health.messages, 3000);
-    WAIT_FOR("no lag", source_health(source).lag == 0);
+    WAIT_FOR(source_health(source).lag == 0, "no lag");
     source_close(source);
     assert_true(host_has_each(&r.h, 0, 3000, 1));
     assert_non_null(strstr(r.h.cursor, "\"group\":\"g\""));
@@ -60,7 +60,7 @@ static void test_source_log_ahead_of_broker_starts_at_log(void **state)
     r.words.cursor = "{\"group\":\"g\",\"topics\":{\"orders\":{\"0\":60}}}";
     struct mr_source *source = source_open(&r.h, &r.words);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 40));
-    WAIT_FOR("the commit", mock_committed(&r.m, GROUP, "orders", 0) == 100);
+    WAIT_FOR(mock_committed(&r.m, GROUP, "orders", 0) == 100, "the commit");
     source_close(source);
     assert_int_equal(r.h.event_count, 40);
     assert_true(host_has_each(&r.h, 60, 40, 1));
@@ -127,7 +127,7 @@ static void test_source_nothing_durable_commits_nothing(void **state)
     struct mr_source *source = source_open(&r.h, &r.words);
     assert_true(test_host_wait(&r.h, HOST_HELD_EVENTS, 1));
     assert_false(test_host_wait_for(&r.h, HOST_SUBMITS, 2, 2.5)); /* one batch out, no more */
-    WAIT_FOR("paused partitions", strstr(source_health(source).detail, "paused") != NULL);
+    WAIT_FOR(strstr(source_health(source).detail, "paused") != NULL, "paused partitions");
     assert_int_equal(mock_committed(&r.m, GROUP, "orders", 0), -1);
     test_host_let_go(&r.h);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 12000));
@@ -160,7 +160,7 @@ static void test_source_batch_too_big_comes_again_in_smaller_ones(void **state)
     test_host_refuse(&r.h, 2, MR_E_TOO_BIG);
     struct mr_source *source = source_open(&r.h, &r.words);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 6000));
-    WAIT_FOR("health", source_health(source).state == MR_HEALTH_OK);
+    WAIT_FOR(source_health(source).state == MR_HEALTH_OK, "health");
     source_close(source);
     assert_int_equal(r.h.fail_count, 0);
     assert_true(host_has_each(&r.h, 0, 6000, 1));
@@ -192,13 +192,14 @@ static void test_source_two_of_a_group_share_and_lose_nothing(void **state)
     struct mr_source *one = source_open(&r.h, &r.words);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 1000));
     struct mr_source *two = source_open(&r.h, &r.words);
-    WAIT_FOR("a share for both", strstr(source_health(one).detail, " 2 partitions") != NULL &&
-                                     strstr(source_health(two).detail, " 2 partitions") != NULL);
+    WAIT_FOR(strstr(source_health(one).detail, " 2 partitions") != NULL &&
+                 strstr(source_health(two).detail, " 2 partitions") != NULL,
+             "a share for both");
     for (int32_t p = 0; p < 4; p++) {
         mock_produce(&r.m, "orders", p, 20000 + p * 1000, 1000);
     }
     /* The mock cluster, other than Kafka, takes no commit while a member joins: some come twice. */
-    WAIT_FOR("every record", host_wrong(&r.h, 0, 24000, 2) == 0);
+    WAIT_FOR(host_wrong(&r.h, 0, 24000, 2) == 0, "every record");
     source_close(one);
     source_close(two);
     rig_close(&r);
@@ -212,10 +213,10 @@ static void test_source_broker_goes_and_comes(void **state)
     struct mr_source *source = source_open(&r.h, &r.words);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 10));
     rd_kafka_mock_broker_set_down(r.m.cluster, 1);
-    WAIT_FOR("down", source_health(source).state == MR_HEALTH_DOWN);
+    WAIT_FOR(source_health(source).state == MR_HEALTH_DOWN, "down");
     assert_true(source_health(source).last_error[0] != '\0');
     rd_kafka_mock_broker_set_up(r.m.cluster, 1);
-    WAIT_FOR("up", source_health(source).state == MR_HEALTH_OK);
+    WAIT_FOR(source_health(source).state == MR_HEALTH_OK, "up");
     mock_produce(&r.m, "orders", 0, 10, 10);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 20));
     source_close(source);
@@ -230,7 +231,7 @@ static void test_source_no_broker_stops_at_once(void **state)
     rig_open(&r, 1, 0, 0);
     r.words.brokers = "127.0.0.1:1";
     struct mr_source *source = source_open(&r.h, &r.words);
-    WAIT_FOR("down", source_health(source).state == MR_HEALTH_DOWN);
+    WAIT_FOR(source_health(source).state == MR_HEALTH_DOWN, "down");
     assert_non_null(strstr(source_health(source).last_error, "refused"));
     uint64_t begin_ns = mr_clock_mono_ns();
     source_close(source);
@@ -252,7 +253,7 @@ static void test_source_coordinator_and_leader_move(void **state)
     mock_produce(&r.m, "orders", 0, 1000, 500);
     mock_produce(&r.m, "orders", 1, 1500, 500);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 2000));
-    WAIT_FOR("the commit", mock_committed(&r.m, GROUP, "orders", 0) == 1000);
+    WAIT_FOR(mock_committed(&r.m, GROUP, "orders", 0) == 1000, "the commit");
     source_close(source);
     assert_true(host_has_each(&r.h, 0, 2000, 1));
     rig_close(&r);
@@ -266,7 +267,7 @@ static void test_source_start_latest_takes_only_what_comes(void **state)
     r.words.start = "latest";
     struct mr_source *source = source_open(&r.h, &r.words);
     /* The end is kept, not looked for again after a crash. */
-    WAIT_FOR("the commit of the start", mock_committed(&r.m, GROUP, "orders", 0) == 100);
+    WAIT_FOR(mock_committed(&r.m, GROUP, "orders", 0) == 100, "the commit of the start");
     mock_produce(&r.m, "orders", 0, 100, 5);
     assert_true(test_host_wait(&r.h, HOST_EVENTS, 5));
     source_close(source);
