@@ -2,40 +2,13 @@
  * header lines up to an empty line, then the body. Whatever comes out is a well-formed event that
  * survives the JSON format; whatever is refused has a reason. */
 #include "core/alloc.h"
-#include "core/assert.h"
 #include "core/limits.h"
 #include "schemas/adapter.h"
 #include "schemas/json_format.h"
 #include "schemas/sns.h"
-
-#define HEADERS_MAX 40
+#include "tests/fuzz/message.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Takes one line off @p text. @return false at the empty line, which is taken too */
-static bool take_line(struct mr_bytes *text, struct mr_bytes *ret_line)
-{
-    const uint8_t *end = text->size == 0 ? NULL : memchr(text->data, '\n', text->size);
-    size_t size = end == NULL ? text->size : (size_t)(end - text->data);
-    size_t used = size + (end != NULL);
-    *ret_line = mr_bytes(text->data, size);
-    *text = mr_bytes(text->data + used, text->size - used);
-    return size > 0;
-}
-
-static uint32_t split(struct mr_bytes *text, struct mr_field headers[HEADERS_MAX])
-{
-    uint32_t count = 0;
-    struct mr_bytes line;
-    while (take_line(text, &line) && count < HEADERS_MAX) {
-        const uint8_t *colon = memchr(line.data, ':', line.size);
-        size_t name_size = colon == NULL ? line.size : (size_t)(colon - line.data);
-        size_t skip = name_size + (colon != NULL);
-        headers[count++] = (struct mr_field){mr_bytes(line.data, name_size),
-                                             mr_bytes(line.data + skip, line.size - skip)};
-    }
-    return count;
-}
 
 static void check_event(const struct mr_event *event)
 {
@@ -74,9 +47,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     enum mr_adapter adapter = (enum mr_adapter)(data[0] % MR_ADAPTER_MAX);
-    struct mr_field headers[HEADERS_MAX];
+    struct mr_field headers[FIELDS_MAX];
     struct mr_bytes body = mr_bytes(data + 1, size - 1);
-    uint32_t count = split(&body, headers);
+    uint32_t count = take_http_headers(&body, headers, FIELDS_MAX);
     static const struct mr_generic_paths paths = {"a.id", "type", "list.0", "time"};
     struct mr_adapt_input input = {
         .body = body,

@@ -1,26 +1,14 @@
 /* Filter JSON from anywhere: compiled or refused with a reason, and what is accepted can be
  * evaluated and explained; both agree. */
-#include "core/alloc.h"
-#include "core/assert.h"
-#include "core/limits.h"
-#include "router/router.h"
-#include "schemas/json_format.h"
+#include "tests/fuzz/routed.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static struct mr_event *make_event(void)
-{
-    static const char text[] =
-        "{\"specversion\":\"1.0\",\"id\":\"A-1\",\"source\":\"/s\","
-        "\"type\":\"com.example.order.created\",\"subject\":\"a/b\",\"a\":\"aaaa\","
-        "\"tenant\":\"a\\\"b\\\\\",\"data\":{\"order\":{\"shop\":7},\"a\":[\"x\",{\"b\":null}],"
-        "\"t\":12.50,\"s\":\"\\u00e4b\",\"ip\":\"10.0.0.1\",\"t\":true,\"e\":1e400}}";
-    struct mr_event *event = NULL;
-    enum mr_status r =
-        mr_json_decode_event(mr_bytes_of(text), MR_EVENT_SIZE_MAX, &event, NULL);
-    MR_ASSERT(r == MR_OK);
-    return event;
-}
+static const char EVENT[] =
+    "{\"specversion\":\"1.0\",\"id\":\"A-1\",\"source\":\"/s\","
+    "\"type\":\"com.example.order.created\",\"subject\":\"a/b\",\"a\":\"aaaa\","
+    "\"tenant\":\"a\\\"b\\\\\",\"data\":{\"order\":{\"shop\":7},\"a\":[\"x\",{\"b\":null}],"
+    "\"t\":12.50,\"s\":\"\\u00e4b\",\"ip\":\"10.0.0.1\",\"t\":true,\"e\":1e400}}";
 
 /* The input twice: as a filter of a given event, and as the data of an event that given filters
  * look into. */
@@ -53,37 +41,11 @@ static void check_data(const uint8_t *data, size_t size)
     mr_event_builder_release(&builder);
 }
 
-/* The same filter in a router: index, naive evaluation and explanation must agree. */
-static void check_router(const uint8_t *data, size_t size, struct mr_bytes record, bool holds)
-{
-    struct mr_subscription_config subscription = {0};
-    subscription.filter_json = mr_strndup((const char *)data, size);
-    MR_ASSERT(subscription.filter_json != NULL);
-    struct mr_config config = {.subscriptions = &subscription, .subscription_count = 1};
-    struct mr_router *router = NULL;
-    uint32_t refused;
-    enum mr_status r = mr_router_create(&config, &router, &refused, NULL);
-    MR_ASSERT(r == MR_OK);
-    struct mr_matches matches = {0};
-    r = mr_router_match(router, 0, record, &matches);
-    MR_ASSERT(r == MR_OK);
-    MR_ASSERT(matches.count == (holds ? 1u : 0u));
-    struct mr_buf out;
-    mr_buf_init(&out, 64 * MR_KIB);
-    bool explained = mr_router_explain(router, 0, 0, record, &out);
-    MR_ASSERT(explained == holds);
-    MR_ASSERT(mr_bytes_is_utf8(mr_buf_bytes(&out)));
-    mr_buf_release(&out);
-    mr_matches_release(&matches);
-    mr_router_destroy(router);
-    mr_free(subscription.filter_json);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     static struct mr_event *event;
     if (event == NULL) {
-        event = make_event();
+        event = event_of(EVENT);
     }
     check_data(data, size);
     struct mr_filter *filter = NULL;
@@ -96,6 +58,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     bool holds = mr_filter_test(filter, mr_event_record(event));
     mr_filter_destroy(filter);
-    check_router(data, size, mr_event_record(event), holds);
+    check_routed(mr_strndup((const char *)data, size), mr_event_record(event), holds);
     return 0;
 }

@@ -1,66 +1,16 @@
 /* Fuzz target: the HTTP binding. The input is header lines up to an empty line, then the body. What
  * is accepted goes out again in both modes and comes back as the same event. */
-#include "core/assert.h"
 #include "core/limits.h"
-#include "schemas/binding.h"
 #include "schemas/json_format.h"
-
-#define HEADERS_MAX 40
+#include "tests/fuzz/message.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Takes one line off @p text. @return false at the empty line, which is taken too */
-static bool take_line(struct mr_bytes *text, struct mr_bytes *ret_line)
-{
-    const uint8_t *end = text->size == 0 ? NULL : memchr(text->data, '\n', text->size);
-    size_t size = end == NULL ? text->size : (size_t)(end - text->data);
-    size_t used = size + (end != NULL);
-    *ret_line = mr_bytes(text->data, size);
-    *text = mr_bytes(text->data + used, text->size - used);
-    return size > 0;
-}
-
-static uint32_t split(struct mr_bytes *text, struct mr_field headers[HEADERS_MAX])
-{
-    uint32_t count = 0;
-    struct mr_bytes line;
-    while (take_line(text, &line) && count < HEADERS_MAX) {
-        const uint8_t *colon = memchr(line.data, ':', line.size);
-        size_t name_size = colon == NULL ? line.size : (size_t)(colon - line.data);
-        size_t skip = name_size + (colon != NULL);
-        headers[count++] =
-            (struct mr_field){mr_bytes(line.data, name_size),
-                              mr_bytes(line.data + skip, line.size - skip)};
-    }
-    return count;
-}
-
-/* JSON data without the white space around it, which the JSON format does not keep. */
-static struct mr_bytes data_of(struct mr_bytes record)
-{
-    struct mr_bytes data = mr_event_data(record);
-    while (mr_event_data_is_json(record) && data.data[0] <= ' ') {
-        data = mr_bytes(data.data + 1, data.size - 1);
-    }
-    while (mr_event_data_is_json(record) && data.data[data.size - 1] <= ' ') {
-        data.size--;
-    }
-    return data;
-}
 
 /* Attributes may change type, as headers have none, and an implied type becomes explicit. */
 static void check_same(struct mr_bytes a, struct mr_bytes b)
 {
-    uint32_t position = 0;
-    struct mr_attr attr;
-    while (mr_event_next_attr(a, &position, &attr)) {
-        struct mr_attr other = {0};
-        bool found = mr_event_attr(b, attr.name, &other);
-        MR_ASSERT(found);
-        MR_ASSERT(mr_bytes_equal(attr.value, other.value));
-    }
+    check_same_event(a, b);
     MR_ASSERT(mr_event_has_data(a) == mr_event_has_data(b) || mr_event_data(a).size == 0);
-    MR_ASSERT(mr_bytes_equal(data_of(a), data_of(b)));
 }
 
 static void check_round_trip(const struct mr_event *event, enum mr_mode mode)
@@ -106,8 +56,8 @@ static bool can_be_binary(struct mr_bytes record)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct mr_bytes body = mr_bytes(data, size);
-    struct mr_field headers[HEADERS_MAX];
-    uint32_t count = split(&body, headers);
+    struct mr_field headers[FIELDS_MAX];
+    uint32_t count = take_http_headers(&body, headers, FIELDS_MAX);
     struct mr_events events = {0};
     struct mr_problem problem = {0};
     bool unknown = false;

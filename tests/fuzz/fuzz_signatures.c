@@ -4,39 +4,13 @@
 #include "connectors/http/content.h"
 #include "connectors/http/handshake.h"
 #include "connectors/http/verify.h"
-#include "core/assert.h"
 #include "core/clock.h"
 #include "core/limits.h"
+#include "tests/fuzz/message.h"
 
 #define HEADERS_MAX 16
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
-
-/* Takes one line off @p text. @return false at the empty line, which is taken too */
-static bool take_line(struct mr_bytes *text, struct mr_bytes *ret_line)
-{
-    const uint8_t *end = text->size == 0 ? NULL : memchr(text->data, '\n', text->size);
-    size_t size = end == NULL ? text->size : (size_t)(end - text->data);
-    size_t used = size + (end != NULL);
-    *ret_line = mr_bytes(text->data, size);
-    *text = mr_bytes(text->data + used, text->size - used);
-    return size > 0;
-}
-
-static uint32_t split(struct mr_bytes *text, struct mr_field headers[HEADERS_MAX])
-{
-    uint32_t count = 0;
-    struct mr_bytes line;
-    while (take_line(text, &line) && count < HEADERS_MAX) {
-        const uint8_t *colon = memchr(line.data, ':', line.size);
-        size_t name_size = colon == NULL ? line.size : (size_t)(colon - line.data);
-        size_t skip = name_size + (colon != NULL);
-        headers[count++] =
-            (struct mr_field){mr_bytes(line.data, name_size),
-                              mr_bytes(line.data + skip, line.size - skip)};
-    }
-    return count;
-}
 
 static struct mr_http_verifier *make_verifier(enum mr_http_scheme scheme)
 {
@@ -71,7 +45,7 @@ static void fuzz_verify(enum mr_http_scheme scheme, struct mr_bytes text)
 {
     struct mr_field headers[HEADERS_MAX];
     struct mr_http_signed message = {.headers = headers, .wall_ns = 1700000000ull * MR_SECOND};
-    message.header_count = split(&text, headers);
+    message.header_count = take_http_headers(&text, headers, HEADERS_MAX);
     message.body = text;
     struct mr_http_verifier *verifier = make_verifier(scheme);
     const char *head = mr_http_verify_head(verifier, &message);
@@ -86,7 +60,7 @@ static void fuzz_handshake(struct mr_bytes text)
     char *origins[] = {(char[]){"a.example"}, (char[]){"b.example"}};
     struct mr_http_handshake_options options = {.origins = {origins, 2}, .rate = 60};
     struct mr_field headers[HEADERS_MAX];
-    uint32_t count = split(&text, headers);
+    uint32_t count = take_http_headers(&text, headers, HEADERS_MAX);
     struct mr_http_consent consent;
     uint64_t rate;
     mr_http_handshake_answer(&options, headers, count, &consent);

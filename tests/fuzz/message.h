@@ -19,19 +19,37 @@ static inline bool take_line(struct mr_bytes *text, struct mr_bytes *ret_line)
     return size > 0;
 }
 
-/* Lines `name=value` up to an empty one; a line without = is a null value. */
-static inline uint32_t take_fields(struct mr_bytes *text, struct mr_field fields[FIELDS_MAX])
+/* Lines `name=value` up to an empty one; a line without the separator is a null value. */
+static inline uint32_t take_separated(struct mr_bytes *text, char separator,
+                                      struct mr_field *fields, uint32_t max)
 {
     uint32_t count = 0;
     struct mr_bytes line;
-    while (take_line(text, &line) && count < FIELDS_MAX) {
-        const uint8_t *equals = memchr(line.data, '=', line.size);
-        size_t name_size = equals == NULL ? line.size : (size_t)(equals - line.data);
+    while (take_line(text, &line) && count < max) {
+        const uint8_t *at = memchr(line.data, separator, line.size);
+        size_t name_size = at == NULL ? line.size : (size_t)(at - line.data);
         fields[count].name = mr_bytes(line.data, name_size);
-        fields[count].value = equals == NULL
-                                  ? (struct mr_bytes){0}
-                                  : mr_bytes(equals + 1, line.size - name_size - 1);
+        fields[count].value = at == NULL ? (struct mr_bytes){0}
+                                         : mr_bytes(at + 1, line.size - name_size - 1);
         count++;
+    }
+    return count;
+}
+
+static inline uint32_t take_fields(struct mr_bytes *text, struct mr_field fields[FIELDS_MAX])
+{
+    return take_separated(text, '=', fields, FIELDS_MAX);
+}
+
+/* Lines `name:value` up to an empty one; none is null. */
+static inline uint32_t take_http_headers(struct mr_bytes *text, struct mr_field *headers,
+                                         uint32_t max)
+{
+    uint32_t count = take_separated(text, ':', headers, max);
+    for (uint32_t i = 0; i < count; i++) {
+        if (headers[i].value.data == NULL) {
+            headers[i].value = MR_BYTES_LITERAL("");
+        }
     }
     return count;
 }
