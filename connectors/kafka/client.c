@@ -8,6 +8,9 @@
 
 #define ERROR_TEXT_SIZE 384u
 #define LIST_SIZE_MAX 16384u
+/* A broker answers one connection's requests in turn, and a fetch of an idle topic takes 500 ms: a
+ * probe that waits for less may meet one each time, and find a broker down that is not. */
+#define PROBE_MS 1500
 
 struct property {
     const char *name;
@@ -295,12 +298,11 @@ void mr__kafka_log(const rd_kafka_t *rk, int level, const char *facility, const 
                     rk == NULL ? "?" : rd_kafka_name(rk), facility, text);
 }
 
-bool mr__kafka_probe(rd_kafka_t *rk, const char *topic, int timeout_ms,
-                     rd_kafka_resp_err_t *ret_error)
+bool mr__kafka_probe(rd_kafka_t *rk, const char *topic, rd_kafka_resp_err_t *ret_error)
 {
     rd_kafka_topic_t *handle = topic == NULL ? NULL : rd_kafka_topic_new(rk, topic, NULL);
     const struct rd_kafka_metadata *metadata = NULL;
-    rd_kafka_resp_err_t error = rd_kafka_metadata(rk, 0, handle, &metadata, timeout_ms);
+    rd_kafka_resp_err_t error = rd_kafka_metadata(rk, 0, handle, &metadata, PROBE_MS);
     bool answered = error == RD_KAFKA_RESP_ERR_NO_ERROR;
     if (answered) {
         if (topic != NULL && metadata->topic_cnt == 1) {

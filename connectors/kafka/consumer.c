@@ -7,7 +7,6 @@
 
 #define PROBE_NS (1 * MR_SECOND)
 #define PROBE_TOPICS_NS (5 * MR_SECOND)
-#define PROBE_MS 300
 #define CLOSE_MS 50
 #define REOPEN_NS (2 * MR_SECOND) /* for leaving the group with a client that broke */
 
@@ -142,7 +141,7 @@ static void probe_topics(struct mr_source *source)
     for (uint32_t i = 0; i < source->options.topics.count && !source->topics_bad; i++) {
         const char *topic = source->options.topics.items[i];
         rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
-        if (topic[0] == '^' || !mr__kafka_probe(source->rk, topic, PROBE_MS, &error) ||
+        if (topic[0] == '^' || !mr__kafka_probe(source->rk, topic, &error) ||
             error == RD_KAFKA_RESP_ERR_NO_ERROR) {
             continue;
         }
@@ -163,7 +162,7 @@ void mr__kafka_look(struct mr_source *source, uint64_t now_ns)
     }
     rd_kafka_resp_err_t error;
     if (!source->up) {
-        if (mr__kafka_probe(source->rk, NULL, PROBE_MS, &error)) {
+        if (mr__kafka_probe(source->rk, NULL, &error)) {
             source->up = true;
             MR_INFO("kafka", "source=%s connected brokers=%s", source->intake.life.name,
                     source->brokers);

@@ -71,9 +71,8 @@ void mr__kafka_log(const rd_kafka_t *rk, int level, const char *facility, const 
 
 /** Whether the cluster answers; asks for the metadata of @p topic, or of none with NULL.
  * @param[out] ret_error what is wrong with the topic, or with the question
- * @blocks at most @p timeout_ms */
-bool mr__kafka_probe(rd_kafka_t *rk, const char *topic, int timeout_ms,
-                     rd_kafka_resp_err_t *ret_error);
+ * @blocks 1.5 s at most, while no broker answers */
+bool mr__kafka_probe(rd_kafka_t *rk, const char *topic, rd_kafka_resp_err_t *ret_error);
 
 /** Puts "host:port, …" of the options into @p text, cut to fit. */
 void mr__kafka_brokers_text(const struct mr_kafka_peer_options *peer, char *text, size_t size);

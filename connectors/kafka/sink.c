@@ -24,7 +24,6 @@
 #define SLOTS_DEFAULT 4000u /* many ride in one request: the more wait, the fewer requests */
 #define TIMEOUT_DEFAULT_NS (30 * MR_SECOND)
 #define PROBE_NS (1 * MR_SECOND)
-#define PROBE_MS 300
 #define PURGE_NS (2 * MR_SECOND)
 #define WAIT_MS 1000
 #define KEY_SIZE_MAX (64u * MR_KIB)
@@ -386,7 +385,7 @@ static void probe(struct mr_target *target, uint64_t now_ns)
     if (target->connected || now_ns < target->probe_at_ns) {
         return;
     }
-    if (!mr__kafka_probe(target->rk, NULL, PROBE_MS, &error)) {
+    if (!mr__kafka_probe(target->rk, NULL, &error)) {
         target->probe_at_ns = mr_clock_mono_ns() + PROBE_NS;
         return;
     }
