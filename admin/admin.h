@@ -10,6 +10,7 @@
 #include "bus/bus.h"
 #include "connectors/connector.h"
 #include "connectors/http/listener.h"
+#include "workers/meter.h"
 
 struct mr_admin_host;
 
@@ -43,6 +44,9 @@ struct mr_admin_host_ops {
      * mr_target_ops.list appends it; nothing when it cannot tell. Waits milliseconds. */
     void (*running)(struct mr_admin_host *host, uint32_t id, const char *delivery,
                     struct mr_buf *json);
+    /* What workers did for whom since the start; @p fn is called under a lock. */
+    void (*usage)(struct mr_admin_host *host,
+                  void (*fn)(void *context, const struct mr_usage *usage), void *context);
     /* Pauses or resumes the source called @p name. */
     enum mr_status (*pause_source)(struct mr_admin_host *host, const char *name, bool paused);
     /* Loads the configuration again, all or nothing. Appends the difference as JSON:

@@ -142,6 +142,9 @@ void mr__get_sources(struct mr_admin *admin, struct mr__call *call);
 void mr__get_source(struct mr_admin *admin, struct mr__call *call);
 void mr__post_source_pause(struct mr_admin *admin, struct mr__call *call);
 void mr__post_source_resume(struct mr_admin *admin, struct mr__call *call);
+/* api_usage.c */
+void mr__get_usage(struct mr_admin *admin, struct mr__call *call);
+
 void mr__get_targets(struct mr_admin *admin, struct mr__call *call);
 void mr__get_target(struct mr_admin *admin, struct mr__call *call);
 void mr__get_subscriptions(struct mr_admin *admin, struct mr__call *call);

@@ -78,6 +78,16 @@ const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
                                "Instances of a worker that crashed since the start."),
     [MR__M_WORKER_START_SECONDS] = F("millrace_worker_last_start_seconds", "gauge", "seconds",
                                      "How long the last instance took to become ready."),
+    [MR__M_USAGE_INVOCATIONS] = F("millrace_usage_invocations", "counter", NULL,
+                                  "Hand-outs that reached a handler since the start."),
+    [MR__M_USAGE_BUSY] = F("millrace_usage_busy_seconds", "counter", "seconds",
+                           "Time they were with it since the start."),
+    [MR__M_USAGE_UNITS] = F("millrace_usage_busy_units", "counter", NULL,
+                            "The same in units of 100 ms, each hand-out rounded up."),
+    [MR__M_USAGE_IN] = F("millrace_usage_in_bytes", "counter", "bytes",
+                         "Events handed to handlers since the start."),
+    [MR__M_USAGE_OUT] = F("millrace_usage_out_bytes", "counter", "bytes",
+                          "Result data and emitted events of handlers since the start."),
     [MR__M_FILTER_FAILURES] = F("millrace_filter_failures", "counter", NULL,
                                 "Evaluations of a subscription's sql that failed, each no match, "
                                 "since the start."),
@@ -176,9 +186,9 @@ static void put(struct scrape *scrape, enum mr__family_id id, const char *label,
 }
 
 static void put_seconds(struct scrape *scrape, enum mr__family_id id, const char *label,
-                        const char *value, uint64_t ns)
+                        const char *value, const char *label2, const char *value2, uint64_t ns)
 {
-    struct mr_buf *buf = begin_sample(scrape, id, label, value, NULL, NULL);
+    struct mr_buf *buf = begin_sample(scrape, id, label, value, label2, value2);
     keep(scrape, mr_buf_printf(buf, " %" PRIu64 ".%09" PRIu64 "\n",
                                (uint64_t)(ns / MR_SECOND), (uint64_t)(ns % MR_SECOND)));
 }
@@ -235,7 +245,8 @@ static void see_instance(void *context, const struct mr_admin_instance *instance
             health->instances_starting);
         put(scrape, MR__M_WORKER_STARTS, "worker", name, NULL, NULL, health->starts);
         put(scrape, MR__M_WORKER_CRASHES, "worker", name, NULL, NULL, health->crashes);
-        put_seconds(scrape, MR__M_WORKER_START_SECONDS, "worker", name, health->start_ns_last);
+        put_seconds(scrape, MR__M_WORKER_START_SECONDS, "worker", name, NULL, NULL,
+                    health->start_ns_last);
     }
 }
 
@@ -275,7 +286,8 @@ static void see_subscription(void *context, const struct mr__subscription *subsc
     }
     put_histogram(scrape, MR__M_DELIVERY_SECONDS, name, &info->delivery_time);
     put_histogram(scrape, MR__M_ATTEMPT_SECONDS, name, &info->attempt_time);
-    put_seconds(scrape, MR__M_QUEUE_AGE, "subscription", name, info->oldest_age_ns);
+    put_seconds(scrape, MR__M_QUEUE_AGE, "subscription", name, NULL, NULL,
+                info->oldest_age_ns);
     put(scrape, MR__M_QUEUE_BEHIND, "subscription", name, NULL, NULL, info->behind);
     put(scrape, MR__M_DEAD_LETTERS, "subscription", name, NULL, NULL, info->dead_letters);
     put(scrape, MR__M_PAUSED, "subscription", name, NULL, NULL, info->paused);
@@ -289,6 +301,24 @@ static void see_target(void *context, const struct mr__target *target)
     put(scrape, MR__M_TARGET_IN_FLIGHT, "target", target->name, NULL, NULL, info->in_flight);
     put(scrape, MR__M_TARGET_QUEUED, "target", target->name, NULL, NULL, info->queued);
     put(scrape, MR__M_BREAKER, "target", target->name, NULL, NULL, info->breaker_open);
+}
+
+static void see_usage(void *context, const struct mr_usage *usage)
+{
+    struct scrape *scrape = context;
+    const char *name = usage->subscription_name;
+    const char *worker = usage->worker_name;
+    const struct {
+        enum mr__family_id id;
+        uint64_t value;
+    } samples[] = {{MR__M_USAGE_INVOCATIONS, usage->invocations},
+                   {MR__M_USAGE_UNITS, usage->busy_units},
+                   {MR__M_USAGE_IN, usage->bytes_in},
+                   {MR__M_USAGE_OUT, usage->bytes_out}};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(samples); i++) {
+        put(scrape, samples[i].id, "subscription", name, "worker", worker, samples[i].value);
+    }
+    put_seconds(scrape, MR__M_USAGE_BUSY, "subscription", name, "worker", worker, usage->busy_ns);
 }
 
 struct whole {
@@ -353,12 +383,13 @@ static void put_process(struct mr_admin *admin, struct scrape *scrape)
     put(scrape, MR__M_READY, NULL, NULL, NULL, NULL,
         admin->host->ops->is_ready(admin->host, why_not, sizeof(why_not)));
     put(scrape, MR__M_BUILD, "version", MR_VERSION, NULL, NULL, 1);
-    put_seconds(scrape, MR__M_START_TIME, NULL, NULL, admin->host->started_wall_ns);
+    put_seconds(scrape, MR__M_START_TIME, NULL, NULL, NULL, NULL,
+                admin->host->started_wall_ns);
     struct rusage usage;
     if (getrusage(RUSAGE_SELF, &usage) == 0) {
         uint64_t us = (uint64_t)usage.ru_utime.tv_usec + (uint64_t)usage.ru_stime.tv_usec;
         uint64_t s = (uint64_t)usage.ru_utime.tv_sec + (uint64_t)usage.ru_stime.tv_sec;
-        put_seconds(scrape, MR__M_CPU, NULL, NULL, s * MR_SECOND + us * MR_US);
+        put_seconds(scrape, MR__M_CPU, NULL, NULL, NULL, NULL, s * MR_SECOND + us * MR_US);
     }
     char *text = NULL;
     if (mr_file_read("/proc/self/statm", MR_KIB, &text, NULL) == MR_OK) {
@@ -414,6 +445,7 @@ void mr__get_metrics(struct mr_admin *admin, struct mr__call *call)
     admin->host->ops->instances(admin->host, see_instance, &scrape);
     keep(&scrape, mr__each_subscription(admin, see_subscription, &scrape));
     keep(&scrape, mr__each_target(admin, see_target, &scrape));
+    admin->host->ops->usage(admin->host, see_usage, &scrape);
     put_whole(admin, &scrape, &whole);
     put_failures(admin, &scrape);
     put_process(admin, &scrape);

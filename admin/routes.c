@@ -15,6 +15,7 @@ const struct mr__route mr__routes[] = {
     {MR_HTTP_POST, "/api/v1/sources/*", "resume", "operate", MR__LANE_SLOW, false,
      mr__post_source_resume},
     {MR_HTTP_GET, "/api/v1/targets", NULL, "read", MR__LANE_QUICK, false, mr__get_targets},
+    {MR_HTTP_GET, "/api/v1/usage", NULL, "read", MR__LANE_QUICK, false, mr__get_usage},
     {MR_HTTP_GET, "/api/v1/targets/*", NULL, "read", MR__LANE_QUICK, false, mr__get_target},
     {MR_HTTP_GET, "/api/v1/subscriptions", NULL, "read", MR__LANE_QUICK, false,
      mr__get_subscriptions},

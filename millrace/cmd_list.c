@@ -224,6 +224,17 @@ int mr_cmd_worker_show(struct mr_cli *cli)
     return show_named(cli, "/api/v1/targets/", NULL);
 }
 
+int mr_cmd_usage(struct mr_cli *cli)
+{
+    static const struct column columns[] = {
+        {"SUBSCRIPTION", "subscription", NULL}, {"WORKER", "worker", NULL},
+        {"INVOCATIONS", "invocations", NULL},   {"BUSY s", "busy_seconds", NULL},
+        {"UNITS 100ms", "busy_units", NULL},    {"BYTES IN", "bytes_in", NULL},
+        {"BYTES OUT", "bytes_out", NULL},
+    };
+    return list(cli, "/api/v1/usage", "usage", columns, MR_ARRAY_COUNT(columns));
+}
+
 int mr_cmd_status(struct mr_cli *cli)
 {
     struct mr_path path;

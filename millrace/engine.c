@@ -609,6 +609,7 @@ enum mr_status mr_engine_create(struct mr_config *config, const char *config_pat
     engine->admin_host.started_wall_ns = mr_clock_now().wall_ns;
     (void)pthread_mutex_init(&engine->snapshot_mu, NULL); /* default attributes cannot fail */
     (void)pthread_mutex_init(&engine->instances_mu, NULL);
+    mr_meter_init(&engine->meter);
     (void)pthread_mutex_init(&engine->reload_mu, NULL);
     (void)pthread_mutex_init(&engine->tails_mu, NULL);
     engine->config_path = mr_strdup(config_path);
@@ -772,6 +773,7 @@ void mr_engine_destroy(struct mr_engine *engine)
     if (engine->io != NULL) {
         engine->io->ops->destroy(engine->io);
     }
+    mr_meter_release(&engine->meter);
     mr_free(engine->targets_by_id);
     mr_free(engine->config_path);
     mr_free(engine->log_dir);

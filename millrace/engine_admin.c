@@ -76,6 +76,12 @@ static void admin_running(struct mr_admin_host *host, uint32_t id, const char *d
     pthread_mutex_unlock(&engine->instances_mu);
 }
 
+static void admin_usage(struct mr_admin_host *host,
+                        void (*fn)(void *context, const struct mr_usage *usage), void *context)
+{
+    mr_meter_each(&engine_of(host)->meter, fn, context);
+}
+
 static enum mr_status admin_pause_source(struct mr_admin_host *host, const char *name, bool paused)
 {
     struct mr_engine *engine = engine_of(host);
@@ -238,6 +244,7 @@ const struct mr_admin_host_ops engine_admin_ops = {
     .config_release = admin_config_release,
     .instances = admin_instances,
     .running = admin_running,
+    .usage = admin_usage,
     .pause_source = admin_pause_source,
     .reload = admin_reload,
     .submit = admin_submit,

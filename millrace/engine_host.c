@@ -149,7 +149,11 @@ static void trace_emitted(struct mr_handout *handout)
 
 static void host_answer(struct mr_host *host, struct mr_handout *first)
 {
-    struct mr_engine *engine = instance_of(host)->engine;
+    struct instance *instance = instance_of(host);
+    struct mr_engine *engine = instance->engine;
+    if (instance->is_worker) {
+        mr_meter_count(&engine->meter, instance->id, instance->name, first);
+    }
     for (struct mr_op *op = &first->op; op != NULL; op = op->next) {
         op->type = ENGINE_ANSWER;
         trace_emitted((struct mr_handout *)op);

@@ -156,6 +156,7 @@ struct mr_engine {
     bool slow_applied;             /* control thread */
     pthread_mutex_t reload_mu;     /* one reload at a time */
 
+    struct mr_meter meter;
     _Atomic uint32_t retiring; /* replaced targets that still drain */
     _Atomic bool running; /* the core loop turns */
     _Atomic bool finish;  /* leave the core loop */

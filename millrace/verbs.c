@@ -36,6 +36,7 @@ const struct mr_verb mr_verbs[] = {
     {"source resume", "NAME", "take from it again", NULL, 1, 1, mr_cmd_source_resume},
     {"worker list", "", "workers and sinks with their instances", NULL, 0, 0, mr_cmd_worker_list},
     {"worker show", "NAME", "one worker or sink", NULL, 1, 1, mr_cmd_worker_show},
+    {"usage", "", "what workers did for which subscription", NULL, 0, 0, mr_cmd_usage},
     {"status", "", "what runs here", NULL, 0, 0, mr_cmd_status},
     {"reload", "", "load the configuration again, all or nothing", mr_reload_options, 0, 0,
      mr_cmd_reload},

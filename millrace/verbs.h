@@ -28,6 +28,7 @@ int mr_cmd_source_pause(struct mr_cli *cli);
 int mr_cmd_source_resume(struct mr_cli *cli);
 int mr_cmd_worker_list(struct mr_cli *cli);
 int mr_cmd_worker_show(struct mr_cli *cli);
+int mr_cmd_usage(struct mr_cli *cli);
 int mr_cmd_status(struct mr_cli *cli);
 int mr_cmd_reload(struct mr_cli *cli);
 int mr_cmd_clock_accept(struct mr_cli *cli);

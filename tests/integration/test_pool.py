@@ -208,5 +208,39 @@ def test_max_run_ends_what_only_beats():
         assert delivery["attempts"][-1]["verdict"] == "timeout", delivery
 
 
+def test_usage_counts_what_reached_a_handler():
+    code = python("""
+def handle(event, ctx):
+    select.select([], [], [], 0.13)
+    if event['id'] == 'bad':
+        raise millrace.Retry('no')
+    ctx.emit({'specversion': '1.0', 'id': 'x', 'source': '/w', 'type': 'made'})
+    return 'done'
+""")
+    config, files = pool(code, None, {"filter": {"exact": {"type": "a"}},
+                                      "retry": {"schedule": ["10ms", "10ms"], "jitter": "none"}})
+    with Instance(config, files) as m:
+        assert m.ask_lines("usage") == []
+        send(m, ["good"], type="a")
+        m.wait_state("good", "s", "done")
+        send(m, ["bad"], type="a")
+        m.wait_state("bad", "s", "dead")
+        row, = m.ask_lines("usage")
+        assert (row["subscription"], row["worker"], row["invocations"]) == ("s", "w", 4), row
+        assert row["busy_ns"] >= 4 * 130e6 and row["busy_units"] >= 8, row
+        assert row["busy_ns"] <= row["busy_units"] * 100e6, row
+        assert row["bytes_in"] > 0 and row["bytes_out"] > len('"done"'), row
+        text = m.cli("usage").out
+        assert "UNITS 100ms" in text and "BYTES OUT" in text, text
+        samples = m.metrics()
+        label = '{subscription="s",worker="w"}'
+        assert samples["millrace_usage_invocations_total" + label] == 4, samples
+        assert samples["millrace_usage_busy_units_total" + label] == row["busy_units"]
+        seconds = samples["millrace_usage_busy_seconds_total" + label]
+        assert abs(seconds - row["busy_ns"] / 1e9) < 1e-6, (seconds, row)
+        assert samples["millrace_usage_in_bytes_total" + label] == row["bytes_in"]
+        assert samples["millrace_usage_out_bytes_total" + label] == row["bytes_out"]
+
+
 if __name__ == "__main__":
     main()

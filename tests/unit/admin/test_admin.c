@@ -141,12 +141,23 @@ static void fake_running(struct mr_admin_host *host, uint32_t id, const char *de
     }
 }
 
+static void fake_usage(struct mr_admin_host *host,
+                       void (*fn)(void *context, const struct mr_usage *usage), void *context)
+{
+    (void)host;
+    char subscription[] = "s";
+    char worker[] = "w";
+    fn(context, &(struct mr_usage){.subscription_name = subscription, .worker_name = worker,
+                                   .invocations = 3, .busy_ns = 250000000, .busy_units = 5});
+}
+
 static const struct mr_admin_host_ops fake_ops = {
     .call = fake_call,
     .config = fake_config,
     .config_release = fake_config_release,
     .instances = fake_instances,
     .running = fake_running,
+    .usage = fake_usage,
     .pause_source = fake_pause,
     .reload = fake_reload,
     .submit = fake_submit,
