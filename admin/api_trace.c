@@ -182,9 +182,7 @@ static void write_delivery(struct mr_admin *admin, struct mr_json_out *out,
     if (state_of(story, i) == MR_STATE_IN_FLIGHT) {
         write_running(admin, out, id);
     }
-    struct mr_result last;
-    bool has_last = mr_timeline_last_result(delivery, &last);
-    mr_json_out_bytes_or_null(out, "reason", has_last ? last.reason : (struct mr_bytes){0});
+    mr_json_out_bytes_or_null(out, "reason", mr_buf_bytes(&delivery->reason));
     mr_json_out_array(out, "children");
     const struct mr_buf *children = &delivery->children;
     for (size_t at = 0; at < children->size;) {
@@ -332,14 +330,12 @@ static enum mr_status say_state(const struct story *story, uint32_t i, struct mr
                              reason == MR_BLOCKED_NOTHING ? "it is about to be handed out"
                                                           : mr_blocked_text(reason));
     }
-    struct mr_result last;
-    bool has_last = mr_timeline_last_result(&story->timeline.deliveries[i], &last);
-    enum mr_status r =
-        mr_buf_printf(out, "matched; %s after %u attempts", mr_state_text(state),
-                      has_last ? last.attempts : story->timeline.deliveries[i].attempts_counted);
-    if (r == MR_OK && has_last && last.reason.size > 0) {
+    const struct mr_timeline_delivery *delivery = &story->timeline.deliveries[i];
+    enum mr_status r = mr_buf_printf(out, "matched; %s after %u attempts", mr_state_text(state),
+                                     delivery->attempts_counted);
+    if (r == MR_OK && delivery->reason.size > 0) {
         r = mr_buf_append_text(out, ": ");
-        r = r == MR_OK ? mr_buf_append_bytes(out, last.reason) : r;
+        r = r == MR_OK ? mr_buf_append_bytes(out, mr_buf_bytes(&delivery->reason)) : r;
     }
     return r;
 }

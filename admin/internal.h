@@ -161,6 +161,9 @@ void mr__post_dlq_purge(struct mr_admin *admin, struct mr__call *call);
 void mr__post_dlq_edit(struct mr_admin *admin, struct mr__call *call);
 /** The edited copy came back from the bus. */
 void mr__edit_done(struct mr_admin *admin, struct mr_batch *batch);
+void mr__get_deliveries(struct mr_admin *admin, struct mr__call *call);
+void mr__post_delivery_resume(struct mr_admin *admin, struct mr__call *call);
+void mr__post_delivery_skip(struct mr_admin *admin, struct mr__call *call);
 void mr__post_deliveries(struct mr_admin *admin, struct mr__call *call);
 void mr__post_events(struct mr_admin *admin, struct mr__call *call);
 /** A batch of mr__post_events() came back from the bus. */

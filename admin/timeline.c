@@ -9,6 +9,7 @@
 #define CHILDREN_SIZE_MAX (1u * MR_MIB)
 #define ACTION_SIZE_MAX (64u * MR_KIB)
 #define NOTE_HEADER_SIZE 20u /* of an earlier attempt in a DEAD record: fence, began, ended */
+#define REASON_SIZE_MAX 4096u
 
 void mr_timeline_init(struct mr_timeline *timeline, uint64_t offset)
 {
@@ -32,6 +33,7 @@ void mr_timeline_release(struct mr_timeline *timeline)
         mr_free(delivery->redriven);
         mr_free(delivery->edited);
         mr_free(delivery->attempts);
+        mr_buf_release(&delivery->reason);
         mr_buf_release(&delivery->children);
     }
     mr_free(timeline->deliveries);
@@ -66,6 +68,7 @@ static struct mr_timeline_delivery *take_delivery(struct mr_timeline *timeline, 
     timeline->deliveries = grown;
     struct mr_timeline_delivery *added = &grown[timeline->delivery_count++];
     *added = (struct mr_timeline_delivery){.subscription = id};
+    mr_buf_init(&added->reason, REASON_SIZE_MAX);
     mr_buf_init(&added->children, CHILDREN_SIZE_MAX);
     return added;
 }
@@ -225,6 +228,10 @@ static void take_answer(struct mr_timeline *timeline, const struct mr_record *re
                               ? (record->extra == MR_STATE_HELD ? MR_STATE_HELD : MR_STATE_NONE)
                               : (enum mr_state)record->extra;
         delivery->due_log_ns = answer.result.due_ns;
+        mr_buf_clear(&delivery->reason);
+        if (mr_buf_append_bytes(&delivery->reason, answer.result.reason) != MR_OK) {
+            mr_buf_clear(&delivery->reason); /* memory short: told without its reason */
+        }
     }
     add_answer(timeline, delivery, &answer);
 }
@@ -493,19 +500,4 @@ void mr_timeline_write_attempts(struct mr_json_out *out,
     if (delivery->purged) {
         write_purge(out, delivery, subscription);
     }
-}
-
-bool mr_timeline_last_result(const struct mr_timeline_delivery *delivery,
-                             struct mr_result *ret_result)
-{
-    for (uint32_t i = delivery->attempt_count; i-- > 0;) {
-        const struct mr_timeline_attempt *attempt = &delivery->attempts[i];
-        size_t size;
-        if (attempt->answered && !attempt->late &&
-            mr_result_decode(mr_bytes(attempt->body, attempt->body_size), ret_result, &size) ==
-                MR_OK) {
-            return true;
-        }
-    }
-    return false;
 }

@@ -44,6 +44,7 @@ struct mr_timeline_delivery {
     uint64_t due_log_ns;
     struct mr_timeline_attempt *attempts; /* owned */
     uint32_t attempt_count;
+    struct mr_buf reason;   /* of where it stands: why it ended or is held; may be empty */
     struct mr_buf children; /* ids, a NUL behind each */
 };
 
@@ -73,8 +74,5 @@ void mr_timeline_write_attempt(struct mr_json_out *out, uint32_t n, uint64_t sta
 void mr_timeline_write_attempts(struct mr_json_out *out,
                                 const struct mr_timeline_delivery *delivery,
                                 const struct mr_delivery_info *live, const char *subscription);
-/** The result of the last attempt that was answered. @return false: there is none */
-bool mr_timeline_last_result(const struct mr_timeline_delivery *delivery,
-                             struct mr_result *ret_result);
 
 #endif

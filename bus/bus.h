@@ -145,6 +145,11 @@ MR_MUST_USE enum mr_status mr_bus_pause(struct mr_bus *bus, uint32_t subscriptio
 MR_MUST_USE enum mr_status mr_bus_redrive(struct mr_bus *bus, struct mr_now now,
                                           uint32_t subscription, uint64_t offset,
                                           bool out_of_order, uint64_t *ret_later);
+/** A delivery that is not settled ends as dropped, wherever it stands; the next of its lane goes. A
+ * handler that has it is told, and its answer is recorded as late.
+ * @return MR_E_NOT_FOUND: settled, or not in the window; MR_E_AGAIN: its end is being written */
+MR_MUST_USE enum mr_status mr_bus_skip(struct mr_bus *bus, struct mr_now now,
+                                       uint32_t subscription, uint64_t offset);
 /** A dead letter leaves the queue; it stays counted as dead. */
 MR_MUST_USE enum mr_status mr_bus_purge(struct mr_bus *bus, uint32_t subscription,
                                         uint64_t offset);
@@ -286,6 +291,20 @@ void mr_bus_status(const struct mr_bus *bus, struct mr_bus_status *ret_status);
 MR_MUST_USE enum mr_status mr_bus_delivery_info(const struct mr_bus *bus, struct mr_now now,
                                                 uint32_t subscription, uint64_t offset,
                                                 struct mr_delivery_info *ret_info);
+/* One delivery that is not settled. */
+struct mr_open_delivery {
+    uint64_t offset;
+    uint64_t event_position; /* of the EVENT record; 0: within the group being gathered */
+    uint64_t arrival_log_ns;
+    struct mr_delivery_info info;
+};
+/** Calls @p fn for the deliveries in the window of @p subscription, oldest first, behind offset
+ * @p after (0: from the oldest), until it returns false or a few thousand were seen.
+ * @return where to go on behind; UINT64_MAX: there are no more */
+uint64_t mr_bus_open_deliveries(const struct mr_bus *bus, struct mr_now now, uint32_t subscription,
+                                uint64_t after,
+                                bool (*fn)(void *context, const struct mr_open_delivery *delivery),
+                                void *context);
 /** Calls @p fn for each dead letter of @p subscription by offset until it returns false. */
 void mr_bus_dead_letters(const struct mr_bus *bus, uint32_t subscription,
                          bool (*fn)(void *context, const struct mr_dead_letter *letter),

@@ -241,6 +241,35 @@ enum mr_status mr_bus_redrive(struct mr_bus *bus, struct mr_now now, uint32_t su
     return r;
 }
 
+enum mr_status mr_bus_skip(struct mr_bus *bus, struct mr_now now, uint32_t subscription,
+                           uint64_t offset)
+{
+    mr__clock_advance(bus, now);
+    struct mr__delivery *d = subscription < bus->sub_count
+                                 ? mr__delivery_find(bus->subs[subscription], offset)
+                                 : NULL;
+    if (d == NULL || d->where == MR__ENDING || bus->faulty) {
+        return bus->faulty ? MR_E_FAULTY : d == NULL ? MR_E_NOT_FOUND : MR_E_AGAIN;
+    }
+    if (d->where == MR__ARMED || d->where == MR__QUEUED) {
+        enum mr_status r = mr__stage_reserve(bus, mr_record_size(UNARMED_BODY_MAX));
+        if (r != MR_OK) {
+            return r;
+        }
+        log_unarmed(bus, d);
+    }
+    bool told = d->where == MR__FLIGHT && d->sub->target != NULL;
+    uint32_t target = told ? d->sub->target->id : 0;
+    uint32_t fence = d->fence;
+    if (!mr__finish_plain(bus, d, MR_STATE_DROPPED, "skipped by an operator")) {
+        return MR_E_AGAIN; /* no room in the group being gathered, or memory short */
+    }
+    if (told) {
+        bus->ports.cancel(bus->ports.context, target, subscription, offset, fence);
+    }
+    return MR_OK;
+}
+
 enum mr_status mr_bus_purge(struct mr_bus *bus, uint32_t subscription, uint64_t offset)
 {
     if (subscription >= bus->sub_count) {

@@ -6,6 +6,8 @@
 #include "core/alloc.h"
 #include "core/hash.h"
 
+#define OPEN_SEEN_MAX 4096u /* deliveries looked at in one go: the bus does other things, too */
+
 /* --- times ------------------------------------------------------------------------------------ */
 
 const uint64_t mr_histogram_bounds_ns[MR_HISTOGRAM_BOUNDS] = {
@@ -210,6 +212,36 @@ enum mr_status mr_bus_delivery_info(const struct mr_bus *bus, struct mr_now now,
         .lane = d->lane == NULL ? 0 : d->lane->key,
     };
     return MR_OK;
+}
+
+uint64_t mr_bus_open_deliveries(const struct mr_bus *bus, struct mr_now now, uint32_t subscription,
+                                uint64_t after,
+                                bool (*fn)(void *context, const struct mr_open_delivery *delivery),
+                                void *context)
+{
+    if (subscription >= bus->sub_count) {
+        return UINT64_MAX;
+    }
+    const struct mr__sub *sub = bus->subs[subscription];
+    const struct mr__delivery *last = after == 0 ? NULL : mr__delivery_find(sub, after);
+    const struct mr__delivery *d = last != NULL ? last->newer : sub->oldest;
+    for (uint32_t seen = 0; d != NULL; d = d->newer) {
+        if (last == NULL && d->offset <= after) {
+            continue; /* the one to go on behind was settled meanwhile */
+        }
+        struct mr_open_delivery delivery = {
+            .offset = d->offset,
+            .event_position = d->in_stage ? 0 : d->position,
+            .arrival_log_ns = d->arrival_ns,
+        };
+        enum mr_status r =
+            mr_bus_delivery_info(bus, now, subscription, d->offset, &delivery.info);
+        MR_ASSERT(r == MR_OK);
+        if (!fn(context, &delivery) || ++seen == OPEN_SEEN_MAX) {
+            return d->newer == NULL ? UINT64_MAX : d->offset;
+        }
+    }
+    return UINT64_MAX;
 }
 
 void mr_bus_dead_letters(const struct mr_bus *bus, uint32_t subscription,

@@ -166,6 +166,47 @@ def test_why_tells_the_back_off():
         assert "back-off" in why["why"] and why["blocked_until"], why
 
 
+def test_held_deliveries_are_listed_resumed_and_skipped():
+    worker = python("def handle(event, ctx):\n"
+                    "    if not os.path.exists('mended'):\n"
+                    "        raise millrace.Retry('not yet')")
+    with shop(worker, on_exhausted="hold", order_by="subject", retry={"attempts": 1}) as m:
+        for n in range(3):
+            m.post(event("h%d" % n, subject="one"))
+        m.post(event("other", subject="two"))
+        held = lambda: [d["id"] for d in m.ask_lines("delivery", "list", "s", "--state", "held")]
+        wait_until("both heads to be held", lambda: held() == ["h0", "other"])
+        listed = m.ask_lines("delivery", "list", "s")
+        assert [(d["id"], d["blocked_on"]) for d in listed] == [
+            ("h0", "held"), ("h1", "lane head"), ("h2", "lane head"), ("other", "held")], listed
+        assert "lane head" in m.cli("delivery", "list", "s").out
+        assert m.cli("delivery", "resume", "s", "h1").code == 1  # not held
+        assert m.cli("delivery", "resume", "s", "nobody").code == 3
+        assert m.cli("delivery", "skip", "s").code == 2
+        assert m.cli("delivery", "skip", "s", "h0").out == "h0  skipped\n"
+        assert m.delivery("h0", "s")["state"] == "dropped", m.delivery("h0", "s")
+        assert "operator" in m.delivery("h0", "s")["reason"], m.delivery("h0", "s")
+        wait_until("the next of its lane", lambda: held() == ["h1", "other"])
+        (m.folder / "mended").touch()
+        assert m.cli("delivery", "resume", "s", "--all").code == 0
+        for id in ("h1", "h2", "other"):
+            wait_until(id, lambda: m.delivery(id, "s")["state"] == "done")
+        assert m.ask_lines("delivery", "list", "s") == []
+
+
+def test_a_delivery_in_flight_can_be_skipped():
+    worker = python("def handle(event, ctx):\n"
+                    "    while not ctx.cancelled:\n"
+                    "        select.select([], [], [], 0.01)")
+    with shop(worker, timeout="1h") as m:
+        m.post(event("stuck"))
+        wait_until("the handler has it", lambda: m.delivery("stuck", "s")["state"] == "in flight")
+        assert m.cli("delivery", "skip", "s", "stuck").code == 0
+        assert m.delivery("stuck", "s")["state"] == "dropped"
+        m.post(event("next"))
+        wait_until("the place to be free", lambda: m.delivery("next", "s")["state"] == "in flight")
+
+
 def test_not_before_its_time():
     worker = python("def handle(event, ctx):\n    return None")
     with shop(worker) as m:

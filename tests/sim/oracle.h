@@ -33,6 +33,8 @@ void oracle_sends(struct oracle *oracle, uint32_t source, uint32_t n, uint32_t c
 void oracle_answers(struct oracle *oracle, const struct mr_handout *handout);
 void oracle_emits(struct oracle *oracle, const struct mr_handout *handout, uint64_t number,
                   uint32_t crc);
+/** An operator is about to skip it. */
+void oracle_may_skip(struct oracle *oracle, uint32_t subscription, uint64_t offset);
 void oracle_configured(struct oracle *oracle);
 /** A process begins: write errors of the one before are forgotten. */
 void oracle_started(struct oracle *oracle);

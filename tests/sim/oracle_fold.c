@@ -428,7 +428,9 @@ static void check_end_state(struct fold *f, const struct oracle_delivery *d,
         fits = result->verdict == MR_VERDICT_OK;
         break;
     case MR_STATE_DROPPED:
-        fits = result->verdict == MR_VERDICT_DROP;
+        fits = result->verdict == MR_VERDICT_DROP ||
+               (result->verdict == MR_VERDICT_NONE &&
+                oracle_answer_of(f->o, d->sub, d->offset, ORACLE_OPERATOR)->answered);
         break;
     case MR_STATE_DEAD:
         fits = result->verdict != MR_VERDICT_OK && result->verdict != MR_VERDICT_DROP &&
@@ -487,9 +489,10 @@ static void fold_end(struct fold *f, const struct mr_record *r)
         return;
     }
     struct oracle_delivery *d = find(f, r);
-    bool by_itself = r->extra == MR_STATE_EXPIRED || r->extra == MR_STATE_LOST;
-    check_open(f, r, d, by_itself);
     struct mr_result result = read_result(f, r);
+    bool skipped = r->extra == MR_STATE_DROPPED && result.verdict == MR_VERDICT_NONE;
+    bool by_itself = r->extra == MR_STATE_EXPIRED || r->extra == MR_STATE_LOST || skipped;
+    check_open(f, r, d, by_itself);
     if ((r->kind == MR_RECORD_DEAD) != (r->extra == MR_STATE_DEAD)) {
         FAIL(f, "a %s record ends %s", mr_record_kind_text(r->kind),
              mr_state_text((enum mr_state)r->extra));

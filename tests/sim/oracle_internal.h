@@ -123,6 +123,8 @@ struct oracle {
     uint32_t answer_capacity;
 };
 
+#define ORACLE_OPERATOR UINT32_MAX /* in place of a fence: what an operator said */
+
 void *oracle_grow(void *array, size_t item, uint32_t need, uint32_t *capacity);
 struct oracle_answer *oracle_answer_of(struct oracle *oracle, uint32_t sub, uint64_t offset,
                                        uint32_t fence);

@@ -61,6 +61,7 @@
     X(INTERRUPTED, "interrupted by a crash")                                                       \
     X(BEHIND, "cursor stopped, caught up")                                                         \
     X(READ_AT_START, "start refused for a read that failed")                                       \
+    X(SKIPPED, "skipped by an operator")                                                           \
     X(DRAINED, "stop begun")                                                                       \
     X(RATED, "held back by a rate")                                                                \
     X(DELAYED, "not before its time")                                                              \

@@ -377,6 +377,26 @@ static void redrive_one(struct sim_world *world, uint32_t sub)
     sim_fired[SIM_REDRIVE] += r == MR_OK;
 }
 
+static bool take_open(void *context, const struct mr_open_delivery *delivery)
+{
+    struct letters *letters = context;
+    letters->offsets[letters->count++] = delivery->offset;
+    return letters->count < MR_ARRAY_COUNT(letters->offsets);
+}
+
+static void skip_one(struct sim_world *world, uint32_t sub)
+{
+    struct letters open = {.count = 0};
+    (void)mr_bus_open_deliveries(world->bus, sim_now(world), sub, 0, take_open, &open);
+    if (open.count > 0) {
+        uint64_t offset = open.offsets[mr_rng_below(&world->rng, open.count)];
+        oracle_may_skip(world->oracle, sub, offset);
+        if (mr_bus_skip(world->bus, sim_now(world), sub, offset) == MR_OK) {
+            sim_fired[SIM_SKIPPED]++;
+        }
+    }
+}
+
 void sim_operator_act(struct sim_world *world)
 {
     uint32_t sub = (uint32_t)mr_rng_below(&world->rng, mr_bus_subscription_count(world->bus));
@@ -386,6 +406,8 @@ void sim_operator_act(struct sim_world *world)
         sim_fired[SIM_RELOAD]++;
     } else if (mr_rng_chance(&world->rng, 1, 2)) {
         redrive_one(world, sub);
+    } else if (mr_rng_chance(&world->rng, 1, 8)) {
+        skip_one(world, sub);
     } else if (mr_rng_chance(&world->rng, 1, 8)) {
         mr_bus_drain(world->bus, true); /* a stop; until the next look at the clock */
         sim_fired[SIM_DRAINED]++;
