@@ -13,6 +13,7 @@ LO_FLAGS_AUTOCLEAR = 4
 EXT4_IOC_SHUTDOWN, SHUTDOWN_NO_LOG_FLUSH = 0x8004587D, 2
 CLONE_NEWNS = 0x20000
 MS_REC_PRIVATE = 0x4000 | 0x40000
+MNT_DETACH = 2
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -29,6 +30,11 @@ def mount(source, target, kind, options="", flags=0):
 
 def umount(target):
     call(f"umount {target}", libc.umount2(str(target).encode(), 0))
+
+
+def detach(target):
+    """Out of sight now; gone when nobody has it open any more."""
+    call(f"umount {target}", libc.umount2(str(target).encode(), MNT_DETACH))
 
 
 def needs():
