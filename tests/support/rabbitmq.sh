@@ -28,7 +28,7 @@ environment() { # DIR
     RABBITMQ_MNESIA_BASE="$1/mnesia" RABBITMQ_LOG_BASE="$1/log" RABBITMQ_NODENAME="$node" \
     RABBITMQ_DIST_PORT="$dist" RABBITMQ_ENABLED_PLUGINS_FILE="$1/enabled_plugins" \
     ERL_EPMD_ADDRESS=127.0.0.1 ERL_EPMD_PORT="$epmd" RABBITMQ_CTL_ERL_ARGS='+S 1' \
-    RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1} +S 2'
+    ERL_CRASH_DUMP_SECONDS=0 RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS='-kernel inet_dist_use_interface {127,0,0,1} +S 2'
 }
 
 configure() { # DIR
@@ -100,7 +100,11 @@ start() { # DIR
       return 0
     fi
     end_node "$1"
-    if [[ $fresh ]]; then rm -f "$1/ports"; fi
+    if [[ $fresh ]]; then
+      rm -f "$1/ports"
+    else # its clients know the first three
+      printf '%s %s %s %s %s\n' "$port" "$tls" "$mqtt" "$(random_port)" "$(random_port)" >"$1/ports"
+    fi
   done
   tail -n 5 "$1/out" "$1/log/"*.log >&2 || :
   die "no broker after $try tries, see $1/out and $1/log"
