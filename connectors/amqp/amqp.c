@@ -35,7 +35,7 @@ static const char *const habit_words[] = {"cloudEvents:", "cloudEvents_", "ce-",
     MR_TLS_ROWS(S, peer)
 
 #define DECLARE(field) offsetof(struct mr_amqp_declare_options, field)
-static const struct mr_option declare_options[] = {
+const struct mr_option mr__amqp_declare_table[] = {
     {.name = "type", .type = MR_OPTION_ENUM, .at = DECLARE(type), .default_text = "passive",
      .words = queue_words,
      .help = "passive: the queue has to be there; classic, quorum: it is made when it is not."},
@@ -64,7 +64,7 @@ static const struct mr_option source_options[] = {
      .max = 65535, .help = "Messages delivered and not yet acknowledged, at most."},
     MR_ADAPTER_ROW(mr_amqp_source_options, adapter),
     {.name = "declare", .type = MR_OPTION_BLOCK,
-     .at = offsetof(struct mr_amqp_source_options, declare), .block = declare_options,
+     .at = offsetof(struct mr_amqp_source_options, declare), .block = mr__amqp_declare_table,
      .help = "What to make at the broker before consuming."},
     MR_OPTION_END,
 };

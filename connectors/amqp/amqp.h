@@ -2,6 +2,7 @@
 #ifndef MR_CONNECTORS_AMQP_AMQP_H
 #define MR_CONNECTORS_AMQP_AMQP_H
 
+#include "connectors/blocks.h"
 #include "connectors/connector.h"
 #include "core/clock.h"
 #include "schemas/binding.h"
@@ -35,15 +36,6 @@ enum mr_amqp_exchange_type {
     MR_AMQP_EXCHANGE_HEADERS,
 };
 extern const char *const mr__amqp_exchange_words[];
-
-struct mr_amqp_declare_options {
-    int type; /* enum mr_amqp_queue_type */
-    bool durable;
-    char *arguments; /* JSON mapping */
-    char *exchange;
-    int exchange_type; /* enum mr_amqp_exchange_type */
-    struct mr_strings bindings; /* routing keys */
-};
 
 struct mr_amqp_source_options {
     struct mr_amqp_peer_options peer;

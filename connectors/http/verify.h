@@ -9,7 +9,7 @@
 #ifndef MR_CONNECTORS_HTTP_VERIFY_H
 #define MR_CONNECTORS_HTTP_VERIFY_H
 
-#include "config/option.h"
+#include "connectors/blocks.h"
 #include "schemas/binding.h"
 
 enum mr_http_scheme {
@@ -25,21 +25,6 @@ enum mr_http_scheme {
     MR_HTTP_SCHEME_SNS,      /* Amazon SNS: in the body; see sns.h, not verified here */
 };
 
-/* Options of `verify:` of an http source. */
-struct mr_http_verify_options {
-    int scheme; /* enum mr_http_scheme */
-    struct mr_secret *secret;
-    struct mr_secret *previous_secret; /* as good; NULL: none */
-    uint64_t window_ns; /* how far a signed timestamp may be off; 0: any */
-    char *header;       /* hmac */
-    char *prefix;       /* hmac; stands before the digest; NULL: none */
-    int encoding;       /* hmac: hex | base64 */
-    int algorithm;      /* hmac: sha256 | sha512 | sha1 */
-    char *certificate;  /* sns: PEM file to believe instead of the one the message names */
-    struct mr_strings topics; /* sns: ARNs; none: every topic */
-};
-
-extern const struct mr_option mr_http_verify_option_table[];
 /* By enum mr_http_scheme, NULL-terminated. */
 extern const char *const mr__http_scheme_words[];
 

@@ -9,6 +9,7 @@
 #ifndef MR_CONNECTORS_OBJECTSTORE_OBJECTSTORE_H
 #define MR_CONNECTORS_OBJECTSTORE_OBJECTSTORE_H
 
+#include "connectors/blocks.h"
 #include "connectors/connector.h"
 #include "connectors/objectstore/client.h"
 
@@ -51,12 +52,16 @@ struct mr_objectstore_source_options {
     bool existing;
     /* webhook, kafka, amqp, mqtt: handed on to the connector of that name */
     char *path;
+    struct mr_secret *token;
+    struct mr_http_verify_options verify;
+    bool confirm;
     struct mr_strings brokers;
     struct mr_strings topics;
     char *topic;
     char *group;
     struct mr_pairs librdkafka;
     char *queue;
+    struct mr_amqp_declare_options declare;
     char *client_id;
     char *tls_cert;
     char *tls_key;

@@ -6,6 +6,7 @@
 #include "connectors/adapting.h"
 #include "connectors/objectstore/objectstore.h"
 #include "core/alloc.h"
+#include "core/assert.h"
 
 const struct mr_connector *mr__via_connector(int via)
 {
@@ -35,27 +36,79 @@ static const struct mr_option *find_row(const struct mr_option *table, const cha
     return NULL;
 }
 
-/* Whether a text, URL, list or mapping of ours was given; numbers always have their default. */
+/* Whether ours is handed on: a text, URL, list or mapping that was given, and a switch. Numbers
+ * are not, as they always have a value, and one of the same name may mean another thing. */
 static bool is_given(const struct mr_option *row, const uint8_t *field)
 {
-    enum mr_option_type type = row->type;
     const void *value = field;
-    if (type == MR_OPTION_STRINGS) {
+    switch (row->type) {
+    case MR_OPTION_BOOL:
+    case MR_OPTION_BLOCK:
+        return true;
+    case MR_OPTION_STRINGS:
         return ((const struct mr_strings *)value)->count > 0;
-    }
-    if (type == MR_OPTION_PAIRS) {
+    case MR_OPTION_PAIRS:
         return ((const struct mr_pairs *)value)->keys.count > 0;
+    case MR_OPTION_STRING:
+    case MR_OPTION_PATH:
+    case MR_OPTION_URL:
+    case MR_OPTION_SECRET:
+    case MR_OPTION_JSON:
+        return *(void *const *)value != NULL;
+    case MR_OPTION_INT:
+    case MR_OPTION_SIZE:
+    case MR_OPTION_DURATION:
+    case MR_OPTION_RATE:
+    case MR_OPTION_ENUM:
+    case MR_OPTION_TYPE_MAX:
+        break;
     }
-    bool is_pointer = type == MR_OPTION_STRING || type == MR_OPTION_PATH ||
-                      type == MR_OPTION_URL || type == MR_OPTION_SECRET;
-    return is_pointer && *(void *const *)value != NULL;
+    return false;
 }
 
 static size_t size_of(enum mr_option_type type)
 {
-    return type == MR_OPTION_STRINGS ? sizeof(struct mr_strings)
-           : type == MR_OPTION_PAIRS ? sizeof(struct mr_pairs)
-                                     : sizeof(void *);
+    switch (type) {
+    case MR_OPTION_BOOL:
+        return sizeof(bool);
+    case MR_OPTION_INT:
+    case MR_OPTION_SIZE:
+    case MR_OPTION_DURATION:
+        return sizeof(uint64_t);
+    case MR_OPTION_RATE:
+        return sizeof(struct mr_rate);
+    case MR_OPTION_ENUM:
+        return sizeof(int);
+    case MR_OPTION_STRINGS:
+        return sizeof(struct mr_strings);
+    case MR_OPTION_PAIRS:
+        return sizeof(struct mr_pairs);
+    case MR_OPTION_STRING:
+    case MR_OPTION_PATH:
+    case MR_OPTION_URL:
+    case MR_OPTION_SECRET:
+    case MR_OPTION_JSON:
+        return sizeof(void *);
+    case MR_OPTION_BLOCK:
+    case MR_OPTION_TYPE_MAX:
+        break;
+    }
+    MR_ASSERT(!"a block is lent row by row");
+    return 0;
+}
+
+/* Puts the value of row @p mine of @p ours into row @p row of @p seen; borrowed. A block is of the
+ * same table on both sides, and has none within. */
+static void lend(const struct mr_option *mine, const uint8_t *ours, const struct mr_option *row,
+                 uint8_t *seen)
+{
+    if (row->type != MR_OPTION_BLOCK) {
+        memcpy(seen + row->at, ours + mine->at, size_of(row->type));
+        return;
+    }
+    for (const struct mr_option *inner = row->block; inner->name != NULL; inner++) {
+        memcpy(seen + row->at + inner->at, ours + mine->at + inner->at, size_of(inner->type));
+    }
 }
 
 /* Theirs the word of ours. @return false: they have no such option or no such word */
@@ -103,8 +156,9 @@ static enum mr_status make_view(const struct mr_objectstore_source_options *opti
     memcpy(view->seen, view->owned, kind->options_size);
     for (const struct mr_option *row = kind->options; row->name != NULL; row++) {
         const struct mr_option *mine = find_row(mr__objectstore_source_table, row->name);
-        if (mine != NULL && mine->type == row->type && is_given(mine, ours + mine->at)) {
-            memcpy(view->seen + row->at, ours + mine->at, size_of(row->type));
+        if (mine != NULL && mine->type == row->type && mine->block == row->block &&
+            is_given(mine, ours + mine->at)) {
+            lend(mine, ours, row, view->seen);
         }
     }
     const char *word = mr__adapting_words[options->adapter];

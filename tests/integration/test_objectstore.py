@@ -4,6 +4,8 @@ import json
 import pathlib
 import socket
 import sys
+import urllib.error
+import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
 from support import Instance, main, wait_until
@@ -62,10 +64,16 @@ def check_round_trip(m, store, key, source, encoded):
 
 def test_minio_by_webhook():
     port = free_port()
-    target = {"ENDPOINT": "http://127.0.0.1:%d/lake" % port}
+    target = {"ENDPOINT": "http://127.0.0.1:%d/lake" % port, "AUTH_TOKEN": "of-the-store"}
     with Minio({"WEBHOOK": target}) as store:
-        source = {"objectstore": {"via": "webhook", "path": "/lake"}}
+        source = {"objectstore": {"via": "webhook", "path": "/lake", "verify": {
+            "scheme": "bearer", "secret": "of-the-store"}}}
         with Instance(config(source, store, listen="127.0.0.1:%d" % port), {"w.py": WORKER}) as m:
+            try:
+                urllib.request.urlopen("http://127.0.0.1:%d/lake" % port, b"{}")
+                raise AssertionError("anybody may tell")
+            except urllib.error.HTTPError as refused:
+                assert refused.code == 401, refused.code
             store.make_bucket("lake")
             store.make_bucket("results")
             store.notify("lake", "webhook")
@@ -109,12 +117,14 @@ def declare_queue(broker, exchange):
 
 def test_minio_by_amqp():
     with Rabbitmq() as broker:
-        declare_queue(broker, "minio")
         target = {"URL": broker.amqp_url, "EXCHANGE": "minio", "EXCHANGE_TYPE": "fanout",
                   "DURABLE": "on", "DELIVERY_MODE": "2", "PUBLISHER_CONFIRMS": "on"}
         with Minio({"AMQP": target}) as store:
-            source = {"objectstore": {"via": "amqp", "url": broker.amqp_url, "queue": "jobs"}}
+            source = {"objectstore": {"via": "amqp", "url": broker.amqp_url, "queue": "jobs",
+                                      "declare": {"type": "classic", "exchange": "minio",
+                                                  "exchange_type": "fanout"}}}
             with Instance(config(source, store), {"w.py": WORKER}) as m:
+                wait_until("the queue", lambda: m.ask_lines("source", "list")[0]["health"] == "ok")
                 store.make_bucket("lake")
                 store.make_bucket("results")
                 store.notify("lake", "amqp")

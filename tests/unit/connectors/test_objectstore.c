@@ -3,6 +3,8 @@
 
 #include "connectors/adapting.h"
 #include "connectors/connector.h"
+#include "connectors/amqp/amqp.h"
+#include "connectors/http/verify.h"
 #include "connectors/objectstore/listing.h"
 #include "connectors/objectstore/objectstore.h"
 #include "connectors/objectstore/sqs_wire.h"
@@ -385,6 +387,33 @@ static void check_source(const char *url, int via, enum mr_status expected)
     mr_options_release(mr__objectstore_source_table, &o);
 }
 
+static void test_check_source_looks_into_what_it_hands_on(void **state)
+{
+    (void)state;
+    struct mr_objectstore_source_options o = {0};
+    struct mr_problem problem = {.text = ""};
+    assert_int_equal(mr_options_defaults(mr__objectstore_source_table, &o), MR_OK);
+    o.via = MR_VIA_WEBHOOK;
+    o.path = mr_strdup("/lake");
+    assert_int_equal(mr__objectstore_check_source(&o, &problem), MR_OK);
+    o.verify.scheme = MR_HTTP_SCHEME_HMAC;
+    assert_int_equal(mr__objectstore_check_source(&o, &problem), MR_E_INVALID); /* no secret */
+    o.verify.scheme = MR_HTTP_SCHEME_NONE;
+    o.confirm = true;
+    assert_int_equal(mr__objectstore_check_source(&o, &problem), MR_E_INVALID);
+    o.verify.scheme = MR_HTTP_SCHEME_SNS;
+    assert_int_equal(mr__objectstore_check_source(&o, &problem), MR_OK);
+    o.via = MR_VIA_AMQP;
+    o.queue = mr_strdup("jobs");
+    assert_int_equal(mr_parse_url(mr_bytes_of("amqp://127.0.0.1"), &o.peer.url, &problem), MR_OK);
+    assert_int_equal(mr__objectstore_check_source(&o, &problem), MR_OK);
+    o.declare.arguments = mr_strdup("{}"); /* with a queue that has to be there */
+    assert_int_equal(mr__objectstore_check_source(&o, &problem), MR_E_INVALID);
+    o.declare.type = MR_AMQP_QUEUE_QUORUM;
+    assert_int_equal(mr__objectstore_check_source(&o, &problem), MR_OK);
+    mr_options_release(mr__objectstore_source_table, &o);
+}
+
 static void test_check_source(void **state)
 {
     (void)state;
@@ -441,6 +470,7 @@ int main(void)
         cmocka_unit_test(test_sqs_failures),
         cmocka_unit_test(test_explain),
         cmocka_unit_test(test_check_source),
+        cmocka_unit_test(test_check_source_looks_into_what_it_hands_on),
         cmocka_unit_test(test_region_is_found),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
