@@ -163,7 +163,9 @@ struct mr_connector {
     const struct mr_target_ops *sink;
     struct mr_config_kind worker_kind;
     const struct mr_target_ops *worker;
-    /* Bytes an instance may hold at most, for `check`; NULL: no memory beyond its hand-outs. */
+    /* Bytes an instance may hold at most, for `check`: a source, and a sink or worker. NULL: no
+     * memory beyond its hand-outs. */
+    uint64_t (*source_bytes_max)(const void *options);
     uint64_t (*bytes_max)(const void *options);
 };
 

@@ -22,8 +22,8 @@ static struct budget sum_budget(const struct mr_config *config)
     struct budget budget = {.state = config->memory_state, .cache = config->log.cache_size};
     for (uint32_t i = 0; i < config->source_count; i++) {
         const struct mr_connector *connector = engine_connector_of(config->sources[i].kind);
-        if (connector != NULL && connector->bytes_max != NULL) {
-            budget.connectors += connector->bytes_max(config->sources[i].options);
+        if (connector != NULL && connector->source_bytes_max != NULL) {
+            budget.connectors += connector->source_bytes_max(config->sources[i].options);
         }
     }
     for (uint32_t i = 0; i < config->target_count; i++) {

@@ -317,5 +317,6 @@ const struct mr_connector mr_connector_amqp = {
                   .options_size = sizeof(struct mr_amqp_sink_options),
                   .check = mr__amqp_check_sink},
     .sink = &mr__amqp_sink_ops,
+    .source_bytes_max = bytes_max,
     .bytes_max = bytes_max,
 };

@@ -258,5 +258,6 @@ const struct mr_connector mr_connector_file = {
                   .options_size = sizeof(struct mr_file_sink_options),
                   .check = mr__file_check_sink},
     .sink = &mr__file_sink_ops,
+    .source_bytes_max = bytes_max,
     .bytes_max = bytes_max,
 };

@@ -153,6 +153,14 @@ const struct mr_option mr_http_client_option_table[] = {
     MR_OPTION_END,
 };
 
+/* What waits to become durable, and the request that goes beyond it, three times: decoded, parsed,
+ * as events. Bodies that are still coming are the listener's. */
+static uint64_t source_bytes_max(const void *options)
+{
+    const struct mr_http_source_options *o = options;
+    return o->pending_max + 3ull * MR_BATCH_SIZE_MAX;
+}
+
 const struct mr_connector mr_connector_http = {
     .abi = MR_CONNECTOR_ABI,
     .name = "http",
@@ -171,4 +179,5 @@ const struct mr_connector mr_connector_http = {
                     .options_size = sizeof(struct mr_http_client_options),
                     .check = mr_http_client_check},
     .worker = &mr_http_target_ops,
+    .source_bytes_max = source_bytes_max,
 };

@@ -212,5 +212,6 @@ const struct mr_connector mr_connector_kafka = {
                   .options_size = sizeof(struct mr_kafka_sink_options),
                   .check = mr__kafka_check_sink},
     .sink = &mr__kafka_sink_ops,
+    .source_bytes_max = bytes_max,
     .bytes_max = bytes_max,
 };

@@ -249,5 +249,6 @@ const struct mr_connector mr_connector_mqtt = {
                   .options_size = sizeof(struct mr_mqtt_sink_options),
                   .check = mr__mqtt_check_sink},
     .sink = &mr__mqtt_sink_ops,
+    .source_bytes_max = bytes_max,
     .bytes_max = bytes_max,
 };

@@ -383,12 +383,17 @@ static const struct mr_source_ops source_ops = {
 
 /* --- the connector ---------------------------------------------------------------------------- */
 
-/* One page or one answer, decoded once, and batches of events. The connectors of the other ways
- * say for themselves what they hold. */
+/* One page or one answer, decoded once, and batches of events; or objects on their way. */
 static uint64_t bytes_max(const void *options)
 {
     (void)options;
     return 6ull * MR_BATCH_SIZE_MAX;
+}
+
+static uint64_t source_bytes_max(const void *options)
+{
+    const struct mr_objectstore_source_options *o = options;
+    return mr__via_connector(o->via) != NULL ? mr__via_bytes_max(o) : bytes_max(o);
 }
 
 const struct mr_connector mr_connector_objectstore = {
@@ -404,5 +409,6 @@ const struct mr_connector mr_connector_objectstore = {
                   .options_size = sizeof(struct mr_objectstore_sink_options),
                   .check = mr__objectstore_check_sink},
     .sink = &mr__objectstore_sink_ops,
+    .source_bytes_max = source_bytes_max,
     .bytes_max = bytes_max,
 };

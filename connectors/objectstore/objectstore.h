@@ -125,6 +125,9 @@ MR_MUST_USE enum mr_status mr__via_create(const struct mr_source_args *args,
                                           struct mr_source **ret_source,
                                           struct mr_problem *problem);
 
+/** Bytes such a source may hold at most. */
+uint64_t mr__via_bytes_max(const struct mr_objectstore_source_options *options);
+
 extern const struct mr_source_ops mr__objectstore_sqs_ops;
 extern const struct mr_source_ops mr__objectstore_list_ops;
 extern const struct mr_target_ops mr__objectstore_sink_ops;

@@ -212,3 +212,16 @@ enum mr_status mr__via_create(const struct mr_source_args *args, struct mr_sourc
     release_view(&view);
     return r;
 }
+
+uint64_t mr__via_bytes_max(const struct mr_objectstore_source_options *options)
+{
+    const struct mr_connector *connector = mr__via_connector(options->via);
+    struct mr_problem problem = {.text = ""};
+    struct view view;
+    if (make_view(options, &connector->source_kind, &view, &problem) != MR_OK) {
+        return 0; /* no memory: nor is there an instance then */
+    }
+    uint64_t size = connector->source_bytes_max(view.seen);
+    release_view(&view);
+    return size;
+}

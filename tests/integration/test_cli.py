@@ -95,6 +95,19 @@ def test_check_needs_no_port_and_prints_the_budget():
         assert not (at / "data").exists()
 
 
+def test_the_budget_counts_what_a_source_may_hold():
+    with folder() as at:
+        def held(kind, **options):
+            path = at / "c.json"
+            path.write_text(json.dumps({"listen": "127.0.0.1:1", "sources": {"s": {kind: options}}}))
+            return cli("check", path, "-o", "json").json()["memory_max"]["connectors"]
+        small, large = (held("http", path="/in", pending_max=size) for size in ("1MiB", "65MiB"))
+        assert large - small == 64 << 20 < large, (small, large)
+        assert held("objectstore", via="webhook", path="/in") == held("http", path="/in")
+        assert held("objectstore", via="kafka", brokers=["b:1"], topics=["t"]) == held(
+            "kafka", brokers=["b:1"], topics=["t"])
+
+
 def test_new_projects_check_and_their_scripts_compile():
     with folder() as at:
         for project in ("alerting", "iot", "orders"):
