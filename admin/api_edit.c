@@ -52,16 +52,17 @@ static bool take_original(struct mr_admin *admin, struct mr__call *call,
     enum mr_status r = mr_letters_each(admin, subscription.info.id, &query, find_original,
                                        original, &next);
     bool one = r == MR_OK && original->count == 1;
-    if (r != MR_OK) {
+    if (one) {
+        call->subscription = subscription.info.id;
+        call->offset = original->offset;
+    } else if (r != MR_OK) {
         mr__answer_status(call, r, NULL);
     } else if (original->count == 0) {
         mr__answer_error(call, 404, "%s has no dead letter %s", call->name, query.id);
-    } else if (!one) {
+    } else {
         mr__answer_error(call, 409, "%s has several dead letters %s: name one by its offset",
                          call->name, query.id);
     }
-    call->subscription = subscription.info.id;
-    call->offset = original->offset;
     mr_letter_query_release(&query);
     return one;
 }
