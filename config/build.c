@@ -330,12 +330,16 @@ static enum mr_status take_scale(struct mr_loader *loader, const struct mr_node 
 {
     const struct mr_node *block = mr__node_child(node, "scale");
     bool is_exec = strcmp(target->kind->name, "exec") == 0;
-    if (strcmp(target->kind->name, "http") == 0) {
+    bool is_http = strcmp(target->kind->name, "http") == 0;
+    if (is_http || strcmp(target->kind->name, "native") == 0) {
         return block == NULL
                    ? MR_OK
                    : mr__report(loader, block,
-                                "`scale` is for process and exec workers: an http worker scales "
-                                "where it runs; `concurrency` bounds the requests at once");
+                                is_http ? "`scale` is for process and exec workers: an http worker "
+                                          "scales where it runs; `concurrency` bounds the "
+                                          "requests at once"
+                                        : "`scale` is for process and exec workers: `concurrency` "
+                                          "says how many threads call the plugin");
     }
     const struct mr_node *min = scale_child(block, "min");
     const struct mr_node *max = scale_child(block, "max");

@@ -27,7 +27,6 @@ static const struct later later_names[] = {
     {"source", "shard_by"},
     {"source", "transform"},
     {"worker", "sandbox"},
-    {"worker", "native"},
     {"worker", "versions"},
     {"sink", "bus"},
     {"subscription", "dead_on"},

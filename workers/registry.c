@@ -1,3 +1,4 @@
 #include "workers/registry.h"
 
-const struct mr_connector *const mr_workers[] = {&mr_worker_process, &mr_worker_exec, NULL};
+const struct mr_connector *const mr_workers[] = {&mr_worker_process, &mr_worker_exec,
+                                                &mr_worker_native, NULL};

@@ -6,6 +6,7 @@
 
 extern const struct mr_connector mr_worker_process;
 extern const struct mr_connector mr_worker_exec;
+extern const struct mr_connector mr_worker_native;
 
 /** All runtimes, NULL-terminated: connectors with only worker_kind and worker set. */
 extern const struct mr_connector *const mr_workers[];

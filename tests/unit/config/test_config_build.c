@@ -571,7 +571,6 @@ static void test_load_later_settings_are_refused_by_name(void **state)
     check_one_error("log: {mirror: /x}\n", "`mirror` is not available in this release");
     check_one_error("sources: {a: {http: {}, dedupe: {window: 10m}}}\n",
                     "`dedupe` is not available in this release");
-    check_one_error("workers: {a: {native: {}}}\n", "`native` is not available in this release");
     check_one_error("workers: {a: {exec: {command: x}, sandbox: strict}}\n",
                     "`sandbox` is not available in this release");
 }
