@@ -210,7 +210,7 @@ enum mr_status mr__kafka_consumer_conf(const struct mr_kafka_source_options *opt
                                        struct mr_problem *problem)
 {
     static const struct property defaults[] = {
-        /* Cooperative assignment loses its partitions under a backlog with librdkafka 2.0.2. */
+        /* Not cooperative: there librdkafka 2.0.2 can drop all partitions (group.c, SETTLE_NS). */
         {"partition.assignment.strategy", "range,roundrobin"},
         /* After a kill -9 the old member's partitions are free again when its session is over. */
         {"session.timeout.ms", "10000"},

@@ -18,6 +18,11 @@
 
 #define ASK_MS 2000
 #define ASK_AGAIN_NS (500 * MR_MS)
+/* A cooperative group changes in two rounds, and the second begins without a word to us. The broker
+ * answers a connection in turn: a commit that follows our joining is answered after it, as one of a
+ * generation that is over, and librdkafka 2.0.2 then drops all partitions (librdkafka#4059). So
+ * commits wait until a round has passed, which takes each member's next heartbeat (3 s). */
+#define SETTLE_NS (5 * MR_SECOND)
 #define LEAVE_NS (4 * MR_SECOND) /* for what is out and the last commit; a session is longer */
 
 static bool is_cooperative(rd_kafka_t *rk)
@@ -116,7 +121,7 @@ void mr__kafka_on_committed(rd_kafka_t *rk, rd_kafka_resp_err_t error,
 
 void mr__kafka_commit(struct mr_source *source)
 {
-    if (source->committing) {
+    if (source->committing || mr_clock_mono_ns() < source->commit_at_ns) {
         return;
     }
     rd_kafka_topic_partition_list_t *list = list_commit(source);
@@ -228,6 +233,7 @@ void mr__kafka_on_rebalance(rd_kafka_t *rk, rd_kafka_resp_err_t error,
                             rd_kafka_topic_partition_list_t *list, void *context)
 {
     struct mr_source *source = context;
+    source->commit_at_ns = is_cooperative(rk) ? mr_clock_mono_ns() + SETTLE_NS : 0;
     if (source->assigning != NULL) { /* given and taken before we got round to it */
         rd_kafka_topic_partition_list_destroy(source->assigning);
         source->assigning = NULL;

@@ -34,6 +34,7 @@ struct mr_source {
     bool lost_place; /* a partition is `stuck` */
     uint64_t restart_at_ns;
     bool committing; /* a commit is on its way */
+    uint64_t commit_at_ns; /* not before: a cooperative group is changing */
     bool committed_last; /* the one before partitions go was answered */
     uint64_t tick_at_ns;
     bool topics_bad; /* a topic of the options is not there, or not ours to read */

@@ -36,7 +36,7 @@ if [ $# -gt 0 ]; then
   suite dev "$@"
 else
   suite dev
-  long='contract_test_.*_(net|brokers|load|many|security|rabbitmq|steps|disk)'
+  long='contract_test_.*_(net|brokers|cooperative|disk|load|many|security|rabbitmq|steps)'
   long="$long|contract_test_objectstore|integration_test_(kafka|objectstore|amqp)"
   suite asan -L 'unit|contract|integration' -E "$long"
   suite tsan -R 'opq|http|process|exec|mqtt|timer|file|admin|worker|objectstore|amqp' -E "$long"
