@@ -86,6 +86,20 @@ static void append_events(const struct fixture *f, const char *name, int from, i
     }
 }
 
+/* An event whose line has no end yet. */
+static void append_cut(const struct fixture *f, const char *name, int number)
+{
+    char line[200];
+    snprintf(line, sizeof(line), "%s", line_of(number));
+    line[strlen(line) - 1] = '\0';
+    append(f, name, line);
+}
+
+static void rotate(const struct fixture *f, const char *to)
+{
+    assert_int_equal(rename(path_in(f, "a.jsonl"), path_in(f, to)), 0);
+}
+
 static char *read_all(const struct fixture *f, const char *name)
 {
     static char text[65536];
@@ -215,21 +229,34 @@ static void test_source_file_that_comes_later_is_waited_for(void **state)
     close_source(source);
 }
 
+/* Reads @p count events that are put into a.jsonl, and stops. */
+static void read_and_stop(struct fixture *f, int count, char ret_cursor[256])
+{
+    append_events(f, "a.jsonl", 0, count);
+    struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
+    expect_ids(f, 0, count);
+    close_source(source);
+    snprintf(ret_cursor, 256, "%s", f->host.cursor);
+}
+
+/* Goes on from a cursor: these come and no other. */
+static void read_on(struct fixture *f, const char *cursor, int from, int count)
+{
+    test_host_free(&f->host);
+    test_host_init(&f->host);
+    struct mr_source *source =
+        open_source(f, &(struct words){.path = "a.jsonl", .cursor = cursor});
+    expect_ids(f, from, count);
+    close_source(source);
+}
+
 static void test_source_restart_goes_on_at_the_cursor(void **state)
 {
     struct fixture *f = *state;
-    append_events(f, "a.jsonl", 0, 5);
-    struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
-    expect_ids(f, 0, 5);
-    close_source(source);
     char cursor[256];
-    snprintf(cursor, sizeof(cursor), "%s", f->host.cursor);
+    read_and_stop(f, 5, cursor);
     append_events(f, "a.jsonl", 5, 3);
-    test_host_free(&f->host);
-    test_host_init(&f->host);
-    source = open_source(f, &(struct words){.path = "a.jsonl", .cursor = cursor});
-    expect_ids(f, 5, 3);
-    close_source(source);
+    read_on(f, cursor, 5, 3);
 }
 
 static void test_source_refused_batch_moves_no_cursor_and_comes_again(void **state)
@@ -265,7 +292,7 @@ static void test_source_rotation_loses_nothing(void **state)
     append_events(f, "a.jsonl", 0, 2);
     struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
     assert_true(test_host_wait(&f->host, HOST_EVENTS, 2));
-    assert_int_equal(rename(path_in(f, "a.jsonl"), path_in(f, "a.jsonl.1")), 0);
+    rotate(f, "a.jsonl.1");
     append_events(f, "a.jsonl.1", 2, 2); /* the writer had it open still */
     append_events(f, "a.jsonl", 4, 2);
     expect_ids(f, 0, 6);
@@ -280,11 +307,8 @@ static void test_source_rotation_last_line_without_end_is_taken(void **state)
     struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
     append(f, "a.jsonl", line_of(0));
     assert_true(test_host_wait(&f->host, HOST_EVENTS, 1));
-    char last[200];
-    snprintf(last, sizeof(last), "%s", line_of(1));
-    last[strlen(last) - 1] = '\0';
-    append(f, "a.jsonl", last);
-    assert_int_equal(rename(path_in(f, "a.jsonl"), path_in(f, "a.jsonl.1")), 0);
+    append_cut(f, "a.jsonl", 1);
+    rotate(f, "a.jsonl.1");
     append_events(f, "a.jsonl", 2, 1);
     expect_ids(f, 0, 3);
     close_source(source);
@@ -293,40 +317,24 @@ static void test_source_rotation_last_line_without_end_is_taken(void **state)
 static void test_source_rotated_while_off_reads_the_rest_first(void **state)
 {
     struct fixture *f = *state;
-    append_events(f, "a.jsonl", 0, 2);
-    struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
-    expect_ids(f, 0, 2);
-    close_source(source);
     char cursor[256];
-    snprintf(cursor, sizeof(cursor), "%s", f->host.cursor);
+    read_and_stop(f, 2, cursor);
     append_events(f, "a.jsonl", 2, 2);
-    assert_int_equal(rename(path_in(f, "a.jsonl"), path_in(f, "a.jsonl.1")), 0);
+    rotate(f, "a.jsonl.1");
     append_events(f, "a.jsonl", 4, 2);
-    test_host_free(&f->host);
-    test_host_init(&f->host);
-    source = open_source(f, &(struct words){.path = "a.jsonl", .cursor = cursor});
-    expect_ids(f, 2, 4);
-    close_source(source);
+    read_on(f, cursor, 2, 4);
 }
 
 static void test_source_rotated_twice_while_off_reads_all_in_order(void **state)
 {
     struct fixture *f = *state;
-    append_events(f, "a.jsonl", 0, 2);
-    struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
-    expect_ids(f, 0, 2);
-    close_source(source);
     char cursor[256];
-    snprintf(cursor, sizeof(cursor), "%s", f->host.cursor);
+    read_and_stop(f, 2, cursor);
     append_events(f, "a.jsonl", 2, 1);
-    assert_int_equal(rename(path_in(f, "a.jsonl"), path_in(f, "a.jsonl.2")), 0);
+    rotate(f, "a.jsonl.2");
     append_events(f, "a.jsonl.1", 3, 2);
     append_events(f, "a.jsonl", 5, 1);
-    test_host_free(&f->host);
-    test_host_init(&f->host);
-    source = open_source(f, &(struct words){.path = "a.jsonl", .cursor = cursor});
-    expect_ids(f, 2, 4);
-    close_source(source);
+    read_on(f, cursor, 2, 4);
 }
 
 static void test_source_rotated_twice_while_it_reads_loses_nothing(void **state)
@@ -337,7 +345,7 @@ static void test_source_rotated_twice_while_it_reads_loses_nothing(void **state)
     struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
     assert_true(test_host_wait(&f->host, HOST_HELD_EVENTS, 2));
     for (int i = 2; i < 6; i += 2) { /* the first file goes with the second rotation */
-        assert_int_equal(rename(path_in(f, "a.jsonl"), path_in(f, "a.jsonl.1")), 0);
+        rotate(f, "a.jsonl.1");
         append_events(f, "a.jsonl", i, 2);
     }
     test_host_let_go(&f->host);
@@ -360,19 +368,11 @@ static void test_source_cut_file_is_read_from_its_start(void **state)
 static void test_source_rewritten_while_off_is_read_from_its_start(void **state)
 {
     struct fixture *f = *state;
-    append_events(f, "a.jsonl", 0, 2);
-    struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl"});
-    expect_ids(f, 0, 2);
-    close_source(source);
     char cursor[256];
-    snprintf(cursor, sizeof(cursor), "%s", f->host.cursor);
+    read_and_stop(f, 2, cursor);
     assert_int_equal(truncate(path_in(f, "a.jsonl"), 0), 0); /* same inode, other bytes */
     append_events(f, "a.jsonl", 7, 4);
-    test_host_free(&f->host);
-    test_host_init(&f->host);
-    source = open_source(f, &(struct words){.path = "a.jsonl", .cursor = cursor});
-    expect_ids(f, 7, 4);
-    close_source(source);
+    read_on(f, cursor, 7, 4);
 }
 
 static void test_source_from_end_skips_what_was_there(void **state)
@@ -395,10 +395,7 @@ static void test_source_without_follow_ends_with_the_last_line(void **state)
 {
     struct fixture *f = *state;
     append_events(f, "a.jsonl", 0, 1);
-    char last[200];
-    snprintf(last, sizeof(last), "%s", line_of(1));
-    last[strlen(last) - 1] = '\0';
-    append(f, "a.jsonl", last);
+    append_cut(f, "a.jsonl", 1);
     struct mr_source *source = open_source(f, &(struct words){.path = "a.jsonl", .once = true});
     expect_ids(f, 0, 2);
     struct mr_health health;

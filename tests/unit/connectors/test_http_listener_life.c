@@ -4,6 +4,30 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 
+/* A connection whose request is kept, the @p number th of all. */
+static struct wire keep(struct fixture *f, uint32_t number)
+{
+    struct wire w = wire_connect(f->port);
+    wire_send(&w, "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n");
+    wait_kept(f, number);
+    return w;
+}
+
+/* A connection whose request, the only one, is answered with a stream. */
+static struct wire begin_stream(struct fixture *f)
+{
+    struct wire w = keep(f, 1);
+    assert_int_equal(mr_http_stream_begin(f->kept[0], "text/event-stream"), MR_OK);
+    assert_true(wire_wait(&w, "text/event-stream"));
+    return w;
+}
+
+static void end_listener(struct fixture *f)
+{
+    mr_http_listener_destroy(f->listener);
+    f->listener = NULL;
+}
+
 /* --- kept requests ---------------------------------------------------------------------------- */
 
 static void test_answer_later_from_another_thread(void **state)
@@ -31,9 +55,7 @@ static void test_answer_later_from_another_thread(void **state)
 static void test_answer_carries_headers(void **state)
 {
     struct fixture *f = *state;
-    struct wire w = wire_connect(f->port);
-    wire_send(&w, "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n");
-    wait_kept(f, 1);
+    struct wire w = keep(f, 1);
     const struct mr_field fields[] = {
         {MR_BYTES_LITERAL("Retry-After"), MR_BYTES_LITERAL("7")},
         {MR_BYTES_LITERAL("X-Empty"), MR_BYTES_LITERAL("")},
@@ -93,28 +115,18 @@ static void test_peer_leaves_while_kept_answer_is_safe(void **state)
 static void test_stop_answers_held_requests_503(void **state)
 {
     struct fixture *f = *state;
-    struct wire w = wire_connect(f->port);
-    struct wire gone = wire_connect(f->port);
-    wire_send(&gone, "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n");
-    wait_kept(f, 1);
+    struct wire gone = keep(f, 1);
     wire_close(&gone);
-    wire_send(&w, "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n");
-    wait_kept(f, 2);
+    struct wire w = keep(f, 2);
     mr_http_listener_stop(f->listener, 0);
     wire_expect(&w, 503, "stopping");
     assert_true(wire_wait_end(&w));
     wire_close(&w);
-    mr_http_listener_destroy(f->listener);
-    f->listener = NULL;
+    end_listener(f);
     /* The owner learns nothing of it and may answer when it likes. */
     answer_text(f->kept[0], 200, MR_BYTES_LITERAL("late"));
     answer_text(f->kept[1], 200, MR_BYTES_LITERAL("late"));
 }
-
-struct later {
-    struct fixture *f;
-    pthread_t thread;
-};
 
 static void *answer_all(void *context)
 {
@@ -125,20 +137,26 @@ static void *answer_all(void *context)
     return NULL;
 }
 
-static void test_stop_races_with_answers(void **state)
+/* Keeps 64 requests. @return the thread that begins to answer them; to be joined */
+static pthread_t answer_64(struct fixture *f, struct wire w[64])
 {
-    struct fixture *f = *state;
-    struct wire w[64];
     for (uint32_t i = 0; i < 64; i++) {
         w[i] = wire_connect(f->port);
         wire_send(&w[i], "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n");
     }
     wait_kept(f, 64);
     pthread_t thread;
-    pthread_create(&thread, NULL, answer_all, f);
+    assert_int_equal(pthread_create(&thread, NULL, answer_all, f), 0);
+    return thread;
+}
+
+static void test_stop_races_with_answers(void **state)
+{
+    struct fixture *f = *state;
+    struct wire w[64];
+    pthread_t thread = answer_64(f, w);
     mr_http_listener_stop(f->listener, 0);
-    mr_http_listener_destroy(f->listener);
-    f->listener = NULL;
+    end_listener(f);
     pthread_join(thread, NULL);
     for (uint32_t i = 0; i < 64; i++) {
         struct wire_response r = wire_response(&w[i]);
@@ -152,13 +170,7 @@ static void test_stop_waits_for_answers_until_deadline(void **state)
 {
     struct fixture *f = *state;
     struct wire w[64];
-    for (uint32_t i = 0; i < 64; i++) {
-        w[i] = wire_connect(f->port);
-        wire_send(&w[i], "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n");
-    }
-    wait_kept(f, 64);
-    pthread_t thread;
-    pthread_create(&thread, NULL, answer_all, f);
+    pthread_t thread = answer_64(f, w);
     mr_http_listener_stop(f->listener, mr_clock_mono_ns() + 20 * MR_SECOND);
     pthread_join(thread, NULL);
     for (uint32_t i = 0; i < 64; i++) {
@@ -172,11 +184,7 @@ static void test_stop_waits_for_answers_until_deadline(void **state)
 static void test_stream_sends_chunks_until_end(void **state)
 {
     struct fixture *f = *state;
-    struct wire w = wire_connect(f->port);
-    wire_send(&w, "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n");
-    wait_kept(f, 1);
-    assert_int_equal(mr_http_stream_begin(f->kept[0], "text/event-stream"), MR_OK);
-    assert_true(wire_wait(&w, "text/event-stream"));
+    struct wire w = begin_stream(f);
     for (int i = 0; i < 50; i++) {
         char text[32];
         snprintf(text, sizeof(text), "data: %d\n\n", i);
@@ -194,11 +202,7 @@ static void test_stream_sends_chunks_until_end(void **state)
 static void test_stream_reader_leaves_write_tells(void **state)
 {
     struct fixture *f = *state;
-    struct wire w = wire_connect(f->port);
-    wire_send(&w, "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n");
-    wait_kept(f, 1);
-    assert_int_equal(mr_http_stream_begin(f->kept[0], "text/event-stream"), MR_OK);
-    assert_true(wire_wait(&w, "text/event-stream"));
+    struct wire w = begin_stream(f);
     wire_close(&w);
     enum mr_status r = MR_OK;
     uint64_t deadline = mr_clock_mono_ns() + 20 * MR_SECOND;
@@ -212,9 +216,7 @@ static void test_stream_reader_leaves_write_tells(void **state)
 static void test_stream_slow_reader_is_dropped(void **state)
 {
     struct fixture *f = *state;
-    struct wire w = wire_connect(f->port);
-    wire_send(&w, "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n");
-    wait_kept(f, 1);
+    struct wire w = keep(f, 1);
     assert_int_equal(mr_http_stream_begin(f->kept[0], "text/event-stream"), MR_OK);
     static const char chunk[65536] = {0};
     enum mr_status r = MR_OK;
@@ -234,16 +236,11 @@ static void test_stream_slow_reader_is_dropped(void **state)
 static void test_stop_ends_streams(void **state)
 {
     struct fixture *f = *state;
-    struct wire w = wire_connect(f->port);
-    wire_send(&w, "GET /keep HTTP/1.1\r\nHost: x\r\n\r\n");
-    wait_kept(f, 1);
-    assert_int_equal(mr_http_stream_begin(f->kept[0], "text/event-stream"), MR_OK);
-    assert_true(wire_wait(&w, "text/event-stream"));
+    struct wire w = begin_stream(f);
     mr_http_listener_stop(f->listener, mr_clock_mono_ns() + 20 * MR_SECOND);
     assert_true(wire_wait_end(&w));
     assert_int_equal(mr_http_stream_write(f->kept[0], MR_BYTES_LITERAL("x")), MR_E_CLOSED);
-    mr_http_listener_destroy(f->listener);
-    f->listener = NULL;
+    end_listener(f);
     mr_http_stream_end(f->kept[0]);
     wire_close(&w);
 }
