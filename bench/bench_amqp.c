@@ -14,7 +14,6 @@
 #include <amqp_tcp_socket.h>
 #include <poll.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #define NAME "bench_amqp"
 #define PREFETCH 1000
@@ -24,16 +23,6 @@
 static amqp_connection_state_t conn;
 static uint64_t first_ns;
 static uint64_t last_ns;
-
-static void print_times(void)
-{
-    struct rusage usage;
-    (void)getrusage(RUSAGE_SELF, &usage); /* cannot fail with these arguments */
-    long long cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000ll +
-                       usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
-    printf("{\"first_ns\":%llu,\"last_ns\":%llu,\"cpu_us\":%lld}\n",
-           (unsigned long long)first_ns, (unsigned long long)last_ns, cpu_us);
-}
 
 static void check(const char *what)
 {
@@ -166,6 +155,6 @@ int main(int argc, char **argv)
     }
     (void)amqp_connection_close(conn, AMQP_REPLY_SUCCESS);
     (void)amqp_destroy_connection(conn);
-    print_times();
+    bench_print_times(first_ns, last_ns);
     return 0;
 }

@@ -9,7 +9,6 @@
 
 #include <librdkafka/rdkafka.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #define NAME "bench_kafka"
 #define COMMIT_EVERY 500u
@@ -18,16 +17,6 @@ static uint64_t first_ns;
 static uint64_t last_ns;
 static uint64_t reported;
 static uint64_t failed;
-
-static void print_times(void)
-{
-    struct rusage usage;
-    (void)getrusage(RUSAGE_SELF, &usage); /* cannot fail with these arguments */
-    long long cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000ll +
-                       usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
-    printf("{\"first_ns\":%llu,\"last_ns\":%llu,\"cpu_us\":%lld}\n",
-           (unsigned long long)first_ns, (unsigned long long)last_ns, cpu_us);
-}
 
 static void set(rd_kafka_conf_t *conf, const char *name, const char *value)
 {
@@ -195,6 +184,6 @@ int main(int argc, char **argv)
     } else {
         produce(argv[2], argv[3], count, 100000);
     }
-    print_times();
+    bench_print_times(first_ns, last_ns);
     return 0;
 }

@@ -15,7 +15,6 @@
 #include <poll.h>
 #include <semaphore.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -29,16 +28,6 @@ static uint64_t last_ns;
 static uint64_t seen;
 static uint64_t wanted;
 static const char *topic;
-
-static void print_times(void)
-{
-    struct rusage usage;
-    (void)getrusage(RUSAGE_SELF, &usage); /* cannot fail with these arguments */
-    long long cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000ll +
-                       usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
-    printf("{\"first_ns\":%llu,\"last_ns\":%llu,\"cpu_us\":%lld}\n",
-           (unsigned long long)first_ns, (unsigned long long)last_ns, cpu_us);
-}
 
 static void write_all(int fd, const uint8_t *data, size_t size)
 {
@@ -140,7 +129,7 @@ static void publish(uint16_t port, uint64_t window)
     }
     last_ns = bench_now_ns();
     close(fd);
-    print_times();
+    bench_print_times(first_ns, last_ns);
 }
 
 static void on_subscribe(struct mosquitto *m, void *user, int mid, int count, const int *granted)
@@ -190,7 +179,7 @@ static void subscribe(uint16_t port)
     if (seen < wanted) {
         bench_die(NAME, "the broker closed the connection");
     }
-    print_times();
+    bench_print_times(first_ns, last_ns);
 }
 
 /* --- paho ------------------------------------------------------------------------------------- */
@@ -289,7 +278,7 @@ static void send_with_paho(uint16_t port, unsigned window)
         }
     }
     last_ns = bench_now_ns();
-    print_times();
+    bench_print_times(first_ns, last_ns);
     MQTTAsync_destroy(&handle);
 }
 

@@ -10,7 +10,6 @@
 
 #include <curl/curl.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #define NAME "bench_objectstore"
 #define SLOTS_MAX 64
@@ -207,12 +206,6 @@ int main(int argc, char **argv)
     while (done < wanted) {
         turn(puts);
     }
-    struct rusage usage;
-    uint64_t last_ns = bench_now_ns();
-    (void)getrusage(RUSAGE_SELF, &usage); /* cannot fail with these arguments */
-    long long cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000ll +
-                       usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
-    printf("{\"first_ns\":%llu,\"last_ns\":%llu,\"cpu_us\":%lld}\n", (unsigned long long)first_ns,
-           (unsigned long long)last_ns, cpu_us);
+    bench_print_times(first_ns, bench_now_ns());
     return 0;
 }

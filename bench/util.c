@@ -6,6 +6,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -21,6 +22,16 @@ _Noreturn void bench_die(const char *program, const char *what)
 {
     fprintf(stderr, "%s: %s\n", program, what);
     exit(1);
+}
+
+void bench_print_times(uint64_t first_ns, uint64_t last_ns)
+{
+    struct rusage usage;
+    (void)getrusage(RUSAGE_SELF, &usage); /* cannot fail with these arguments */
+    long long cpu_us = (usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * 1000000ll +
+                       usage.ru_utime.tv_usec + usage.ru_stime.tv_usec;
+    printf("{\"first_ns\":%llu,\"last_ns\":%llu,\"cpu_us\":%lld}\n",
+           (unsigned long long)first_ns, (unsigned long long)last_ns, cpu_us);
 }
 
 static void set_nodelay(int fd)

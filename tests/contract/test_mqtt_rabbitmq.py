@@ -1,50 +1,31 @@
 """MQTT source and sink on RabbitMQ's plugin, the second implementation: 3.1.1, and a broker that
 keeps what it acknowledged over a kill -9."""
-import os
 import pathlib
-import shutil
-import subprocess
 import sys
-import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support")]
-from support import Instance, Skip, main, wait_until
-from mosquitto import Arrived, Devices, source, subscribed
+import rabbit
+from support import Instance, main, wait_until
+from mosquitto import Arrived, Devices, subscribed
 
-SCRIPT = HERE.parent / "support" / "rabbitmq.sh"
 broker = None
 
 
-class Rabbit:
+class Rabbit(rabbit.Server):
     """One for all tests: it takes seconds to start."""
 
     def __init__(self):
-        self.folder = tempfile.mkdtemp(prefix="mr-rabbit-")
-        self.theirs, self.ours = os.pipe()  # the broker and its folder go when we end
-        self.start()
+        super().__init__(MQTT="1")
 
-    def run(self, verb, *more):
-        env = dict(os.environ, AMQP_MQTT="1", TEST_GUARD=str(self.theirs))
-        return subprocess.run([str(SCRIPT), verb, self.folder, *more], env=env, check=True,
-                              text=True, pass_fds=[self.theirs], stdout=subprocess.PIPE).stdout
-
-    def start(self):
-        self.port = int(self.run("start").split()[2])
-
-    def end(self):
-        self.run("kill")
-        os.close(self.theirs)
-        os.close(self.ours)
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def told(self, words):
+        self.port = int(words[2])
 
 
 def need_broker():
     global broker
     if broker is None:
-        if not os.path.exists("/usr/lib/rabbitmq/bin/rabbitmq-server"):
-            raise Skip("rabbitmq-server is not installed")
-        broker = Rabbit()
+        broker = Rabbit().__enter__()
     return broker
 
 
@@ -170,4 +151,4 @@ if __name__ == "__main__":
         main()
     finally:
         if broker is not None:
-            broker.end()
+            broker.__exit__()

@@ -81,7 +81,7 @@ class Flow:
 
     def replace_server(self):
         """Behind the cut wire: nobody tells the near side, whose connections nobody knows now."""
-        self.server.end("kill")
+        self.server.kill()
         net.forget()
         self.server.start()
         self.prepare()

@@ -209,7 +209,7 @@ def test_sink_survives_kills_of_both():
             for n in range(3):
                 m.post([event("e%d-%d" % (n, k), data="x" * 500) for k in range(200)])
                 if n == 0:
-                    store.end("kill")
+                    store.kill()
                     store.start()
                 elif n == 1:
                     m.stop(signal.SIGKILL)

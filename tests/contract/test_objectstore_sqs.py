@@ -218,7 +218,7 @@ def test_a_dead_server_and_a_missing_queue_are_told():
         queue = server.make_queue("q")
         with Instance(to_file(queue)) as m:
             wait_until("a poll", lambda: source(m)["health"] == "ok")
-            server.end("kill")
+            server.kill()
             wait_until("down", lambda: source(m)["health"] == "down")
             assert "cannot receive" in source(m)["last_error"], source(m)
             server.start()  # without the queue: it keeps nothing

@@ -1,22 +1,17 @@
 """Every sink as a destination: of events (`to`), of results (`on_success`) and of what failed
 (`on_failure`); over the real program and real servers. And mails as a person gets them."""
 import json
-import os
 import pathlib
-import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "support"))
-from support import Instance, Service, Skip, event, http_source, main, wait_until
+from support import Instance, Service, event, http_source, main, wait_until
 import kafka
 import mail
 import mosquitto
-
-RABBITMQ = HERE.parent / "support" / "rabbitmq.sh"
+import rabbit
 
 
 def lines(m, name):
@@ -104,23 +99,10 @@ def test_kafka():
 
 
 def test_amqp():
-    folder = tempfile.mkdtemp(prefix="mr-amqp-")
-    theirs, ours = os.pipe()
-    try:
-        done = subprocess.run([str(RABBITMQ), "start", folder], text=True, capture_output=True,
-                              env=dict(os.environ, TEST_GUARD=str(theirs)), pass_fds=[theirs],
-                              check=False)
-        if done.returncode == 77:
-            raise Skip(done.stderr.strip().split("skipped: ")[-1])
-        assert done.returncode == 0, done.stderr
-        url = "amqp://127.0.0.1:%s" % done.stdout.split()[0]
+    with rabbit.Server() as broker:
+        url = "amqp://127.0.0.1:%d" % broker.port
         forward({"amqp": {"url": url, "routing_key": "out"}}, lambda m: lines(m, "seen"),
                 back={"amqp": {"url": url, "queue": "out", "declare": {"type": "classic"}}})
-    finally:
-        subprocess.run([str(RABBITMQ), "kill", folder], check=False)
-        os.close(ours)
-        os.close(theirs)
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def smtp(server, **more):

@@ -2,18 +2,13 @@
 import collections
 import contextlib
 import importlib
-import os
-import pathlib
-import shutil
-import subprocess
 import sys
-import tempfile
 import threading
 import time
 
+from server import Server
 from support import Skip, main, wait_until
 
-SCRIPT = pathlib.Path(__file__).with_name("kafka.sh")
 DEBIAN = "/usr/lib/python3/dist-packages"  # where another interpreter than Debian's does not look
 
 
@@ -30,44 +25,24 @@ def client():
     raise Skip("python3-confluent-kafka is not installed")
 
 
-class Cluster:
+class Cluster(Server):
     """@p settings go to the script: SASL="1", TLS="server", EXTRA="a=1;b=2"."""
+    script, prefix = "kafka.sh", "KAFKA_"
 
     def __init__(self, brokers=1, **settings):
+        super().__init__(**settings)
         self.brokers = brokers
-        self.settings = {"KAFKA_" + name: value for name, value in settings.items()}
+        self.words = [str(brokers)]
 
-    def __enter__(self):
+    def check(self):
         self.kafka = client()
-        self.folder = tempfile.mkdtemp(prefix="mr-kafka-")
-        # The brokers and their folder go when this end of the pipe is closed, whatever ends us.
-        self.theirs, self.ours = os.pipe()
-        self.prepare()
-        env = dict(os.environ, TEST_GUARD=str(self.theirs), **self.settings)
-        done = subprocess.run([str(SCRIPT), "start", self.folder, str(self.brokers)], env=env,
-                              text=True, pass_fds=[self.theirs], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE)
-        if done.returncode == 77:
-            self.__exit__()
-            raise Skip(done.stderr.strip())
-        if done.returncode != 0:
-            self.__exit__()
-            raise AssertionError("no Kafka: " + done.stderr)
-        self.plain, self.sasl, self.tls, self.sasltls = done.stdout.split()
-        return self
 
-    def prepare(self):
-        """The folder is made, no broker runs."""
-
-    def __exit__(self, *what):
-        subprocess.run([str(SCRIPT), "stop", self.folder], check=False, stderr=subprocess.DEVNULL)
-        os.close(self.ours)
-        os.close(self.theirs)
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def told(self, words):
+        self.plain, self.sasl, self.tls, self.sasltls = words
 
     def do(self, verb, number):
         """kill, freeze, thaw or restart of one broker."""
-        subprocess.run([str(SCRIPT), verb, self.folder, str(number)], check=True)
+        self.run(verb, str(number))
 
     def certificate(self, name):
         return "%s/certs/%s" % (self.folder, name)

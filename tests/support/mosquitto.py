@@ -5,61 +5,31 @@ import pathlib
 import shutil
 import signal
 import subprocess
-import tempfile
 import threading
 
+from server import Server
 from support import Skip, wait_until
 
-SCRIPT = pathlib.Path(__file__).with_name("mosquitto.sh")
 
-
-class Broker:
+class Broker(Server):
     """@p settings go to the script: PERSIST="1", BIND="0.0.0.0", EXTRA="a 1;b 2", …"""
+    script, prefix = "mosquitto.sh", "MQTT_"
 
-    def __init__(self, folder=None, **settings):
-        self.settings = {"MQTT_" + name: value for name, value in settings.items()}
-        self.given = folder
-
-    def __enter__(self):
+    def check(self):
         if shutil.which("mosquitto", path=os.environ["PATH"] + ":/usr/sbin") is None:
             raise Skip("mosquitto is not installed")
-        self.folder = self.given or tempfile.mkdtemp(prefix="mr-mqtt-")
-        # The broker and its folder go when this end of the pipe is closed, whatever ends us.
-        self.theirs, self.ours = os.pipe()
-        self.start()
-        return self
-
-    def start(self):
-        env = dict(os.environ, TEST_GUARD=str(self.theirs), **self.settings)
-        out = subprocess.run([str(SCRIPT), "start", self.folder], env=env, check=True, text=True,
-                             pass_fds=[self.theirs], stdout=subprocess.PIPE).stdout
-        self.port = int(out.split()[0])
-
-    def stop(self):
-        """In good order: it saves its sessions."""
-        subprocess.run([str(SCRIPT), "stop", self.folder], check=True)
-
-    def kill(self):
-        subprocess.run([str(SCRIPT), "kill", self.folder], check=True)
 
     def pid(self):
-        return int((pathlib.Path(self.folder) / "pid").read_text())
+        return int((self.folder / "pid").read_text())
 
     def publish(self, topic, lines, *more):
         subprocess.run(["mosquitto_pub", "-p", str(self.port), "-q", "1", "-t", topic, "-l", *more],
                        input="".join(line + "\n" for line in lines), text=True, check=True)
 
-    def __exit__(self, *what):
-        subprocess.run([str(SCRIPT), "stop", self.folder], check=False)
-        os.close(self.ours)
-        os.close(self.theirs)
-        if self.given is None:
-            shutil.rmtree(self.folder, ignore_errors=True)
-
 
 def saved(broker):
     """Has the broker save its sessions, and waits for it."""
-    path = pathlib.Path(broker.folder) / "mosquitto.db"
+    path = broker.folder / "mosquitto.db"
     before = path.stat().st_mtime_ns if path.exists() else 0
     os.kill(broker.pid(), signal.SIGUSR1)
     wait_until("the saved sessions", lambda: path.exists() and path.stat().st_mtime_ns > before)

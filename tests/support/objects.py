@@ -10,58 +10,17 @@ import hashlib
 import hmac
 import http.client
 import json
-import os
-import pathlib
 import re
-import shutil
 import ssl
-import subprocess
-import tempfile
 import urllib.parse
 
-from support import Skip, wait_until
+import rabbit
+from server import Server
+from support import wait_until
 
-FOLDER = pathlib.Path(__file__).parent
 
-
-class Server:
-    """One of minio.sh, sqs.sh, ceph-rgw.sh in a folder of its own."""
-    script = None
-    verbs = ()
-
-    def __init__(self, **settings):
-        self.settings = settings
-        self.folder = None
-
-    def __enter__(self):
-        self.folder = tempfile.mkdtemp(prefix="mr-objects-")
-        # The server and its folder go when this end of the pipe is closed, whatever ends us.
-        self.theirs, self.ours = os.pipe()
-        try:
-            self.start()
-        except BaseException:
-            self.__exit__()
-            raise
-        return self
-
-    def start(self):
-        env = dict(os.environ, **self.settings, TEST_GUARD=str(self.theirs))
-        done = subprocess.run([str(FOLDER / self.script), "start", self.folder, *self.verbs], env=env,
-                              text=True, pass_fds=[self.theirs], stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE)
-        if done.returncode == 77:
-            raise Skip(done.stderr.strip().split("skipped: ")[-1])
-        assert done.returncode == 0, (done.stdout, done.stderr)
-        self.port = int(done.stdout.split()[0])
-
-    def end(self, verb="stop"):
-        subprocess.run([str(FOLDER / self.script), verb, self.folder], check=True)
-
-    def __exit__(self, *what):
-        subprocess.run([str(FOLDER / self.script), "stop", self.folder], check=False)
-        os.close(self.ours)
-        os.close(self.theirs)
-        shutil.rmtree(self.folder, ignore_errors=True)
+class Store(Server):
+    """One of minio.sh, sqs.sh, ceph-rgw.sh; settings have their whole names."""
 
     @property
     def url(self):
@@ -92,7 +51,7 @@ def signature(method, path, query, headers, body, key, secret, region, service):
         key, scope, ";".join(names), digest(k, to_sign).hex())
 
 
-class Caller(Server):
+class Caller(Store):
     key, secret, region, service = "AKIDTEST", "SECRETTEST", "us-east-1", "s3"
     context = None  # TLS
 
@@ -218,12 +177,12 @@ class Queues(Caller):
 
 
 class Elasticmq(Queues):
-    verbs = ("elasticmq",)
+    words = ("elasticmq",)
 
 
 class Moto(Queues):
     """S3 and SQS; the events of a bucket go to a queue."""
-    verbs = ("moto",)
+    words = ("moto",)
 
     def call(self, method, path, *arguments, **more):
         service = more.pop("service", None) or ("s3" if path != "/" else "sqs")
@@ -235,9 +194,8 @@ class Moto(Queues):
                   document("Queue", "arn:aws:sqs:us-east-1:123456789012:" + queue))
 
 
-class Rabbitmq(Server):
+class Rabbitmq(rabbit.Server):
     """A broker that stores send their notifications to."""
-    script = "rabbitmq.sh"
 
     @property
     def amqp_url(self):

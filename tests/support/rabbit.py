@@ -1,51 +1,35 @@
 """A RabbitMQ of one's own for Python tests, started by rabbitmq.sh; `with Broker() as broker:`."""
 import os
-import pathlib
 import shutil
 import subprocess
-import tempfile
 
+import server
 from support import Skip
 
-SCRIPT = pathlib.Path(__file__).with_name("rabbitmq.sh")
 
-
-class Broker:
+class Server(server.Server):
     """@p settings go to the script: BIND="0.0.0.0", TLS="server", EXTRA="a = 1;b = 2", …"""
+    script, prefix, last = "rabbitmq.sh", "AMQP_", "kill"
 
-    def __init__(self, **settings):
-        self.settings = {"AMQP_" + name: value for name, value in settings.items()}
-
-    def __enter__(self):
+    def check(self):
         if not os.path.exists("/usr/lib/rabbitmq/bin/rabbitmq-server"):
             raise Skip("rabbitmq-server is not installed")
+
+
+class Broker(Server):
+    """With the tools of rabbitmq-c, that put and take messages."""
+
+    def check(self):
+        super().check()
         if shutil.which("amqp-publish") is None:
             raise Skip("amqp-tools is not installed")
-        self.folder = tempfile.mkdtemp(prefix="mr-amqp-")
-        # The broker and its folder go when this end of the pipe is closed, whatever ends us.
-        self.theirs, self.ours = os.pipe()
-        self.start()
-        return self
 
-    def __exit__(self, *what):
-        self.run("kill")
-        os.close(self.ours)
-        os.close(self.theirs)
-        shutil.rmtree(self.folder, ignore_errors=True)
-
-    def start(self):
-        env = dict(os.environ, TEST_GUARD=str(self.theirs), **self.settings)
-        out = subprocess.run([str(SCRIPT), "start", self.folder], env=env, check=True, text=True,
-                             pass_fds=[self.theirs], stdout=subprocess.PIPE).stdout
-        self.port = int(out.split()[0])
+    def told(self, words):
+        super().told(words)
         self.url = self.url_at("127.0.0.1")
 
     def url_at(self, address):
         return "amqp://guest:guest@%s:%d" % (address, self.port)
-
-    def run(self, verb, *words):
-        return subprocess.run([str(SCRIPT), verb, self.folder, *words], check=True, text=True,
-                              stdout=subprocess.PIPE).stdout
 
     def declare(self, *queues):
         for queue in queues:
