@@ -1,17 +1,15 @@
 """A bucket of very many objects (OBJECTS, default 100 000), listed from a store that only lists: all
 are told once, a second listing tells nothing, and memory stays where it was."""
 import bisect
-import http.server
 import os
 import pathlib
 import sys
-import threading
 import time
 import urllib.parse
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support")]
-from support import Instance, main, wait_until
+from support import Instance, Served, main, wait_until
 
 COUNT = int(os.environ.get("OBJECTS", "100000"))
 OBJECT = ("<Contents><Key>%s</Key><LastModified>2026-01-02T03:04:05.000Z</LastModified>"
@@ -21,15 +19,13 @@ PAGE = ('<?xml version="1.0" encoding="UTF-8"?><ListBucketResult><Name>lake</Nam
         "<EncodingType>url</EncodingType><IsTruncated>%s</IsTruncated>%s</ListBucketResult>")
 
 
-class Store:
+class Store(Served):
     def __init__(self):
         self.keys = ["logs/2025/%08d.json.gz" % n for n in range(COUNT)]
         self.pages = 0
         store = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(self.Handler):
             def do_GET(self):
                 query = dict(urllib.parse.parse_qsl(urllib.parse.urlsplit(self.path).query))
                 at = bisect.bisect_right(store.keys, query.get("start-after", ""))
@@ -42,24 +38,7 @@ class Store:
                 self.end_headers()
                 self.wfile.write(body.encode())
 
-            def log_message(self, *arguments):
-                pass
-
-        class Quiet(http.server.ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, request, address):
-                pass  # a listing that was given up
-
-        self.server = Quiet(("127.0.0.1", 0), Handler)
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *what):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 def peak_kib(m):
@@ -74,7 +53,7 @@ def source(m):
 def test_many_objects_in_bounded_memory():
     with Store() as store:
         config = {"sources": {"lake": {"objectstore": {
-            "via": "list", "url": "http://127.0.0.1:%d/lake" % store.server.server_address[1],
+            "via": "list", "url": "http://127.0.0.1:%d/lake" % store.port,
             "interval": "100ms"}}}, "log": {"segment_size": "64MiB", "cache_size": "8MiB"}}
         begin = time.monotonic()
         with Instance(config) as m:

@@ -99,6 +99,22 @@ def fill(path, leave):
     return filler
 
 
+async def comes_back(lab, scene, acked):
+    """There is room again: fifty more are acknowledged, and all that ever were come out."""
+    end = time.monotonic() + 20
+    while len(scene.oracle.acked) < acked + 50:
+        lab.check(time.monotonic() < end, "ingest did not come back")
+        lab.check(scene.bus.process.poll() is None, f"the process ended: {scene.bus.tail()}")
+        await scene.connect()
+        await moment(0.02)
+    scene.hang_up()
+    await wait_until(lambda: not scene.oracle.missing(), "the deliveries")
+    lab.check(await scene.bus.stop() == 0, f"the stop failed: {scene.bus.tail()}")
+    await scene.site.drained()
+    await scene.recovers()
+    shutil.rmtree(scene.data_dir)
+
+
 async def low_disk(lab, disk):
     """Below disk_low: refused, deliveries go on, resumes."""
     scene = await Scene(lab, disk.path / "low", disk_low="4MiB").open()
@@ -131,19 +147,7 @@ async def low_disk(lab, disk):
             f"{k} {v:g}" for k, v in m.items()
             if v and re.match("millrace_(blocked|log|queue_del|deliveries)", k))) from e
     filler.unlink()
-    end = time.monotonic() + 20
-    before = len(oracle.acked)
-    while len(oracle.acked) < before + 50:
-        lab.check(time.monotonic() < end, "ingest did not come back")
-        await scene.connect()
-        await moment(0.02)
-    lab.check(scene.bus.process.poll() is None, "the process did not survive")
-    scene.hang_up()
-    await wait_until(lambda: not oracle.missing(), "the deliveries")
-    lab.check(await scene.bus.stop() == 0, f"the stop failed: {scene.bus.tail()}")
-    await scene.site.drained()
-    await scene.recovers()
-    shutil.rmtree(scene.data_dir)
+    await comes_back(lab, scene, len(oracle.acked))
     return f"{oracle.refused} refusals, {waiting} delivered meanwhile, {len(oracle.acked)} in all"
 
 
@@ -164,18 +168,7 @@ async def full_disk(lab, disk):
         await scene.ends_badly()
         await scene.recovers()
         return f"it ended; {full} acknowledged"
-    end = time.monotonic() + 20
-    while len(oracle.acked) < full + 50:
-        lab.check(time.monotonic() < end, "ingest did not come back")
-        lab.check(scene.bus.process.poll() is None, f"the process ended: {scene.bus.tail()}")
-        await scene.connect()
-        await moment(0.02)
-    scene.hang_up()
-    await wait_until(lambda: not oracle.missing(), "the deliveries")
-    lab.check(await scene.bus.stop() == 0, f"the stop failed: {scene.bus.tail()}")
-    await scene.site.drained()
-    await scene.recovers()
-    shutil.rmtree(scene.data_dir)
+    await comes_back(lab, scene, full)
     return f"{full} acknowledged until it was full, {len(oracle.acked)} in all"
 
 

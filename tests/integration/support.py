@@ -224,16 +224,42 @@ class Instance:
         return samples
 
 
-class Service:
+class Served:
+    """An HTTP server on a free port, as long as the `with` lasts."""
+
+    class Quiet(http.server.ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request, address):
+            pass  # a peer that went away
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *arguments):
+            pass
+
+    def __init__(self, handler):
+        self.server = self.Quiet(("127.0.0.1", 0), handler)
+        self.port = self.server.server_address[1]
+
+    def __enter__(self):
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *what):
+        self.server.shutdown()
+        self.server.server_close()
+
+
+class Service(Served):
     """An HTTP service on a free port; answers by `reply(request)` -> (status, headers, body)."""
 
     def __init__(self, reply=lambda request: (200, {}, b"")):
         self.requests = []
         service = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(self.Handler):
             def do_POST(self):
                 size = int(self.headers.get("Content-Length") or 0)
                 request = {"path": self.path, "headers": dict(self.headers.items()),
@@ -247,20 +273,7 @@ class Service:
                 self.end_headers()
                 self.wfile.write(body)
 
-            def log_message(self, *arguments):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *what):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 @contextlib.contextmanager

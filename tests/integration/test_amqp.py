@@ -59,6 +59,15 @@ def connected(instance):
     return source_of(instance)["health"] == "ok"
 
 
+@contextlib.contextmanager
+def at_work(queue, **source):
+    """The broker with a queue and one for the results, and an instance that works on it."""
+    with Broker() as broker:
+        broker.declare(queue, queue + "-results")
+        with Instance(config(broker, queue, **source), {"w.py": WORKER}) as m:
+            yield broker, m
+
+
 def kill(instance):
     instance.process.send_signal(signal.SIGKILL)
     instance.process.wait()
@@ -66,84 +75,69 @@ def kill(instance):
 
 
 def test_a_job_reaches_a_worker_and_its_result_the_broker():
-    with Broker() as broker:
-        broker.declare("a")
-        broker.declare("a-results")
-        with Instance(config(broker, "a"), {"w.py": WORKER}) as m:
-            broker.publish("a", range(3))
-            wait_until("three jobs", lambda: len(seen(m)) == 3)
-            results = [json.loads(line) for line in broker.take("a-results", 3)]
-            assert all(r["type"].startswith("io.millrace.delivery.") for r in results), results
-            wait_until("an empty queue", lambda: broker.queues()["a"] == [0, 0])
-            metrics = m.metrics()
-            assert metrics['millrace_events_total{source="jobs"}'] == 3, metrics
+    with at_work("a") as (broker, m):
+        broker.publish("a", range(3))
+        wait_until("three jobs", lambda: len(seen(m)) == 3)
+        results = [json.loads(line) for line in broker.take("a-results", 3)]
+        assert all(r["type"].startswith("io.millrace.delivery.") for r in results), results
+        wait_until("an empty queue", lambda: broker.queues()["a"] == [0, 0])
+        metrics = m.metrics()
+        assert metrics['millrace_events_total{source="jobs"}'] == 3, metrics
 
 
 def test_nothing_is_lost_when_millrace_is_killed_while_messages_flow():
-    with Broker() as broker:
-        broker.declare("killed")
-        broker.declare("killed-results")
-        with Instance(config(broker, "killed"), {"w.py": WORKER}) as m:
-            sent = 0
-            for _ in range(5):
-                sent += 400
-                before = len(seen(m))
-                broker.publish("killed", range(sent - 400, sent))
-                wait_until("the flow", lambda: len(seen(m)) > before)
-                kill(m)
-                m.start()
-            wait_until("all %d" % sent, lambda: len(set(seen(m))) == sent, 60)
-            repeated = len(seen(m)) - sent
-            assert repeated <= 5 * 1100, repeated  # what was in flight at each kill
-            wait_until("an empty queue", lambda: broker.queues()["killed"] == [0, 0])
+    with at_work("killed") as (broker, m):
+        sent = 0
+        for _ in range(5):
+            sent += 400
+            before = len(seen(m))
+            broker.publish("killed", range(sent - 400, sent))
+            wait_until("the flow", lambda: len(seen(m)) > before)
+            kill(m)
+            m.start()
+        wait_until("all %d" % sent, lambda: len(set(seen(m))) == sent, 60)
+        repeated = len(seen(m)) - sent
+        assert repeated <= 5 * 1100, repeated  # what was in flight at each kill
+        wait_until("an empty queue", lambda: broker.queues()["killed"] == [0, 0])
 
 
 def test_nothing_is_lost_when_the_broker_is_killed_while_messages_flow():
-    with Broker() as broker:
-        broker.declare("broker")
-        broker.declare("broker-results")
-        with Instance(config(broker, "broker"), {"w.py": WORKER}) as m:
-            broker.publish("broker", range(500))
-            wait_until("the flow", lambda: len(seen(m)) > 20)
-            broker.run("kill")
-            wait_until("the source to notice", lambda: not connected(m))
-            broker.start()
-            wait_until("the source to come back", lambda: connected(m), 60)
-            broker.publish("broker", range(500, 600))
-            wait_until("all of them", lambda: len(set(seen(m))) == 600, 60)
-            wait_until("the results", lambda: broker.queues()["broker-results"][0] >= 600, 60)
+    with at_work("broker") as (broker, m):
+        broker.publish("broker", range(500))
+        wait_until("the flow", lambda: len(seen(m)) > 20)
+        broker.run("kill")
+        wait_until("the source to notice", lambda: not connected(m))
+        broker.start()
+        wait_until("the source to come back", lambda: connected(m), 60)
+        broker.publish("broker", range(500, 600))
+        wait_until("all of them", lambda: len(set(seen(m))) == 600, 60)
+        wait_until("the results", lambda: broker.queues()["broker-results"][0] >= 600, 60)
 
 
 def test_a_frozen_broker_is_left_and_found_again():
-    with Broker() as broker:
-        broker.declare("frozen")
-        broker.declare("frozen-results")
-        with Instance(config(broker, "frozen", heartbeat="1s"), {"w.py": WORKER}) as m:
-            wait_until("the connection", lambda: connected(m))
-            broker.run("freeze")
-            try:
-                wait_until("the source to notice", lambda: not connected(m))
-                assert "eartbeat" in source_of(m)["last_error"], source_of(m)
-            finally:
-                broker.run("thaw")
-            wait_until("the source to come back", lambda: connected(m), 60)
-            broker.publish("frozen", range(10))
-            wait_until("ten jobs", lambda: len(set(seen(m))) == 10)
+    with at_work("frozen", heartbeat="1s") as (broker, m):
+        wait_until("the connection", lambda: connected(m))
+        broker.run("freeze")
+        try:
+            wait_until("the source to notice", lambda: not connected(m))
+            assert "eartbeat" in source_of(m)["last_error"], source_of(m)
+        finally:
+            broker.run("thaw")
+        wait_until("the source to come back", lambda: connected(m), 60)
+        broker.publish("frozen", range(10))
+        wait_until("ten jobs", lambda: len(set(seen(m))) == 10)
 
 
 def test_a_memory_alarm_holds_results_back_and_loses_none():
-    with Broker() as broker:
-        broker.declare("alarm")
-        broker.declare("alarm-results")
-        with Instance(config(broker, "alarm"), {"w.py": WORKER}) as m:
-            broker.publish("alarm", range(200))
-            wait_until("the flow", lambda: len(seen(m)) > 0)
-            broker.run("alarm", "on")
-            try:
-                wait_until("all jobs", lambda: len(set(seen(m))) == 200)
-            finally:
-                broker.run("alarm", "off")
-            wait_until("all results", lambda: broker.queues()["alarm-results"][0] >= 200, 90)
+    with at_work("alarm") as (broker, m):
+        broker.publish("alarm", range(200))
+        wait_until("the flow", lambda: len(seen(m)) > 0)
+        broker.run("alarm", "on")
+        try:
+            wait_until("all jobs", lambda: len(set(seen(m))) == 200)
+        finally:
+            broker.run("alarm", "off")
+        wait_until("all results", lambda: broker.queues()["alarm-results"][0] >= 200, 90)
 
 
 def rss_kib(instance):
@@ -176,20 +170,17 @@ def test_workers_that_stop_leave_memory_flat_and_the_rest_at_the_broker():
 
 
 def test_pause_and_resume_keep_the_place():
-    with Broker() as broker:
-        broker.declare("paused")
-        broker.declare("paused-results")
-        with Instance(config(broker, "paused"), {"w.py": WORKER}) as m:
-            broker.publish("paused", range(20))
-            wait_until("twenty", lambda: len(seen(m)) == 20)
-            assert m.cli("source", "pause", "jobs").code == 0
-            wait_until("the source to let go", lambda: not connected(m))
-            broker.publish("paused", range(20, 40))
-            wait_until("twenty wait", lambda: broker.queues()["paused"] == [20, 0])
-            assert len(seen(m)) == 20
-            assert m.cli("source", "resume", "jobs").code == 0
-            wait_until("forty", lambda: len(seen(m)) == 40)
-            assert sorted(set(map(int, seen(m)))) == list(range(40))
+    with at_work("paused") as (broker, m):
+        broker.publish("paused", range(20))
+        wait_until("twenty", lambda: len(seen(m)) == 20)
+        assert m.cli("source", "pause", "jobs").code == 0
+        wait_until("the source to let go", lambda: not connected(m))
+        broker.publish("paused", range(20, 40))
+        wait_until("twenty wait", lambda: broker.queues()["paused"] == [20, 0])
+        assert len(seen(m)) == 20
+        assert m.cli("source", "resume", "jobs").code == 0
+        wait_until("forty", lambda: len(seen(m)) == 40)
+        assert sorted(set(map(int, seen(m)))) == list(range(40))
 
 
 def test_a_reload_with_another_queue_moves_there_and_loses_nothing():
@@ -209,20 +200,17 @@ def test_a_reload_with_another_queue_moves_there_and_loses_nothing():
 
 
 def test_a_stop_leaves_nothing_to_repeat():
-    with Broker() as broker:
-        broker.declare("stopped")
-        broker.declare("stopped-results")
-        with Instance(config(broker, "stopped"), {"w.py": WORKER}) as m:
-            broker.publish("stopped", range(300))
-            wait_until("the flow", lambda: len(seen(m)) > 0)
-            assert m.stop() == 0
-            m.process.stdout.close()
-            m.start()
-            wait_until("all", lambda: len(set(seen(m))) == 300)
-            events = m.metrics()['millrace_events_total{source="jobs"}']
-            wait_until("an empty queue", lambda: broker.queues()["stopped"] == [0, 0])
-            assert len(seen(m)) <= 300 + 16, len(seen(m))  # what a worker had when it was stopped
-            assert events <= 300, events
+    with at_work("stopped") as (broker, m):
+        broker.publish("stopped", range(300))
+        wait_until("the flow", lambda: len(seen(m)) > 0)
+        assert m.stop() == 0
+        m.process.stdout.close()
+        m.start()
+        wait_until("all", lambda: len(set(seen(m))) == 300)
+        events = m.metrics()['millrace_events_total{source="jobs"}']
+        wait_until("an empty queue", lambda: broker.queues()["stopped"] == [0, 0])
+        assert len(seen(m)) <= 300 + 16, len(seen(m))  # what a worker had when it was stopped
+        assert events <= 300, events
 
 
 def test_an_invalid_cloudevent_is_an_ingest_dead_letter():

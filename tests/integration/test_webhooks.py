@@ -4,7 +4,6 @@ import base64
 import gzip
 import hashlib
 import hmac
-import http.server
 import subprocess
 import time
 
@@ -323,16 +322,14 @@ def test_sns_is_verified_confirmed_and_delivered():
 
 # --- handshakes ---------------------------------------------------------------------------------
 
-class Recorder:
+class Recorder(Served):
     """Answers OPTIONS as told, 200 to all else, and remembers what came."""
 
     def __init__(self, allow=None):
         self.requests, self.allow, self.posts = [], allow, []
         recorder = self
 
-        class Handler(http.server.BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-
+        class Handler(self.Handler):
             def answer(self):
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 recorder.requests.append((self.command, self.path))
@@ -347,20 +344,7 @@ class Recorder:
 
             do_GET = do_POST = do_OPTIONS = answer
 
-            def log_message(self, *arguments):
-                pass
-
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
-        self.port = self.server.server_address[1]
-
-    def __enter__(self):
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
-        return self
-
-    def __exit__(self, *what):
-        self.server.shutdown()
-        self.server.server_close()
+        super().__init__(Handler)
 
 
 def test_handshake_of_a_source():
