@@ -9,7 +9,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support")]
 import netlab
 from support import Instance, event, main, wait_until
-from kafka import Cluster, Flow, Skip, logged, reading, source_of, wanted
+from kafka import Cluster, Flow, logged, reading, source_of, wanted
 
 net = None
 kafka = None
@@ -202,18 +202,9 @@ def test_half_open_millrace_gone_unseen_is_replaced():
 
 
 if __name__ == "__main__":
-    reason = netlab.missing()
-    if reason:
-        print("SKIPPED: %s\n0 passed, 0 failed, 1 skipped" % reason)
-        sys.exit(77)
-    net = netlab.Net()
+    net = netlab.own()
     kafka = Cluster(HOST=net.FAR)
-    try:
-        with net.far():
-            kafka.__enter__()
-    except Skip as why:
-        print("SKIPPED: %s\n0 passed, 0 failed, 1 skipped" % why)
-        sys.exit(77)
+    net.enter(kafka)
     try:
         main()
     finally:

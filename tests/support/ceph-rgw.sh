@@ -45,16 +45,6 @@ rgw trust forwarded https = true
 X
 }
 
-# until_ok SECONDS PIDFILE CMD...: until it succeeds, as long as the process lives.
-until_ok() {
-  local end=$((SECONDS + $1)) pidfile=$2
-  shift 2
-  until "$@" >/dev/null 2>&1; do
-    alive "$pidfile" && ((SECONDS < end)) || return 1
-    breathe
-  done
-}
-
 make_monitor() { # DIR MON1 MON2
   local cap='allow *'
   ceph-authtool --create-keyring --gen-key --name=mon. "$1/keyring" --cap mon "$cap"

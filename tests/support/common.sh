@@ -63,6 +63,18 @@ alive() {
   [[ -r $1 ]] && [[ $(sed 's/.*) //; s/ .*//' "/proc/$(<"$1")/stat" 2>/dev/null || echo Z) != Z ]]
 }
 
+# until_ok SECONDS PIDFILE CMD...: until it succeeds, as long as the process lives. 1: it ended, or
+# the time is over.
+until_ok() {
+  local end=$((SECONDS + $1)) pidfile=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    alive "$pidfile" && ((SECONDS < end)) || return 1
+    breathe
+  done
+  alive "$pidfile" # else it was another that answered
+}
+
 # end_pid PIDFILE SIGNAL: sends it and waits; KILL after ten seconds.
 end_pid() {
   local end=$((SECONDS + 10))

@@ -203,12 +203,7 @@ run_node() { # DIR NODE
 }
 
 wait_node() { # DIR NODE; 1: it ended
-  local end=$((SECONDS + 90))
-  until grep -q 'Kafka Server started' "$1/node-$2/log"; do
-    alive "$1/node-$2/pid" || return 1
-    ((SECONDS < end)) || return 1
-    breathe
-  done
+  until_ok 90 "$1/node-$2/pid" grep -q 'Kafka Server started' "$1/node-$2/log"
 }
 
 stop_cluster() { # DIR

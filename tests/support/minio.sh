@@ -50,15 +50,8 @@ try_start() { # DIR PORT
     MINIO_ROOT_PASSWORD=minioadmin MINIO_BROWSER=off MINIO_UPDATE=off GOMEMLIMIT=512MiB \
     "${variables[@]}" "$built/minio" server --quiet --address "127.0.0.1:$2" \
     --certs-dir "$1/tls" "$1/data"
-  local end=$((SECONDS + 60))
-  while alive "$1/pid"; do
-    if curl "${options[@]}" -m 2 -o /dev/null "$scheme://127.0.0.1:$2/minio/health/ready"; then
-      return 0
-    fi
-    ((SECONDS < end)) || return 1
-    breathe
-  done
-  return 1
+  until_ok 60 "$1/pid" curl "${options[@]}" -m 2 -o /dev/null \
+    "$scheme://127.0.0.1:$2/minio/health/ready"
 }
 
 start() { # DIR

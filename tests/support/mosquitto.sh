@@ -40,18 +40,14 @@ X
   fi
 }
 
+listens() { # PORT TLSPORT
+  port_open "$1" && { [[ ! ${MQTT_TLS:-} ]] || port_open "$2"; }
+}
+
 try_start() { # DIR PORT TLSPORT
   configure "$1" "$2" "$3" >"$1/mosquitto.conf"
   launch "$1/pid" "$1/log" mosquitto -c "$1/mosquitto.conf"
-  local end=$((SECONDS + 10))
-  while alive "$1/pid"; do
-    if port_open "$2" && { [[ ! ${MQTT_TLS:-} ]] || port_open "$3"; } && alive "$1/pid"; then
-      return 0
-    fi
-    ((SECONDS < end)) || return 1
-    breathe
-  done
-  return 1
+  until_ok 10 "$1/pid" listens "$2" "$3"
 }
 
 start() { # DIR

@@ -1,8 +1,7 @@
 """A network of our own, for tests of what networks do: cuts, delay, loss, slow links, resets.
 
-    from netlab import Net, missing
-    reason = missing()            None, or what is not here (root, /dev/net/tun, …): then skip
-    net = Net()                   from now on this process is on the near side, alone on it
+    net = netlab.own()            from now on this process is on the near side, alone on it; ends
+                                  it as skipped when something is not here (root, /dev/net/tun, …)
     with net.far():               what is started here runs on the far side
         broker.start()            … and must listen on net.FAR (not on loopback only)
     net.partition(); net.heal()   nothing arrives, both ends see a silent peer
@@ -26,8 +25,11 @@ import random
 import select
 import socket
 import struct
+import sys
 import threading
 import time
+
+from support import Skip
 
 CLONE_NEWNET = 0x40000000
 TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
@@ -136,6 +138,18 @@ def reset_in_place_of(frame):
     return with_checksums(frame[:14], frame[26:30], frame[30:34], segment)
 
 
+def skip(why):
+    print("SKIPPED: %s\n0 passed, 0 failed, 1 skipped" % why)
+    sys.exit(77)
+
+
+def own():
+    why = missing()
+    if why:
+        skip(why)
+    return Net()
+
+
 class Net:
     NEAR, FAR = "10.77.0.2", "10.77.0.1"
 
@@ -155,6 +169,14 @@ class Net:
         self.mu = threading.Lock()  # protects what the calls below set
         self.heal()
         threading.Thread(target=self.carry, daemon=True).start()
+
+    def enter(self, server):
+        """Enters a server of server.py on the far side; skips when it cannot be there."""
+        try:
+            with self.far():
+                server.__enter__()
+        except Skip as why:
+            skip(why)
 
     @contextlib.contextmanager
     def far(self):

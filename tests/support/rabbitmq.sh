@@ -65,18 +65,16 @@ end_node() {
   end_pid "$1/epmd.pid" KILL
 }
 
+started() { # DIR
+  grep -qs 'Server startup complete' "$1/log/$node.log" && port_open "$port"
+}
+
 try_start() { # DIR
   configure "$1" >"$1/rabbitmq.conf"
   rm -f "$1/log/$node.log"
   launch "$1/epmd.pid" "$1/epmd.log" epmd -address 127.0.0.1 -port "$epmd"
   launch "$1/pid" "$1/out" "$bin/rabbitmq-server"
-  local end=$((SECONDS + 90))
-  while alive "$1/pid"; do
-    if grep -qs 'Server startup complete' "$1/log/$node.log" && port_open "$port"; then return 0; fi
-    ((SECONDS < end)) || return 1
-    breathe
-  done
-  return 1
+  until_ok 90 "$1/pid" started "$1"
 }
 
 start() { # DIR

@@ -87,13 +87,7 @@ is_ready() { # DIR KIND PORT
 try_start() { # DIR KIND PORT
   : >"$1/log"
   "launch_$2" "$1" "$3"
-  local end=$((SECONDS + 90))
-  while alive "$1/pid"; do
-    if is_ready "$@"; then return 0; fi
-    ((SECONDS < end)) || return 1
-    breathe
-  done
-  return 1
+  until_ok 90 "$1/pid" is_ready "$@"
 }
 
 prepare() { # KIND
