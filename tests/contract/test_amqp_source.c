@@ -1,5 +1,6 @@
 /* The AMQP source against RabbitMQ. */
 #include "tests/contract/amqp_support.h"
+#include "tests/contract/killed.h"
 
 #include <sys/prctl.h>
 
@@ -7,40 +8,23 @@ static const struct mr_source_ops *const ops = &mr__amqp_source_ops;
 
 /* --- promise 1 -------------------------------------------------------------------------------- */
 
+static bool read_all(struct test_host *held, const struct source_words *words)
+{
+    struct mr_source *source = source_open(held, words);
+    int64_t until = now_ms() + DEADLINE_MS;
+    while (source_health(source).messages < 20 && now_ms() < until) {
+        (void)poll(NULL, 0, 5);
+    }
+    return source_health(source).messages == 20;
+}
+
 /* A child reads all, gets nothing durable, is killed. The broker must deliver all again. */
 static void read_and_die(const char *queue, const char *type)
 {
     make_queue(queue, type);
     publish_events(queue, 0, 20);
     struct source_words words = {.queue = queue};
-    int ready[2];
-    assert_int_equal(pipe(ready), 0);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        struct test_host held;
-        test_host_init(&held);
-        test_host_hold(&held);
-        struct mr_source *source = source_open(&held, &words);
-        int64_t until = now_ms() + DEADLINE_MS;
-        while (source_health(source).messages < 20 && now_ms() < until) {
-            (void)poll(NULL, 0, 5);
-        }
-        char all = source_health(source).messages == 20 ? 'y' : 'n';
-        (void)!write(ready[1], &all, 1);
-        for (;;) {
-            pause();
-        }
-    }
-    close(ready[1]);
-    char all = 'n';
-    assert_int_equal(read(ready[0], &all, 1), 1);
-    close(ready[0]);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    assert_int_equal(all, 'y');
-
+    read_and_be_killed(read_all, &words);
     struct test_host h;
     test_host_init(&h);
     struct mr_source *source = source_open(&h, &words);

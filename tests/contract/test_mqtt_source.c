@@ -1,7 +1,6 @@
 /* The MQTT source against Mosquitto. */
 #include "tests/contract/mqtt_support.h"
-
-#include <sys/prctl.h>
+#include "tests/contract/killed.h"
 
 static const struct mr_source_ops *const ops = &mr__mqtt_source_ops;
 
@@ -15,6 +14,12 @@ static const char *topic_of(const char *name)
 
 /* --- promise 1 -------------------------------------------------------------------------------- */
 
+static bool read_all(struct test_host *held, const struct source_words *words)
+{
+    (void)source_open(held, words);
+    return test_host_wait(held, HOST_HELD_EVENTS, 20);
+}
+
 /* A child reads all, gets nothing durable, is killed. The broker must deliver all again. */
 static void read_and_die(const struct source_words *words, int qos)
 {
@@ -26,31 +31,7 @@ static void read_and_die(const struct source_words *words, int qos)
     source_close(source);
     test_host_free(&h);
     publish_events(broker.port, words->topic, qos, 0, 20);
-
-    int ready[2];
-    assert_int_equal(pipe(ready), 0);
-    pid_t pid = fork();
-    assert_true(pid >= 0);
-    if (pid == 0) {
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL);
-        struct test_host held;
-        test_host_init(&held);
-        test_host_hold(&held);
-        (void)source_open(&held, words);
-        char all = test_host_wait(&held, HOST_HELD_EVENTS, 20) ? 'y' : 'n';
-        (void)!write(ready[1], &all, 1);
-        for (;;) {
-            pause();
-        }
-    }
-    close(ready[1]);
-    char all = 'n';
-    assert_int_equal(read(ready[0], &all, 1), 1);
-    close(ready[0]);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
-    assert_int_equal(all, 'y');
-
+    read_and_be_killed(read_all, words);
     test_host_init(&h);
     source = source_open(&h, words);
     assert_true(test_host_wait(&h, HOST_EVENTS, 20));
