@@ -91,6 +91,7 @@ static void port_handout(void *context, struct mr_handout *handout)
                                     : NULL;
     MR_ASSERT(instance != NULL); /* a target without an instance has no capacity */
     handout->op.next = NULL;
+    atomic_fetch_add(&instance->held, 1);
     if (instance->chain == NULL) {
         instance->chain = handout;
         instance->next_chained = engine->chained;
@@ -254,6 +255,22 @@ static void stop_io_thread(struct engine_io_thread *t)
 
 /* --- the core loop ---------------------------------------------------------------------------- */
 
+/* The bus counts what the old generation still has against the target, so the new one's slots come
+ * on top: otherwise a handler that drains would hold up those who are ready. */
+static void tell_capacity(struct mr_engine *engine, struct mr_now now, uint32_t target)
+{
+    const struct instance *instance =
+        target < engine->targets_by_id_count ? engine->targets_by_id[target] : NULL;
+    if (instance == NULL) {
+        return; /* removed: it was told 0 */
+    }
+    uint32_t slots = atomic_load(&instance->capacity->slots);
+    for (uint32_t i = 0; i < engine->retired_count && slots > 0; i++) {
+        slots += engine->retired[i]->id == target ? atomic_load(&engine->retired[i]->held) : 0;
+    }
+    mr_bus_capacity(engine->bus, now, target, slots);
+}
+
 static void take_op(struct mr_engine *engine, struct mr_op *op, struct mr_now now)
 {
     struct mr_bus *bus = engine->bus;
@@ -277,7 +294,7 @@ static void take_op(struct mr_engine *engine, struct mr_op *op, struct mr_now no
     case ENGINE_CAPACITY: {
         struct engine_capacity *capacity = (struct engine_capacity *)op;
         atomic_store(&capacity->posted, false); /* a later value comes again */
-        mr_bus_capacity(bus, now, atomic_load(&capacity->target), atomic_load(&capacity->slots));
+        tell_capacity(engine, now, atomic_load(&capacity->target));
         engine_capacity_unref(capacity);
         return;
     }
@@ -774,6 +791,7 @@ void mr_engine_destroy(struct mr_engine *engine)
         engine->io->ops->destroy(engine->io);
     }
     mr_meter_release(&engine->meter);
+    mr_free(engine->retired);
     mr_free(engine->targets_by_id);
     mr_free(engine->config_path);
     mr_free(engine->log_dir);

@@ -147,6 +147,16 @@ static void trace_emitted(struct mr_handout *handout)
     }
 }
 
+static void post_capacity(struct instance *instance)
+{
+    struct engine_capacity *capacity = instance->capacity;
+    if (!atomic_exchange(&capacity->posted, true)) {
+        atomic_fetch_add(&capacity->refs, 1);
+        capacity->op.next = NULL;
+        engine_post(instance->engine, &capacity->op);
+    }
+}
+
 static void host_answer(struct mr_host *host, struct mr_handout *first)
 {
     struct instance *instance = instance_of(host);
@@ -154,9 +164,15 @@ static void host_answer(struct mr_host *host, struct mr_handout *first)
     if (instance->is_worker) {
         mr_meter_count(&engine->meter, instance->id, instance->name, first);
     }
+    uint32_t count = 0;
     for (struct mr_op *op = &first->op; op != NULL; op = op->next) {
+        count++;
         op->type = ENGINE_ANSWER;
         trace_emitted((struct mr_handout *)op);
+    }
+    atomic_fetch_sub(&instance->held, count);
+    if (atomic_load(&instance->retired)) {
+        post_capacity(instance); /* of its successor, before the answers free slots of it */
     }
     engine_post(engine, &first->op);
 }
@@ -180,14 +196,9 @@ static void host_capacity(struct mr_host *host, uint32_t target, uint32_t slots)
     if (atomic_load_explicit(&instance->retired, memory_order_acquire)) {
         return;
     }
-    struct engine_capacity *capacity = instance->capacity;
-    atomic_store(&capacity->target, target);
-    atomic_store(&capacity->slots, slots);
-    if (!atomic_exchange(&capacity->posted, true)) {
-        atomic_fetch_add(&capacity->refs, 1);
-        capacity->op.next = NULL;
-        engine_post(instance->engine, &capacity->op);
-    }
+    atomic_store(&instance->capacity->target, target);
+    atomic_store(&instance->capacity->slots, slots);
+    post_capacity(instance);
 }
 
 void engine_capacity_unref(struct engine_capacity *capacity)

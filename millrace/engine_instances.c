@@ -133,6 +133,7 @@ enum mr_status instance_create_target(struct mr_engine *engine, struct snapshot 
     instance->target_ops = conf->is_worker ? connector->worker : connector->sink;
     instance->id = snapshot->target_ids[index];
     instance->is_worker = conf->is_worker;
+    instance->max_run_ns = conf->max_run_ns;
     struct mr_target_args args = {
         .host = &instance->host,
         .index = instance->id,

@@ -79,9 +79,11 @@ struct instance {
     struct mr_target *target;
     uint32_t id; /* source or target id of the bus */
     bool is_worker;
+    uint64_t max_run_ns; /* target: the longest an attempt may take */
     bool paused;          /* by an operator or the file */
     struct engine_capacity *capacity; /* shared: ref */
     _Atomic bool retired; /* an older generation that drains: its capacity no longer counts */
+    _Atomic uint32_t held; /* hand-outs it has; seq_cst with `posted` of its capacity */
     _Atomic uint64_t events;   /* relaxed counters */
     _Atomic uint64_t rejected;
     /* chain of hand-outs gathered during one step; core thread only */
@@ -137,6 +139,9 @@ struct mr_engine {
     uint32_t target_count;
     struct instance **targets_by_id; /* owned array; core thread; NULL: none now */
     uint32_t targets_by_id_count;
+    struct instance **retired; /* owned array; core thread; older generations that drain: what they
+                                  hold comes on top of their successors' capacity */
+    uint32_t retired_count;
 
     struct mr_http_listener *listener; /* owned; NULL when off */
     struct mr_http_listener *socket;   /* owned */

@@ -3,6 +3,7 @@
  * are, changed ones are replaced (the old one drains while the new one serves). */
 #include <cjson/cJSON.h>
 #include <inttypes.h>
+#include <poll.h>
 
 #include "config/print.h"
 #include "core/alloc.h"
@@ -10,6 +11,7 @@
 #include "millrace/engine_internal.h"
 
 #define RETIRE_STOP_NS (30 * MR_SECOND)
+#define RETIRE_LOOK_MS 50
 
 /* --- the difference --------------------------------------------------------------------------- */
 
@@ -182,6 +184,8 @@ static void swap_targets(void *argument, struct mr_bus *bus, struct mr_now now)
             atomic_store_explicit(&old->retired, true, memory_order_release);
             mr_bus_capacity(bus, now, i, 0);
             engine->targets_by_id[i] = NULL;
+            /* No memory: its successor has less room until it is gone. */
+            (void)instances_push(&engine->retired, &engine->retired_count, old);
         }
     }
     uint32_t most = 0;
@@ -288,11 +292,39 @@ static enum mr_status change_sources(struct change *change, const cJSON *a, cons
     return MR_OK;
 }
 
+static void forget_retired(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    struct instance *instance = argument;
+    struct mr_engine *engine = instance->engine;
+    (void)bus;
+    (void)now;
+    for (uint32_t i = 0; i < engine->retired_count; i++) {
+        if (engine->retired[i] == instance) {
+            engine->retired[i] = engine->retired[--engine->retired_count];
+            return;
+        }
+    }
+}
+
+/* Gets nothing more, and may take as long for what it has as an attempt may take at most: a job of
+ * hours survives a reload. Unless Millrace itself stops. */
+static void wait_for_held(struct instance *instance)
+{
+    uint64_t deadline = mr_clock_mono_ns() + instance->max_run_ns;
+    while (atomic_load(&instance->held) > 0 && mr_clock_mono_ns() < deadline &&
+           atomic_load(&instance->engine->stop_requests) == 0) {
+        struct pollfd fd = {.fd = -1};
+        (void)poll(&fd, 1, RETIRE_LOOK_MS); /* a pause */
+    }
+}
+
 /* The old generation drains on its own thread, so that a slow handler does not hold the reload. */
 static void *retire_thread(void *argument)
 {
     struct instance *instance = argument;
+    wait_for_held(instance);
     instance->target_ops->stop(instance->target, mr_clock_mono_ns() + RETIRE_STOP_NS);
+    (void)engine_call(instance->engine, forget_retired, instance); /* closed: nobody looks there */
     atomic_fetch_sub(&instance->engine->retiring, 1);
     instance_destroy(instance);
     return NULL;
@@ -303,6 +335,7 @@ static void retire_target(struct mr_engine *engine, struct instance *instance)
     pthread_t thread;
     atomic_fetch_add(&engine->retiring, 1);
     if (pthread_create(&thread, NULL, retire_thread, instance) != 0) {
+        instance->max_run_ns = 0; /* what it holds has RETIRE_STOP_NS */
         (void)retire_thread(instance); /* no thread to be had: here and now */
         return;
     }

@@ -242,5 +242,29 @@ def handle(event, ctx):
         assert samples["millrace_usage_out_bytes_total" + label] == row["bytes_out"]
 
 
+def test_reload_lets_the_old_generation_finish():
+    code = python("""
+import threading
+def handle(event, ctx):
+    while event['id'] == 'old' and not os.path.exists('go'):
+        threading.Event().wait(0.02)
+    return os.environ['COLOUR']
+""")
+    config, files = pool(code, {"env": {"COLOUR": "blue"}})
+    with Instance(config, files) as m:
+        send(m, ["old"])
+        wait_until("old runs", lambda: (m.delivery("old", "s") or {}).get("running"))
+        config["workers"]["w"]["process"]["env"] = {"COLOUR": "green"}
+        m.write_config(config)
+        assert m.ask("reload")["applied"]
+        send(m, ["new"])
+        new = m.wait_state("new", "s", "done")  # while the old one still runs
+        assert m.delivery("old", "s")["state"] == "in flight", m.delivery("old", "s")
+        (m.folder / "go").touch()
+        old = m.wait_state("old", "s", "done")
+        assert old["attempts"][0]["version"] != new["attempts"][0]["version"], (old, new)
+        assert len(old["attempts"]) == 1, old
+
+
 if __name__ == "__main__":
     main()
