@@ -18,7 +18,7 @@ net = None
 bucket_count = 0
 
 
-class FarElasticmq(objects.Elasticmq):
+class Far:
     def start(self):
         with net.far():
             super().start()
@@ -28,14 +28,12 @@ class FarElasticmq(objects.Elasticmq):
             return super().call(*arguments, **more)
 
 
-class FarMoto(objects.Moto):
-    def start(self):
-        with net.far():
-            super().start()
+class FarElasticmq(Far, objects.Elasticmq):
+    pass
 
-    def call(self, *arguments, **more):
-        with net.far():
-            return super().call(*arguments, **more)
+
+class FarMoto(Far, objects.Moto):
+    pass
 
 
 class Flow:

@@ -31,11 +31,11 @@ static inline char *read_text_file(const char *path, size_t *ret_size)
     return text;
 }
 
-/* The JSON file, for cJSON_Delete(); skips the test when it is not there. */
-static inline cJSON *read_vectors(const char *name)
+/* The JSON file of a folder, for cJSON_Delete(); skips the test when it is not there. */
+static inline cJSON *read_json_file(const char *folder, const char *name)
 {
     char path[512];
-    snprintf(path, sizeof(path), VECTORS "%s", name);
+    snprintf(path, sizeof(path), "%s%s", folder, name);
     size_t size;
     char *text = read_text_file(path, &size);
     if (text == NULL) {
@@ -47,6 +47,11 @@ static inline cJSON *read_vectors(const char *name)
     free(text);
     assert_non_null(json);
     return json;
+}
+
+static inline cJSON *read_vectors(const char *name)
+{
+    return read_json_file(VECTORS, name);
 }
 
 static inline const char *string_of(const cJSON *object, const char *name)

@@ -14,23 +14,6 @@ static void fail_here(const char *what, const char *text)
     fail_msg("%s: %s: %s", vector_name, what, text);
 }
 
-static cJSON *read_vector_file(const char *folder, const char *name)
-{
-    char path[512];
-    snprintf(path, sizeof(path), "%s%s.json", folder, name);
-    size_t size;
-    char *text = read_text_file(path, &size);
-    if (text == NULL) {
-        print_message("[  SKIP    ] %s is not there\n", path);
-        skip();
-        return NULL;
-    }
-    cJSON *json = cJSON_Parse(text);
-    free(text);
-    assert_true(cJSON_GetArraySize(json) > 0);
-    return json;
-}
-
 static enum mr_status run_in(const char *as, const cJSON *message, char **ret_text,
                              struct mr_problem *problem)
 {
@@ -202,7 +185,10 @@ static void check_out(const char *to, const char *mode, const cJSON *input, cons
 
 static void run_vectors(const char *folder, const char *protocol, const char *file)
 {
-    cJSON *vectors = read_vector_file(folder, file);
+    char path[64];
+    snprintf(path, sizeof(path), "%s.json", file);
+    cJSON *vectors = read_json_file(folder, path);
+    assert_true(cJSON_GetArraySize(vectors) > 0);
     const cJSON *vector;
     cJSON_ArrayForEach(vector, vectors)
     {

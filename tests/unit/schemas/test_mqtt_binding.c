@@ -1,3 +1,4 @@
+#include "tests/support/fail_each.h"
 #include "tests/unit/schemas/support.h"
 
 #include "schemas/binding.h"
@@ -341,30 +342,28 @@ static void test_encode_v4_is_structured_without_content_type(void **state)
     mr_event_unref(event);
 }
 
+static enum mr_status wrap_and_encode(void *context)
+{
+    struct mr_mqtt_message message = {
+        .version = 4, .topic = mr_bytes_of("spBv1.0/G/NDATA/E"), .payload = mr_bytes_of("1")};
+    struct mr_event *event = NULL;
+    struct mr_message out;
+    (void)context;
+    mr_message_init(&out);
+    enum mr_status r = mr_mqtt_wrap(&message, mr_bytes_of("b"), mr_bytes_of("1"), 0,
+                                    MR_EVENT_SIZE_MAX, &event, NULL);
+    if (r == MR_OK) {
+        r = mr_mqtt_encode(mr_event_record(event), 5, MR_MODE_BINARY, &out);
+    }
+    mr_message_release(&out);
+    mr_event_unref(event);
+    return r;
+}
+
 static void test_mqtt_every_failed_allocation_leaks_nothing(void **state)
 {
     (void)state;
-    int64_t live = mr_alloc_live();
-    enum mr_status r = MR_E_NOMEM;
-    for (uint64_t n = 1; r != MR_OK && n < 100; n++) {
-        struct mr_mqtt_message message = {
-            .version = 4, .topic = mr_bytes_of("spBv1.0/G/NDATA/E"), .payload = mr_bytes_of("1")};
-        struct mr_event *event = NULL;
-        struct mr_message out;
-        mr_message_init(&out);
-        (void)mr_alloc_fail_at(n, 0);
-        r = mr_mqtt_wrap(&message, mr_bytes_of("b"), mr_bytes_of("1"), 0, MR_EVENT_SIZE_MAX,
-                         &event, NULL);
-        if (r == MR_OK) {
-            r = mr_mqtt_encode(mr_event_record(event), 5, MR_MODE_BINARY, &out);
-        }
-        (void)mr_alloc_fail_at(0, 0);
-        assert_true(r == MR_OK || r == MR_E_NOMEM);
-        mr_message_release(&out);
-        mr_event_unref(event);
-        assert_int_equal(mr_alloc_live(), live);
-    }
-    assert_int_equal(r, MR_OK);
+    (void)fail_each_allocation(wrap_and_encode, NULL);
 }
 
 int main(void)
