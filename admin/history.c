@@ -34,25 +34,9 @@ void mr_history_release(struct mr_history *history)
     }
 }
 
-/* @return false: the visitor has enough */
-static bool visit_group(const struct mr_log_group *group,
-                        bool (*visit)(void *context, const struct mr_history_record *record),
-                        void *context)
-{
-    struct mr_history_record seen = {.wall_ns = group->header.wall_ns,
-                                     .log_ns = group->header.log_ns};
-    uint32_t at = 0;
-    while (mr_log_next_record(group, &at, &seen.position, &seen.record)) {
-        if (!visit(context, &seen)) {
-            return false;
-        }
-    }
-    return true;
-}
-
-enum mr_status mr_history_scan(struct mr_history *history, uint64_t number, bool alone,
-                               bool (*visit)(void *context, const struct mr_history_record *record),
-                               void *context)
+enum mr_status mr_history_groups(struct mr_history *history, uint64_t number, bool alone,
+                                 bool (*visit)(void *context, const struct mr_log_group *group),
+                                 void *context)
 {
     struct mr_log_index view = history->index;
     while (view.segment_count > 0 && view.segments[0].number < number) {
@@ -81,8 +65,7 @@ enum mr_status mr_history_scan(struct mr_history *history, uint64_t number, bool
         if (r != MR_OK || group.position >= history->end_position) {
             break;
         }
-        bool readable = group.data != NULL && group.header_good;
-        more = !readable || visit_group(&group, visit, context);
+        more = visit(context, &group);
         /* Behind the last durable group stands what is being written: do not even look. */
         if (group.header_good &&
             group.position + group.header.padded >= history->end_position) {
@@ -91,6 +74,36 @@ enum mr_status mr_history_scan(struct mr_history *history, uint64_t number, bool
     }
     mr_log_reader_destroy(reader);
     return r == MR_E_NOT_FOUND ? MR_OK : r;
+}
+
+struct record_scan {
+    bool (*visit)(void *context, const struct mr_history_record *record);
+    void *context;
+};
+
+static bool visit_records(void *context, const struct mr_log_group *group)
+{
+    const struct record_scan *scan = context;
+    if (group->data == NULL || !group->header_good) {
+        return true;
+    }
+    struct mr_history_record seen = {.wall_ns = group->header.wall_ns,
+                                     .log_ns = group->header.log_ns};
+    uint32_t at = 0;
+    while (mr_log_next_record(group, &at, &seen.position, &seen.record)) {
+        if (!scan->visit(scan->context, &seen)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+enum mr_status mr_history_scan(struct mr_history *history, uint64_t number, bool alone,
+                               bool (*visit)(void *context, const struct mr_history_record *record),
+                               void *context)
+{
+    struct record_scan scan = {.visit = visit, .context = context};
+    return mr_history_groups(history, number, alone, visit_records, &scan);
 }
 
 static enum mr_status read_bytes(struct mr_io *io, int file, uint64_t at, size_t size,

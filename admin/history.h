@@ -19,6 +19,15 @@ MR_MUST_USE enum mr_status mr_history_open(const char *folder, uint64_t end_posi
                                            struct mr_problem *problem);
 void mr_history_release(struct mr_history *history);
 
+/** Calls @p visit for each place of the log from the start of segment @p number on, what could not
+ * be read (data NULL) among them, to the end or, with @p alone, to the end of that segment; until
+ * it returns false. The group is borrowed during the call. */
+MR_MUST_USE enum mr_status mr_history_groups(struct mr_history *history, uint64_t number,
+                                             bool alone,
+                                             bool (*visit)(void *context,
+                                                           const struct mr_log_group *group),
+                                             void *context);
+
 /* One record on its way past a visitor. */
 struct mr_history_record {
     uint64_t position;
@@ -27,8 +36,7 @@ struct mr_history_record {
     struct mr_record record; /* body borrowed during the call */
 };
 
-/** Calls @p visit for each record from the start of segment @p number on, to the end or, with
- * @p alone, to the end of that segment; until it returns false. */
+/** mr_history_groups(), record by record; what cannot be read is passed over. */
 MR_MUST_USE enum mr_status mr_history_scan(struct mr_history *history, uint64_t number, bool alone,
                                            bool (*visit)(void *context,
                                                          const struct mr_history_record *record),

@@ -154,6 +154,7 @@ void mr__post_subscription_resume(struct mr_admin *admin, struct mr__call *call)
 void mr__get_explain(struct mr_admin *admin, struct mr__call *call);
 void mr__get_trace(struct mr_admin *admin, struct mr__call *call);
 void mr__get_why(struct mr_admin *admin, struct mr__call *call);
+void mr__get_audit(struct mr_admin *admin, struct mr__call *call);
 void mr__get_dlq(struct mr_admin *admin, struct mr__call *call);
 void mr__get_dlq_groups(struct mr_admin *admin, struct mr__call *call);
 void mr__post_dlq_redrive(struct mr_admin *admin, struct mr__call *call);

@@ -14,6 +14,8 @@ const struct mr_verb mr_verbs[] = {
      NULL, 2, 2, mr_cmd_why},
     {"explain", "SUBSCRIPTION", "the one effective policy in plain words", NULL, 1, 1,
      mr_cmd_explain},
+    {"audit", "SOURCE", "prove that all a source sent is accounted for", mr_audit_options, 1, 1,
+     mr_cmd_audit},
     {"dlq list", "SUBSCRIPTION", "dead letters", mr_dlq_list_options, 1, 1, mr_cmd_dlq_list},
     {"dlq show", "SUBSCRIPTION ID", "one dead letter with all attempts", NULL, 2, 2,
      mr_cmd_dlq_show},

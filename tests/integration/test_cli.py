@@ -3,7 +3,7 @@ import json
 
 from support import *
 
-VERBS = ["run", "check", "new", "send", "tail", "trace", "why", "explain", "dlq list", "dlq show",
+VERBS = ["run", "check", "new", "send", "tail", "trace", "why", "explain", "audit", "dlq list", "dlq show",
          "dlq groups", "dlq redrive", "dlq purge", "dlq edit", "delivery list", "delivery resume",
          "delivery skip", "sub list", "sub show", "sub pause", "sub resume", "source list",
          "source show", "source pause", "source resume", "worker list", "worker show", "status", "reload",
