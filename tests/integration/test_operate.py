@@ -184,7 +184,7 @@ def test_held_deliveries_are_listed_resumed_and_skipped():
         assert m.cli("delivery", "resume", "s", "nobody").code == 3
         assert m.cli("delivery", "skip", "s").code == 2
         assert m.cli("delivery", "skip", "s", "h0").out == "h0  skipped\n"
-        assert m.delivery("h0", "s")["state"] == "dropped", m.delivery("h0", "s")
+        m.wait_state("h0", "s", "dropped")
         assert "operator" in m.delivery("h0", "s")["reason"], m.delivery("h0", "s")
         wait_until("the next of its lane", lambda: held() == ["h1", "other"])
         (m.folder / "mended").touch()
