@@ -68,7 +68,7 @@ struct mr_station {
     uint64_t generation;
 
     pthread_t thread;
-    bool started; /* control thread's */
+    _Atomic bool started; /* the control thread's to change; `list` looks at it */
     struct mr_opq queue;
     struct mr_op stop_op;
     _Atomic uint64_t stop_deadline_ns; /* stored before the stop operation is pushed */

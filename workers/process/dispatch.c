@@ -6,7 +6,8 @@
 #include "schemas/json_format.h"
 #include "workers/process/internal.h"
 
-#define PENDING_MAX_NS (2 * MR_SECOND) /* then it is refused: its lease runs meanwhile */
+/* When nothing was handed out for so long, what waits is refused: its lease runs meanwhile. */
+#define PENDING_MAX_NS (2 * MR_SECOND)
 
 static struct mr_handout *next_of(const struct mr_handout *h)
 {
@@ -182,6 +183,7 @@ static bool place(struct mr_target *t, struct mr_handout *h, bool serving, bool 
     struct mr__instance *i = pick(t, h->alone);
     if (i != NULL) {
         give(i, h);
+        t->base.pending_since_ns = t->base.now.mono_ns; /* it goes on: the others may wait */
         return true;
     }
     if (!serving && !t->replacing) {

@@ -203,6 +203,53 @@ static void test_pool_handouts_wait_for_a_successor(void **state)
     bench_release(&b);
 }
 
+static void bench_list(struct bench *b, const char *delivery, char text[4096])
+{
+    struct mr_buf json;
+    mr_buf_init(&json, 4095);
+    b->ops->list(b->target, delivery, &json);
+    memcpy(text, json.size == 0 ? (const uint8_t *)"" : json.data, json.size);
+    text[json.size] = '\0';
+    mr_buf_release(&json);
+}
+
+static void test_pool_list_tells_what_runs_and_how_far_it_is(void **state)
+{
+    (void)state;
+    struct bench b;
+    char text[4096];
+    bench_init(&b);
+    b.config.concurrency = 2;
+    bench_start_python(&b, "import millrace, os\n"
+                           "def handle(event, ctx):\n"
+                           "    ctx.heartbeat({'done': 0.5})\n"
+                           "    ctx.heartbeat({'done': [1, '\\u20ac']})\n"
+                           "    while not os.path.exists('go'):\n"
+                           "        pass\n"
+                           "millrace.run(handle, concurrency=2)\n");
+    bench_hand(&b, 2, NULL);
+    uint64_t until = mr_clock_mono_ns() + WAIT_SECONDS * MR_SECOND;
+    do { /* not bench_wait: its lock is what the target's calls to the host want */
+        bench_list(&b, "sub:2", text);
+    } while (strstr(text, "\"done\":[1") == NULL && mr_clock_mono_ns() < until);
+    assert_non_null(strstr(text, "\"done\":[1"));
+    assert_null(strstr(text, "sub:1")); /* the other one is left out */
+    assert_non_null(strstr(text, "[{\"instance\":\"thumbs/1\",\"pid\":"));
+    assert_non_null(strstr(text, "\"state\":\"busy\",\"version\":\"42\""));
+    bench_list(&b, NULL, text);
+    assert_non_null(strstr(text, "{\"delivery\":\"sub:1\",\"attempt\":1,\"running_seconds\":"));
+    assert_non_null(strstr(text, "\"delivery\":\"sub:2\""));
+    bench_list(&b, "sub:3", text);
+    assert_string_equal(text, "");
+    bench_file(&b, "go", "");
+    bench_expect(&b, MR_VERDICT_OK, NULL);
+    bench_expect(&b, MR_VERDICT_OK, NULL);
+    bench_list(&b, NULL, text);
+    assert_non_null(strstr(text, "\"deliveries\":[]}]"));
+    bench_stop(&b, MR_SECOND);
+    bench_release(&b);
+}
+
 static void test_pool_crash_answers_what_it_held_with_all_we_know(void **state)
 {
     (void)state;
@@ -518,6 +565,7 @@ int main(void)
         cmocka_unit_test(test_pool_max_events_replaces_the_instance),
         cmocka_unit_test(test_pool_max_life_replaces_the_instance),
         cmocka_unit_test(test_pool_max_life_with_room_never_leaves_a_gap),
+        cmocka_unit_test(test_pool_list_tells_what_runs_and_how_far_it_is),
         cmocka_unit_test(test_pool_max_rss_replaces_after_the_answer),
         cmocka_unit_test(test_pool_handouts_wait_for_a_successor),
         cmocka_unit_test(test_pool_crash_answers_what_it_held_with_all_we_know),
