@@ -103,6 +103,7 @@ void mr_handout_destroy(struct mr_handout *handout)
         return;
     }
     mr_event_unref(handout->event);
+    mr_event_unref(handout->original);
     mr_free(handout->answer.error);
     mr_free(handout->answer.stderr_tail);
     mr_free(handout->answer.result);

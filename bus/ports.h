@@ -50,6 +50,7 @@ struct mr_batch {
     struct mr_opq *reply;       /* borrowed: outlives every batch in flight; NULL: nobody waits */
     void *context;              /* the source's own */
     bool is_part;               /* the source's own: more of it follows in the next batch */
+    uint32_t admitted;          /* the engine's: items that were transformed and validated */
     /* out: */
     enum mr_status result;      /* MR_OK: all durable; MR_E_DISK_LOW, MR_E_FULL, MR_E_CLOSED (bus
                                    stops), MR_E_FAULTY: none was accepted, try again later */
@@ -116,6 +117,7 @@ struct mr_handout {
     char delivery[MR_NAME_SIZE_MAX * 3 + 40]; /* "name:offset": the delivery id, the same for all
                                                  attempts; the Idempotency-Key of HTTP workers */
     struct mr_event *event; /* owned, one reference */
+    struct mr_event *original; /* owned, the engine's: what `event` was before its transform */
     void *context;          /* the target's own while it has the hand-out */
     struct mr_answer answer;
 };

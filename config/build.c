@@ -312,6 +312,9 @@ static enum mr_status build_source(struct mr_builder *builder, struct mr_node *n
         options.event_size_max == 0 ? config->event_size_max : options.event_size_max;
     source->hops_max = options.hops_max == 0 ? config->hops_max : (uint32_t)options.hops_max;
     source->paused = options.paused;
+    r = r == MR_OK ? mr__build_transform(builder->loader, node, options.transform,
+                                         &source->transform_json)
+                   : r;
     r = r == MR_OK ? mr__build_validation(builder->loader, mr__node_child(node, "validate"),
                                           &options.validate, &source->validation)
                    : r;

@@ -46,6 +46,10 @@ MR_MUST_USE enum mr_status mr__build_retry(struct mr_loader *loader, struct mr_c
                                            const struct mr_retry_options *options,
                                            struct mr_retry *ret_retry);
 
+/** The text of `transform` of @p entry, owned by *ret_json; wrong ones are reported. */
+MR_MUST_USE enum mr_status mr__build_transform(struct mr_loader *loader,
+                                               const struct mr_node *entry, const char *json,
+                                               char **ret_json);
 /** `validate` at @p node (NULL: none). Wrong schemas are reported. */
 MR_MUST_USE enum mr_status mr__build_validation(struct mr_loader *loader,
                                                 const struct mr_node *node,

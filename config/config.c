@@ -19,6 +19,7 @@ void mr_config_destroy(struct mr_config *config)
     }
     for (uint32_t i = 0; i < config->source_count; i++) {
         mr_free(config->sources[i].name);
+        mr_free(config->sources[i].transform_json);
         mr_validation_destroy(config->sources[i].validation);
         release_options(config->sources[i].kind, config->sources[i].options);
     }

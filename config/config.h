@@ -31,6 +31,8 @@ struct mr_config_kinds {
     const struct mr_config_kind *sinks;
     /* Whether a subscription's filters array is good; NULL: not asked. Sets the problem. */
     enum mr_status (*check_filter)(struct mr_bytes json, struct mr_problem *problem);
+    /* The same for a transform. */
+    enum mr_status (*check_transform)(struct mr_bytes json, struct mr_problem *problem);
 };
 
 enum mr_sync {
@@ -88,6 +90,7 @@ struct mr_source_config {
     uint64_t event_size_max;
     uint32_t hops_max;
     bool paused;
+    char *transform_json;             /* owned; NULL: events come in as they are */
     struct mr_validation *validation; /* owned; NULL: events come in with any data */
 };
 
@@ -123,6 +126,7 @@ struct mr_subscription_config {
     bool hidden;       /* made by the loader for a destination; filter and sources unused */
     bool is_default;   /* takes what no other subscription matched */
     char *filter_json; /* owned; CloudEvents filters array as JSON text, "[]" when none */
+    char *transform_json; /* owned; NULL: the target gets events as they are */
     uint32_t *sources; /* owned; indexes; NULL = every source */
     uint32_t source_count;
     uint32_t target; /* index */

@@ -15,6 +15,7 @@ void mr__subscription_release(struct mr_subscription_config *subscription)
 {
     mr_free(subscription->name);
     mr_free(subscription->filter_json);
+    mr_free(subscription->transform_json);
     mr_free(subscription->sources);
     mr_free(subscription->order_key);
     mr_free(subscription->rates);
@@ -351,6 +352,9 @@ static enum mr_status take_options(struct mr_builder *builder, const struct mr_n
         r = take_target(builder, entry, options->to, subscription);
     }
     if (r == MR_OK) {
+        r = mr__build_transform(loader, entry, options->transform, &subscription->transform_json);
+    }
+    if (r == MR_OK) {
         r = take_order(loader, entry, options->order_by, subscription);
     }
     if (r == MR_OK) {
@@ -542,6 +546,9 @@ static enum mr_status hash_names(const struct mr_config *config,
     if (r == MR_OK) {
         r = mr_buf_printf(buf, "filter %s\n%s", subscription->filter_json,
                           subscription->is_default ? "default\n" : "");
+    }
+    if (r == MR_OK && subscription->transform_json != NULL) {
+        r = mr_buf_printf(buf, "transform %s\n", subscription->transform_json);
     }
     if (r == MR_OK) {
         r = hash_destinations(config, "on_success", subscription->on_success,

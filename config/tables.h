@@ -34,6 +34,7 @@ struct mr_source_options {
     uint64_t event_size_max; /* 0: the file's */
     int64_t hops_max;        /* 0: the file's */
     bool paused;
+    char *transform;
     struct mr_validate_options validate;
 };
 
@@ -82,6 +83,7 @@ struct mr_subscription_options {
     char *filter;
     bool is_default;
     char *to;
+    char *transform;
     char *order_by;
     struct mr_retry_options retry;
     int on_exhausted;

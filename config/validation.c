@@ -172,6 +172,23 @@ enum mr_status mr__build_validation(struct mr_loader *loader, const struct mr_no
     return r;
 }
 
+enum mr_status mr__build_transform(struct mr_loader *loader, const struct mr_node *entry,
+                                   const char *json, char **ret_json)
+{
+    struct mr_problem problem = {.text = ""};
+    if (json == NULL) {
+        return MR_OK;
+    }
+    enum mr_status r = loader->kinds->check_transform == NULL
+                           ? MR_OK
+                           : loader->kinds->check_transform(mr_bytes_of(json), &problem);
+    if (r != MR_OK && r != MR_E_NOMEM) {
+        return mr__report(loader, mr__node_child(entry, "transform"), "%s", problem.text);
+    }
+    *ret_json = mr_strdup(json);
+    return *ret_json == NULL ? MR_E_NOMEM : r;
+}
+
 /* --- checking --------------------------------------------------------------------------------- */
 
 static const struct mr_schema *find_schema(const struct table *table, struct mr_bytes key)

@@ -166,6 +166,8 @@ static bool halve(struct mr_intake *intake, struct mr_batch *batch, uint64_t now
         first->size += batch->items[i].event->size;
     }
     first->count = first_count;
+    first->admitted = batch->admitted < first_count ? batch->admitted : first_count;
+    batch->admitted -= first->admitted;
     first->is_part = true;
     batch->count -= first_count;
     batch->size -= first->size < batch->size ? first->size : batch->size; /* rejects may grow */

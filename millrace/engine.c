@@ -83,9 +83,41 @@ static void port_io(void *context, struct mr_log_request *request)
     MR_ASSERT(r == MR_OK); /* unbounded; the core bounds what it asks */
 }
 
+/* What the subscription makes of the event for its target. @return false: the hand-out is on its
+ * way back, with the reason for a dead letter */
+static bool transform_handout(struct mr_engine *engine, struct mr_handout *handout)
+{
+    const struct mr_transform *transform =
+        snapshot_transform(engine->bus_snapshot, false, handout->name);
+    if (transform == NULL) {
+        return true;
+    }
+    struct mr_problem why = {.text = ""};
+    struct mr_event *changed = NULL;
+    enum mr_status r = mr_transform_apply(transform, mr_event_record(handout->event),
+                                          MR_EVENT_SIZE_MAX, &changed, &why);
+    if (r == MR_OK) {
+        handout->original = handout->event;
+        handout->event = changed;
+        return true;
+    }
+    struct mr_problem text = {.text = ""};
+    (void)mr_problem_set(&text, r, "transform: %s", why.text);
+    mr_handout_set_error(handout, mr_bytes_of(text.text));
+    handout->answer.verdict = r == MR_E_NOMEM ? MR_VERDICT_REFUSED : MR_VERDICT_DEAD;
+    handout->answer.started_wall_ns = handout->answer.ended_wall_ns = mr_clock_now().wall_ns;
+    handout->op.type = ENGINE_ANSWER;
+    handout->op.next = NULL;
+    engine_post(engine, &handout->op);
+    return false;
+}
+
 static void port_handout(void *context, struct mr_handout *handout)
 {
     struct mr_engine *engine = context;
+    if (!transform_handout(engine, handout)) {
+        return;
+    }
     struct instance *instance = handout->target < engine->targets_by_id_count
                                     ? engine->targets_by_id[handout->target]
                                     : NULL;

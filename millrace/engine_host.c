@@ -59,22 +59,48 @@ static enum mr_status reject_item(const struct mr_source_config *source,
     return MR_OK;
 }
 
-static enum mr_status validate_batch(const struct snapshot *snapshot, struct mr_batch *batch)
+/* What a source makes of its event before it is stored: transformed, and found to be as its schema
+ * wants it, else a dead letter. */
+static enum mr_status admit_item(const struct mr_source_config *source,
+                                 const struct mr_transform *transform, struct mr_batch_item *item)
+{
+    struct mr_problem problem = {.text = ""};
+    enum mr_status r = MR_OK;
+    if (transform != NULL) {
+        struct mr_event *changed = NULL;
+        struct mr_problem why = {.text = ""};
+        r = mr_transform_apply(transform, mr_event_record(item->event), source->event_size_max,
+                               &changed, &why);
+        if (r == MR_OK) {
+            mr_event_unref(item->event);
+            item->event = changed;
+        } else {
+            (void)mr_problem_set(&problem, r, "transform: %s", why.text);
+        }
+    }
+    if (r == MR_OK && source->validation != NULL) {
+        r = mr_validation_check(source->validation, mr_event_record(item->event), &problem);
+    }
+    return r == MR_OK || r == MR_E_NOMEM ? r : reject_item(source, item, problem.text);
+}
+
+/* Once for each event, also when the bus refuses the batch and it comes again. */
+static enum mr_status admit_batch(const struct snapshot *snapshot, struct mr_batch *batch)
 {
     uint32_t index = config_index(snapshot, batch->source);
-    const struct mr_source_config *source =
-        index == UINT32_MAX ? NULL : &snapshot->config->sources[index];
+    if (index == UINT32_MAX) {
+        return MR_OK;
+    }
+    const struct mr_source_config *source = &snapshot->config->sources[index];
+    const struct mr_transform *transform = snapshot_transform(snapshot, true, source->name);
     enum mr_status r = MR_OK;
-    for (uint32_t i = 0; source != NULL && source->validation != NULL && i < batch->count &&
-                         r == MR_OK;
-         i++) {
-        struct mr_problem problem = {.text = ""};
-        struct mr_batch_item *item = &batch->items[i];
-        if (item->rejected == NULL) {
-            r = mr_validation_check(source->validation, mr_event_record(item->event), &problem);
-            r = r == MR_OK || r == MR_E_NOMEM ? r
-                                              : reject_item(source, item, problem.text);
-        }
+    if (transform == NULL && source->validation == NULL) {
+        return MR_OK;
+    }
+    while (batch->admitted < batch->count && r == MR_OK) {
+        struct mr_batch_item *item = &batch->items[batch->admitted];
+        r = item->rejected != NULL ? MR_OK : admit_item(source, transform, item);
+        batch->admitted += r == MR_OK;
     }
     return r;
 }
@@ -101,7 +127,7 @@ static void host_submit(struct mr_host *host, struct mr_batch *batch)
     struct instance *instance = instance_of(host);
     struct mr_engine *engine = instance->engine;
     struct snapshot *snapshot = snapshot_get(engine);
-    enum mr_status r = validate_batch(snapshot, batch);
+    enum mr_status r = admit_batch(snapshot, batch);
     uint64_t pending = atomic_fetch_add_explicit(&engine->pending_bytes, batch->size,
                                                  memory_order_relaxed);
     r = r == MR_OK && pending > PENDING_BYTES_MAX ? MR_E_FULL : r;
@@ -166,9 +192,14 @@ static void host_answer(struct mr_host *host, struct mr_handout *first)
     }
     uint32_t count = 0;
     for (struct mr_op *op = &first->op; op != NULL; op = op->next) {
+        struct mr_handout *handout = (struct mr_handout *)op;
         count++;
         op->type = ENGINE_ANSWER;
-        trace_emitted((struct mr_handout *)op);
+        if (handout->original != NULL) { /* the bus knows the event as it is in the log */
+            mr_event_unref(handout->event);
+            handout->event = MR_TAKE(handout->original);
+        }
+        trace_emitted(handout);
     }
     atomic_fetch_sub(&instance->held, count);
     if (atomic_load(&instance->retired)) {

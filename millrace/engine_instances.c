@@ -24,7 +24,18 @@ static enum mr_status check_filter(struct mr_bytes json, struct mr_problem *prob
     return r;
 }
 
-static struct mr_config_kinds all_kinds = {source_kinds, worker_kinds, sink_kinds, check_filter};
+static enum mr_status check_transform(struct mr_bytes json, struct mr_problem *problem)
+{
+    struct mr_transform *transform;
+    enum mr_status r = mr_transform_create(json, &transform, problem);
+    if (r == MR_OK) {
+        mr_transform_destroy(transform);
+    }
+    return r;
+}
+
+static struct mr_config_kinds all_kinds = {source_kinds, worker_kinds, sink_kinds, check_filter,
+                                           check_transform};
 
 static void add_kind(struct mr_config_kind *kinds, const struct mr_connector **connectors,
                      const struct mr_config_kind *kind, const struct mr_connector *connector)

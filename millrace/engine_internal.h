@@ -14,6 +14,7 @@
 
 #include "core/assert.h"
 #include "millrace/engine.h"
+#include "router/transform.h"
 
 enum engine_op {
     ENGINE_BATCH = 100, /* struct mr_batch, from a source */
@@ -64,8 +65,16 @@ struct snapshot {
     uint32_t *source_ids; /* owned; configuration index -> source id of the bus */
     uint32_t *target_ids; /* owned */
     uint32_t send_id;     /* the built-in source */
+    struct changing *changing; /* owned; sources, then subscriptions that transform, each by name */
+    uint32_t changing_source_count;
+    uint32_t changing_count;
     struct mr_engine *engine; /* borrowed */
     struct snapshot *next;    /* of all in use */
+};
+
+struct changing {
+    const char *name; /* borrowed from the configuration */
+    struct mr_transform *transform; /* owned */
 };
 
 struct instance {
@@ -195,6 +204,9 @@ struct snapshot *snapshot_get(struct mr_engine *engine);
 void snapshot_unref(struct snapshot *snapshot);
 /* Ids of the bus for everything configured; on the core thread, after mr_bus_configure. */
 void snapshot_bind(struct snapshot *snapshot, const struct mr_bus *bus);
+/* The transform of a source, or of a subscription; NULL: it has none. */
+const struct mr_transform *snapshot_transform(const struct snapshot *snapshot, bool is_source,
+                                              const char *name);
 void snapshot_publish(struct mr_engine *engine, struct snapshot *snapshot);
 
 /* engine_host.c */

@@ -1,6 +1,79 @@
 /* The configuration in force, with its router and the bus's ids: immutable, counted. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "core/alloc.h"
 #include "millrace/engine_internal.h"
+
+static int compare_names(const void *a, const void *b)
+{
+    return strcmp(((const struct changing *)a)->name, ((const struct changing *)b)->name);
+}
+
+static enum mr_status add_changing(struct snapshot *snapshot, const char *name, const char *json)
+{
+    if (json == NULL) {
+        return MR_OK;
+    }
+    struct changing *changing = &snapshot->changing[snapshot->changing_count];
+    changing->name = name;
+    enum mr_status r = mr_transform_create(mr_bytes_of(json), &changing->transform, NULL);
+    snapshot->changing_count += r == MR_OK;
+    return r;
+}
+
+static enum mr_status make_transforms(struct snapshot *snapshot, const struct mr_config *config)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < config->source_count; i++) {
+        count += config->sources[i].transform_json != NULL;
+    }
+    for (uint32_t i = 0; i < config->subscription_count; i++) {
+        count += config->subscriptions[i].transform_json != NULL;
+    }
+    snapshot->changing = mr_calloc(count + 1, sizeof(*snapshot->changing));
+    enum mr_status r = snapshot->changing == NULL ? MR_E_NOMEM : MR_OK;
+    for (uint32_t i = 0; i < config->source_count && r == MR_OK; i++) {
+        r = add_changing(snapshot, config->sources[i].name, config->sources[i].transform_json);
+    }
+    snapshot->changing_source_count = snapshot->changing_count;
+    for (uint32_t i = 0; i < config->subscription_count && r == MR_OK; i++) {
+        r = add_changing(snapshot, config->subscriptions[i].name,
+                         config->subscriptions[i].transform_json);
+    }
+    if (r == MR_OK) {
+        uint32_t sources = snapshot->changing_source_count;
+        qsort(snapshot->changing, sources, sizeof(*snapshot->changing), compare_names);
+        qsort(snapshot->changing + sources, snapshot->changing_count - sources,
+              sizeof(*snapshot->changing), compare_names);
+    }
+    return r;
+}
+
+const struct mr_transform *snapshot_transform(const struct snapshot *snapshot, bool is_source,
+                                              const char *name)
+{
+    uint32_t sources = snapshot->changing_source_count;
+    const struct changing wanted = {.name = name};
+    const struct changing *first = snapshot->changing + (is_source ? 0 : sources);
+    size_t count = is_source ? sources : snapshot->changing_count - sources;
+    const struct changing *found =
+        count == 0 ? NULL : bsearch(&wanted, first, count, sizeof(*first), compare_names);
+    return found == NULL ? NULL : found->transform;
+}
+
+/* All but the configuration, which is the caller's until the snapshot is whole. */
+static void free_parts(struct snapshot *snapshot)
+{
+    for (uint32_t i = 0; i < snapshot->changing_count; i++) {
+        mr_transform_destroy(snapshot->changing[i].transform);
+    }
+    mr_free(snapshot->changing);
+    mr_router_destroy(snapshot->router);
+    mr_free(snapshot->source_ids);
+    mr_free(snapshot->target_ids);
+    mr_free(snapshot);
+}
 
 struct snapshot *snapshot_create(struct mr_engine *engine, struct mr_config *config,
                                  uint64_t generation, struct mr_problem *problem)
@@ -18,17 +91,15 @@ struct snapshot *snapshot_create(struct mr_engine *engine, struct mr_config *con
                                ? config->subscriptions[refused].name
                                : "?";
         (void)mr_problem_set(problem, r, "subscription %s: %s", name, why.text);
-        mr_free(snapshot);
+        free_parts(snapshot);
         return NULL;
     }
     snapshot->source_ids = mr_calloc(config->source_count + 1u, sizeof(uint32_t));
     snapshot->target_ids = mr_calloc(config->target_count + 1u, sizeof(uint32_t));
-    if (snapshot->source_ids == NULL || snapshot->target_ids == NULL) {
+    if (snapshot->source_ids == NULL || snapshot->target_ids == NULL ||
+        make_transforms(snapshot, config) != MR_OK) {
         (void)mr_problem_set(problem, MR_E_NOMEM, "no memory for the configuration");
-        mr_router_destroy(snapshot->router);
-        mr_free(snapshot->source_ids);
-        mr_free(snapshot->target_ids);
-        mr_free(snapshot);
+        free_parts(snapshot);
         return NULL;
     }
     atomic_init(&snapshot->refs, 1);
@@ -83,11 +154,8 @@ void snapshot_unref(struct snapshot *snapshot)
     if (snapshot != NULL &&
         atomic_fetch_sub_explicit(&snapshot->refs, 1, memory_order_acq_rel) == 1) {
         forget(snapshot);
-        mr_router_destroy(snapshot->router);
         mr_config_destroy(snapshot->config);
-        mr_free(snapshot->source_ids);
-        mr_free(snapshot->target_ids);
-        mr_free(snapshot);
+        free_parts(snapshot);
     }
 }
 

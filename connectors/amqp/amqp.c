@@ -7,8 +7,8 @@
 #include <string.h>
 
 #include "connectors/adapting.h"
-#include "connectors/template.h"
 #include "connectors/tls.h"
+#include "schemas/template.h"
 
 static const char *const queue_words[] = {"passive", "classic", "quorum", NULL};
 const char *const mr__amqp_exchange_words[] = {"existing", "direct", "fanout", "topic",
@@ -288,7 +288,7 @@ enum mr_status mr__amqp_check_sink(const void *options, struct mr_problem *probl
     if (!has_exchange && o->exchange_type != MR_AMQP_EXCHANGE_EXISTING) {
         return mr_problem_set(problem, MR_E_INVALID, "exchange_type wants `exchange`");
     }
-    if (has_key && !mr__template_is_valid(o->routing_key)) {
+    if (has_key && !mr_template_is_valid(o->routing_key)) {
         return mr_problem_set(problem, MR_E_INVALID,
                               "routing_key: \"%s\" wants {{attribute}} with the name of a "
                               "CloudEvents attribute, {{data}} or {{data.path}}", o->routing_key);

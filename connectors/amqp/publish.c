@@ -2,8 +2,8 @@
 
 #include <string.h>
 
-#include "connectors/template.h"
 #include "core/alloc.h"
+#include "schemas/template.h"
 
 #define FRAME_ROOM 512u /* of the header frame, for all but the headers */
 
@@ -19,7 +19,7 @@ enum mr_status mr__amqp_encode(const struct mr_amqp_link *link,
                                struct mr_problem *problem)
 {
     const char *template = options->routing_key;
-    enum mr_status r = mr__template_fill(template == NULL ? "" : template, record, key);
+    enum mr_status r = mr_template_fill(template == NULL ? "" : template, record, key);
     if (r == MR_E_TOO_BIG || (r == MR_OK && (key->size > MR_AMQP_NAME_SIZE_MAX ||
                                              (key->size > 0 &&
                                               memchr(key->data, '\0', key->size) != NULL)))) {

@@ -5,8 +5,8 @@
 #include <string.h>
 
 #include "connectors/adapting.h"
-#include "connectors/template.h"
 #include "connectors/tls.h"
+#include "schemas/template.h"
 
 #define TOPICS_MAX 1000u
 
@@ -172,13 +172,13 @@ enum mr_status mr__kafka_check_sink(const void *options, struct mr_problem *prob
     if (r != MR_OK) {
         return r;
     }
-    if (o->topic == NULL || !mr__template_is_valid(o->topic) ||
+    if (o->topic == NULL || !mr_template_is_valid(o->topic) ||
         (strstr(o->topic, "{{") == NULL && !mr__kafka_topic_is_valid(mr_bytes_of(o->topic)))) {
         return mr_problem_set(problem, MR_E_INVALID,
                               "topic: \"%s\" wants a topic name, with {{attribute}} in it or not",
                               o->topic == NULL ? "" : o->topic);
     }
-    if (o->key != NULL && !mr__template_is_valid(o->key)) {
+    if (o->key != NULL && !mr_template_is_valid(o->key)) {
         return mr_problem_set(problem, MR_E_INVALID,
                               "key: \"%s\" wants {{attribute}} with a CloudEvents attribute name",
                               o->key);

@@ -16,10 +16,10 @@
 #include "connectors/backoff.h"
 #include "connectors/kafka/kafka.h"
 #include "connectors/outlet.h"
-#include "connectors/template.h"
 #include "core/assert.h"
 #include "core/logger.h"
 #include "schemas/binding.h"
+#include "schemas/template.h"
 
 #define SLOTS_DEFAULT 4000u /* many ride in one request: the more wait, the fewer requests */
 #define TIMEOUT_DEFAULT_NS (30 * MR_SECOND)
@@ -204,7 +204,7 @@ static enum mr_status make_record(struct mr_target *target, const struct mr_hand
     struct mr_bytes record = mr_event_record(handout->event);
     mr_buf_clear(&target->topic);
     mr_buf_clear(&target->key);
-    enum mr_status r = mr__template_fill(target->options.topic, record, &target->topic);
+    enum mr_status r = mr_template_fill(target->options.topic, record, &target->topic);
     bool named = r == MR_OK && mr__kafka_topic_is_valid(mr_buf_bytes(&target->topic));
     if (!named && r != MR_E_NOMEM) {
         return mr_problem_set(problem, MR_E_INVALID, "\"%.*s\" is no topic name",
@@ -214,7 +214,7 @@ static enum mr_status make_record(struct mr_target *target, const struct mr_hand
         r = mr_buf_append_byte(&target->topic, '\0');
     }
     if (r == MR_OK && target->options.key != NULL) {
-        r = mr__template_fill(target->options.key, record, &target->key);
+        r = mr_template_fill(target->options.key, record, &target->key);
         if (r == MR_E_TOO_BIG) {
             return mr_problem_set(problem, r, "the key is longer than %u bytes", KEY_SIZE_MAX);
         }

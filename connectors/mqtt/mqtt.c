@@ -5,9 +5,9 @@
 #include <string.h>
 
 #include "connectors/adapting.h"
-#include "connectors/template.h"
 #include "connectors/tls.h"
 #include "core/hash.h"
+#include "schemas/template.h"
 
 static const char *const version_words[] = {"5", "3.1.1", "5.0", NULL};
 static const char *const mode_words[] = {"auto", "binary", "structured", NULL};
@@ -195,7 +195,7 @@ enum mr_status mr__mqtt_check_sink(const void *options, struct mr_problem *probl
                               "topic: \"%s\" holds a wildcard; events are published to one topic",
                               o->topic);
     }
-    if (!mr__template_is_valid(o->topic)) {
+    if (!mr_template_is_valid(o->topic)) {
         return mr_problem_set(problem, MR_E_INVALID,
                               "topic: \"%s\" wants {{attribute}} or {{data.path}} within braces",
                               o->topic);
@@ -210,7 +210,7 @@ enum mr_status mr__mqtt_check_sink(const void *options, struct mr_problem *probl
 enum mr_status mr__mqtt_topic(const char *template, struct mr_bytes record, struct mr_buf *out,
                               struct mr_problem *problem)
 {
-    enum mr_status r = mr__template_fill(template, record, out);
+    enum mr_status r = mr_template_fill(template, record, out);
     if (r == MR_E_TOO_BIG) {
         return mr_problem_set(problem, MR_E_INVALID, "the topic is longer than 65535 bytes");
     }

@@ -5,9 +5,9 @@
 
 #include "connectors/adapting.h"
 #include "connectors/objectstore/upload.h"
-#include "connectors/template.h"
 #include "core/alloc.h"
 #include "core/clock.h"
+#include "schemas/template.h"
 
 static const char *const via_words[] = {"sqs", "list", "webhook", "kafka", "amqp", "mqtt", NULL};
 static const char *const content_words[] = {"event", "data", NULL};
@@ -199,7 +199,7 @@ enum mr_status mr__objectstore_check_sink(const void *options, struct mr_problem
     if (r != MR_OK) {
         return r;
     }
-    if (o->key == NULL || o->key[0] == '\0' || !mr__template_is_valid(o->key)) {
+    if (o->key == NULL || o->key[0] == '\0' || !mr_template_is_valid(o->key)) {
         return mr_problem_set(problem, MR_E_INVALID,
                               "key: \"%s\" wants {{attribute}} with a CloudEvents attribute name",
                               o->key == NULL ? "" : o->key);

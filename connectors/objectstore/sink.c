@@ -5,11 +5,11 @@
 
 #include "connectors/objectstore/upload.h"
 #include "connectors/outlet.h"
-#include "connectors/template.h"
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/clock.h"
 #include "schemas/json_format.h"
+#include "schemas/template.h"
 
 #define KEY_SIZE_MAX 1024u /* of S3 */
 #define PATH_SIZE_MAX (8u * MR_KIB)
@@ -45,7 +45,7 @@ static enum mr_status make_path(struct mr_target *t, struct job *job, struct mr_
 {
     struct mr_buf key;
     mr_buf_init(&key, KEY_SIZE_MAX);
-    enum mr_status r = mr__template_fill(t->options.key, record, &key);
+    enum mr_status r = mr_template_fill(t->options.key, record, &key);
     struct mr_bytes text = mr_buf_bytes(&key);
     if (r == MR_E_TOO_BIG) {
         (void)mr_problem_set(problem, r, "the key is longer than %u bytes", KEY_SIZE_MAX);

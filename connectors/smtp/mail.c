@@ -2,10 +2,10 @@
 
 #include <stdio.h>
 
-#include "connectors/template.h"
 #include "core/clock.h"
 #include "core/hash.h"
 #include "core/logger.h"
+#include "schemas/template.h"
 
 #define VALUE_SIZE_MAX 512u         /* of a header's text; a line may hold 998 bytes */
 #define WORD_SIZE_MAX 45u           /* bytes in one encoded word: 75 characters with its frame */
@@ -161,7 +161,7 @@ static enum mr_status append_subject(const struct mr_smtp_options *options,
         }
     }
     enum mr_status r =
-        mr__template_fill(options->subject, mr_event_record(handouts[0]->event), scratch);
+        mr_template_fill(options->subject, mr_event_record(handouts[0]->event), scratch);
     return r == MR_OK ? append_header(out, "Subject", mr_buf_bytes(scratch)) : r;
 }
 
@@ -237,7 +237,7 @@ static enum mr_status append_text(const struct mr_smtp_options *options,
                               handouts[i]->delivery);
         }
         if (r == MR_OK && options->body != NULL) {
-            r = mr__template_fill(options->body, mr_event_record(handouts[i]->event), out);
+            r = mr_template_fill(options->body, mr_event_record(handouts[i]->event), out);
             r = r == MR_OK ? mr_buf_append_byte(out, '\n') : r;
         } else if (r == MR_OK) {
             r = append_listing(handouts[i], data_size_max, out);

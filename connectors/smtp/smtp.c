@@ -1,8 +1,8 @@
 #include "connectors/smtp/smtp.h"
 
 #include "connectors/smtp/mail.h"
-#include "connectors/template.h"
 #include "core/clock.h"
+#include "schemas/template.h"
 
 #define ADDRESS_SIZE_MAX 254u /* RFC 5321 4.5.3.1.3, without the brackets */
 #define RECIPIENTS_MAX 100u   /* what every server must take: RFC 5321 4.5.3.1.8 */
@@ -197,7 +197,7 @@ enum mr_status mr__smtp_check(const void *options, struct mr_problem *problem)
     }
     const char *texts[2] = {o->subject, o->body};
     for (int i = 0; i < 2 && r == MR_OK; i++) {
-        if (texts[i] != NULL && !mr__template_is_valid(texts[i])) {
+        if (texts[i] != NULL && !mr_template_is_valid(texts[i])) {
             r = mr_problem_set(problem, MR_E_INVALID,
                                "%s: wants {{attribute}} with a CloudEvents attribute name, "
                                "{{data}} or {{data.path}} where braces stand",

@@ -578,7 +578,7 @@ static void test_load_later_settings_are_refused_by_name(void **state)
 static void test_load_later_subscription_settings_are_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const names[] = {"batch",    "lane_concurrency", "transform", "validate",
+    static const char *const names[] = {"batch",    "lane_concurrency", "validate",
                                         "shadow",   "limits",           "dedupe",    "retry_on",
                                         "dead_on",  "tenant",           "rename",    "start"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {

@@ -1,6 +1,6 @@
 #include "tests/support/test.h"
 
-#include "connectors/template.h"
+#include "schemas/template.h"
 #include "core/alloc.h"
 #include "core/limits.h"
 #include "schemas/json_format.h"
@@ -45,7 +45,7 @@ static void test_is_valid_table(void **state)
         {"{{a{{b}}", false},
     };
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
-        if (mr__template_is_valid(cases[i].text) != cases[i].valid) {
+        if (mr_template_is_valid(cases[i].text) != cases[i].valid) {
             fail_msg("\"%s\"", cases[i].text);
         }
     }
@@ -79,7 +79,7 @@ static void test_fill_table(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         struct mr_buf out;
         mr_buf_init(&out, 4096);
-        assert_int_equal(mr__template_fill(cases[i].text, mr_event_record(event), &out), MR_OK);
+        assert_int_equal(mr_template_fill(cases[i].text, mr_event_record(event), &out), MR_OK);
         if (!mr_bytes_equal(mr_buf_bytes(&out), mr_bytes_of(cases[i].filled))) {
             fail_msg("%s: %.*s", cases[i].text, (int)out.size, (const char *)out.data);
         }
@@ -96,7 +96,7 @@ static void test_fill_data_that_is_no_json(void **state)
         "\"datacontenttype\":\"text/plain\",\"data\":\"{\\\"a\\\":1}\"}");
     struct mr_buf out;
     mr_buf_init(&out, 4096);
-    assert_int_equal(mr__template_fill("{{data}}|{{data.a}}", mr_event_record(event), &out), MR_OK);
+    assert_int_equal(mr_template_fill("{{data}}|{{data.a}}", mr_event_record(event), &out), MR_OK);
     assert_true(mr_bytes_equal(mr_buf_bytes(&out), MR_BYTES_LITERAL("{\"a\":1}|")));
     mr_buf_release(&out);
     mr_event_unref(event);
@@ -109,7 +109,7 @@ static void test_fill_too_large_is_said(void **state)
         "{\"specversion\":\"1.0\",\"id\":\"7777777777\",\"source\":\"/s\",\"type\":\"t\"}");
     struct mr_buf out;
     mr_buf_init(&out, 8);
-    assert_int_equal(mr__template_fill("{{id}}", mr_event_record(event), &out), MR_E_TOO_BIG);
+    assert_int_equal(mr_template_fill("{{id}}", mr_event_record(event), &out), MR_E_TOO_BIG);
     mr_buf_release(&out);
     mr_event_unref(event);
 }

@@ -1,4 +1,4 @@
-#include "connectors/template.h"
+#include "schemas/template.h"
 
 #include "core/limits.h"
 #include "schemas/event.h"
@@ -37,7 +37,7 @@ static bool is_path(struct mr_bytes text)
 /* The next slot of @p at: *ret_name is what it holds. NULL when there is none, and with
  * *ret_bad set when braces do not match. */
 static const char *find_slot(const char *at, struct mr_bytes *ret_name,
-                                    const char **ret_end, bool *ret_bad)
+                             const char **ret_end, bool *ret_bad)
 {
     const char *open = strstr(at, "{{");
     const char *close = strstr(at, "}}");
@@ -56,7 +56,7 @@ static const char *find_slot(const char *at, struct mr_bytes *ret_name,
     return *ret_bad ? NULL : open;
 }
 
-bool mr__template_is_valid(const char *text)
+bool mr_template_is_valid(const char *text)
 {
     bool bad = false;
     struct mr_bytes name;
@@ -110,43 +110,54 @@ static enum mr_status append_value(struct mr_buf *out, struct mr_bytes value)
     return mr_buf_append_bytes(out, value);
 }
 
-static enum mr_status append_path(struct mr_buf *out, struct mr_bytes record,
-                                  struct mr_bytes path)
+bool mr_template_json(struct mr_bytes name, struct mr_bytes record, struct mr_bytes *ret_value)
 {
     struct mr_bytes value = mr_event_data(record);
-    if (path.size == 4) {
-        return mr_buf_append_bytes(out, value);
+    if (!is_path(name) || !mr_event_data_is_json(record)) {
+        return false;
     }
-    if (!mr_event_data_is_json(record)) {
-        return MR_OK;
-    }
-    for (size_t at = 5; at < path.size;) {
-        const uint8_t *dot = memchr(path.data + at, '.', path.size - at);
-        size_t end = dot == NULL ? path.size : (size_t)(dot - path.data);
-        if (!step_into(&value, mr_bytes(path.data + at, end - at))) {
-            return MR_OK;
+    for (size_t at = 5; at < name.size;) {
+        const uint8_t *dot = memchr(name.data + at, '.', name.size - at);
+        size_t end = dot == NULL ? name.size : (size_t)(dot - name.data);
+        if (!step_into(&value, mr_bytes(name.data + at, end - at))) {
+            return false;
         }
         at = end + 1;
     }
-    enum mr_status r = append_value(out, value);
+    *ret_value = value;
+    return true;
+}
+
+enum mr_status mr_template_append(struct mr_bytes name, struct mr_bytes record,
+                                  struct mr_buf *out)
+{
+    struct mr_bytes value;
+    if (!is_path(name)) {
+        return mr_buf_append_bytes(out, attribute_value(record, name));
+    }
+    if (name.size == 4) {
+        return mr_buf_append_bytes(out, mr_event_data(record));
+    }
+    enum mr_status r = mr_template_json(name, record, &value) ? append_value(out, value) : MR_OK;
     return r == MR_E_INVALID ? MR_OK : r; /* a lone surrogate stands for no text */
 }
 
-enum mr_status mr__template_fill(const char *text, struct mr_bytes record, struct mr_buf *out)
+const char *mr_template_next(const char *text, struct mr_bytes *ret_name, const char **ret_end)
 {
     bool bad = false;
+    return find_slot(text, ret_name, ret_end, &bad);
+}
+
+enum mr_status mr_template_fill(const char *text, struct mr_bytes record, struct mr_buf *out)
+{
     struct mr_bytes name;
     const char *at = text;
     const char *end = NULL;
     const char *open;
     enum mr_status r = MR_OK;
-    while (r == MR_OK && (open = find_slot(at, &name, &end, &bad)) != NULL) {
+    while (r == MR_OK && (open = mr_template_next(at, &name, &end)) != NULL) {
         r = mr_buf_append(out, at, (size_t)(open - at));
-        if (r == MR_OK && !is_path(name)) {
-            r = mr_buf_append_bytes(out, attribute_value(record, name));
-        } else if (r == MR_OK) {
-            r = append_path(out, record, name);
-        }
+        r = r == MR_OK ? mr_template_append(name, record, out) : r;
         at = end;
     }
     return r == MR_OK ? mr_buf_append_text(out, at) : r;
