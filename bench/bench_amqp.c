@@ -3,7 +3,7 @@
  *
  *     bench_amqp fill PORT QUEUE COUNT       makes the queue, fills it: 1 KiB each, persistent
  *     bench_amqp consume PORT QUEUE COUNT    prefetch 1000, one multiple ack for each 500
- *     bench_amqp publish PORT QUEUE COUNT    confirms, 500 under way, persistent
+ *     bench_amqp publish PORT QUEUE COUNT    confirms, 500 under way, persistent, an event's headers
  *
  * QUEUE is TYPE:NAME, TYPE classic or quorum. Prints CLOCK_MONOTONIC of the first and last message
  * and the processor time it took as one JSON line. */
@@ -101,6 +101,42 @@ static void consume(const char *queue, uint64_t count)
     last_ns = bench_now_ns();
 }
 
+/* The attributes of an event, as the sink writes them. */
+#define HEADERS 4
+static void make_headers(amqp_table_entry_t entries[HEADERS])
+{
+    static const char *const texts[HEADERS][2] = {
+        {"cloudEvents:specversion", "1.0"},
+        {"cloudEvents:id", "0123456789-0000001"},
+        {"cloudEvents:source", "/bench"},
+        {"cloudEvents:type", "com.example.bench"},
+    };
+    for (int i = 0; i < HEADERS; i++) {
+        entries[i].key = amqp_cstring_bytes(texts[i][0]);
+        entries[i].value.kind = AMQP_FIELD_KIND_UTF8;
+        entries[i].value.value.bytes = amqp_cstring_bytes(texts[i][1]);
+    }
+}
+
+/* What is with the broker: the sequence numbers (acked - WINDOW, sent], each at number % WINDOW. */
+static bool is_confirmed[WINDOW];
+
+/* A quorum queue confirms out of order; a `multiple` covers some that were confirmed before.
+ * @return how many were confirmed that were not */
+static uint64_t confirm(const amqp_basic_ack_t *ack, uint64_t sent)
+{
+    uint64_t first = ack->delivery_tag;
+    uint64_t fresh = 0;
+    if (ack->multiple) {
+        first = sent < WINDOW ? 1 : sent - WINDOW + 1;
+    }
+    for (uint64_t number = first; number <= ack->delivery_tag; number++) {
+        fresh += !is_confirmed[number % WINDOW];
+        is_confirmed[number % WINDOW] = true;
+    }
+    return fresh;
+}
+
 static void publish(const char *queue, uint64_t count)
 {
     static char body[BENCH_EVENT_SIZE];
@@ -109,20 +145,26 @@ static void publish(const char *queue, uint64_t count)
     memcpy(body + sizeof(body) - 2, "\"}", 2);
     amqp_confirm_select(conn, 1);
     check("no confirms");
+    amqp_table_entry_t headers[HEADERS];
+    make_headers(headers);
     const amqp_basic_properties_t p = {
-        ._flags = AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_CONTENT_TYPE_FLAG,
+        ._flags = AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_CONTENT_TYPE_FLAG |
+                  AMQP_BASIC_HEADERS_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG,
         .delivery_mode = 2,
+        .headers = {HEADERS, headers},
+        .message_id = headers[1].value.value.bytes,
         .content_type = amqp_cstring_bytes("application/json")};
     uint64_t sent = 0;
     uint64_t confirmed = 0;
     first_ns = bench_now_ns();
     while (confirmed < count) {
-        while (sent < count && sent - confirmed < WINDOW) {
+        /* The oldest may be what is missing: then its place is not free yet. */
+        while (sent < count && (sent < WINDOW || is_confirmed[(sent + 1) % WINDOW])) {
             if (amqp_basic_publish(conn, 1, amqp_empty_bytes, amqp_cstring_bytes(queue), 1, 0, &p,
                                    (amqp_bytes_t){sizeof(body), body}) != AMQP_STATUS_OK) {
                 bench_die(NAME, "cannot publish");
             }
-            sent++;
+            is_confirmed[++sent % WINDOW] = false;
         }
         amqp_frame_t frame;
         read_frame(&frame);
@@ -130,9 +172,7 @@ static void publish(const char *queue, uint64_t count)
             frame.payload.method.id != AMQP_BASIC_ACK_METHOD) {
             bench_die(NAME, "not confirmed");
         }
-        const amqp_basic_ack_t *ack = frame.payload.method.decoded;
-        /* A classic queue confirms in order, a quorum queue nearly: the count is what matters. */
-        confirmed = ack->multiple ? ack->delivery_tag : confirmed + 1;
+        confirmed += confirm(frame.payload.method.decoded, sent);
         amqp_maybe_release_buffers(conn);
     }
     last_ns = bench_now_ns();

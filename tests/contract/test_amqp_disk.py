@@ -140,7 +140,7 @@ def test_full_disk_is_survived():
 
 
 if __name__ == "__main__":
-    reason = mounts.needs()
+    reason = mounts.needs_namespace()
     if reason:
         print("SKIPPED: %s\n0 passed, 0 failed, 1 skipped" % reason)
         sys.exit(77)

@@ -37,16 +37,27 @@ def detach(target):
     call(f"umount {target}", libc.umount2(str(target).encode(), MNT_DETACH))
 
 
-def needs():
-    """What is missing here, or None. Enters a mount namespace of our own."""
+def needs_namespace():
+    """What is missing here to mount at all, or None. Enters a mount namespace of our own."""
     if os.geteuid() != 0:
         return "needs root"
-    if not (shutil.which("mkfs.ext4") or os.path.exists("/usr/sbin/mkfs.ext4")):
-        return "mkfs.ext4 is not installed (package e2fsprogs)"
     try:
         call("unshare", libc.unshare(CLONE_NEWNS))
         call("make / private",
              libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC_PRIVATE), None))
+    except OSError as e:
+        return f"cannot mount here: {e}"
+    return None
+
+
+def needs():
+    """What is missing here, loop devices and ext4 included, or None. Enters the namespace, too."""
+    if not (shutil.which("mkfs.ext4") or os.path.exists("/usr/sbin/mkfs.ext4")):
+        return "mkfs.ext4 is not installed (package e2fsprogs)"
+    reason = needs_namespace()
+    if reason:
+        return reason
+    try:
         if not os.path.exists("/dev/loop-control"):
             return "there are no loop devices"
         fd = os.open("/dev/loop-control", os.O_RDWR)
