@@ -41,7 +41,7 @@ def test_golden_log_folds_to_the_same_state():
         for segment in GOLDEN.glob("seg-*"):
             shutil.copy(segment, log)
         m.start()
-        wait_until("the second attempt", lambda: counts(m)["orders"]["waiting"] == 1)
+        wait_until("the second attempt", lambda: counts(m)["orders"]["attempts"]["retry"] == 1)
         now = counts(m)
         for name, wanted in STATE.items():
             assert {key: now[name][key] for key in wanted} == wanted, (name, now[name])
