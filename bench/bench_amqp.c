@@ -3,7 +3,7 @@
  *
  *     bench_amqp fill PORT QUEUE COUNT       makes the queue, fills it: 1 KiB each, persistent
  *     bench_amqp consume PORT QUEUE COUNT    prefetch 1000, one multiple ack for each 500
- *     bench_amqp publish PORT QUEUE COUNT    confirms, 500 under way, persistent, an event's headers
+ *     bench_amqp publish PORT QUEUE COUNT    confirms, 500 under way, an event's headers
  *
  * QUEUE is TYPE:NAME, TYPE classic or quorum. Prints CLOCK_MONOTONIC of the first and last message
  * and the processor time it took as one JSON line. */
