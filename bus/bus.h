@@ -172,6 +172,7 @@ enum mr_blocked_on {
     MR_BLOCKED_REMOVED, /* the subscription or its target is not configured now */
     MR_BLOCKED_ORDER,   /* order_by changed: what matched before it goes first */
     MR_BLOCKED_RATE,
+    MR_BLOCKED_LIMIT, /* one that it shares */
     MR_BLOCKED_NOT_BEFORE, /* its event says so: mrnotbefore */
     MR_BLOCKED_MAX,
 };

@@ -88,12 +88,14 @@ static uint64_t limits_due_ns(const struct mr__sub *sub)
 {
     uint64_t due = mr__limit_due_ns(sub->target->limit, sub->target->armed);
     uint64_t own = mr__limit_due_ns(sub->limit, sub->begun - sub->in_flight);
-    return own > due ? own : due;
+    uint64_t shared = mr__shared_due_ns(sub, true);
+    due = own > due ? own : due;
+    return shared > due ? shared : due;
 }
 
 static bool is_limited(const struct mr__sub *sub)
 {
-    return sub->limit != NULL || sub->target->limit != NULL;
+    return sub->limit != NULL || sub->target->limit != NULL || mr__shared_has_rate(sub);
 }
 
 bool mr__may_begin(const struct mr_bus *bus, const struct mr__sub *sub)
@@ -103,7 +105,8 @@ bool mr__may_begin(const struct mr_bus *bus, const struct mr__sub *sub)
         bus->draining || bus->faulty) {
         return false;
     }
-    if (sub->conf->concurrency != 0 && sub->begun >= sub->conf->concurrency) {
+    if ((sub->conf->concurrency != 0 && sub->begun >= sub->conf->concurrency) ||
+        !mr__shared_has_place(sub)) {
         return false;
     }
     uint32_t slots = slots_now(bus, target);
@@ -253,7 +256,9 @@ static bool hand_out(struct mr_bus *bus, struct mr__target *target, struct mr__d
     mr__set_where(d, MR__FLIGHT);
     mr__limit_take(target->limit, bus->now.mono_ns);
     mr__limit_take(d->sub->limit, bus->now.mono_ns);
+    mr__shared_take(d->sub, bus->now.mono_ns);
     d->sub->in_flight++;
+    mr__shared_count(d->sub, 0, 1);
     d->started_ns = bus->log_ns;
     d->started_wall_ns = bus->now.wall_ns;
     if (__builtin_add_overflow(bus->log_ns, h->timeout_ns, &d->lease_ns)) {
@@ -268,7 +273,9 @@ static uint64_t handout_due_ns(const struct mr__sub *sub)
 {
     uint64_t due = mr__limit_due_ns(sub->target->limit, 0);
     uint64_t own = mr__limit_due_ns(sub->limit, 0);
-    return own > due ? own : due;
+    uint64_t shared = mr__shared_due_ns(sub, false);
+    due = own > due ? own : due;
+    return shared > due ? shared : due;
 }
 
 static void serve_queue(struct mr_bus *bus, struct mr__target *target)
@@ -314,8 +321,9 @@ static void tell_demand(struct mr_bus *bus, struct mr__target *target)
 void mr__dispatch(struct mr_bus *bus)
 {
     bus->limit_due_ns = UINT64_MAX;
+    bus->target_turn = bus->target_count == 0 ? 0 : (bus->target_turn + 1) % bus->target_count;
     for (uint32_t i = 0; i < bus->target_count; i++) {
-        struct mr__target *target = bus->targets[i];
+        struct mr__target *target = bus->targets[(bus->target_turn + i) % bus->target_count];
         if (target->conf == NULL) {
             continue;
         }
@@ -343,7 +351,7 @@ const char *mr_blocked_text(enum mr_blocked_on b)
     static const char *const texts[MR_BLOCKED_MAX] = {
         "nothing", "lane head", "concurrency", "breaker", "no instance", "back-off",
         "paused",  "held",      "memory",      "disk",    "ramp",        "removed",
-        "order change", "rate",        "not before",
+        "order change", "rate",        "limit", "not before",
     };
     return (unsigned)b < MR_BLOCKED_MAX ? texts[b] : texts[0];
 }
@@ -385,6 +393,9 @@ enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where w
     }
     if (where == MR__ARMED) {
         return MR_BLOCKED_DISK;
+    }
+    if (!mr__shared_has_place(sub)) {
+        return MR_BLOCKED_LIMIT;
     }
     bool has_place = sub->target->armed + sub->target->in_flight < sub->target->slots;
     return has_place && is_limited(sub) ? MR_BLOCKED_RATE : MR_BLOCKED_CONCURRENCY;

@@ -136,6 +136,13 @@ struct mr__limit { /* how often something may be handed out; limit.c */
     uint32_t count; /* 0: no limit */
 };
 
+struct mr__shared { /* a limit that several subscriptions keep together; limit.c */
+    const struct mr_limit_config *conf;
+    struct mr__limit *limit; /* owned; NULL: no rate */
+    uint64_t begun;     /* of all that share it */
+    uint64_t in_flight; /* of these, with a target */
+};
+
 struct mr__times {
     struct mr_histogram delivery;
     struct mr_histogram attempt;
@@ -183,6 +190,7 @@ struct mr__sub {
     struct mr__times *times; /* owned; NULL until something ended */
     struct mr__limit *limit; /* owned; NULL: none */
     struct mr__limit *limit_next; /* owned unless it is `limit`: of the configuration to come */
+    struct mr__shared *shared; /* all of them; conf->limits says which are ours */
     struct mr__sub *turn_next; /* ring of subscriptions with something ready, per target */
     bool on_turn;
 };
@@ -295,6 +303,9 @@ struct mr_bus {
     uint32_t sub_count;
     struct mr__target **targets;
     uint32_t target_count;
+    uint32_t target_turn; /* who is served first in the next step: shared limits want it fair */
+    struct mr__shared *shared; /* owned; as the configuration's limits */
+    uint32_t shared_count;
     struct mr__source **sources;
     uint32_t source_count;
     struct mr_map names; /* hash of kind and name -> id + 1 */
@@ -495,6 +506,21 @@ void mr__limit_destroy(struct mr__limit *limit); /* NULL-safe, as the two below 
 /* Monotonic time from which the hand-out after @p more others may be; UINT64_MAX: not foreseen. */
 uint64_t mr__limit_due_ns(const struct mr__limit *limit, uint64_t more);
 void mr__limit_take(struct mr__limit *limit, uint64_t now_ns);
+/* The shared limits of a configuration to come; what stays as it is keeps what it remembers. */
+MR_MUST_USE enum mr_status mr__shared_prepare(struct mr_bus *bus, const struct mr_config *config,
+                                              struct mr__shared **ret_next);
+/* Frees those that mr__shared_prepare() made, but for what the present ones use. */
+void mr__shared_discard(struct mr_bus *bus, struct mr__shared *next, uint32_t count);
+void mr__shared_apply(struct mr_bus *bus, struct mr__shared *next, uint32_t count);
+/* Counts anew what is on its way, after all subscriptions were configured. */
+void mr__shared_recount(struct mr_bus *bus);
+/* One of @p sub begins, is handed out, or leaves: +1, 0, -1. */
+void mr__shared_count(struct mr__sub *sub, int begun, int in_flight);
+bool mr__shared_has_place(const struct mr__sub *sub);
+bool mr__shared_has_rate(const struct mr__sub *sub);
+/* When all shared rates grant one more; @p ahead: beyond what has begun and is not handed out. */
+uint64_t mr__shared_due_ns(const struct mr__sub *sub, bool ahead);
+void mr__shared_take(struct mr__sub *sub, uint64_t now_ns);
 
 /* answer.c, ending.c */
 void mr__timers_run(struct mr_bus *bus);

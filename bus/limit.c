@@ -129,3 +129,142 @@ void mr__limit_take(struct mr__limit *limit, uint64_t now_ns)
         rate_take(limit->rates[i], now_ns);
     }
 }
+
+/* --- limits that several subscriptions share -------------------------------------------------- */
+
+static struct mr__shared *shared_find(const struct mr_bus *bus, const char *name)
+{
+    for (uint32_t i = 0; i < bus->shared_count; i++) {
+        if (strcmp(bus->shared[i].conf->name, name) == 0) {
+            return &bus->shared[i];
+        }
+    }
+    return NULL;
+}
+
+static bool is_used(const struct mr__shared *by, uint32_t count, const struct mr__limit *limit)
+{
+    for (uint32_t i = 0; i < count; i++) {
+        if (by[i].limit == limit) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void mr__shared_discard(struct mr_bus *bus, struct mr__shared *next, uint32_t count)
+{
+    for (uint32_t i = 0; next != NULL && i < count; i++) {
+        if (!is_used(bus->shared, bus->shared_count, next[i].limit)) {
+            mr__limit_destroy(next[i].limit);
+        }
+    }
+    mr_free(next);
+}
+
+enum mr_status mr__shared_prepare(struct mr_bus *bus, const struct mr_config *config,
+                                  struct mr__shared **ret_next)
+{
+    struct mr__shared *next = mr_calloc(config->limit_count + 1u, sizeof(*next));
+    enum mr_status r = next == NULL ? MR_E_NOMEM : MR_OK;
+    for (uint32_t i = 0; i < config->limit_count && r == MR_OK; i++) {
+        const struct mr__shared *before = shared_find(bus, config->limits[i].name);
+        next[i].conf = &config->limits[i];
+        r = mr__limit_prepare(before == NULL ? NULL : before->limit, config->limits[i].rates,
+                              &next[i].limit);
+    }
+    if (r != MR_OK) {
+        mr__shared_discard(bus, next, config->limit_count);
+        return r;
+    }
+    *ret_next = next;
+    return MR_OK;
+}
+
+void mr__shared_apply(struct mr_bus *bus, struct mr__shared *next, uint32_t count)
+{
+    for (uint32_t i = 0; i < bus->shared_count; i++) {
+        if (!is_used(next, count, bus->shared[i].limit)) {
+            mr__limit_destroy(bus->shared[i].limit);
+        }
+    }
+    mr_free(bus->shared);
+    bus->shared = next;
+    bus->shared_count = count;
+}
+
+static struct mr__shared *shared_of(const struct mr__sub *sub, uint32_t i)
+{
+    return &sub->shared[sub->conf->limits[i]];
+}
+
+static uint32_t shared_count_of(const struct mr__sub *sub)
+{
+    return sub->conf == NULL || sub->shared == NULL ? 0 : sub->conf->limit_count;
+}
+
+void mr__shared_recount(struct mr_bus *bus)
+{
+    for (uint32_t i = 0; i < bus->shared_count; i++) {
+        bus->shared[i].begun = 0;
+        bus->shared[i].in_flight = 0;
+    }
+    for (uint32_t i = 0; i < bus->sub_count; i++) {
+        const struct mr__sub *sub = bus->subs[i];
+        for (uint32_t k = 0; k < shared_count_of(sub); k++) {
+            shared_of(sub, k)->begun += sub->begun;
+            shared_of(sub, k)->in_flight += sub->in_flight;
+        }
+    }
+}
+
+void mr__shared_count(struct mr__sub *sub, int begun, int in_flight)
+{
+    for (uint32_t k = 0; k < shared_count_of(sub); k++) {
+        struct mr__shared *shared = shared_of(sub, k);
+        shared->begun += (uint64_t)(int64_t)begun;
+        shared->in_flight += (uint64_t)(int64_t)in_flight;
+        MR_ASSERT(shared->in_flight <= shared->begun);
+    }
+}
+
+bool mr__shared_has_place(const struct mr__sub *sub)
+{
+    for (uint32_t k = 0; k < shared_count_of(sub); k++) {
+        const struct mr__shared *shared = shared_of(sub, k);
+        if (shared->conf->concurrency != 0 && shared->begun >= shared->conf->concurrency &&
+            !MR_PLANTED(LIMIT_IGNORED)) {
+            return false;
+        }
+    }
+    return true;
+}
+
+bool mr__shared_has_rate(const struct mr__sub *sub)
+{
+    for (uint32_t k = 0; k < shared_count_of(sub); k++) {
+        if (shared_of(sub, k)->limit != NULL) {
+            return true;
+        }
+    }
+    return false;
+}
+
+uint64_t mr__shared_due_ns(const struct mr__sub *sub, bool ahead)
+{
+    uint64_t due = 0;
+    for (uint32_t k = 0; k < shared_count_of(sub); k++) {
+        const struct mr__shared *shared = shared_of(sub, k);
+        uint64_t one =
+            mr__limit_due_ns(shared->limit, ahead ? shared->begun - shared->in_flight : 0);
+        due = one > due ? one : due;
+    }
+    return due;
+}
+
+void mr__shared_take(struct mr__sub *sub, uint64_t now_ns)
+{
+    for (uint32_t k = 0; k < shared_count_of(sub); k++) {
+        mr__limit_take(shared_of(sub, k)->limit, now_ns);
+    }
+}

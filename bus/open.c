@@ -409,6 +409,7 @@ void mr_bus_destroy(struct mr_bus *bus)
     for (uint32_t i = 0; i < bus->sub_count; i++) {
         mr__sub_destroy(bus->subs[i]);
     }
+    mr__shared_apply(bus, NULL, 0);
     for (uint32_t i = 0; i < bus->target_count; i++) {
         mr_free(bus->targets[i]->name);
         if (bus->targets[i]->limit_next != bus->targets[i]->limit) {
@@ -471,7 +472,7 @@ static void leave_turn(struct mr__sub *sub)
 
 /* Everything that can fail, before anything changes. */
 static enum mr_status reserve_configuration(struct mr_bus *bus, const struct mr_config *config,
-                                            uint32_t **ret_ids)
+                                            uint32_t **ret_ids, struct mr__shared **ret_shared)
 {
     uint32_t *ids = mr_calloc(config->subscription_count + 1u, sizeof(*ids));
     if (ids == NULL) {
@@ -520,6 +521,7 @@ static enum mr_status reserve_configuration(struct mr_bus *bus, const struct mr_
     }
     r = r == MR_OK ? mr__names_reserve(bus) : r;
     r = r == MR_OK ? mr__stage_reserve(bus, bytes) : r;
+    r = r == MR_OK ? mr__shared_prepare(bus, config, ret_shared) : r;
     if (r != MR_OK) {
         mr_free(ids);
         return r;
@@ -571,6 +573,7 @@ static void set_subscription(struct mr_bus *bus, struct mr__sub *sub,
     sub->order_hash = order; /* logged with the names, which this group begins or ends with */
     sub->conf = conf;
     sub->target = target;
+    sub->shared = bus->shared;
     mr__limit_apply(&sub->limit, &sub->limit_next);
     if (sub->removed_log_ns != 0) {
         struct mr_record record = {.kind = MR_RECORD_REMOVED, .a = sub->id, .b = 0};
@@ -600,7 +603,8 @@ enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
     mr__clock_advance(bus, now);
     MR_ASSERT(generation != 0); /* 0 stands for matches that are ids already */
     uint32_t *ids = NULL;
-    enum mr_status r = reserve_configuration(bus, config, &ids);
+    struct mr__shared *shared = NULL;
+    enum mr_status r = reserve_configuration(bus, config, &ids, &shared);
     if (r != MR_OK) {
         return r;
     }
@@ -613,6 +617,7 @@ enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
     for (uint32_t i = 0; i < bus->sub_count; i++) {
         bus->subs[i]->conf = NULL; /* set again below, or removed */
     }
+    mr__shared_apply(bus, shared, config->limit_count);
     for (uint32_t i = 0; i < config->subscription_count; i++) {
         set_subscription(bus, bus->subs[ids[i]], &config->subscriptions[i], config);
     }
@@ -628,6 +633,7 @@ enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
         (void)mr__stage_record(bus, &record);
         bus->config_hash_logged = config->hash;
     }
+    mr__shared_recount(bus);
     mr_free(bus->sub_of_index);
     bus->sub_of_index = ids;
     bus->sub_of_index_count = config->subscription_count;

@@ -36,6 +36,7 @@
     X(START_UNLOGGED, "a start is not logged")                                                     \
     X(NO_BARRIER, "lanes of two orders run side by side")                                          \
     X(DELAY_IGNORED, "an event that is to wait for its time goes at once")                         \
+    X(LIMIT_IGNORED, "a limit that subscriptions share is not kept")                               \
     X(RATE_IGNORED, "a rate is not kept")                                                          \
     X(READ_ACROSS, "a read that ends with its segment loses what the next one begins with")
 

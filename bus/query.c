@@ -328,8 +328,25 @@ static void check_ages(const struct mr__sub *sub)
     MR_ASSERT(memcmp(where, sub->where_count, sizeof(where)) == 0);
 }
 
+static void check_shared(const struct mr_bus *bus)
+{
+    for (uint32_t i = 0; i < bus->shared_count; i++) {
+        uint64_t begun = 0;
+        uint64_t in_flight = 0;
+        for (uint32_t k = 0; k < bus->sub_count; k++) {
+            const struct mr__sub *sub = bus->subs[k];
+            for (uint32_t n = 0; sub->conf != NULL && n < sub->conf->limit_count; n++) {
+                begun += sub->conf->limits[n] == i ? sub->begun : 0;
+                in_flight += sub->conf->limits[n] == i ? sub->in_flight : 0;
+            }
+        }
+        MR_ASSERT(begun == bus->shared[i].begun && in_flight == bus->shared[i].in_flight);
+    }
+}
+
 void mr_bus_check(const struct mr_bus *bus)
 {
+    check_shared(bus);
     uint64_t all = 0;
     uint64_t bytes = 0;
     uint32_t not_live = 0;

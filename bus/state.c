@@ -322,6 +322,7 @@ void mr__state_begin(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence)
     mr__set_where(d, MR__ARMED);
     d->timed_out = false;
     d->sub->begun++;
+    mr__shared_count(d->sub, 1, 0);
     mr__timer_set(bus, d);
 }
 
@@ -335,6 +336,7 @@ static void leave_begun(struct mr_bus *bus, struct mr__delivery *d)
         MR_ASSERT(d->sub->begun > 0);
         d->sub->begun--;
         d->sub->in_flight -= d->where == MR__FLIGHT;
+        mr__shared_count(d->sub, -1, d->where == MR__FLIGHT ? -1 : 0);
         if (d->where != MR__FLIGHT && d->sub->target != NULL && !bus->recovering) {
             MR_ASSERT(d->sub->target->armed > 0);
             d->sub->target->armed--;

@@ -422,6 +422,34 @@ static enum mr_status build_target(struct mr_builder *builder, enum mr_section_i
     return r;
 }
 
+static enum mr_status build_limit(struct mr_builder *builder, struct mr_node *node)
+{
+    struct mr_config *config = builder->config;
+    struct mr_limit_config *limit = &config->limits[config->limit_count];
+    limit->name = mr_strdup(node->key);
+    if (limit->name == NULL) {
+        return MR_E_NOMEM;
+    }
+    builder->limits.items[builder->limits.count++] = (struct mr_name_entry){
+        .name = limit->name, .node = node, .index = config->limit_count++};
+    if (node->kind != MR_NODE_MAPPING) {
+        return mr__report(builder->loader, node,
+                          "the limit `%s` wants a mapping: {concurrency: N, rate: N/s}", node->key);
+    }
+    struct mr_limit_options options = {0};
+    const struct mr_beside beside = {.level = mr__sections[MR_SECTION_LIMITS].level};
+    enum mr_status r =
+        mr__options_read(builder->loader, mr__limit_table, node, &beside, &options);
+    limit->concurrency = (uint32_t)options.concurrency;
+    r = r == MR_OK ? mr__build_rates(builder->loader, node, &options.rate, &limit->rates) : r;
+    if (r == MR_OK && limit->concurrency == 0 && options.rate.count == 0) {
+        r = mr__report(builder->loader, node,
+                       "the limit `%s` limits nothing: give it a concurrency or a rate", node->key);
+    }
+    mr_options_release(mr__limit_table, &options);
+    return r;
+}
+
 /* --- the sections ----------------------------------------------------------------------------- */
 
 static enum mr_status find_section(struct mr_loader *loader, struct mr_node *root,
@@ -461,8 +489,9 @@ static enum mr_status build_entries(struct mr_builder *builder, enum mr_section_
             r = mr__check_name(builder->loader, node, &ok);
         }
         if (r == MR_OK && ok) {
-            r = index == MR_SECTION_SOURCES ? build_source(builder, node)
-                                            : build_target(builder, index, node);
+            r = index == MR_SECTION_SOURCES  ? build_source(builder, node)
+                : index == MR_SECTION_LIMITS ? build_limit(builder, node)
+                                             : build_target(builder, index, node);
         }
     }
     return r;
@@ -478,7 +507,8 @@ static enum mr_status build_sections(struct mr_builder *builder, struct mr_node 
     struct mr_config *config = builder->config;
     struct mr_loader *loader = builder->loader;
     static const uint32_t count_max[MR_SECTION_MAX] = {MR_SOURCES_MAX, MR_TARGETS_MAX / 2,
-                                                       MR_TARGETS_MAX / 2, MR_SUBSCRIPTIONS_MAX};
+                                                       MR_TARGETS_MAX / 2, MR_LIMITS_MAX,
+                                                       MR_SUBSCRIPTIONS_MAX};
     struct mr_node *nodes[MR_SECTION_MAX];
     enum mr_status r = MR_OK;
     for (size_t i = 0; i < MR_SECTION_MAX && r == MR_OK; i++) {
@@ -492,14 +522,19 @@ static enum mr_status build_sections(struct mr_builder *builder, struct mr_node 
         count_of(nodes[MR_SECTION_WORKERS]) + count_of(nodes[MR_SECTION_SINKS]);
     config->sources = mr_calloc(source_count + 1, sizeof(*config->sources));
     config->targets = mr_calloc(target_count + 1, sizeof(*config->targets));
-    if (config->sources == NULL || config->targets == NULL) {
+    uint32_t limit_count = count_of(nodes[MR_SECTION_LIMITS]);
+    config->limits = mr_calloc(limit_count + 1, sizeof(*config->limits));
+    if (config->sources == NULL || config->targets == NULL || config->limits == NULL) {
         return MR_E_NOMEM;
     }
     r = reserve_names(&builder->sources, source_count);
     if (r == MR_OK) {
         r = reserve_names(&builder->targets, target_count);
     }
-    for (size_t i = MR_SECTION_SOURCES; i <= MR_SECTION_SINKS && r == MR_OK; i++) {
+    if (r == MR_OK) {
+        r = reserve_names(&builder->limits, limit_count);
+    }
+    for (size_t i = MR_SECTION_SOURCES; i <= MR_SECTION_LIMITS && r == MR_OK; i++) {
         r = build_entries(builder, (enum mr_section_index)i, nodes[i]);
     }
     if (r == MR_OK) {
@@ -507,6 +542,9 @@ static enum mr_status build_sections(struct mr_builder *builder, struct mr_node 
     }
     if (r == MR_OK) {
         r = seal_names(loader, &builder->targets);
+    }
+    if (r == MR_OK) {
+        r = seal_names(loader, &builder->limits);
     }
     return r == MR_OK ? mr__build_subscriptions(builder, nodes[MR_SECTION_SUBSCRIPTIONS]) : r;
 }
@@ -562,6 +600,7 @@ enum mr_status mr__config_build(struct mr_loader *loader, struct mr_node *root,
     }
     release_names(&builder.sources);
     release_names(&builder.targets);
+    release_names(&builder.limits);
     if (r == MR_OK && loader->errors->count == 0) {
         *ret_config = builder.config;
     } else {

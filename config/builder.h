@@ -22,6 +22,7 @@ struct mr_builder {
     struct mr_config *config;
     struct mr_name_index sources;
     struct mr_name_index targets;
+    struct mr_name_index limits;
 };
 
 /** The index of @p name, or -1. */

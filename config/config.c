@@ -28,11 +28,16 @@ void mr_config_destroy(struct mr_config *config)
         mr_free(config->targets[i].rates);
         release_options(config->targets[i].kind, config->targets[i].options);
     }
+    for (uint32_t i = 0; i < config->limit_count; i++) {
+        mr_free(config->limits[i].name);
+        mr_free(config->limits[i].rates);
+    }
     for (uint32_t i = 0; i < config->subscription_count; i++) {
         mr__subscription_release(&config->subscriptions[i]);
     }
     mr_free(config->sources);
     mr_free(config->targets);
+    mr_free(config->limits);
     mr_free(config->subscriptions);
     mr_free(config->path);
     mr_free(config->folder);

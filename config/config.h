@@ -83,6 +83,13 @@ struct mr_rates { /* hand-outs at most; each window by itself */
     uint32_t count;
 };
 
+/* What several subscriptions share: together they keep it. */
+struct mr_limit_config {
+    char *name;             /* owned */
+    uint32_t concurrency;   /* in flight at once; 0 = any number */
+    struct mr_rates *rates; /* owned; NULL: no limit */
+};
+
 struct mr_source_config {
     char *name;                        /* owned */
     const struct mr_config_kind *kind; /* borrowed: static */
@@ -140,6 +147,8 @@ struct mr_subscription_config {
     bool max_age_from_time;      /* counts from the event's time attribute, not its arrival */
     uint32_t concurrency;        /* in flight at once; 0 = as the target allows */
     struct mr_rates *rates;      /* owned; NULL: no limit */
+    uint32_t *limits;            /* owned; indexes of those it shares */
+    uint32_t limit_count;
     uint64_t window_size;        /* bytes of delivery state in memory; default 16MiB */
     uint64_t hash;               /* policy version: hash of everything that shapes deliveries */
     struct mr_destination *on_success; /* owned */
@@ -175,6 +184,8 @@ struct mr_config {
     struct mr_target_config *targets; /* owned; workers first */
     uint32_t target_count;
     uint32_t worker_count;
+    struct mr_limit_config *limits; /* owned */
+    uint32_t limit_count;
     struct mr_subscription_config *subscriptions; /* owned; hidden ones last */
     uint32_t subscription_count;
     struct mr_schedule *schedules; /* owned, a list: subscriptions with equal waits share one */

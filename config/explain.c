@@ -103,6 +103,26 @@ static void say_target(struct words *words, const struct mr_target_config *targe
     say_rates(words, "To this target, of all subscriptions", target->rates);
 }
 
+static void say_limits(struct words *words, const struct mr_config *config,
+                       const struct mr_subscription_config *subscription)
+{
+    for (uint32_t i = 0; i < subscription->limit_count; i++) {
+        const struct mr_limit_config *limit = &config->limits[subscription->limits[i]];
+        say(words, "With all that share the limit ");
+        say(words, limit->name);
+        if (limit->concurrency > 0) {
+            say(words, ", at most ");
+            say_count(words, limit->concurrency, "delivery", "deliveries");
+            say(words, " in flight at once");
+        }
+        if (limit->rates != NULL) {
+            say_rates(words, "", limit->rates);
+        } else {
+            say(words, ".\n");
+        }
+    }
+}
+
 static void say_order(struct words *words, const struct mr_subscription_config *subscription)
 {
     if (subscription->order == MR_ORDER_NONE) {
@@ -237,6 +257,7 @@ enum mr_status mr_config_explain(const struct mr_config *config, uint32_t index,
     say(&words, ".\n");
     say_sources(&words, config, subscription);
     say_target(&words, target, subscription);
+    say_limits(&words, config, subscription);
     say_order(&words, subscription);
     say_time(&words, target, subscription);
     say_retry(&words, subscription);

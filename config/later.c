@@ -10,7 +10,6 @@ struct later {
 /* Levels: the places of config/tables.c; "*" is every source, worker, sink and subscription. */
 static const struct later later_names[] = {
     {"top", "admin"},
-    {"top", "limits"},
     {"top", "redact"},
     {"top", "tenants"},
     {"top", "deploy"},
@@ -30,7 +29,6 @@ static const struct later later_names[] = {
     {"sink", "bus"},
     {"subscription", "dead_on"},
     {"subscription", "lane_concurrency"},
-    {"subscription", "limits"},
     {"subscription", "not_before"},
     {"subscription", "rename"},
     {"subscription", "retry_on"},

@@ -19,6 +19,7 @@ void mr__subscription_release(struct mr_subscription_config *subscription)
     mr_free(subscription->sources);
     mr_free(subscription->order_key);
     mr_free(subscription->rates);
+    mr_free(subscription->limits);
     mr_free(subscription->on_success);
     mr_free(subscription->on_failure);
     mr_free(subscription->on_success_hidden);
@@ -52,6 +53,43 @@ static enum mr_status report_no_such(struct mr_loader *loader, const struct mr_n
                       mr__shown(place, name), names->count == 0 ? "is none at all" : "is: ", list);
 }
 
+/* The names under @p key as indexes, each once. @p what: "source" */
+static enum mr_status take_names(struct mr_loader *loader, const struct mr_node *entry,
+                                 const char *key, const char *what, const struct mr_strings *names,
+                                 const struct mr_name_index *known, uint32_t **ret_indexes,
+                                 uint32_t *ret_count)
+{
+    if (names->count > MR_SOURCES_MAX) {
+        return mr__report(loader, mr__node_child(entry, key),
+                          "%s: %u names are too many: at most %u", key, names->count,
+                          MR_SOURCES_MAX);
+    }
+    uint32_t *indexes = mr_calloc(names->count + 1u, sizeof(*indexes));
+    if (indexes == NULL) {
+        return MR_E_NOMEM;
+    }
+    *ret_indexes = indexes;
+    enum mr_status r = MR_OK;
+    for (uint32_t i = 0; i < names->count && r == MR_OK; i++) {
+        const struct mr_node *place = item_place(entry, key, i);
+        int64_t index = mr__builder_find(known, names->items[i]);
+        if (index < 0) {
+            r = report_no_such(loader, place, what, names->items[i], known);
+            continue;
+        }
+        bool twice = false;
+        for (uint32_t j = 0; j < *ret_count; j++) {
+            twice = twice || indexes[j] == (uint32_t)index;
+        }
+        if (twice) {
+            r = mr__report(loader, place, "%s: `%s` is named twice", key, names->items[i]);
+        } else {
+            indexes[(*ret_count)++] = (uint32_t)index;
+        }
+    }
+    return r;
+}
+
 static enum mr_status take_sources(struct mr_builder *builder, const struct mr_node *entry,
                                    const struct mr_strings *names,
                                    struct mr_subscription_config *subscription)
@@ -63,36 +101,8 @@ static enum mr_status take_sources(struct mr_builder *builder, const struct mr_n
                                      "source: the list is empty; leave it out for every source")
                         : MR_OK;
     }
-    if (names->count > MR_SOURCES_MAX) {
-        return mr__report(builder->loader, mr__node_child(entry, "source"),
-                          "source: %u names are too many: at most %u", names->count,
-                          MR_SOURCES_MAX);
-    }
-    subscription->sources = mr_calloc(names->count, sizeof(*subscription->sources));
-    if (subscription->sources == NULL) {
-        return MR_E_NOMEM;
-    }
-    enum mr_status r = MR_OK;
-    for (uint32_t i = 0; i < names->count && r == MR_OK; i++) {
-        const struct mr_node *place = item_place(entry, "source", i);
-        int64_t index = mr__builder_find(&builder->sources, names->items[i]);
-        if (index < 0) {
-            r = report_no_such(builder->loader, place, "source", names->items[i],
-                               &builder->sources);
-            continue;
-        }
-        bool twice = false;
-        for (uint32_t j = 0; j < subscription->source_count; j++) {
-            twice = twice || subscription->sources[j] == (uint32_t)index;
-        }
-        if (twice) {
-            r = mr__report(builder->loader, place, "source: `%s` is named twice",
-                           names->items[i]);
-        } else {
-            subscription->sources[subscription->source_count++] = (uint32_t)index;
-        }
-    }
-    return r;
+    return take_names(builder->loader, entry, "source", "source", names, &builder->sources,
+                      &subscription->sources, &subscription->source_count);
 }
 
 static const struct mr_node *find_item(const struct mr_node *list, const char **path)
@@ -360,6 +370,10 @@ static enum mr_status take_options(struct mr_builder *builder, const struct mr_n
     if (r == MR_OK) {
         r = mr__build_rates(loader, entry, &options->rate, &subscription->rates);
     }
+    if (r == MR_OK && options->limits.count > 0) {
+        r = take_names(loader, entry, "limits", "limit", &options->limits, &builder->limits,
+                       &subscription->limits, &subscription->limit_count);
+    }
     if (r == MR_OK) {
         r = mr__build_retry(loader, builder->config, mr__node_child(entry, "retry"),
                             &options->retry, &subscription->retry);
@@ -542,6 +556,9 @@ static enum mr_status hash_names(const struct mr_config *config,
     enum mr_status r = mr_buf_printf(buf, "to %s\n", config->targets[subscription->target].name);
     for (uint32_t i = 0; i < subscription->source_count && r == MR_OK; i++) {
         r = mr_buf_printf(buf, "source %s\n", config->sources[subscription->sources[i]].name);
+    }
+    for (uint32_t i = 0; i < subscription->limit_count && r == MR_OK; i++) {
+        r = mr_buf_printf(buf, "limit %s\n", config->limits[subscription->limits[i]].name);
     }
     if (r == MR_OK) {
         r = mr_buf_printf(buf, "filter %s\n%s", subscription->filter_json,

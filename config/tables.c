@@ -208,6 +208,18 @@ static const struct mr_option retry_table[] = {
 };
 #undef AT
 
+#define AT(field) offsetof(struct mr_limit_options, field)
+const struct mr_option mr__limit_table[] = {
+    {.name = "concurrency", .type = MR_OPTION_INT, .at = AT(concurrency), .default_text = "0",
+     .min = 0, .max = 65536,
+     .help = "Deliveries in flight at once, of all that share it; 0: any number."},
+    {.name = "rate", .type = MR_OPTION_STRINGS, .at = AT(rate), .unit = "rate or a list of them",
+     .help = "Attempts within any such span of time, of all that share it; with a list, each "
+             "holds."},
+    MR_OPTION_END,
+};
+#undef AT
+
 #define AT(field) offsetof(struct mr_subscription_options, field)
 const struct mr_option mr__subscription_table[] = {
     {.name = "source", .type = MR_OPTION_STRINGS, .at = AT(source),
@@ -249,6 +261,8 @@ const struct mr_option mr__subscription_table[] = {
      .help = "Deliveries in flight at once; 0: as many as the target takes."},
     {.name = "rate", .type = MR_OPTION_STRINGS, .at = AT(rate), .unit = "rate or a list of them",
      .help = "Attempts within any such span of time, at most; with a list, each holds."},
+    {.name = "limits", .type = MR_OPTION_STRINGS, .at = AT(limits),
+     .help = "Names from the section `limits`; subscriptions that name the same one share it."},
     {.name = "window", .type = MR_OPTION_SIZE, .at = AT(window_size), .default_text = "16MiB",
      .min = 64 * KIB, .max = 16 * GIB,
      .help = "Memory for its unsettled deliveries; more of them wait on disk."},
@@ -264,6 +278,10 @@ const struct mr_section mr__sections[MR_SECTION_MAX] = {
     [MR_SECTION_SOURCES] = {"sources", "source", "Where events come from.", mr__source_table},
     [MR_SECTION_WORKERS] = {"workers", "worker", "What handles events.", mr__worker_table},
     [MR_SECTION_SINKS] = {"sinks", "sink", "Where events are sent to.", mr__sink_table},
+    [MR_SECTION_LIMITS] = {"limits", "limit",
+                           "What several subscriptions may do at most together, such as calls of "
+                           "an interface that counts them.",
+                           mr__limit_table},
     [MR_SECTION_SUBSCRIPTIONS] = {"subscriptions", "subscription",
                                   "Which events go where, and with which delivery policy.",
                                   mr__subscription_table},
@@ -279,6 +297,7 @@ const struct mr_config_kind *mr__section_kinds(const struct mr_config_kinds *kin
         return kinds->workers;
     case MR_SECTION_SINKS:
         return kinds->sinks;
+    case MR_SECTION_LIMITS:
     case MR_SECTION_SUBSCRIPTIONS:
     case MR_SECTION_MAX:
         break;

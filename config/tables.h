@@ -78,6 +78,11 @@ struct mr_retry_options {
     char *jitter;
 };
 
+struct mr_limit_options {
+    int64_t concurrency;
+    struct mr_strings rate;
+};
+
 struct mr_subscription_options {
     struct mr_strings source;
     char *filter;
@@ -93,6 +98,7 @@ struct mr_subscription_options {
     int max_age_from; /* 0 arrival, 1 time */
     int64_t concurrency;
     struct mr_strings rate;
+    struct mr_strings limits;
     uint64_t window_size;
     struct mr_strings on_success;
     struct mr_strings on_failure;
@@ -102,6 +108,7 @@ extern const struct mr_option mr__top_table[];
 extern const struct mr_option mr__source_table[];
 extern const struct mr_option mr__worker_table[];
 extern const struct mr_option mr__sink_table[];
+extern const struct mr_option mr__limit_table[];
 extern const struct mr_option mr__subscription_table[];
 
 /* The named sections, which hold one mapping for each name. */
@@ -115,12 +122,13 @@ enum mr_section_index {
     MR_SECTION_SOURCES = 0,
     MR_SECTION_WORKERS,
     MR_SECTION_SINKS,
+    MR_SECTION_LIMITS,
     MR_SECTION_SUBSCRIPTIONS,
     MR_SECTION_MAX,
 };
 extern const struct mr_section mr__sections[MR_SECTION_MAX];
 
-/** The kinds of a section; NULL for the subscriptions. */
+/** The kinds of a section; NULL for limits and subscriptions. */
 const struct mr_config_kind *mr__section_kinds(const struct mr_config_kinds *kinds,
                                                enum mr_section_index section);
 

@@ -23,6 +23,7 @@
 #define MR_NAME_SIZE_MAX 64u
 #define MR_SUBSCRIPTIONS_MAX 100000u
 #define MR_TARGETS_MAX 4096u
+#define MR_LIMITS_MAX 4096u /* named ones, which subscriptions share */
 #define MR_SOURCES_MAX 16384u /* ten thousand timers are a few MiB */
 #define MR_FILTER_DEPTH_MAX 16u
 #define MR_FILTER_NODES_MAX 1000u

@@ -207,6 +207,33 @@ def test_a_delivery_in_flight_can_be_skipped():
         wait_until("the place to be free", lambda: m.delivery("next", "s")["state"] == "in flight")
 
 
+def test_subscriptions_share_a_limit():
+    worker = python("def handle(event, ctx):\n"
+                    "    try:\n"
+                    "        os.close(os.open('busy', os.O_CREAT | os.O_EXCL))\n"
+                    "    except FileExistsError:\n"
+                    "        raise millrace.Dead('two at once')\n"
+                    "    while event['id'] == 'long' and not os.path.exists('enough'):\n"
+                    "        select.select([], [], [], 0.01)\n"
+                    "    os.remove('busy')")
+    command = {"process": {"command": ["python3", "w.py"]}, "scale": {"min": 2, "max": 2}}
+    config = {"sources": {"in": http_source()}, "workers": {"a": command, "b": command},
+              "limits": {"one": {"concurrency": 1}},
+              "subscriptions": {name: {"to": name, "limits": ["one"]} for name in "ab"}}
+    with Instance(config, {"w.py": worker}) as m:
+        m.post(event("long"))
+        wait_until("one to begin", lambda: "in flight" in {
+            m.delivery("long", name)["state"] for name in "ab"})
+        wait_until("the other to wait for the limit alone", lambda: {
+            m.delivery("long", name)["blocked_on"] for name in "ab"} == {None, "limit"})
+        (m.folder / "enough").touch()
+        for n in range(40):
+            m.post(event("e%d" % n))
+        wait_until("all to be done", lambda: [
+            s["done"] for s in m.ask_lines("sub", "list") if s["name"] in ("a", "b")] == [41, 41])
+        assert "With all that share the limit one, at most 1 delivery" in m.cli("explain", "a").out
+
+
 def test_not_before_its_time():
     worker = python("def handle(event, ctx):\n    return None")
     with shop(worker) as m:

@@ -64,6 +64,7 @@
     X(SKIPPED, "skipped by an operator")                                                           \
     X(DRAINED, "stop begun")                                                                       \
     X(RATED, "held back by a rate")                                                                \
+    X(LIMITED, "held back by a shared limit")                                                      \
     X(DELAYED, "not before its time")                                                              \
     X(REORDERED, "order_by changed by a reload")                                                   \
     X(CHECKPOINT, "checkpoint")                                                                    \
@@ -114,6 +115,7 @@ struct sim_sub_spec {
     bool hold;
     uint64_t max_age_ns;
     uint32_t concurrency;
+    uint8_t limits; /* bits: those it shares */
     uint32_t rate_count; /* 0: no rate */
     uint64_t rate_per_ns;
     uint64_t window_size;
@@ -122,7 +124,15 @@ struct sim_sub_spec {
     int failure_to; /* likewise; -2: the bus */
 };
 
+#define SIM_LIMITS 2u /* shared by subscriptions */
+struct sim_limit_spec {
+    uint32_t concurrency;
+    uint32_t rate_count;
+    uint64_t rate_per_ns;
+};
+
 struct sim_spec {
+    struct sim_limit_spec limits[SIM_LIMITS];
     struct sim_sub_spec subs[SIM_SUBS_MAX];
     uint32_t sub_count;
     uint32_t breaker_percent;
@@ -221,6 +231,8 @@ struct sim_world {
     uint32_t capacity[SIM_TARGETS];
 
     struct sim_rate rates[SIM_SUBS_MAX];
+    struct sim_rate limit_rates[SIM_LIMITS];
+    bool reloaded; /* since the process began: limits may have shrunk below what has begun */
 
     uint64_t time_ns; /* simulated progress */
     uint64_t boot_at_ns;

@@ -402,6 +402,7 @@ void sim_operator_act(struct sim_world *world)
     uint32_t sub = (uint32_t)mr_rng_below(&world->rng, mr_bus_subscription_count(world->bus));
     if (sim_chance(world, world->swarm.reload_chance)) {
         sim_spec_mutate(&world->rng, &world->spec);
+        world->reloaded = true;
         sim_configure(world);
         sim_fired[SIM_RELOAD]++;
     } else if (mr_rng_chance(&world->rng, 1, 2)) {

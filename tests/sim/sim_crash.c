@@ -327,6 +327,8 @@ static void open_bus(struct sim_world *world, uint64_t floor)
             opened.from_checkpoint);
     sim_trace(world, sequence);
     memset(world->rates, 0, sizeof(world->rates));
+    memset(world->limit_rates, 0, sizeof(world->limit_rates));
+    world->reloaded = false;
     sim_configure(world);
     sim_schedule(world, 100 * MR_MS, SIM_CAPACITY, 0, NULL);
     sim_schedule(world, MR_SECOND, SIM_CLOCK, 0, NULL);

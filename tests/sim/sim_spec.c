@@ -39,11 +39,27 @@ static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
         s->rate_count = (uint32_t)(1 + mr_rng_below(rng, 4));
         s->rate_per_ns = pick(rng, spans, MR_ARRAY_COUNT(spans));
     }
+    if (mr_rng_chance(rng, 1, 3)) {
+        s->limits = (uint8_t)(1 + mr_rng_below(rng, (1u << SIM_LIMITS) - 1));
+    }
     if (mr_rng_chance(rng, 1, 4)) {
         s->failure_to = mr_rng_chance(rng, 1, 4) ? -2 : (int)(2 + mr_rng_below(rng, 2));
     }
     if (mr_rng_chance(rng, 1, 8)) {
         s->target = (uint32_t)(SIM_WORKERS + mr_rng_below(rng, SIM_TARGETS - SIM_WORKERS));
+    }
+}
+
+static void random_limits(struct mr_rng *rng, struct sim_spec *spec)
+{
+    static const uint64_t spans[] = {20 * MR_MS, 500 * MR_MS, 2 * MR_SECOND};
+    for (uint32_t i = 0; i < SIM_LIMITS; i++) {
+        bool rated = mr_rng_chance(rng, 1, 2);
+        spec->limits[i] = (struct sim_limit_spec){
+            .concurrency = rated ? 0 : (uint32_t)(1 + mr_rng_below(rng, 3)),
+            .rate_count = rated ? (uint32_t)(1 + mr_rng_below(rng, 4)) : 0,
+            .rate_per_ns = pick(rng, spans, MR_ARRAY_COUNT(spans)),
+        };
     }
 }
 
@@ -54,6 +70,7 @@ void sim_spec_random(struct mr_rng *rng, bool calm, struct sim_spec *ret_spec)
         .breaker_percent = mr_rng_chance(rng, 1, 3) ? 70 : 0,
         .hash = mr_rng_next(rng) | 1,
     };
+    random_limits(rng, ret_spec);
     for (uint32_t i = 0; i < SIM_SUBS_MAX; i++) {
         random_sub(rng, calm, &ret_spec->subs[i]);
         ret_spec->subs[i].present = i < ret_spec->sub_count;
@@ -63,6 +80,9 @@ void sim_spec_random(struct mr_rng *rng, bool calm, struct sim_spec *ret_spec)
 void sim_spec_mutate(struct mr_rng *rng, struct sim_spec *spec)
 {
     uint64_t changes = 1 + mr_rng_below(rng, 3);
+    if (mr_rng_chance(rng, 1, 4)) {
+        random_limits(rng, spec);
+    }
     while (changes-- > 0) {
         uint32_t i = (uint32_t)mr_rng_below(rng, SIM_SUBS_MAX);
         struct sim_sub_spec *s = &spec->subs[i];
@@ -95,6 +115,7 @@ void sim_spec_calm(struct sim_spec *spec)
         spec->subs[i].present = true;
         spec->subs[i].concurrency = 0;
         spec->subs[i].rate_count = 0;
+        spec->subs[i].limits = 0;
     }
     spec->breaker_percent = 0;
     spec->hash = mr_hash_u64(spec->hash) | 1;
@@ -164,6 +185,30 @@ static void fill_targets(struct mr_config *config, const struct sim_spec *spec)
     }
 }
 
+static struct mr_rates *rates_of(uint32_t count, uint64_t per_ns)
+{
+    struct mr_rates *rates = count == 0 ? NULL : cleared(1, sizeof(*rates));
+    if (rates != NULL) {
+        rates->items[0] = (struct mr_rate){.count = count, .per_ns = per_ns};
+        rates->count = 1;
+    }
+    return rates;
+}
+
+static void fill_limits(struct mr_config *config, const struct sim_spec *spec)
+{
+    config->limit_count = SIM_LIMITS;
+    config->limits = cleared(SIM_LIMITS, sizeof(*config->limits));
+    for (uint32_t i = 0; i < SIM_LIMITS; i++) {
+        const struct sim_limit_spec *limit = &spec->limits[i];
+        config->limits[i] = (struct mr_limit_config){
+            .name = numbered("limit", i),
+            .concurrency = limit->concurrency,
+            .rates = rates_of(limit->rate_count, limit->rate_per_ns),
+        };
+    }
+}
+
 /* @p count waits that begin with @p first_ns, kept by the configuration. */
 static const uint64_t *steps_of(struct mr_config *config, uint32_t count, uint64_t first_ns,
                                 bool doubling)
@@ -195,10 +240,12 @@ static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
     c->timeout_ns = s->timeout_ns;
     c->max_age_ns = s->max_age_ns;
     c->concurrency = s->concurrency;
-    if (s->rate_count > 0) {
-        c->rates = cleared(1, sizeof(*c->rates));
-        c->rates->items[0] = (struct mr_rate){.count = s->rate_count, .per_ns = s->rate_per_ns};
-        c->rates->count = 1;
+    c->rates = rates_of(s->rate_count, s->rate_per_ns);
+    c->limits = cleared(SIM_LIMITS, sizeof(*c->limits));
+    for (uint32_t k = 0; k < SIM_LIMITS; k++) {
+        if (((unsigned)s->limits >> k & 1u) != 0) {
+            c->limits[c->limit_count++] = k;
+        }
     }
     c->window_size = s->window_size;
     c->hash = mr_hash(s, sizeof(*s));
@@ -277,6 +324,7 @@ struct mr_config *sim_config_create(const struct sim_spec *spec, const struct mr
         config->sources[i].hops_max = MR_HOPS_MAX_DEFAULT;
     }
     fill_targets(config, spec);
+    fill_limits(config, spec);
     config->subscriptions = cleared(SIM_ALL_SUBS_MAX, sizeof(*config->subscriptions));
     uint32_t visible[SIM_SUBS_MAX];
     for (uint32_t i = 0; i < spec->sub_count; i++) {
@@ -307,6 +355,11 @@ void sim_config_destroy(struct mr_config *config)
     for (uint32_t i = 0; i < config->target_count; i++) {
         free(config->targets[i].name);
     }
+    for (uint32_t i = 0; i < config->limit_count; i++) {
+        free(config->limits[i].name);
+        free(config->limits[i].rates);
+    }
+    free(config->limits);
     for (uint32_t i = 0; i < config->subscription_count; i++) {
         struct mr_subscription_config *c = &config->subscriptions[i];
         free(c->name);
@@ -314,6 +367,7 @@ void sim_config_destroy(struct mr_config *config)
         free(c->sources);
         free(c->order_key);
         free(c->rates);
+        free(c->limits);
         free(c->on_success);
         free(c->on_failure);
         free(c->on_success_hidden);

@@ -158,13 +158,11 @@ static bool sub_index(const char *name, uint32_t *ret_index)
     return true;
 }
 
-static void check_rate(struct sim_world *world, const struct mr_handout *h)
+static void count_rate(struct sim_world *world, struct sim_rate *rate, const struct mr_handout *h)
 {
-    uint32_t i;
-    if (!sub_index(h->name, &i) || world->rates[i].count == 0) {
+    if (rate->count == 0) {
         return;
     }
-    struct sim_rate *rate = &world->rates[i];
     uint64_t now_ns = sim_now(world).mono_ns;
     uint64_t slots = MR_ARRAY_COUNT(rate->at_ns);
     if (rate->handed >= rate->count &&
@@ -174,6 +172,58 @@ static void check_rate(struct sim_world *world, const struct mr_handout *h)
     }
     rate->at_ns[rate->handed++ % slots] = now_ns;
     sim_fired[SIM_RATED] += rate->handed > rate->count;
+}
+
+static bool shares(const struct sim_world *world, const char *name, uint32_t k)
+{
+    const struct mr_config *config = world->config;
+    for (uint32_t i = 0; i < config->subscription_count; i++) {
+        const struct mr_subscription_config *c = &config->subscriptions[i];
+        for (uint32_t n = 0; n < c->limit_count && strcmp(c->name, name) == 0; n++) {
+            if (c->limits[n] == k) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+/* How many of those that share limit @p k have a handler that the bus waits for. */
+static uint32_t count_shared(const struct sim_world *world, uint32_t k)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < world->handout_count; i++) {
+        const struct mr_handout *h = world->handouts[i];
+        struct mr_delivery_info info;
+        if (shares(world, h->name, k) &&
+            mr_bus_delivery_info(world->bus, sim_now(world), h->subscription, h->offset, &info) ==
+                MR_OK &&
+            info.state == MR_STATE_IN_FLIGHT && info.fence == h->fence) {
+            count++;
+        }
+    }
+    return count;
+}
+
+/* @p h is among those outside already. */
+static void check_limits(struct sim_world *world, const struct mr_handout *h)
+{
+    uint32_t sub;
+    if (sub_index(h->name, &sub)) {
+        count_rate(world, &world->rates[sub], h);
+    }
+    for (uint32_t k = 0; k < SIM_LIMITS; k++) {
+        if (!shares(world, h->name, k)) {
+            continue;
+        }
+        uint32_t most = world->config->limits[k].concurrency;
+        count_rate(world, &world->limit_rates[k], h);
+        uint32_t have = most == 0 || world->reloaded ? 0 : count_shared(world, k);
+        if (have > most) {
+            sim_fail(world, "%s is handed out, limit %u of %u is used up", h->delivery, k, most);
+        }
+        sim_fired[SIM_LIMITED] += have == most && most > 0;
+    }
 }
 
 /* Its first attempt: later ones may follow a crash that took some of the log clock's progress. */
@@ -194,17 +244,24 @@ static void check_moment(struct sim_world *world, const struct mr_handout *h)
 }
 
 /* A rate that stays as it is remembers; one that changes, or a new process, begins anew. */
+static void take_rate(struct sim_rate *rate, const struct mr_rates *rates)
+{
+    struct mr_rate wanted = rates == NULL ? (struct mr_rate){0} : rates->items[0];
+    if (rate->count != wanted.count || rate->per_ns != wanted.per_ns) {
+        *rate = (struct sim_rate){.count = (uint32_t)wanted.count, .per_ns = wanted.per_ns};
+    }
+}
+
 static void take_rates(struct sim_world *world, const struct mr_config *config)
 {
     for (uint32_t i = 0; i < config->subscription_count; i++) {
-        const struct mr_subscription_config *c = &config->subscriptions[i];
         uint32_t at;
-        struct mr_rate wanted = c->rates == NULL ? (struct mr_rate){0} : c->rates->items[0];
-        if (sub_index(c->name, &at) && (world->rates[at].count != wanted.count ||
-                                        world->rates[at].per_ns != wanted.per_ns)) {
-            world->rates[at] =
-                (struct sim_rate){.count = (uint32_t)wanted.count, .per_ns = wanted.per_ns};
+        if (sub_index(config->subscriptions[i].name, &at)) {
+            take_rate(&world->rates[at], config->subscriptions[i].rates);
         }
+    }
+    for (uint32_t i = 0; i < config->limit_count; i++) {
+        take_rate(&world->limit_rates[i], config->limits[i].rates);
     }
 }
 
@@ -215,13 +272,13 @@ static void port_handout(void *context, struct mr_handout *h)
         mr_handout_destroy(h);
         return;
     }
-    check_rate(world, h);
     check_moment(world, h);
     sim_say(world, "hand out %s fence %u attempt %u", h->delivery, h->fence, h->attempt);
     sim_trace(world, h->offset << 24 | (uint64_t)h->subscription << 16 | h->fence);
     oracle_handed_out(world->oracle, h);
     MR_ASSERT(world->handout_count < MR_ARRAY_COUNT(world->handouts));
     world->handouts[world->handout_count++] = h;
+    check_limits(world, h);
     sim_worker_take(world, h);
 }
 

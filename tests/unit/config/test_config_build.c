@@ -554,12 +554,44 @@ static void test_load_hidden_subscriptions_come_after_all_visible(void **state)
     mr_config_destroy(config);
 }
 
+/* --- limits ----------------------------------------------------------------------------------- */
+
+static void test_load_limits_are_shared(void **state)
+{
+    (void)state;
+    struct mr_config *config =
+        load_right("limits: {api: {concurrency: 3, rate: 10/s}, crm: {concurrency: 1}}\n" FAKE_BASE
+                   "subscriptions: {one: {to: mail, limits: [crm, api]}, two: {to: mail, "
+                   "limits: api}}\n");
+    assert_int_equal(config->limit_count, 2);
+    assert_string_equal(config->limits[0].name, "api");
+    assert_int_equal(config->limits[0].concurrency, 3);
+    assert_int_equal(config->limits[0].rates->count, 1);
+    assert_null(config->limits[1].rates);
+    assert_int_equal(config->subscriptions[0].limit_count, 2);
+    assert_int_equal(config->subscriptions[0].limits[0], 1);
+    assert_int_equal(config->subscriptions[1].limits[0], 0);
+    mr_config_destroy(config);
+}
+
+static void test_load_wrong_limits_are_refused(void **state)
+{
+    (void)state;
+    check_one_error("limits: {api: {}}\n", "the limit `api` limits nothing");
+    check_one_error("limits: {api: 5}\n", "the limit `api` wants a mapping");
+    check_one_error("limits: {api: {rate: fast}}\n", "rate: `fast`");
+    check_subscription_error("limits: crm", "there is no limit `crm`; there is none at all");
+    check_one_error("limits: {api: {concurrency: 1}}\n" FAKE_BASE
+                    "subscriptions: {one: {to: mail, limits: [api, api]}}\n",
+                    "limits: `api` is named twice");
+}
+
 /* --- settings of later releases --------------------------------------------------------------- */
 
 static void test_load_later_settings_are_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const top[] = {"limits", "admin", "redact", "tenants"};
+    static const char *const top[] = {"admin", "redact", "tenants"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(top); i++) {
         char text[64];
         char part[96];
@@ -579,8 +611,8 @@ static void test_load_later_subscription_settings_are_refused_by_name(void **sta
 {
     (void)state;
     static const char *const names[] = {"batch",    "lane_concurrency", "validate",
-                                        "shadow",   "limits",           "dedupe",    "retry_on",
-                                        "dead_on",  "tenant",           "rename",    "start"};
+                                        "shadow",   "dedupe",           "retry_on",  "dead_on",
+                                        "tenant",   "rename",           "start"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
         char text[64];
         char part[96];
@@ -702,6 +734,8 @@ int main(void)
         cmocka_unit_test(test_load_destination_unknown_or_twice_is_refused),
         cmocka_unit_test(test_load_same_sink_for_both_outcomes_makes_two),
         cmocka_unit_test(test_load_hidden_subscriptions_come_after_all_visible),
+        cmocka_unit_test(test_load_limits_are_shared),
+        cmocka_unit_test(test_load_wrong_limits_are_refused),
         cmocka_unit_test(test_load_later_settings_are_refused_by_name),
         cmocka_unit_test(test_load_later_subscription_settings_are_refused_by_name),
         cmocka_unit_test(test_load_wrong_values_say_what_is_right),
