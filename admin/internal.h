@@ -67,6 +67,14 @@ struct mr__pulse {
     uint64_t asked_mono_ns; /* a question is out since; 0: none */
 };
 
+/* What was seen of the dead letters; whoever calls mr_admin_look() owns it. */
+struct mr__growth {
+    uint64_t *seen; /* owned: dead letters by subscription id */
+    uint32_t count;
+    uint64_t looked_wall_ns; /* 0: not yet */
+    uint64_t looked_mono_ns;
+};
+
 struct mr_admin {
     struct mr_admin_host *host;              /* borrowed: outlives us */
     struct mr_http_listener *socket;         /* borrowed */
@@ -74,6 +82,7 @@ struct mr_admin {
     _Atomic bool stopping; /* relaxed: a wake-up of the queue follows each store */
     struct mr__lane_thread lanes[MR__LANE_MAX];
     struct mr__pulse pulse;
+    struct mr__growth growth;
     struct mr__tail *tail; /* owned */
     pthread_mutex_t names_mu; /* protects names: those of subscription ids, filled as met */
     char **names;

@@ -153,6 +153,7 @@ static enum mr_status take_top(struct mr_builder *builder, const struct mr_node 
     config->event_size_max = top->event_size_max < most ? top->event_size_max : most;
     config->hops_max = (uint32_t)top->hops_max;
     config->drain_ns = top->drain_ns;
+    config->dlq_growth_ns = top->dlq_growth_ns;
     enum mr_status r = check_log(loader, root, &config->log);
     if (r == MR_OK && size != NULL && top->event_size_max > most) {
         r = report_event_size(loader, size, most);

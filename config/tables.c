@@ -74,6 +74,10 @@ const struct mr_option mr__top_table[] = {
      .help = "How often an event may go round through the bus before it is taken for a loop."},
     {.name = "drain", .type = MR_OPTION_DURATION, .at = AT(drain_ns), .default_text = "10s",
      .max = NS_H, .help = "How long a stop waits for what is in flight."},
+    {.name = "dlq_growth", .type = MR_OPTION_DURATION, .at = AT(dlq_growth_ns),
+     .default_text = "0s", .max = 24 * NS_H,
+     .help = "When the dead letters of a subscription grow, an event `io.millrace.dlq.growing` "
+             "enters, at most one for each such time and subscription; 0s: none."},
     MR_OPTION_END,
 };
 #undef AT

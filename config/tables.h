@@ -17,6 +17,7 @@ struct mr_top_options {
     uint64_t event_size_max;
     int64_t hops_max;
     uint64_t drain_ns;
+    uint64_t dlq_growth_ns;
 };
 
 enum mr_otherwise {

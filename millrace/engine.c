@@ -509,8 +509,12 @@ static void *control_thread(void *argument)
     struct mr_engine *engine = argument;
     (void)pthread_setname_np(pthread_self(), "control");
     uint32_t rounds = 0;
+    while (!atomic_load(&engine->running)) { /* set right after this thread was made */
+        (void)poll(NULL, 0, 1);              /* a pause */
+    }
     while (atomic_load(&engine->stop_requests) == 0) {
         tell_disk(engine);
+        mr_admin_look(engine->admin);
         bool slow = atomic_load(&engine->slow);
         if (slow != engine->slow_applied) {
             engine->slow_applied = slow;

@@ -269,6 +269,39 @@ def test_a_rejected_message_is_mended_and_enters():
         assert m.ask_lines("dlq", "list", "ingest:lines") == []
 
 
+def test_growing_dead_letters_are_an_event():
+    with Instance({"dlq_growth": "1s", "sources": {"in": http_source()},
+                   "workers": {"w": {"process": {"command": ["python3", "w.py"]}},
+                               "tell": {"exec": {"command": ["./tell.sh"]}}},
+                   "subscriptions": {"s": {"source": "in", "to": "w"},
+                                     "alert": {"filter": {"prefix": {"type": "io.millrace.dlq."}},
+                                               "to": "tell"}}},
+                  {"w.py": HANDLER, "tell.sh": "#!/bin/sh\ncat >> told\necho >> told\n"}) as m:
+        posted = []
+
+        def told():
+            path = m.folder / "told"
+            lines = path.read_text().split("\n") if path.exists() else []
+            return [json.loads(line) for line in lines if line.endswith("}")]
+
+        def more_is_told(than):
+            posted.append("bad%d" % len(posted))
+            m.post(event(posted[-1]))
+            return len(told()) > than
+        wait_until("an event", lambda: more_is_told(0))
+        wait_until("all told", lambda: told()[-1]["data"]["dead_letters"] == len(posted))
+        for one in told():
+            assert one["type"] == "io.millrace.dlq.growing" and one["subject"] == "s", one
+            assert one["data"]["subscription"] == "s" and one["data"]["grown_by"] > 0, one
+            assert one["data"]["since"] < one["time"], one
+        assert sum(one["data"]["grown_by"] for one in told()) <= len(posted)
+        # What shrinks is no event; what grows again is the next.
+        before = len(told())
+        assert m.cli("dlq", "purge", "s", "--yes").code == 0
+        wait_until("another event", lambda: more_is_told(before))
+        assert told()[before]["data"]["dead_letters"] < len(posted)
+
+
 def test_a_hundred_thousand_in_bounded_memory():
     count = 100000
     with Instance({"sources": {"lines": {"file": {"path": "in.jsonl"}}},

@@ -111,6 +111,7 @@ static void test_load_defaults_are_those_of_the_header(void **state)
     assert_int_equal(config->event_size_max, MIB);
     assert_int_equal(config->hops_max, 16);
     assert_int_equal(config->drain_ns, 10 * S);
+    assert_int_equal(config->dlq_growth_ns, 0);
     mr_config_destroy(config);
 }
 
