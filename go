@@ -20,7 +20,7 @@ build_packages='gcc libc6-dev cmake ninja-build pkg-config
  librdkafka-dev librabbitmq-dev zlib1g-dev libzstd-dev'
 demo_packages='python3 mosquitto mosquitto-clients curl'
 test_packages='libcmocka-dev python3 mosquitto mosquitto-clients python3-aiosmtpd rabbitmq-server amqp-tools openssl curl strace e2fsprogs util-linux procps
- clang libclang-rt-14-dev default-jre-headless maven python3-confluent-kafka python3-venv ceph-mon ceph-osd radosgw ceph-common nodejs golang-go'
+ clang libclang-rt-14-dev default-jre-headless maven python3-confluent-kafka python3-venv ceph-mon ceph-osd radosgw ceph-common nodejs golang-go prometheus-alertmanager'
 
 help() { sed -n '2,/^[^#]/{/^#/{s/^# \{0,1\}//;p;}}' "$0"; }
 

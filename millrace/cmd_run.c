@@ -4,6 +4,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "core/alloc.h"
@@ -64,6 +65,18 @@ static int set_log(struct mr_cli *cli)
                                        level);
 }
 
+/* Each target has a few descriptors, and the usual soft limit is 1024. Not to a hard limit of many
+ * millions, as containers have it: workers inherit this, and some make tables of that size. */
+static void raise_descriptors(void)
+{
+    const rlim_t enough = 65536;
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < enough) {
+        limit.rlim_cur = limit.rlim_max < enough ? limit.rlim_max : enough;
+        (void)setrlimit(RLIMIT_NOFILE, &limit); /* within the hard limit: cannot fail */
+    }
+}
+
 /* --data-dir of the command line goes before that of the file. */
 static int override_data_dir(struct mr_cli *cli, struct mr_config *config)
 {
@@ -111,6 +124,7 @@ int mr_cmd_run(struct mr_cli *cli)
         return code;
     }
     (void)umask(077);
+    raise_descriptors();
     const char *path = mr_cli_config_path(cli);
     struct mr_config *config;
     code = mr_cli_load_config(cli, path, &config);
