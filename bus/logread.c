@@ -185,9 +185,10 @@ enum mr_status mr_log_reader_create(struct mr_io *io, const struct mr_log_index 
     };
     bool trimmed = index->has_checkpoint[0] && index->has_checkpoint[1] &&
                    index->segment_count > 0 && index->segments[0].number > 1;
-    if (sequence == 0 && !trimmed) {
+    if (sequence == 0 && !trimmed && position <= mr_position(1, MR_LOG_BLOCK)) {
         /* The log from its beginning: nothing goes before both checkpoints stood, so the first
-         * group is wanted, and a later one standing first is not the start of anything. */
+         * group is wanted, and a later one standing first is not the start of anything. Asked for
+         * a later segment, whatever stands there. */
         reader->sequence = 1;
         reader->next_offset = 1;
         reader->chained = true;
