@@ -17,21 +17,6 @@
 #define TRY_WAIT_NS (5 * MR_MS) /* what ended is durable within a few of these */
 #define LOST "nothing tells what became of it"
 
-struct source_id {
-    const char *name;
-    uint32_t id;
-    bool found;
-};
-
-static void find_source(void *argument, struct mr_bus *bus, struct mr_now now)
-{
-    (void)now;
-    struct source_id *source = argument;
-    source->found = strcmp(source->name, "bus") == 0; /* what it made itself has no other name */
-    source->id = source->found ? MR_SOURCE_BUS : mr_bus_source_id(bus, source->name);
-    source->found = source->found || source->id != UINT32_MAX;
-}
-
 /* --- asking the bus --------------------------------------------------------------------------- */
 
 struct question {
@@ -295,16 +280,16 @@ void mr__get_audit(struct mr_admin *admin, struct mr__call *call)
     if (!read_number(call, "after", &after) || !read_number(call, "segment", &segment)) {
         return;
     }
-    struct source_id source = {.name = call->name};
-    enum mr_status r = admin->host->ops->call(admin->host, find_source, &source);
-    if (r == MR_OK && !source.found) {
+    uint32_t source = 0;
+    enum mr_status r = mr__source_id(admin, call->name, &source);
+    if (r == MR_E_NOT_FOUND) {
         mr__answer_error(call, 404, "no source is called %s", call->name);
         return;
     }
     struct mr_audit *audit = mr_calloc(1, sizeof(*audit));
     r = r == MR_OK && audit == NULL ? MR_E_NOMEM : r;
     if (r == MR_OK) {
-        mr_audit_init(audit, source.id, after);
+        mr_audit_init(audit, source, after);
         audit->position = segment == 0 ? 0 : mr_position(segment, 0);
         r = audit_page(admin, audit);
     }

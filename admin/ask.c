@@ -195,6 +195,7 @@ const char *mr__subscription_name(struct mr_admin *admin, uint32_t id)
 }
 
 struct source_wanted {
+    const char *name; /* to find its id */
     uint32_t id;
     char *to;
     size_t size;
@@ -216,6 +217,30 @@ void mr__source_name(struct mr_admin *admin, uint32_t id, char *to, size_t size)
         struct source_wanted wanted = {.id = id, .to = to, .size = size};
         (void)admin->host->ops->call(admin->host, copy_source_name, &wanted); /* "?" stays */
     }
+}
+
+static void find_source(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    (void)now;
+    struct source_wanted *wanted = argument;
+    wanted->id = mr_bus_source_id(bus, wanted->name);
+}
+
+enum mr_status mr__source_id(struct mr_admin *admin, const char *name, uint32_t *ret_id)
+{
+    if (strcmp(name, "bus") == 0) { /* what it made itself has no other name */
+        *ret_id = MR_SOURCE_BUS;
+        return MR_OK;
+    }
+    struct source_wanted wanted = {.name = name};
+    enum mr_status r = admin->host->ops->call(admin->host, find_source, &wanted);
+    if (r == MR_OK && wanted.id == UINT32_MAX) {
+        r = MR_E_NOT_FOUND;
+    }
+    if (r == MR_OK) {
+        *ret_id = wanted.id;
+    }
+    return r;
 }
 
 struct action {

@@ -136,6 +136,8 @@ enum mr_status mr__bus_status(struct mr_admin *admin, struct mr_bus_status *ret_
 const char *mr__subscription_name(struct mr_admin *admin, uint32_t id);
 /** Copies the name of a source id: "bus" for what the bus made itself. */
 void mr__source_name(struct mr_admin *admin, uint32_t id, char *to, size_t size);
+/** The other way round. @return MR_E_NOT_FOUND */
+enum mr_status mr__source_id(struct mr_admin *admin, const char *name, uint32_t *ret_id);
 /** Logs an operator action as a record of the log: {"action":…, key: value, …}, keys and values
  * in turn up to NULL; a NULL value leaves its key out. Before the effect, or there is none. */
 enum mr_status mr__log_action(struct mr_admin *admin, const char *action, ...)
@@ -163,6 +165,7 @@ void mr__post_subscription_resume(struct mr_admin *admin, struct mr__call *call)
 void mr__get_explain(struct mr_admin *admin, struct mr__call *call);
 void mr__get_trace(struct mr_admin *admin, struct mr__call *call);
 void mr__get_why(struct mr_admin *admin, struct mr__call *call);
+void mr__get_what_if(struct mr_admin *admin, struct mr__call *call);
 void mr__get_audit(struct mr_admin *admin, struct mr__call *call);
 void mr__get_dlq(struct mr_admin *admin, struct mr__call *call);
 void mr__get_dlq_groups(struct mr_admin *admin, struct mr__call *call);

@@ -28,6 +28,7 @@ const struct mr__route mr__routes[] = {
     {MR_HTTP_GET, "/api/v1/explain/*", NULL, "read", MR__LANE_QUICK, false, mr__get_explain},
     {MR_HTTP_GET, "/api/v1/trace/*", NULL, "read", MR__LANE_SLOW, false, mr__get_trace},
     {MR_HTTP_GET, "/api/v1/why", NULL, "read", MR__LANE_SLOW, false, mr__get_why},
+    {MR_HTTP_GET, "/api/v1/what-if", NULL, "read", MR__LANE_SLOW, false, mr__get_what_if},
     {MR_HTTP_GET, "/api/v1/audit/*", NULL, "read", MR__LANE_SLOW, false, mr__get_audit},
     {MR_HTTP_GET, "/api/v1/dlq/*", "groups", "read", MR__LANE_SLOW, false, mr__get_dlq_groups},
     {MR_HTTP_GET, "/api/v1/dlq/*", NULL, "read", MR__LANE_SLOW, false, mr__get_dlq},

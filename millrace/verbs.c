@@ -12,6 +12,8 @@ const struct mr_verb mr_verbs[] = {
     {"trace", "EVENT", "the story of one event", NULL, 1, 1, mr_cmd_trace},
     {"why", "EVENT SUBSCRIPTION", "why a subscription did not take an event, or what it waits for",
      NULL, 2, 2, mr_cmd_why},
+    {"what-if", "[FILTER]", "which past events a filter would have taken", mr_what_if_options, 0, 1,
+     mr_cmd_what_if},
     {"explain", "SUBSCRIPTION", "the one effective policy in plain words", NULL, 1, 1,
      mr_cmd_explain},
     {"audit", "SOURCE", "prove that all a source sent is accounted for", mr_audit_options, 1, 1,

@@ -172,6 +172,20 @@ class Instance:
         finally:
             connection.close()
 
+    def api(self, method, path, body=None, headers=None):
+        """A request to the administrative socket: (status, the JSON of the answer or None)."""
+        connection = http.client.HTTPConnection("localhost", timeout=DEADLINE_S)
+        connection.sock = socket.socket(socket.AF_UNIX)
+        connection.sock.settimeout(DEADLINE_S)
+        try:
+            connection.sock.connect(str(self.folder / "data" / "millrace.sock"))
+            connection.request(method, path, body, headers or {})
+            answer = connection.getresponse()
+            text = answer.read()
+            return answer.status, json.loads(text) if text else None
+        finally:
+            connection.close()
+
     def post(self, sent, path="/events"):
         batch = isinstance(sent, list)
         status, _, body = self.http("POST", path, json.dumps(sent),

@@ -1,0 +1,91 @@
+"""what-if: what a new filter would have taken; why: with the filters of the time."""
+import json
+
+from support import *
+
+
+def shop(**more):
+    return Instance({"sources": {"in": http_source(), "other": http_source("/other")},
+                     "workers": {"w": {"exec": {"command": ["true"]}}},
+                     "subscriptions": {"orders": {"to": "w", "filter": {"prefix": {"type": "order."}}}},
+                     **more})
+
+
+def what_if(m, *arguments):
+    result = m.cli("what-if", *arguments, "-o", "json")
+    assert result.code == 0, (result.code, result.out, result.err)
+    return result.json()
+
+
+def test_it_counts_and_shows():
+    with shop() as m:
+        m.post([event("a1", "order.new", data={"n": 5}), event("a2", "order.gone", data={"n": 50}),
+                event("b1", "alert.disk"), event("b2", "alert.disk", "host-7")])
+        whole = what_if(m, '{"prefix":{"type":"alert."}}')
+        assert (whole["examined"], whole["matched"], whole["unmatched"], whole["more"]) == (4, 2, 2, 0), whole
+        assert [e["event"]["id"] for e in whole["events"]] == ["b1", "b2"], whole
+        one = whole["events"][1]
+        assert one["source"] == "in" and one["event"]["subject"] == "host-7" and one["arrived"] > whole["since"]
+        assert m.trace("b2")["offset"] == one["offset"]
+        # Data, SQL, several filters, none at all.
+        for filter, ids in (('{"data":{"range":{"n":{"gt":10}}}}', ["a2"]),
+                            ('[{"sql":"type LIKE \'order.%\'"},{"not":{"exact":{"id":"a1"}}}]', ["a2"]),
+                            ("[]", ["a1", "a2", "b1", "b2"])):
+            assert [e["event"]["id"] for e in what_if(m, filter)["events"]] == ids, filter
+        # A limit bounds what is shown, not what is counted.
+        few = what_if(m, "--limit", "1")
+        assert (len(few["events"]), few["matched"], few["more"]) == (1, 4, 3), few
+        assert what_if(m, "-n", "0")["more"] == 4
+        # Of one source alone.
+        m.post(event("c1", "alert.disk"), path="/other")
+        assert [e["event"]["id"] for e in what_if(m, "--source", "other")["events"]] == ["c1"]
+        human = m.cli("what-if", '{"prefix":{"type":"alert."}}', "-n", "1")
+        assert human.code == 0 and "3 of 5 events since" in human.out and "(2 more" in human.out, human.out
+
+
+def test_unmatched_events_are_counted_and_browsable():
+    with shop() as m:
+        m.post([event("a1", "order.new"), event("b1", "alert.disk"), event("b2", "alert.cpu")])
+        whole = what_if(m, "--unmatched")
+        assert [e["event"]["id"] for e in whole["events"]] == ["b1", "b2"] and whole["unmatched"] == 2, whole
+        assert [e["event"]["id"] for e in what_if(m, '{"suffix":{"type":"cpu"}}', "--unmatched")["events"]] == ["b2"]
+        assert m.ask("status")["unmatched"] == 2
+        assert m.metrics()["millrace_unmatched_events_total"] == 2
+
+
+def test_what_is_wrong_is_said():
+    with shop() as m:
+        for arguments, code, text in ((['{"exac":{}}'], 65, "exac"), (["[]", "--last", "soon"], 65, "soon"),
+                                      (["[]", "--last", "0s"], 65, "last"),
+                                      (["[]", "--source", "nobody"], 3, "nobody"),
+                                      (["[]", "--limit", "x"], 2, "--limit")):
+            result = m.cli("what-if", *arguments)
+            assert result.code == code and text in result.err, (arguments, result.code, result.err)
+        assert m.api("GET", "/api/v1/what-if?limit=1001")[0] == 400
+        assert m.api("GET", "/api/v1/what-if?since=x")[0] == 400
+        assert m.api("GET", "/api/v1/what-if?segment=x")[0] == 400
+        assert what_if(m)["examined"] == 0
+
+
+def test_a_window_and_a_log_of_many_segments():
+    with shop(log={"segment_size": "1MiB"}) as m:
+        for i in range(40):
+            m.post([event("%d-%d" % (i, k), "bulk", data="x" * 4000) for k in range(20)])
+        assert m.ask("status")["log"]["segments"] > 3
+        whole = what_if(m, '{"suffix":{"id":"-3"}}')
+        assert whole["matched"] == 40 and whole["more"] == 20 and whole["examined"] == 800, whole
+        assert [e["event"]["id"] for e in whole["events"]] == ["%d-3" % i for i in range(20)]
+        # What stands first in a segment is found as well.
+        assert {m.cli("trace", "%d-0" % i).code for i in range(40)} == {0}
+        # A later window begins in a later segment and leaves out what came before it.
+        middle = m.trace("30-0")["arrived"]
+        code, page = m.api("GET", "/api/v1/what-if?since=%s" % middle)
+        seen, left = page["examined"], page["segments_left"]
+        while page["next"]:
+            page = m.api("GET", "/api/v1/what-if?since=%s&segment=%d" % (middle, page["next"]))[1]
+            seen += page["examined"]
+        assert code == 200 and left < 3 and 200 <= seen < 800, (seen, left)
+
+
+if __name__ == "__main__":
+    main()
