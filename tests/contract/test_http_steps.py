@@ -1,18 +1,17 @@
 """kill -9 of the real program at each step of taking HTTP requests in: before the append, between
 the durable write and the 202, right before and after the 202 left. What was answered 202 is there
 after the restart, what was not is sent again, and a repeated request has the same id."""
-import http.client
+import json
 import os
 import pathlib
 import signal
 import sys
-import threading
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support")]
-from support import *
+from senders import Senders
+from support import Instance, Skip, http_source, main, wait_until
 
-SENDERS, EACH = 8, 25
 ANSWER = "0:" + b"HTTP/1.1 202".hex()
 
 
@@ -27,45 +26,6 @@ def arrived(m):
     return [json.loads(line)["id"] for line in lines]
 
 
-class Senders:
-    """Each posts its requests one after the other, and every one again until it gets its 202."""
-
-    def __init__(self, m, name):
-        self.m, self.name, self.over = m, name, threading.Event()
-        self.repeated = 0
-        self.threads = [threading.Thread(target=self.send, args=(i,), daemon=True) for i in range(SENDERS)]
-        for thread in self.threads:
-            thread.start()
-
-    def wanted(self):
-        return {"%s-%d-%d" % (self.name, i, k) for i in range(SENDERS) for k in range(EACH)}
-
-    def send(self, i):
-        connection = None
-        for k in range(EACH):
-            tries = 0
-            while not self.over.is_set():
-                try:
-                    tries += 1
-                    connection = connection or http.client.HTTPConnection("127.0.0.1", self.m.port, timeout=5)
-                    connection.request("POST", "/in", "x" * 500,
-                                       {"Idempotency-Key": "%s-%d-%d" % (self.name, i, k)})
-                    answer = connection.getresponse()
-                    answer.read()
-                    if answer.status == 202:
-                        break
-                except (OSError, http.client.HTTPException):
-                    connection.close()
-                    connection = None
-                    self.over.wait(0.02)
-            self.repeated += tries > 1
-
-    def finish(self):
-        for thread in self.threads:
-            thread.join(DEADLINE_S)
-            assert not thread.is_alive(), "a sender got no 202"
-
-
 def die_at(step, moments):
     shim = os.environ.get("MR_STEPS")
     if not shim:
@@ -77,7 +37,7 @@ def die_at(step, moments):
                      "MR_STEP_ARM": str(arm), "MR_STEP_ACK": ANSWER}
             m.start()
             arm.touch()
-            senders = Senders(m, "%s%d" % (step, at))
+            senders = Senders(lambda: ("127.0.0.1", m.port), "%s%d" % (step, at))
             try:
                 assert m.process.wait(30) == -signal.SIGKILL, m.process.returncode
                 m.process.stdout.close()

@@ -10,6 +10,7 @@
     net.cut_after(1000, near=True)  … or came to the near side
     net.reset()                   each TCP segment resets its connection, at both ends, until heal()
     net.forget()                  cut, and far processes killed: their connections are gone
+    net.expose(port)              the far side finds net.NEAR:port, which listens on loopback only
 
 Two network namespaces, a TAP device in each, and a thread that carries the frames between them:
 that is the wire. It needs root and the TUN driver, nothing else, and leaves nothing behind: all of
@@ -105,13 +106,15 @@ class Tap:
 
 
 def checksum(data):
+    data += bytes(len(data) % 2)
     total = sum(struct.unpack("!%dH" % (len(data) // 2), data))
     total = (total & 0xFFFF) + (total >> 16)
     return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF
 
 
 def with_checksums(ether, source, target, segment):
-    """A frame from the TCP segment, whose own checksum is not filled in yet."""
+    """A frame from the TCP segment."""
+    segment = segment[:16] + b"\0\0" + segment[18:]
     pseudo = source + target + struct.pack("!HH", 6, len(segment))
     segment = segment[:16] + struct.pack("!H", checksum(pseudo + segment)) + segment[18:]
     ip = struct.pack("!BBHHHBBH", 0x45, 0, 20 + len(segment), 0, 0, 64, 6, 0) + source + target
@@ -136,6 +139,21 @@ def reset_in_place_of(frame):
     tcp = 14 + (frame[14] & 15) * 4
     segment = frame[tcp:tcp + 8] + struct.pack("!IHHHH", 0, 0x5004, 0, 0, 0)
     return with_checksums(frame[:14], frame[26:30], frame[30:34], segment)
+
+
+def tcp_port(frame, at):
+    """The port of a TCP frame over IPv4: its sender's at 0, its receiver's at 2; else None."""
+    if len(frame) < 54 or frame[12:14] != b"\x08\x00" or frame[23] != 6:
+        return None
+    tcp = 14 + (frame[14] & 15) * 4
+    return frame[tcp + at:tcp + at + 2]
+
+
+def with_address(frame, at, address):
+    """A TCP frame with another address at @p at (26: its sender's, 30: its receiver's)."""
+    frame = frame[:at] + address + frame[at + 4:]
+    tcp, end = 14 + (frame[14] & 15) * 4, 14 + int.from_bytes(frame[16:18], "big")
+    return with_checksums(frame[:14], frame[26:30], frame[30:34], frame[tcp:end])
 
 
 def skip(why):
@@ -167,6 +185,7 @@ class Net:
         self.ends = {near.fd: (near, far), far.fd: (far, near)}
         self.near, self.other = near, far
         self.mu = threading.Lock()  # protects what the calls below set
+        self.exposed = None
         self.heal()
         threading.Thread(target=self.carry, daemon=True).start()
 
@@ -209,6 +228,12 @@ class Net:
         with open("/proc/thread-self/net/tcp") as f:
             rows = [line.split() for line in f]
         return any(row[2].startswith(near) and row[3] != TIME_WAIT for row in rows)
+
+    def expose(self, port):
+        """The wire carries what the far side sends to NEAR:port to the near side's 127.0.0.1:port."""
+        with open("/proc/sys/net/ipv4/conf/%s/route_localnet" % self.near.name, "w") as f:
+            f.write("1")
+        self.set(exposed=struct.pack("!H", port))
 
     def heal(self):
         """A good wire again."""
@@ -256,14 +281,22 @@ class Net:
             while waiting and waiting[0][0] <= now:
                 _, _, end, frame = heapq.heappop(waiting)
                 if not self.cut:
-                    end.write(frame)
+                    self.deliver(end, frame)
 
     def read(self, fd):
         for _ in range(64):
             try:
-                yield os.read(fd, FRAME_MAX)
+                frame = os.read(fd, FRAME_MAX)
             except BlockingIOError:
                 return
+            if fd == self.near.fd and self.exposed and tcp_port(frame, 0) == self.exposed:
+                frame = with_address(frame, 26, socket.inet_aton(self.NEAR))
+            yield frame
+
+    def deliver(self, end, frame):
+        if end is self.near and self.exposed and tcp_port(frame, 2) == self.exposed:
+            frame = with_address(frame, 30, socket.inet_aton("127.0.0.1"))
+        end.write(frame)
 
     def due(self, fd, frame, free_at):
         """When the frame comes out at the other end, or None."""
@@ -274,8 +307,8 @@ class Net:
             if self.resetting:
                 answer = reset_for(frame)
                 if answer is not None:
-                    self.ends[fd][0].write(answer)
-                    self.ends[fd][1].write(reset_in_place_of(frame))
+                    self.deliver(self.ends[fd][0], answer)
+                    self.deliver(self.ends[fd][1], reset_in_place_of(frame))
                 return None
             if self.cut_in is not None and fd == self.cut_from:
                 self.cut_in -= len(frame)
