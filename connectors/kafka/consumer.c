@@ -133,26 +133,29 @@ void mr__kafka_reopen(struct mr_source *source, uint64_t now_ns, const char *err
     mr__kafka_show(source, error);
 }
 
-/* Asks for the topics that are named; an expression that matches nothing is no fault. */
+/* Asks for the topics that are named; an expression that matches nothing is no fault. Without an
+ * answer what was known of them stays. */
 static void probe_topics(struct mr_source *source)
 {
     char text[200];
-    source->topics_bad = false;
-    for (uint32_t i = 0; i < source->options.topics.count && !source->topics_bad; i++) {
+    for (uint32_t i = 0; i < source->options.topics.count; i++) {
         const char *topic = source->options.topics.items[i];
         rd_kafka_resp_err_t error = RD_KAFKA_RESP_ERR_NO_ERROR;
-        if (topic[0] == '^' || !mr__kafka_probe(source->rk, topic, &error) ||
-            error == RD_KAFKA_RESP_ERR_NO_ERROR) {
+        if (topic[0] == '^') {
             continue;
         }
-        source->topics_bad = true;
-        (void)snprintf(text, sizeof(text), "topic %.100s: %s", topic, rd_kafka_err2str(error));
-        bool news = strcmp(source->intake.life.health.last_error, text) != 0;
-        mr__kafka_show(source, news ? text : NULL);
+        if (!mr__kafka_probe(source->rk, topic, &error)) {
+            return;
+        }
+        if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
+            (void)snprintf(text, sizeof(text), "topic %.100s: %s", topic, rd_kafka_err2str(error));
+            bool news = strcmp(source->intake.life.health.last_error, text) != 0;
+            mr__kafka_show(source, news ? text : NULL);
+            return;
+        }
     }
-    if (!source->topics_bad) {
-        mr__kafka_show(source, NULL);
-    }
+    source->topics_bad = false;
+    mr__kafka_show(source, NULL);
 }
 
 void mr__kafka_look(struct mr_source *source, uint64_t now_ns)
