@@ -19,6 +19,8 @@ struct mr_mqtt_publisher {
     atomic_flag connected_pushed; /* an operation can be in a queue once; paho may report twice */
     atomic_flag lost_pushed;
     char error[160]; /* written before `lost` is pushed */
+    bool is_tls;
+    char tls_error[100]; /* written by paho's threads alone, its lock held */
 };
 
 /* --- callbacks: any thread of paho's, its lock held ------------------------------------------- */
@@ -60,12 +62,36 @@ static void on_connected5(void *context, MQTTAsync_successData5 *data)
     push_connected(context);
 }
 
+/* Takes "…:error:0A000086:SSL routines:function:certificate verify failed:file:line:" as it is but
+ * for its ends: of several lines the first says what was wrong. */
+static int on_tls_error(const char *text, size_t size, void *context)
+{
+    struct mr_mqtt_publisher *publisher = context;
+    struct mr_bytes line = mr_bytes(text, size);
+    const char *from = memmem(text, size, "error:", 6);
+    const char *to = memmem(text, size, ":../", 4);
+    if (from != NULL && to != NULL && to > from) {
+        line = mr_bytes(from, (size_t)(to - from));
+    }
+    if (publisher->tls_error[0] == '\0') {
+        mr_text_clean(publisher->tls_error, sizeof(publisher->tls_error), line);
+    }
+    return 1;
+}
+
 static const char *connect_error(const struct mr_mqtt_publisher *publisher, int code,
                                  const char *message)
 {
     if (publisher->version == 5 && message != NULL &&
         strcmp(message, "TCP connect completion failure") == 0) {
         return "the connection ended before the broker answered; " MR_MQTT_VERSION_HINT;
+    }
+    if (publisher->tls_error[0] != '\0') {
+        return publisher->tls_error;
+    }
+    /* paho compares the host by itself and says nothing of it. */
+    if (publisher->is_tls && message != NULL && strcmp(message, "TCP/TLS connect failure") == 0) {
+        return "no connection, or the broker's certificate is of another host";
     }
     return message != NULL ? message : MQTTAsync_strerror(code);
 }
@@ -178,6 +204,9 @@ static int connect_handle(struct mr_mqtt_publisher *publisher,
         ssl.keyStore = peer->tls_cert;
         ssl.privateKey = peer->tls_key;
         ssl.sslVersion = MQTT_SSL_VERSION_DEFAULT;
+        ssl.ssl_error_cb = on_tls_error;
+        ssl.ssl_error_context = publisher;
+        publisher->is_tls = true;
         o.ssl = &ssl;
     }
     return MQTTAsync_connect(publisher->handle, &o);
