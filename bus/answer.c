@@ -445,6 +445,13 @@ void mr__timers_run(struct mr_bus *bus)
 {
     while (bus->heap_count > 0 && bus->heap[0]->timer_ns <= bus->log_ns && !bus->faulty) {
         struct mr__delivery *d = bus->heap[0];
+        const char *overtaken = mr__overtaken(d);
+        if (overtaken != NULL) {
+            if (!mr__drop(bus, d, overtaken)) {
+                return;
+            }
+            continue;
+        }
         if (d->where == MR__FLIGHT) {
             if (!time_out(bus, d)) {
                 return;

@@ -95,7 +95,8 @@ static void save_delivery(struct saver *s, const struct mr__delivery *d)
     put64(s, (uint64_t)d->size << 32 | d->fence);
     put64(s, (uint64_t)d->attempts << 48 | (uint64_t)d->refusals << 32 |
                  (uint64_t)d->interruptions << 16 | (uint64_t)saved_where(d) << 8 |
-                 (d->alone ? 1u : 0u) | (d->ramp ? 2u : 0u));
+                 (d->alone ? 1u : 0u) | (d->ramp ? 2u : 0u) | (d->cancels ? 4u : 0u) |
+                 (d->only_cancels ? 8u : 0u));
     put_text(s, d->notes == NULL ? mr_bytes(NULL, 0) : mr_bytes(d->notes->data, d->notes->size));
 }
 
@@ -358,6 +359,7 @@ struct saved_delivery {
     uint16_t attempts, refusals, interruptions;
     uint8_t where;
     bool alone, ramp;
+    uint8_t cancels;
     struct mr_bytes notes;
 };
 
@@ -380,6 +382,8 @@ static struct saved_delivery get_delivery(struct loader *l)
     d.where = (uint8_t)(v >> 8);
     d.alone = (v & 1) != 0;
     d.ramp = (v & 2) != 0;
+    d.cancels = (uint8_t)(((v & 4) != 0 ? MR_MATCH_CANCELS : 0) |
+                          ((v & 8) != 0 ? MR_MATCH_ONLY_CANCELS : 0));
     d.notes = get_text(l);
     return d;
 }
@@ -403,6 +407,7 @@ static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct loa
             .expires_ns = saved->expires,
             .due_ns = saved->where == SAVED_READY ? saved->due : 0, /* the head of its lane goes */
             .size = saved->size,
+            .cancels = saved->cancels,
         };
         d = mr__state_load(bus, sub, &arrival);
     }

@@ -338,12 +338,13 @@ enum walk {
     WALK_FULL,     /* the window is full: the cursor stands at what did not fit */
 };
 
-static void load_match(struct mr_bus *bus, struct mr__sub *sub, uint64_t lane, uint64_t position,
-                       const struct mr_record *event, bool in_stage)
+static void load_match(struct mr_bus *bus, struct mr__sub *sub, const uint8_t *entry,
+                       uint64_t position, const struct mr_record *event, bool in_stage)
 {
     struct mr__arrival arrival = {
         .offset = event->offset,
-        .lane = lane,
+        .lane = mr_get_u64(entry + 8),
+        .cancels = (uint8_t)mr_get_u32(entry + 4),
         .position = position,
         .arrival_ns = mr__age_start(sub, event->body, event->c),
         .size = (uint32_t)event->body.size,
@@ -406,7 +407,7 @@ static enum walk walk_group(struct mr_bus *bus, struct mr__sub *sub, const uint8
             }
             sub->window_epoch = epoch;
             if (event.offset == record.offset) {
-                load_match(bus, sub, mr_get_u64(entry + 8), base + event_at, &event, base == 0);
+                load_match(bus, sub, entry, base + event_at, &event, base == 0);
             } else {
                 /* Its event is rotten: the delivery cannot be made, it is lost. */
                 sub->behind--;

@@ -199,7 +199,8 @@ static void arm_target(struct mr_bus *bus, struct mr__target *target)
         if (sub->ready.count == 0 || sub->target != target || sub->paused) {
             continue; /* back on the ring when something is ready, or when it resumes */
         }
-        if (mr__may_begin(bus, sub) && arm_one(bus, sub)) {
+        if (mr__overtaken(sub->ready.first) == NULL && mr__may_begin(bus, sub) &&
+            arm_one(bus, sub)) {
             mr__turn_add(sub);
             continue;
         }
@@ -285,8 +286,8 @@ static void serve_queue(struct mr_bus *bus, struct mr__target *target)
            target->in_flight < slots_now(bus, target)) {
         struct mr__delivery *next = d->next;
         uint64_t due = handout_due_ns(d->sub);
-        if (d->sub->paused || d->sub->conf == NULL) {
-            /* waits: paused, or removed */
+        if (d->sub->paused || d->sub->conf == NULL || mr__overtaken(d) != NULL) {
+            /* waits: paused, removed, or cancelled, which the next step does */
         } else if (due > bus->now.mono_ns) { /* armed when it was granted, written later */
             bus->limit_due_ns = due < bus->limit_due_ns ? due : bus->limit_due_ns;
         } else if (d->event == NULL) {

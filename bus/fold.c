@@ -125,6 +125,7 @@ static enum mr_status fold_match(struct mr_bus *bus, const struct mr_log_group *
         if (begun || (sub->live && fold_has_room(bus, sub, epoch))) {
             sub->window_epoch = epoch;
             arrival.lane = mr_get_u64(entry + 8);
+            arrival.cancels = MR_PLANTED(CANCEL_FORGOTTEN) ? 0 : (uint8_t)mr_get_u32(entry + 4);
             enum mr_status r = load_and_begin(bus, sub, &arrival, begun ? 1 : 0);
             if (r != MR_OK) {
                 return r;

@@ -135,7 +135,8 @@ static uint32_t arrive(struct mr_bus *bus, struct mr__sub *sub, struct mr__arriv
         return 0;
     }
     mr__stage_created(bus, d);
-    if (d->where == MR__READY && sub->ready.first == d && mr__may_begin(bus, sub)) {
+    if (d->where == MR__READY && sub->ready.first == d && mr__overtaken(d) == NULL &&
+        mr__may_begin(bus, sub)) {
         mr__arm(bus, d, 1, event);
         return MR_MATCH_BEGUN;
     }
@@ -161,7 +162,9 @@ uint64_t mr__event_append(struct mr_bus *bus, struct mr_event *event, uint32_t s
     for (uint32_t i = 0; i < count; i++) {
         struct mr__sub *sub = bus->subs[matches[i].subscription];
         arrival.lane = matches[i].lane;
-        uint32_t flags = arrive(bus, sub, &arrival, event);
+        arrival.cancels = (uint8_t)((matches[i].cancels ? MR_MATCH_CANCELS : 0) |
+                                    (matches[i].only_cancels ? MR_MATCH_ONLY_CANCELS : 0));
+        uint32_t flags = arrival.cancels | arrive(bus, sub, &arrival, event);
         uint8_t *entry = entries + (size_t)i * MR_MATCH_ENTRY_SIZE;
         mr_put_u32(entry, sub->id);
         mr_put_u32(entry + 4, flags | (uint32_t)sub->order_epoch << MR_MATCH_EPOCH_SHIFT);

@@ -8,6 +8,7 @@
  *   ingest.c      events in
  *   dispatch.c    attempts, hand-outs, breakers
  *   limit.c       rates
+ *   overtaken.c   what a later event of the lane makes pointless
  *   answer.c      verdicts and leases
  *   ending.c      the end of a delivery, with its outcome
  *   cold.c        the cache of recent groups, reads, subscriptions that are behind
@@ -98,6 +99,8 @@ struct mr__delivery {
     uint16_t interruptions;
     uint8_t where; /* enum mr__where; changed by mr__set_where() only */
     bool alone;
+    bool cancels;      /* its event cancels what is before it in its lane, */
+    bool only_cancels; /* and is not delivered itself */
     bool in_stage;
     bool loading;   /* its bytes were asked for */
     bool ramp;      /* WAITING: its due time comes from the restart ramp */
@@ -112,6 +115,8 @@ struct mr__arrival { /* what a delivery is made of */
     uint64_t expires_ns; /* 0: never */
     uint64_t due_ns;     /* log clock: not before; 0: at once */
     uint32_t size;       /* of the event record's body */
+    uint32_t fence;      /* of its last attempt; 0: none yet */
+    uint8_t cancels;     /* MR_MATCH_CANCELS, MR_MATCH_ONLY_CANCELS */
 };
 
 struct mr__list {
@@ -122,6 +127,7 @@ struct mr__list {
 
 struct mr__lane {
     uint64_t key;
+    uint64_t cancelled_before; /* offset of the latest in it that cancels; 0: none does */
     struct mr__delivery *first;
     struct mr__delivery *last;
 };
@@ -521,6 +527,18 @@ bool mr__shared_has_rate(const struct mr__sub *sub);
 /* When all shared rates grant one more; @p ahead: beyond what has begun and is not handed out. */
 uint64_t mr__shared_due_ns(const struct mr__sub *sub, bool ahead);
 void mr__shared_take(struct mr__sub *sub, uint64_t now_ns);
+
+/* overtaken.c */
+/* Why @p d is to be dropped, or NULL. */
+const char *mr__overtaken(const struct mr__delivery *d);
+/* @p d has entered its lane: what it overtakes gets its timer. */
+void mr__overtaken_enter(struct mr_bus *bus, struct mr__delivery *d);
+/* When @p d may first go: what its event says, and `debounce`; log clock, 0: at once. */
+uint64_t mr__debounced_ns(const struct mr_bus *bus, const struct mr__delivery *d);
+
+/* operate.c */
+/* Drops @p d wherever it is; its target is told to cancel it. @return false: no room, try again */
+MR_MUST_USE bool mr__drop(struct mr_bus *bus, struct mr__delivery *d, const char *reason);
 
 /* answer.c, ending.c */
 void mr__timers_run(struct mr_bus *bus);

@@ -93,6 +93,8 @@ const char *mr_record_kind_text(uint8_t kind); /* "event", …; "unknown" */
 #define MR_RECORD_SKIPPABLE 1u
 #define MR_MATCH_ENTRY_SIZE 16u
 #define MR_MATCH_BEGUN 1u /* attempt 1 is logged by this entry: fence 1 */
+#define MR_MATCH_CANCELS 2u /* what is before it in its lane is cancelled, */
+#define MR_MATCH_ONLY_CANCELS 4u /* and it is not delivered itself */
 #define MR_MATCH_EPOCH_SHIFT 16
 
 enum mr_name_kind {

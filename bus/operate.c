@@ -60,8 +60,11 @@ void mr__timers_reset(struct mr_bus *bus)
         struct mr__sub *sub = bus->subs[i];
         for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
             struct mr_map_slot slot = sub->deliveries.slots[k];
-            if (slot.key != 0) {
-                mr__timer_set(bus, (struct mr__delivery *)(uintptr_t)slot.value);
+            struct mr__delivery *d = (struct mr__delivery *)(uintptr_t)slot.value;
+            if (slot.key != 0 && d->where == MR__READY && mr__debounced_ns(bus, d) > d->due_ns) {
+                mr__state_wait(bus, d, d->due_ns);
+            } else if (slot.key != 0) {
+                mr__timer_set(bus, d);
             }
         }
     }
@@ -187,13 +190,13 @@ enum mr_status mr__apply_redrive(struct mr_bus *bus, struct mr__sub *sub, uint64
         .position = letter.event_position,
         .arrival_ns = bus->log_ns,
         .size = letter.event_size,
+        .fence = letter.fence,
     };
     struct mr__delivery *d = r == MR_OK ? mr__state_load(bus, sub, &arrival) : NULL;
     if (d == NULL) {
         return MR_E_NOMEM;
     }
     mr__segment_live(bus, letter.event_position, 1);
-    d->fence = letter.fence;
     mr__state_remove_dead(bus, sub, (uint64_t)at);
     MR_ASSERT(sub->counts.dead > 0);
     sub->counts.dead--;
@@ -241,6 +244,28 @@ enum mr_status mr_bus_redrive(struct mr_bus *bus, struct mr_now now, uint32_t su
     return r;
 }
 
+bool mr__drop(struct mr_bus *bus, struct mr__delivery *d, const char *reason)
+{
+    if (d->where == MR__ARMED || d->where == MR__QUEUED) {
+        if (mr__stage_reserve(bus, mr_record_size(UNARMED_BODY_MAX)) != MR_OK) {
+            return false;
+        }
+        log_unarmed(bus, d);
+    }
+    bool told = d->where == MR__FLIGHT && d->sub->target != NULL;
+    uint32_t target = told ? d->sub->target->id : 0;
+    uint32_t sub = d->sub->id;
+    uint64_t offset = d->offset;
+    uint32_t fence = d->fence;
+    if (!mr__finish_plain(bus, d, MR_STATE_DROPPED, reason)) {
+        return false;
+    }
+    if (told) {
+        bus->ports.cancel(bus->ports.context, target, sub, offset, fence);
+    }
+    return true;
+}
+
 enum mr_status mr_bus_skip(struct mr_bus *bus, struct mr_now now, uint32_t subscription,
                            uint64_t offset)
 {
@@ -251,23 +276,7 @@ enum mr_status mr_bus_skip(struct mr_bus *bus, struct mr_now now, uint32_t subsc
     if (d == NULL || d->where == MR__ENDING || bus->faulty) {
         return bus->faulty ? MR_E_FAULTY : d == NULL ? MR_E_NOT_FOUND : MR_E_AGAIN;
     }
-    if (d->where == MR__ARMED || d->where == MR__QUEUED) {
-        enum mr_status r = mr__stage_reserve(bus, mr_record_size(UNARMED_BODY_MAX));
-        if (r != MR_OK) {
-            return r;
-        }
-        log_unarmed(bus, d);
-    }
-    bool told = d->where == MR__FLIGHT && d->sub->target != NULL;
-    uint32_t target = told ? d->sub->target->id : 0;
-    uint32_t fence = d->fence;
-    if (!mr__finish_plain(bus, d, MR_STATE_DROPPED, "skipped by an operator")) {
-        return MR_E_AGAIN; /* no room in the group being gathered, or memory short */
-    }
-    if (told) {
-        bus->ports.cancel(bus->ports.context, target, subscription, offset, fence);
-    }
-    return MR_OK;
+    return mr__drop(bus, d, "skipped by an operator") ? MR_OK : MR_E_AGAIN; /* no room now */
 }
 
 enum mr_status mr_bus_purge(struct mr_bus *bus, uint32_t subscription, uint64_t offset)

@@ -37,6 +37,8 @@
     X(NO_BARRIER, "lanes of two orders run side by side")                                          \
     X(DELAY_IGNORED, "an event that is to wait for its time goes at once")                         \
     X(LIMIT_IGNORED, "a limit that subscriptions share is not kept")                               \
+    X(KEEP_OLDEST, "of a lane the oldest delivery is kept, not the latest")                        \
+    X(CANCEL_FORGOTTEN, "what is read from the log does not know that it cancels")                 \
     X(RATE_IGNORED, "a rate is not kept")                                                          \
     X(READ_ACROSS, "a read that ends with its segment loses what the next one begins with")
 

@@ -74,6 +74,7 @@ static void age_remove(struct mr__sub *sub, struct mr__delivery *d)
 /* Nothing of its lane is before d: it is ready, or waits for its time. */
 static void let_go(struct mr_bus *bus, struct mr__delivery *d)
 {
+    d->due_ns = mr__debounced_ns(bus, d);
     if (d->due_ns != 0 && !MR_PLANTED(DELAY_IGNORED)) {
         mr__set_where(d, d->fence == 0 ? MR__DELAYED : MR__WAITING);
     } else {
@@ -131,9 +132,16 @@ static void lane_leave(struct mr_bus *bus, struct mr__delivery *d)
     } else {
         lane->last = d->lane_prev;
     }
+    struct mr__delivery *before = d->lane_prev;
     d->lane = NULL;
     d->lane_next = NULL;
     d->lane_prev = NULL;
+    if (lane->cancelled_before == d->offset) {
+        lane->cancelled_before = 0; /* what it cancelled is gone */
+    }
+    if (before != NULL) {
+        mr__timer_set(bus, before); /* it may be the latest now */
+    }
     if (lane->first == NULL) {
         bool removed = mr_map_remove(&d->sub->lanes, lane->key);
         MR_ASSERT(removed);
@@ -289,6 +297,9 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
         .arrival_ns = arrival->arrival_ns,
         .expires_ns = arrival->expires_ns,
         .due_ns = arrival->due_ns,
+        .fence = arrival->fence,
+        .cancels = (arrival->cancels & MR_MATCH_CANCELS) != 0,
+        .only_cancels = (arrival->cancels & MR_MATCH_ONLY_CANCELS) != 0,
         .heap_at = NO_HEAP,
     };
     mr_map_set(&sub->deliveries, arrival->offset, (uint64_t)(uintptr_t)d);
@@ -301,6 +312,7 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
     if (!head) {
         mr__set_where(d, MR__BLOCKED);
         mr__timer_set(bus, d);
+        mr__overtaken_enter(bus, d);
         return d;
     }
     if (d->lane_next != NULL && d->lane_next->where == MR__READY) {
@@ -310,6 +322,7 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
         mr__timer_set(bus, d->lane_next);
     }
     let_go(bus, d);
+    mr__overtaken_enter(bus, d);
     return d;
 }
 

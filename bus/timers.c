@@ -104,6 +104,9 @@ void mr__timer_set(struct mr_bus *bus, struct mr__delivery *d)
     case MR__WHERE_MAX:
         break;
     }
+    if (mr__overtaken(d) != NULL) {
+        when = 0;
+    }
     mr__timer_clear(bus, d);
     if (when != UINT64_MAX) {
         MR_ASSERT(bus->heap_count < bus->heap_capacity);

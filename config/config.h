@@ -78,6 +78,12 @@ enum mr_order {
     MR_ORDER_DATA,      /* order_key is a dot path below data, without "data." */
 };
 
+enum mr_when_busy { /* an event comes while an earlier one of its lane is unsettled: */
+    MR_BUSY_QUEUE = 0, /* it waits */
+    MR_BUSY_SKIP,    /* it is dropped */
+    MR_BUSY_REPLACE, /* it takes the place of the earlier one, which is cancelled */
+};
+
 struct mr_rates { /* hand-outs at most; each window by itself */
     struct mr_rate items[MR_RATES_MAX];
     uint32_t count;
@@ -145,6 +151,10 @@ struct mr_subscription_config {
     uint64_t timeout_ns;         /* 0 = the target's */
     uint64_t max_age_ns;         /* 0 = for ever */
     bool max_age_from_time;      /* counts from the event's time attribute, not its arrival */
+    bool keep_latest;            /* of those of a lane that wait */
+    int when_busy;               /* enum mr_when_busy */
+    uint64_t debounce_ns;        /* a lane is quiet so long before its latest goes; 0: at once */
+    char *cancel_on;             /* owned; as filter_json; NULL: nothing cancels */
     uint32_t concurrency;        /* in flight at once; 0 = as the target allows */
     struct mr_rates *rates;      /* owned; NULL: no limit */
     uint32_t *limits;            /* owned; indexes of those it shares */

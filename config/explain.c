@@ -134,6 +134,25 @@ static void say_order(struct words *words, const struct mr_subscription_config *
     say(words, subscription->order_key);
     say(words, " are made one after another in the order of arrival; one that waits to be retried "
                "holds back only those behind it with the same value.\n");
+    if (subscription->debounce_ns > 0) {
+        say(words, "Of each value only the latest is delivered, once no other came for ");
+        say_duration(words, subscription->debounce_ns);
+        say(words, "; the others are dropped.\n");
+    } else if (subscription->keep_latest) {
+        say(words, "Of those of a value that wait, the latest is kept; the others are dropped.\n");
+    }
+    if (subscription->when_busy == MR_BUSY_SKIP) {
+        say(words, "What comes while one of the same value is not settled is dropped.\n");
+    } else if (subscription->when_busy == MR_BUSY_REPLACE) {
+        say(words, "What comes while one of the same value runs replaces it: that one is "
+                   "cancelled and dropped.\n");
+    }
+    if (subscription->cancel_on != NULL) {
+        say(words, "An event that passes ");
+        say(words, subscription->cancel_on);
+        say(words, " drops what came before it with the same value and is not settled; what runs "
+                   "is cancelled.\n");
+    }
 }
 
 static void say_jitter(struct words *words, const struct mr_retry *retry)

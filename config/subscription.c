@@ -15,6 +15,7 @@ void mr__subscription_release(struct mr_subscription_config *subscription)
 {
     mr_free(subscription->name);
     mr_free(subscription->filter_json);
+    mr_free(subscription->cancel_on);
     mr_free(subscription->transform_json);
     mr_free(subscription->sources);
     mr_free(subscription->order_key);
@@ -147,32 +148,37 @@ static const struct mr_node *find_culprit(const struct mr_node *filter, const ch
 }
 
 static enum mr_status check_filter(struct mr_loader *loader, const struct mr_node *node,
-                                   const char *json)
+                                   const char *key, const char *json)
 {
     struct mr_problem problem = {.text = ""};
     if (node == NULL || loader->kinds->check_filter == NULL) {
         return MR_OK;
     }
     enum mr_status r = loader->kinds->check_filter(mr_bytes_of(json), &problem);
-    return r == MR_OK || r == MR_E_NOMEM
-               ? r
-               : mr__report(loader, find_culprit(node, problem.text), "%s", problem.text);
+    if (r == MR_OK || r == MR_E_NOMEM) {
+        return r;
+    }
+    bool named = strncmp(problem.text, "filter", 6) == 0;
+    return mr__report(loader, find_culprit(node, problem.text), "%s%s", named ? key : "",
+                      problem.text + (named ? 6 : 0));
 }
 
+/* @p key: `filter`, or `cancel_on`, which is one as well. */
 static enum mr_status take_filter(struct mr_loader *loader, const struct mr_node *entry,
-                                  const char *json, struct mr_subscription_config *subscription)
+                                  const char *key, const char *json, char **ret_json)
 {
-    const struct mr_node *node = mr__node_child(entry, "filter");
+    const struct mr_node *node = mr__node_child(entry, key);
     bool is_one = node != NULL && node->kind == MR_NODE_MAPPING;
     if (node != NULL && node->kind == MR_NODE_SCALAR) {
         return mr__report(loader, node,
-                          "filter wants a mapping such as {exact: {type: com.example.order}}, or a "
-                          "list of such");
+                          "%s wants a mapping such as {exact: {type: com.example.order}}, or a "
+                          "list of such",
+                          key);
     }
     for (const struct mr_node *item = is_one || node == NULL ? NULL : node->first; item != NULL;
          item = item->next) {
         if (item->kind != MR_NODE_MAPPING) {
-            return mr__report(loader, item, "filter: an item of the list is no mapping");
+            return mr__report(loader, item, "%s: an item of the list is no mapping", key);
         }
     }
     struct mr_buf buf;
@@ -185,11 +191,11 @@ static enum mr_status take_filter(struct mr_loader *loader, const struct mr_node
         r = mr_buf_append_byte(&buf, ']');
     }
     if (r == MR_OK) {
-        subscription->filter_json = mr_buf_take_text(&buf);
-        r = subscription->filter_json == NULL ? MR_E_NOMEM : MR_OK;
+        *ret_json = mr_buf_take_text(&buf);
+        r = *ret_json == NULL ? MR_E_NOMEM : MR_OK;
     }
     mr_buf_release(&buf);
-    return r == MR_OK ? check_filter(loader, node, subscription->filter_json) : r;
+    return r == MR_OK ? check_filter(loader, node, key, *ret_json) : r;
 }
 
 static bool is_data_path(const char *path)
@@ -222,6 +228,35 @@ static enum mr_status take_order(struct mr_loader *loader, const struct mr_node 
     }
     subscription->order_key = mr_strdup(key);
     return subscription->order_key == NULL ? MR_E_NOMEM : MR_OK;
+}
+
+/* What a later event of a key does to those before it: without keys there is no later one. */
+static enum mr_status take_overtaking(struct mr_loader *loader, const struct mr_node *entry,
+                                      const struct mr_subscription_options *options,
+                                      struct mr_subscription_config *subscription)
+{
+    static const char *const keys[] = {"keep", "when_busy", "debounce", "cancel_on"};
+    subscription->when_busy = options->when_busy;
+    subscription->debounce_ns = options->debounce_ns;
+    subscription->keep_latest = options->keep == 1 || options->debounce_ns > 0 ||
+                                options->when_busy == MR_BUSY_REPLACE;
+    for (size_t i = 0; i < MR_ARRAY_COUNT(keys); i++) {
+        const struct mr_node *place = mr__node_child(entry, keys[i]);
+        if (place != NULL && subscription->order == MR_ORDER_NONE) {
+            return mr__report(loader, place,
+                              "%s is about events of the same key: say with order_by which they "
+                              "are, such as order_by: subject",
+                              keys[i]);
+        }
+    }
+    if (subscription->keep_latest && subscription->when_busy == MR_BUSY_SKIP) {
+        return mr__report(loader, mr__node_child(entry, "when_busy"),
+                          "when_busy: skip keeps the first event of a key, %s the latest",
+                          options->debounce_ns > 0 ? "debounce" : "keep: latest");
+    }
+    return options->cancel_on == NULL ? MR_OK
+                                      : take_filter(loader, entry, "cancel_on", options->cancel_on,
+                                                    &subscription->cancel_on);
 }
 
 static enum mr_status find_destination(struct mr_builder *builder, const struct mr_node *place,
@@ -356,7 +391,7 @@ static enum mr_status take_options(struct mr_builder *builder, const struct mr_n
     take_plain(options, subscription);
     enum mr_status r = take_sources(builder, entry, &options->source, subscription);
     if (r == MR_OK) {
-        r = take_filter(loader, entry, options->filter, subscription);
+        r = take_filter(loader, entry, "filter", options->filter, &subscription->filter_json);
     }
     if (r == MR_OK) {
         r = take_target(builder, entry, options->to, subscription);
@@ -366,6 +401,9 @@ static enum mr_status take_options(struct mr_builder *builder, const struct mr_n
     }
     if (r == MR_OK) {
         r = take_order(loader, entry, options->order_by, subscription);
+    }
+    if (r == MR_OK) {
+        r = take_overtaking(loader, entry, options, subscription);
     }
     if (r == MR_OK) {
         r = mr__build_rates(loader, entry, &options->rate, &subscription->rates);
@@ -561,8 +599,9 @@ static enum mr_status hash_names(const struct mr_config *config,
         r = mr_buf_printf(buf, "limit %s\n", config->limits[subscription->limits[i]].name);
     }
     if (r == MR_OK) {
-        r = mr_buf_printf(buf, "filter %s\n%s", subscription->filter_json,
-                          subscription->is_default ? "default\n" : "");
+        r = mr_buf_printf(buf, "filter %s\n%scancel_on %s\n", subscription->filter_json,
+                          subscription->is_default ? "default\n" : "",
+                          subscription->cancel_on == NULL ? "-" : subscription->cancel_on);
     }
     if (r == MR_OK && subscription->transform_json != NULL) {
         r = mr_buf_printf(buf, "transform %s\n", subscription->transform_json);
@@ -590,11 +629,13 @@ enum mr_status mr__subscription_hash(const struct mr_config *config,
     enum mr_status r = mr_buf_printf(
         &buf,
         "order %d %s\nexhausted %d\nafter %" PRIu64 "\ntimeout %" PRIu64 "\nage %" PRIu64
-        " %d\nconcurrency %u\nwindow %" PRIu64 "\njitter %d %u\nsteps",
+        " %d\nkeep %d busy %d debounce %" PRIu64 "\nconcurrency %u\nwindow %" PRIu64
+        "\njitter %d %u\nsteps",
         subscription->order, subscription->order_key == NULL ? "" : subscription->order_key,
         subscription->on_exhausted, subscription->retry_after_max_ns, subscription->timeout_ns,
-        subscription->max_age_ns, (int)subscription->max_age_from_time, subscription->concurrency,
-        subscription->window_size, retry->jitter, retry->jitter_percent);
+        subscription->max_age_ns, (int)subscription->max_age_from_time,
+        (int)subscription->keep_latest, subscription->when_busy, subscription->debounce_ns,
+        subscription->concurrency, subscription->window_size, retry->jitter, retry->jitter_percent);
     for (uint32_t i = 0; i < retry->step_count && r == MR_OK; i++) {
         r = mr_buf_printf(&buf, " %" PRIu64, retry->step_ns[i]);
     }

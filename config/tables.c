@@ -14,6 +14,8 @@ static const char *const sync_words[] = {"always", "interval", "never", NULL};
 static const char *const backoff_words[] = {"exponential", "linear", NULL};
 static const char *const exhausted_words[] = {"dead", "hold", NULL};
 static const char *const otherwise_words[] = {"accept", "reject", NULL};
+static const char *const keep_words[] = {"all", "latest", NULL};
+static const char *const when_busy_words[] = {"queue", "skip", "replace", NULL};
 static const char *const max_age_from_words[] = {"arrival", "time", NULL};
 
 #define AT(field) offsetof(struct mr_log_options, field)
@@ -244,6 +246,23 @@ const struct mr_option mr__subscription_table[] = {
     {.name = "order_by", .type = MR_OPTION_STRING, .at = AT(order_by), .default_text = "none",
      .unit = "none, an attribute or data.PATH",
      .help = "Deliveries with the same value of this are made one after another, in order."},
+    {.name = "keep", .type = MR_OPTION_ENUM, .at = AT(keep), .default_text = "all",
+     .words = keep_words,
+     .help = "Of those that wait with the same value of order_by, all of them or the latest only; "
+             "the others are dropped."},
+    {.name = "when_busy", .type = MR_OPTION_ENUM, .at = AT(when_busy), .default_text = "queue",
+     .words = when_busy_words,
+     .help = "What an event does that comes while an earlier one with the same value of order_by "
+             "is not settled: it waits, is dropped, or replaces it: what runs is cancelled and "
+             "dropped."},
+    {.name = "debounce", .type = MR_OPTION_DURATION, .at = AT(debounce_ns), .default_text = "0",
+     .max = 7 * 24 * NS_H,
+     .help = "With the same value of order_by, only the latest is delivered, when no other came "
+             "for so long; 0: each at once."},
+    {.name = "cancel_on", .type = MR_OPTION_JSON, .at = AT(cancel_on), .flags = MR_OPTION_TEXTUAL,
+     .help = "A filter as in filter: an event that passes it drops what came before it with the "
+             "same value of order_by and is not settled; what runs is cancelled. It is not "
+             "delivered itself unless it passes filter, too."},
     {.name = "retry", .type = MR_OPTION_BLOCK, .at = AT(retry), .block = retry_table,
      .help = "When a failed attempt is made again."},
     {.name = "on_exhausted", .type = MR_OPTION_ENUM, .at = AT(on_exhausted),

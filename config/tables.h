@@ -100,6 +100,10 @@ struct mr_subscription_options {
     int64_t concurrency;
     struct mr_strings rate;
     struct mr_strings limits;
+    int keep;      /* 0 all, 1 latest */
+    int when_busy; /* enum mr_when_busy */
+    uint64_t debounce_ns;
+    char *cancel_on;
     uint64_t window_size;
     struct mr_strings on_success;
     struct mr_strings on_failure;

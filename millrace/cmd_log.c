@@ -288,6 +288,11 @@ static void write_matches(struct mr_json_out *out, const struct mr_record *recor
         mr_json_out_object(out, NULL);
         mr_json_out_u64(out, "subscription_id", mr_get_u32(entry));
         mr_json_out_bool(out, "begun", (mr_get_u32(entry + 4) & MR_MATCH_BEGUN) != 0);
+        if ((mr_get_u32(entry + 4) & MR_MATCH_CANCELS) != 0) {
+            mr_json_out_bool(out, "cancels", true);
+            mr_json_out_bool(out, "delivered",
+                             (mr_get_u32(entry + 4) & MR_MATCH_ONLY_CANCELS) == 0);
+        }
         mr_json_out_end(out);
     }
     mr_json_out_end(out);

@@ -340,12 +340,25 @@ static uint32_t find_taker(const struct mr_router *router, uint32_t source,
 {
     for (uint32_t i = 0; i < router->rule_count; i++) {
         const struct mr__rule *rule = &router->rules[i];
-        if (mr__rule_is_indexed(rule) && mr__rule_takes_source(rule, source) &&
+        if (mr__rule_is_indexed(rule) && !rule->cancels && mr__rule_takes_source(rule, source) &&
             mr__program_holds(rule->program, view)) {
             return i;
         }
     }
     return UINT32_MAX;
+}
+
+/* An event that is not for a subscription may still cancel what it holds. */
+static void explain_cancel(struct sentence *s, const struct mr_router *router,
+                           uint32_t subscription, uint32_t source, const struct mr__view *view)
+{
+    for (uint32_t i = router->config->subscription_count; i < router->rule_count; i++) {
+        const struct mr__rule *rule = &router->rules[i];
+        if (rule->subscription == subscription && mr__rule_takes_source(rule, source) &&
+            mr__program_holds(rule->program, view)) {
+            add_text(s, "; cancel_on matches: it cancels what is before it in its lane");
+        }
+    }
 }
 
 static void explain_default(struct sentence *s, const struct mr_router *router, uint32_t taker)
@@ -385,6 +398,7 @@ bool mr_router_explain(const struct mr_router *router, uint32_t subscription, ui
         add_text(&s, "matches");
         matches = true;
     }
+    explain_cancel(&s, router, subscription, source, &view);
     mr__view_release(&view);
     MR_ASSERT(s.status == MR_OK);
     note(&s, mr_buf_append_bytes(out, mr_buf_bytes(&s.text))); /* no room: nothing is appended */

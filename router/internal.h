@@ -6,8 +6,10 @@
 #include "router/program.h"
 #include "router/router.h"
 
-/* What matching needs of one subscription. */
+/* What matching needs of one subscription: its filter, or what cancels its deliveries. */
 struct mr__rule {
+    uint32_t subscription;
+    bool cancels;
     struct mr__program *program; /* owned; NULL: hidden, matches nothing */
     const uint32_t *sources;     /* borrowed from the configuration; NULL = every source */
     uint32_t source_count;
@@ -20,7 +22,7 @@ struct mr__rule {
 struct mr_router {
     const struct mr_config *config; /* borrowed: outlives the router */
     struct mr__names names;
-    struct mr__rule *rules; /* owned; by subscription */
+    struct mr__rule *rules; /* owned; by subscription, then those that cancel */
     uint32_t rule_count;
     uint32_t *defaults;    /* owned; the default subscriptions, ascending */
     uint32_t default_count;

@@ -34,7 +34,8 @@ static enum mr_status check_order(const struct mr_subscription_config *subscript
 
 static enum mr_status make_rule(struct mr__rule *rule,
                                 const struct mr_subscription_config *subscription,
-                                struct mr__compiler *compiler, struct mr_problem *problem)
+                                const char *filter_json, struct mr__compiler *compiler,
+                                struct mr_problem *problem)
 {
     enum mr_status r = check_order(subscription, problem);
     if (r != MR_OK) {
@@ -45,10 +46,9 @@ static enum mr_status make_rule(struct mr__rule *rule,
         rule->source_count = subscription->source_count;
     }
     rule->order = subscription->order;
-    rule->is_default = subscription->is_default;
     rule->order_key = mr_bytes_of(subscription->order_key);
-    const char *json = subscription->filter_json;
-    return mr__compile(compiler, mr_bytes_of(json == NULL ? "[]" : json), &rule->program, problem);
+    return mr__compile(compiler, mr_bytes_of(filter_json == NULL ? "[]" : filter_json),
+                       &rule->program, problem);
 }
 
 static enum mr_status fill_router(struct mr_router *router, uint32_t *ret_subscription,
@@ -57,15 +57,27 @@ static enum mr_status fill_router(struct mr_router *router, uint32_t *ret_subscr
     const struct mr_config *config = router->config;
     struct mr__compiler *compiler = NULL;
     enum mr_status r = mr__compiler_create(&router->names, &compiler);
+    uint32_t cancelling = config->subscription_count;
     for (uint32_t i = 0; i < config->subscription_count && r == MR_OK; i++) {
-        if (!config->subscriptions[i].hidden) {
-            r = make_rule(&router->rules[i], &config->subscriptions[i], compiler, problem);
-            if (router->rules[i].is_default) {
-                router->defaults[router->default_count++] = i;
-            }
-            if (r != MR_OK && r != MR_E_NOMEM) {
-                *ret_subscription = i;
-            }
+        const struct mr_subscription_config *subscription = &config->subscriptions[i];
+        struct mr__rule *rule = &router->rules[i];
+        rule->subscription = i;
+        if (subscription->hidden) {
+            continue;
+        }
+        rule->is_default = subscription->is_default;
+        if (rule->is_default) {
+            router->defaults[router->default_count++] = i;
+        }
+        r = make_rule(rule, subscription, subscription->filter_json, compiler, problem);
+        if (r == MR_OK && subscription->cancel_on != NULL) {
+            rule = &router->rules[cancelling++];
+            rule->subscription = i;
+            rule->cancels = true;
+            r = make_rule(rule, subscription, subscription->cancel_on, compiler, problem);
+        }
+        if (r != MR_OK && r != MR_E_NOMEM) {
+            *ret_subscription = i;
         }
     }
     mr__compiler_destroy(compiler);
@@ -86,11 +98,12 @@ enum mr_status mr_router_create(const struct mr_config *config, struct mr_router
     router->config = config;
     router->rule_count = config->subscription_count;
     mr__names_init(&router->names);
-    router->rules = mr_calloc(config->subscription_count, sizeof(*router->rules));
     uint32_t defaults = 0;
     for (uint32_t i = 0; i < config->subscription_count; i++) {
         defaults += config->subscriptions[i].is_default;
+        router->rule_count += config->subscriptions[i].cancel_on != NULL;
     }
+    router->rules = mr_calloc(router->rule_count, sizeof(*router->rules));
     router->defaults = mr_calloc(defaults, sizeof(*router->defaults));
     enum mr_status r = router->rules == NULL || router->defaults == NULL
                            ? MR_E_NOMEM
@@ -157,25 +170,28 @@ static enum mr_status add_match(struct mr_matches *matches, struct mr_match matc
     return MR_OK;
 }
 
-static enum mr_status test_candidates(void *context, const uint32_t *subscriptions, uint32_t count)
+static enum mr_status test_candidates(void *context, const uint32_t *rules, uint32_t count)
 {
     const struct matching *m = context;
     struct mr__reading *reading = m->view->reading;
     for (uint32_t i = 0; i < count; i++) {
-        struct mr__rule *rule = &m->router->rules[subscriptions[i]];
+        struct mr__rule *rule = &m->router->rules[rules[i]];
         if (!mr__rule_takes_source(rule, m->source)) {
             continue;
         }
         bool holds = mr__program_holds(rule->program, m->view);
         if (reading->failures > 0) {
-            (void)__atomic_fetch_add(&rule->failures, reading->failures, __ATOMIC_RELAXED);
+            (void)__atomic_fetch_add(&m->router->rules[rule->subscription].failures,
+                                     reading->failures, __ATOMIC_RELAXED);
             reading->failures = 0;
         }
         if (!holds) {
             continue;
         }
         struct mr_match match = {
-            .subscription = subscriptions[i],
+            .subscription = rule->subscription,
+            .cancels = rule->cancels,
+            .only_cancels = rule->cancels,
             .lane = mr__lane(rule->order, rule->order_key, m->record),
         };
         enum mr_status r = add_match(m->matches, match);
@@ -239,16 +255,32 @@ static void sort_matches(struct mr_match *items, uint32_t count)
     }
 }
 
-/* A subscription entered under two branches of an `any` may have been found by both. */
-static void drop_repeated(struct mr_matches *matches)
+/* A subscription entered under two branches of an `any` may have been found by both; and an event
+ * may be one to deliver and one that cancels. */
+static void merge_repeated(struct mr_matches *matches)
 {
     uint32_t kept = 0;
     for (uint32_t i = 0; i < matches->count; i++) {
-        if (kept == 0 || matches->items[kept - 1].subscription != matches->items[i].subscription) {
-            matches->items[kept++] = matches->items[i];
+        const struct mr_match *match = &matches->items[i];
+        struct mr_match *last = kept == 0 ? NULL : &matches->items[kept - 1];
+        if (last != NULL && last->subscription == match->subscription) {
+            last->cancels = last->cancels || match->cancels;
+            last->only_cancels = last->only_cancels && match->only_cancels;
+        } else {
+            matches->items[kept++] = *match;
         }
     }
     matches->count = kept;
+}
+
+static bool delivers(const struct mr_matches *matches)
+{
+    for (uint32_t i = 0; i < matches->count; i++) {
+        if (!matches->items[i].only_cancels) {
+            return true;
+        }
+    }
+    return false;
 }
 
 enum mr_status mr_router_match(const struct mr_router *router, uint32_t source,
@@ -266,7 +298,7 @@ enum mr_status mr_router_match(const struct mr_router *router, uint32_t source,
         .matches = matches,
     };
     enum mr_status r = mr__index_find(&router->index, &view, source, test_candidates, &m);
-    if (r == MR_OK && matches->count == 0 && router->default_count > 0) {
+    if (r == MR_OK && router->default_count > 0 && !delivers(matches)) {
         r = test_candidates(&m, router->defaults, router->default_count);
     }
     mr__view_release(&view);
@@ -275,7 +307,7 @@ enum mr_status mr_router_match(const struct mr_router *router, uint32_t source,
         return r;
     }
     sort_matches(matches->items, matches->count);
-    drop_repeated(matches);
+    merge_repeated(matches);
     return MR_OK;
 }
 

@@ -20,6 +20,8 @@ struct mr_router;
 
 struct mr_match {
     uint32_t subscription; /* index in the configuration */
+    bool cancels;          /* its event cancels what is before it in the lane, */
+    bool only_cancels;     /* and is not delivered itself */
     uint64_t lane;         /* hash of the ordering key; 0 = unordered */
 };
 

@@ -176,39 +176,50 @@ static void fold_event(struct fold *f, const struct mr_record *r)
 
 /* --- MATCH ------------------------------------------------------------------------------------ */
 
-static bool matches_spec(const struct sim_spec *spec, uint32_t sub, const struct oracle_event *e)
+/* The flags its MATCH entry ought to have, but for MR_MATCH_BEGUN; UINT8_MAX: no match. */
+static uint8_t matches_spec(const struct sim_spec *spec, uint32_t sub,
+                            const struct oracle_event *e)
 {
     const struct sim_sub_spec *s = &spec->subs[sub];
     bool from = s->sources == 0 ||
                 (e->kind == ORACLE_FROM_SOURCE && ((unsigned)s->sources >> e->source & 1u) != 0);
-    return s->present && e->type < 8 && ((unsigned)s->types >> e->type & 1u) != 0 && from;
+    if (!s->present || e->type >= 8 || !from) {
+        return UINT8_MAX;
+    }
+    bool delivered = ((unsigned)s->types >> e->type & 1u) != 0;
+    bool cancels = ((unsigned)s->cancels >> e->type & 1u) != 0;
+    return !cancels  ? delivered ? 0 : UINT8_MAX
+           : delivered ? MR_MATCH_CANCELS
+                       : MR_MATCH_CANCELS | MR_MATCH_ONLY_CANCELS;
 }
 
-/* Whether the visible subscriptions in @p bits are what @p spec asks for. */
-static bool fits_spec(const struct sim_spec *spec, const struct oracle_event *e, uint32_t bits)
+/* Whether the visible subscriptions, @p flags of each, are what @p spec asks for. */
+static bool fits_spec(const struct sim_spec *spec, const struct oracle_event *e,
+                      const uint8_t flags[SIM_SUBS_MAX])
 {
     for (uint32_t i = 0; i < SIM_SUBS_MAX; i++) {
-        bool want = i < spec->sub_count && matches_spec(spec, i, e);
-        if (want != ((bits >> i & 1u) != 0)) {
+        uint8_t want = i < spec->sub_count ? matches_spec(spec, i, e) : UINT8_MAX;
+        if (want != flags[i]) {
             return false;
         }
     }
     return true;
 }
 
-static void check_matches(struct fold *f, const struct oracle_event *event, uint32_t bits)
+static void check_matches(struct fold *f, const struct oracle_event *event,
+                          const uint8_t flags[SIM_SUBS_MAX])
 {
     const struct oracle *o = f->o;
     if (event->kind == ORACLE_OUTCOME) {
         return;
     }
     for (uint64_t i = 0; i < ORACLE_SPECS && i < o->spec_count; i++) {
-        if (fits_spec(&o->specs[(o->spec_count - 1 - i) % ORACLE_SPECS], event, bits)) {
+        if (fits_spec(&o->specs[(o->spec_count - 1 - i) % ORACLE_SPECS], event, flags)) {
             return;
         }
     }
-    FAIL(f, "event %llu (type %u, source %u) matched subscriptions %#x", LLU(event->offset),
-         event->type, event->source, bits);
+    FAIL(f, "event %llu (type %u, source %u) has %u matches that no configuration makes",
+         LLU(event->offset), event->type, event->source, event->count);
 }
 
 /* Subscriptions are called "sub0" … "sub7"; hidden ones have a suffix. */
@@ -273,6 +284,9 @@ static void begin(struct fold *f, struct oracle_delivery *d, uint32_t fence)
         FAIL(f, "%u:%llu begins with fence %u after %u", d->sub, LLU(d->offset), fence, d->fence);
     }
     check_lane_head(f, d);
+    if (d->only_cancels) {
+        FAIL(f, "%u:%llu begins, and is there to cancel only", d->sub, LLU(d->offset));
+    }
     d->fence = fence;
     d->fence_sequence = f->sequence;
     d->timed_out = false;
@@ -286,7 +300,8 @@ static void fold_match(struct fold *f, const struct mr_record *r)
     if (event == NULL || event->count > 0 || r->body.size != r->a * MR_MATCH_ENTRY_SIZE) {
         FAIL(f, "a match of event %llu is out of place", LLU(r->offset));
     }
-    uint32_t bits = 0;
+    uint8_t flags[SIM_SUBS_MAX];
+    memset(flags, UINT8_MAX, sizeof(flags));
     for (uint32_t i = 0; i < r->a; i++) {
         const uint8_t *entry = r->body.data + i * MR_MATCH_ENTRY_SIZE;
         uint32_t sub = mr_get_u32(entry);
@@ -294,16 +309,19 @@ static void fold_match(struct fold *f, const struct mr_record *r)
         if (sub >= ORACLE_SUBS || oracle_delivery_of(o, sub, r->offset) != NULL) {
             FAIL(f, "event %llu matches subscription %u twice", LLU(r->offset), sub);
         }
+        uint8_t flag = (uint8_t)(mr_get_u32(entry + 4) & 0xffu & ~MR_MATCH_BEGUN);
         if (visible_index(o, sub, &index)) {
-            bits |= 1u << index;
+            flags[index] = flag;
         }
         struct oracle_delivery *d =
             delivery_add(o, event, sub, mr_get_u64(entry + 8), MR_STATE_WAITING);
+        d->cancels = (flag & MR_MATCH_CANCELS) != 0;
+        d->only_cancels = (flag & MR_MATCH_ONLY_CANCELS) != 0;
         if ((mr_get_u32(entry + 4) & MR_MATCH_BEGUN) != 0) {
             begin(f, d, 1);
         }
     }
-    check_matches(f, event, bits);
+    check_matches(f, event, flags);
 }
 
 /* --- ATTEMPT, SETTLE, RETRY, DEAD ------------------------------------------------------------- */
@@ -419,6 +437,55 @@ static void check_budget(struct fold *f, const struct oracle_delivery *d,
     }
 }
 
+struct lane_view { /* others of its lane */
+    bool later;
+    bool earlier;
+    bool earlier_open;
+    bool cancelled; /* by a later one */
+};
+
+static struct lane_view look_at_lane(const struct oracle *o, const struct oracle_delivery *d)
+{
+    struct lane_view view = {0};
+    for (uint32_t i = 0; i < o->delivery_count && d->lane != 0; i++) {
+        const struct oracle_delivery *other = &o->deliveries[i];
+        if (other->sub != d->sub || other->lane != d->lane || other == d) {
+            continue;
+        }
+        bool open = other->state == MR_STATE_WAITING || other->state == MR_STATE_HELD ||
+                    other->state == MR_STATE_IN_FLIGHT;
+        if (other->offset > d->offset) {
+            view.later = true;
+            view.cancelled = view.cancelled || other->cancels;
+        } else {
+            view.earlier = true;
+            view.earlier_open = view.earlier_open || (open && !other->redriven);
+        }
+    }
+    return view;
+}
+
+/* Whether one of the last configurations drops @p d for another event of its lane. */
+static bool is_overtaken(const struct oracle *o, const struct oracle_delivery *d)
+{
+    uint32_t index;
+    if (!visible_index(o, d->sub, &index)) {
+        return false;
+    }
+    struct lane_view lane = look_at_lane(o, d);
+    bool fits = lane.cancelled || (d->only_cancels && !lane.earlier_open);
+    for (uint64_t i = 0; i < ORACLE_SPECS && i < o->spec_count && !fits; i++) {
+        const struct sim_sub_spec *s = &o->specs[i].subs[index];
+        fits = (s->keep_latest && lane.later &&
+                (d->state != MR_STATE_IN_FLIGHT || s->when_busy == MR_BUSY_REPLACE)) ||
+               (s->when_busy == MR_BUSY_SKIP && lane.earlier && d->fence == 0);
+    }
+    sim_fired[SIM_OVERTAKEN] += fits;
+    sim_fired[SIM_REPLACED] += fits && d->state == MR_STATE_IN_FLIGHT;
+    sim_fired[SIM_CANCELLED] += fits && d->only_cancels;
+    return fits;
+}
+
 static void check_end_state(struct fold *f, const struct oracle_delivery *d,
                             const struct mr_result *result, uint16_t state)
 {
@@ -430,7 +497,8 @@ static void check_end_state(struct fold *f, const struct oracle_delivery *d,
     case MR_STATE_DROPPED:
         fits = result->verdict == MR_VERDICT_DROP ||
                (result->verdict == MR_VERDICT_NONE &&
-                oracle_answer_of(f->o, d->sub, d->offset, ORACLE_OPERATOR)->answered);
+                (oracle_answer_of(f->o, d->sub, d->offset, ORACLE_OPERATOR)->answered ||
+                 is_overtaken(f->o, d)));
         break;
     case MR_STATE_DEAD:
         fits = result->verdict != MR_VERDICT_OK && result->verdict != MR_VERDICT_DROP &&

@@ -44,6 +44,8 @@ struct oracle_delivery {
     bool redriven;
     bool letter;  /* in the dead-letter queue */
     bool outside; /* handed out, not answered */
+    bool cancels;
+    bool only_cancels;
     uint16_t handed;
 };
 

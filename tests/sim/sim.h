@@ -66,6 +66,9 @@
     X(RATED, "held back by a rate")                                                                \
     X(LIMITED, "held back by a shared limit")                                                      \
     X(DELAYED, "not before its time")                                                              \
+    X(OVERTAKEN, "dropped for a later event of the lane")                                          \
+    X(REPLACED, "running, replaced or cancelled by a later event")                                 \
+    X(CANCELLED, "an event that only cancels")                                                     \
     X(REORDERED, "order_by changed by a reload")                                                   \
     X(CHECKPOINT, "checkpoint")                                                                    \
     X(FROM_CHECKPOINT, "recovered from a checkpoint")                                              \
@@ -115,6 +118,10 @@ struct sim_sub_spec {
     bool hold;
     uint64_t max_age_ns;
     uint32_t concurrency;
+    bool keep_latest;
+    int when_busy;       /* enum mr_when_busy */
+    uint64_t debounce_ns;
+    uint8_t cancels;     /* bits: the types that cancel; 0: none */
     uint8_t limits; /* bits: those it shares */
     uint32_t rate_count; /* 0: no rate */
     uint64_t rate_per_ns;

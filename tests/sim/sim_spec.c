@@ -39,6 +39,15 @@ static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
         s->rate_count = (uint32_t)(1 + mr_rng_below(rng, 4));
         s->rate_per_ns = pick(rng, spans, MR_ARRAY_COUNT(spans));
     }
+    if (s->order != SIM_UNORDERED && mr_rng_chance(rng, 1, 2)) {
+        s->when_busy = (int)mr_rng_below(rng, 3);
+        s->keep_latest = s->when_busy == MR_BUSY_REPLACE ||
+                         (s->when_busy == MR_BUSY_QUEUE && mr_rng_chance(rng, 1, 2));
+        s->debounce_ns = s->keep_latest && mr_rng_chance(rng, 1, 3) ? 300 * MR_MS : 0;
+        s->cancels = mr_rng_chance(rng, 1, 2)
+                         ? (uint8_t)(1u + mr_rng_below(rng, (1u << SIM_TYPES) - 1))
+                         : 0;
+    }
     if (mr_rng_chance(rng, 1, 3)) {
         s->limits = (uint8_t)(1 + mr_rng_below(rng, (1u << SIM_LIMITS) - 1));
     }
@@ -98,7 +107,8 @@ void sim_spec_mutate(struct mr_rng *rng, struct sim_spec *spec)
             struct sim_sub_spec old = *s;
             random_sub(rng, false, s);
             s->present = present;
-            if (mr_rng_chance(rng, 1, 2)) {
+            if (s->order != SIM_UNORDERED && old.order != SIM_UNORDERED &&
+                mr_rng_chance(rng, 1, 2)) {
                 s->order = old.order;
             }
             sim_fired[SIM_REORDERED] += s->order != old.order;
@@ -239,6 +249,10 @@ static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
     c->retry_after_max_ns = MR_HOUR;
     c->timeout_ns = s->timeout_ns;
     c->max_age_ns = s->max_age_ns;
+    c->keep_latest = s->keep_latest;
+    c->when_busy = s->when_busy;
+    c->debounce_ns = s->debounce_ns;
+    c->cancel_on = s->cancels == 0 ? NULL : filter_of(s->cancels);
     c->concurrency = s->concurrency;
     c->rates = rates_of(s->rate_count, s->rate_per_ns);
     c->limits = cleared(SIM_LIMITS, sizeof(*c->limits));

@@ -587,6 +587,34 @@ static void test_load_wrong_limits_are_refused(void **state)
                     "limits: `api` is named twice");
 }
 
+/* --- what a later event does to an earlier one ------------------------------------------------ */
+
+static void test_load_overtaking_is_taken(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_subscription(
+        "order_by: subject, debounce: 5s, when_busy: replace, cancel_on: {exact: {type: x}}");
+    const struct mr_subscription_config *one = &config->subscriptions[0];
+    assert_true(one->keep_latest);
+    assert_int_equal(one->when_busy, MR_BUSY_REPLACE);
+    assert_int_equal(one->debounce_ns, 5 * S);
+    assert_string_equal(one->cancel_on, "[{\"exact\":{\"type\":\"x\"}}]");
+    mr_config_destroy(config);
+}
+
+static void test_load_overtaking_without_keys_or_sense_is_refused(void **state)
+{
+    (void)state;
+    check_subscription_error("keep: latest", "keep is about events of the same key");
+    check_subscription_error("debounce: 1s", "debounce is about events of the same key");
+    check_subscription_error("cancel_on: {exact: {type: x}}", "say with order_by which they are");
+    check_subscription_error("order_by: subject, when_busy: skip, keep: latest",
+                             "when_busy: skip keeps the first event of a key, keep: latest the");
+    check_subscription_error("order_by: subject, when_busy: wait", "queue, skip, replace");
+    check_subscription_error("order_by: subject, cancel_on: x", "cancel_on wants a mapping");
+    check_subscription_error("order_by: subject, cancel_on: [x]", "cancel_on: an item of the list");
+}
+
 /* --- settings of later releases --------------------------------------------------------------- */
 
 static void test_load_later_settings_are_refused_by_name(void **state)
@@ -735,6 +763,8 @@ int main(void)
         cmocka_unit_test(test_load_destination_unknown_or_twice_is_refused),
         cmocka_unit_test(test_load_same_sink_for_both_outcomes_makes_two),
         cmocka_unit_test(test_load_hidden_subscriptions_come_after_all_visible),
+        cmocka_unit_test(test_load_overtaking_is_taken),
+        cmocka_unit_test(test_load_overtaking_without_keys_or_sense_is_refused),
         cmocka_unit_test(test_load_limits_are_shared),
         cmocka_unit_test(test_load_wrong_limits_are_refused),
         cmocka_unit_test(test_load_later_settings_are_refused_by_name),

@@ -149,6 +149,7 @@ static inline void fixture_destroy(struct fixture *f)
     mr_matches_release(&f->matches);
     for (uint32_t i = 0; i < f->config.subscription_count; i++) {
         mr_free(f->subscriptions[i].filter_json);
+        mr_free(f->subscriptions[i].cancel_on);
         mr_free(f->subscriptions[i].sources);
         mr_free(f->subscriptions[i].order_key);
     }

@@ -352,6 +352,32 @@ static void test_router_match_defaults_take_the_rest(void **state)
     fixture_destroy(f);
 }
 
+static void test_router_match_tells_what_cancels(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(1);
+    fixture_add(f, "[{\"exact\":{\"type\":\"a\"}}]")->cancel_on = mr_strdup(
+        "[{\"any\":[{\"exact\":{\"type\":\"b\"}},{\"exact\":{\"subject\":\"end\"}}]}]");
+    fixture_add(f, "[]")->is_default = true;
+    fixture_start(f);
+    struct mr_event *plain = EVENT("type", "a");
+    struct mr_event *both = EVENT("type", "a", "subject", "end");
+    struct mr_event *only = EVENT("type", "b", "subject", "end");
+    assert_string_equal(fixture_result(f, 0, plain), "0");
+    assert_false(f->matches.items[0].cancels);
+    assert_string_equal(fixture_result(f, 0, both), "0");
+    assert_true(f->matches.items[0].cancels);
+    assert_false(f->matches.items[0].only_cancels);
+    /* Found by both branches; and nobody takes it, so the default does. */
+    assert_string_equal(fixture_result(f, 0, only), "0,1");
+    assert_true(f->matches.items[0].cancels && f->matches.items[0].only_cancels);
+    assert_false(f->matches.items[1].cancels);
+    mr_event_unref(plain);
+    mr_event_unref(both);
+    mr_event_unref(only);
+    fixture_destroy(f);
+}
+
 static void test_router_match_failures_are_counted(void **state)
 {
     (void)state;
@@ -396,6 +422,7 @@ int main(void)
         cmocka_unit_test(test_router_match_from_many_threads_agrees),
         cmocka_unit_test(test_matches_release_twice_is_harmless),
         cmocka_unit_test(test_router_match_defaults_take_the_rest),
+        cmocka_unit_test(test_router_match_tells_what_cancels),
         cmocka_unit_test(test_router_match_failures_are_counted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
