@@ -3,6 +3,7 @@
 #include <time.h>
 
 #include "admin/internal.h"
+#include "admin/past.h"
 #include "admin/timeline.h"
 #include "core/alloc.h"
 #include "core/clock.h"
@@ -205,27 +206,37 @@ static bool is_matched(struct mr_admin *admin, const struct story *story, const 
     return false;
 }
 
-/* Why a subscription of the present configuration did not match: one sentence into @p why. */
-static enum mr_status explain(const struct mr_config *config, const struct mr_router *router,
-                              uint32_t index, const struct story *story, struct mr_buf *why)
+/* Why subscription @p index did not match: one sentence into @p why. */
+static enum mr_status explain(const struct mr_past *past, uint32_t index,
+                              const struct story *story, struct mr_buf *why)
 {
-    int64_t source = mr_config_find_source(config, story->source);
+    int64_t source = mr_config_find_source(past->config, story->source);
     mr_buf_clear(why);
-    bool now = mr_router_explain(router, index, source < 0 ? UINT32_MAX : (uint32_t)source,
+    bool holds = mr_router_explain(past->router, index, source < 0 ? UINT32_MAX : (uint32_t)source,
                                  story->event.record.body, why);
-    if (!now) {
-        return MR_OK;
+    if (!holds) {
+        return past->is_guess
+                   ? mr_buf_append_text(why, "; so says its present filter: that of the time is no "
+                                             "longer in the log")
+                   : MR_OK;
     }
     mr_buf_clear(why);
-    return mr_buf_append_text(why, "its present filter matches, but when the event arrived the "
-                                   "subscription was not there or had another one");
+    return mr_buf_append_text(why, past->is_guess
+                                       ? "its present filter matches, but when the event arrived "
+                                         "the subscription was not there or had another one"
+                                       : "the event was addressed to other subscriptions alone");
+}
+
+/* Which configuration the reasons are taken from. */
+static const char *past_text(const struct mr_past *past)
+{
+    return past->is_guess ? "missing" : past->is_present ? "present" : "past";
 }
 
 static void write_unmatched(struct mr_admin *admin, struct mr_json_out *out,
-                            const struct story *story)
+                            const struct story *story, const struct mr_past *past)
 {
-    const struct mr_router *router;
-    const struct mr_config *config = admin->host->ops->config(admin->host, &router);
+    const struct mr_config *config = past->config;
     struct mr_buf why;
     mr_buf_init(&why, 64 * MR_KIB);
     uint32_t listed = 0;
@@ -241,7 +252,7 @@ static void write_unmatched(struct mr_admin *admin, struct mr_json_out *out,
             continue;
         }
         listed++;
-        enum mr_status r = explain(config, router, i, story, &why);
+        enum mr_status r = explain(past, i, story, &why);
         mr_json_out_object(out, NULL);
         mr_json_out_text(out, "subscription", subscription->name);
         mr_json_out_bytes(out, "why", r == MR_OK ? mr_buf_bytes(&why) : (struct mr_bytes){0});
@@ -252,9 +263,6 @@ static void write_unmatched(struct mr_admin *admin, struct mr_json_out *out,
         mr_json_out_u64(out, "unmatched_more", more);
     }
     mr_buf_release(&why);
-    if (config != NULL) {
-        admin->host->ops->config_release(admin->host, config);
-    }
 }
 
 static void answer_missing(struct mr__call *call, enum mr_status r, const char *id,
@@ -270,10 +278,17 @@ static void answer_missing(struct mr__call *call, enum mr_status r, const char *
 void mr__get_trace(struct mr_admin *admin, struct mr__call *call)
 {
     struct story story;
+    struct mr_past past;
     struct mr_problem problem = {.text = ""};
     enum mr_status r = tell(admin, call->name, &story, &problem);
     if (r != MR_OK) {
         answer_missing(call, r, call->name, &problem);
+        return;
+    }
+    r = mr_past_open(admin, story.timeline.config_hash, story.event.position, &past);
+    if (r != MR_OK) {
+        story_release(&story);
+        mr__answer_status(call, r, NULL);
         return;
     }
     struct mr_json_out out;
@@ -289,7 +304,8 @@ void mr__get_trace(struct mr_admin *admin, struct mr__call *call)
                          mr__subscription_name(admin, story.timeline.deliveries[i].subscription));
     }
     mr_json_out_end(&out);
-    write_unmatched(admin, &out, &story);
+    write_unmatched(admin, &out, &story, &past);
+    mr_json_out_text(&out, "configuration", past_text(&past));
     mr_json_out_array(&out, "deliveries");
     for (uint32_t i = 0; i < story.timeline.delivery_count; i++) {
         write_delivery(admin, &out, &story, i);
@@ -299,6 +315,7 @@ void mr__get_trace(struct mr_admin *admin, struct mr__call *call)
         mr_json_out_bool(&out, "truncated", true);
     }
     mr_json_out_end(&out);
+    mr_past_release(&past);
     story_release(&story);
     mr__answer_json(call, 200, &out);
 }
@@ -341,7 +358,7 @@ static enum mr_status say_state(const struct story *story, uint32_t i, struct mr
 }
 
 static void answer_why(struct mr__call *call, const struct story *story, const char *name,
-                       int64_t delivery, const struct mr_buf *why)
+                       int64_t delivery, const struct mr_past *past, const struct mr_buf *why)
 {
     struct mr_json_out out;
     mr_json_out_init(&out, MR_MIB);
@@ -354,13 +371,29 @@ static void answer_why(struct mr__call *call, const struct story *story, const c
     if (delivery >= 0) {
         mr_json_out_text(&out, "state", mr_state_text(state_of(story, (uint32_t)delivery)));
         write_blocked(&out, story, (uint32_t)delivery);
+    } else {
+        mr_json_out_text(&out, "configuration", past_text(past));
     }
     mr_json_out_end(&out);
     mr__answer_json(call, 200, &out);
 }
 
-static enum mr_status say_why(struct mr_admin *admin, const struct story *story, const char *name,
-                              int64_t *ret_delivery, struct mr_buf *why)
+/* Whether @p name is a subscription that came after the event. */
+static bool is_newer(struct mr_admin *admin, const struct mr_past *past, const char *name)
+{
+    const struct mr_router *router;
+    const struct mr_config *config =
+        past->own_config == NULL ? NULL : admin->host->ops->config(admin->host, &router);
+    bool there = config != NULL && mr_config_find_subscription(config, name) >= 0;
+    if (config != NULL) {
+        admin->host->ops->config_release(admin->host, config);
+    }
+    return there;
+}
+
+static enum mr_status say_why(struct mr_admin *admin, const struct story *story,
+                              const struct mr_past *past, const char *name, int64_t *ret_delivery,
+                              struct mr_buf *why)
 {
     *ret_delivery = -1;
     for (uint32_t i = 0; i < story->timeline.delivery_count; i++) {
@@ -370,19 +403,16 @@ static enum mr_status say_why(struct mr_admin *admin, const struct story *story,
             return say_state(story, i, why);
         }
     }
-    const struct mr_router *router;
-    const struct mr_config *config = admin->host->ops->config(admin->host, &router);
+    const struct mr_config *config = past->config;
     int64_t index = config == NULL ? -1 : mr_config_find_subscription(config, name);
-    enum mr_status r = MR_E_NOT_FOUND;
-    if (index >= 0) {
-        r = config->subscriptions[index].hidden
-                ? mr_buf_append_text(why, "it carries outcomes of its subscription, not events")
-                : explain(config, router, (uint32_t)index, story, why);
+    if (index < 0) {
+        return is_newer(admin, past, name)
+                   ? mr_buf_append_text(why, "it was not there when the event arrived")
+                   : MR_E_NOT_FOUND;
     }
-    if (config != NULL) {
-        admin->host->ops->config_release(admin->host, config);
-    }
-    return r;
+    return config->subscriptions[index].hidden
+               ? mr_buf_append_text(why, "it carries outcomes of its subscription, not events")
+               : explain(past, (uint32_t)index, story, why);
 }
 
 void mr__get_why(struct mr_admin *admin, struct mr__call *call)
@@ -401,16 +431,23 @@ void mr__get_why(struct mr_admin *admin, struct mr__call *call)
         return;
     }
     int64_t delivery;
+    struct mr_past past;
     struct mr_buf why;
     mr_buf_init(&why, 64 * MR_KIB);
-    r = say_why(admin, &story, name, &delivery, &why);
+    r = mr_past_open(admin, story.timeline.config_hash, story.event.position, &past);
+    if (r == MR_OK) {
+        r = say_why(admin, &story, &past, name, &delivery, &why);
+    } else {
+        past = (struct mr_past){.admin = admin};
+    }
     if (r == MR_E_NOT_FOUND) {
         mr__answer_error(call, 404, "no subscription is called %s", name);
     } else if (r != MR_OK) {
         mr__answer_status(call, r, NULL);
     } else {
-        answer_why(call, &story, name, delivery, &why);
+        answer_why(call, &story, name, delivery, &past, &why);
     }
+    mr_past_release(&past);
     mr_buf_release(&why);
     story_release(&story);
 }

@@ -114,6 +114,7 @@ static void begin_attempt(struct mr_timeline *timeline, uint32_t subscription, u
 static void take_match(struct mr_timeline *timeline, const struct mr_history_record *seen)
 {
     timeline->matched = true;
+    timeline->config_hash = seen->record.c;
     struct mr_bytes body = seen->record.body;
     for (size_t at = 0; at + MR_MATCH_ENTRY_SIZE <= body.size; at += MR_MATCH_ENTRY_SIZE) {
         uint32_t id = mr_get_u32(body.data + at);

@@ -55,6 +55,7 @@ struct mr_timeline {
     uint32_t attempt_count;
     bool truncated; /* more attempts than MR_TIMELINE_ATTEMPTS_MAX */
     bool matched;   /* its MATCH record was seen */
+    uint64_t config_hash; /* of the configuration it was matched by; 0: not yet */
     struct mr_buf action; /* the last redrive an operator asked for, as JSON */
     struct mr_buf edit;   /* the last edit of this event an operator asked for, as JSON */
     enum mr_status status; /* sticks */

@@ -347,6 +347,7 @@ struct mr_bus {
     bool preparing;
     uint32_t sealing; /* SEAL requests outside: under `interval` they sync what came before */
     bool names_due; /* the next group begins with all names */
+    bool config_due; /* a segment has begun without the configuration's snapshot */
 
     struct mr__chunk *cache; /* owned; ring of recent groups, ascending position */
     uint32_t cache_first;

@@ -632,6 +632,7 @@ enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
                                    .body = mr_bytes_of(config->canonical_json)};
         (void)mr__stage_record(bus, &record);
         bus->config_hash_logged = config->hash;
+        bus->config_due = false;
     }
     mr__shared_recount(bus);
     mr_free(bus->sub_of_index);

@@ -305,6 +305,7 @@ static struct mr__segment *segment_for(struct mr_bus *bus, uint32_t padded)
     }
     bus->current = next;
     bus->names_due = true;
+    bus->config_due = true;
     bus->segments[next].first_offset = bus->stage.first_offset;
     return &bus->segments[next];
 }
@@ -431,6 +432,19 @@ static void log_names(struct mr_bus *bus)
     bus->names_due = false;
 }
 
+/* Each segment has the configuration that its events were matched by, so that the snapshot is there
+ * as long as they are. One too large for the room that is left waits for the next group. */
+static void log_config(struct mr_bus *bus)
+{
+    struct mr_bytes json = mr_bytes_of(bus->config->canonical_json);
+    if (mr__stage_reserve(bus, mr_record_size(json.size)) == MR_OK) {
+        struct mr_record record = {
+            .kind = MR_RECORD_CONFIG, .c = bus->config_hash_logged, .body = json};
+        (void)mr__stage_record(bus, &record); /* found by its hash */
+        bus->config_due = false;
+    }
+}
+
 /* A position whose segment is 0 is a byte in the stage: segments are numbered from 1. */
 static void settle_letter(struct mr_bus *bus, struct mr_dead_letter *l, uint64_t base)
 {
@@ -554,6 +568,9 @@ void mr__stage_submit(struct mr_bus *bus)
     }
     if (bus->names_due && mr__names_reserve(bus) == MR_OK) {
         log_names(bus);
+    }
+    if (bus->config_due && bus->config != NULL) {
+        log_config(bus);
     }
     uint32_t padded = (uint32_t)mr_round_up(bus->stage.size, MR_LOG_BLOCK);
     struct mr__segment *segment = segment_for(bus, padded);

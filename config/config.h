@@ -236,6 +236,12 @@ MR_MUST_USE enum mr_status mr_config_load_text(const char *name, const char *fol
                                                struct mr_config **ret_config,
                                                struct mr_config_errors *errors);
 
+/** What a snapshot (canonical_json of an earlier configuration) says of matching: names of sources,
+ * names, sources, filters and `default` of subscriptions; nothing else is set.
+ * @return MR_E_INVALID: it is none */
+MR_MUST_USE enum mr_status mr_config_from_snapshot(struct mr_bytes json,
+                                                   struct mr_config **ret_config);
+
 void mr_config_destroy(struct mr_config *config);
 
 /** Index of the source, target or subscription called @p name, or -1. */

@@ -181,7 +181,10 @@ int mr_cmd_trace(struct mr_cli *cli)
 static void print_why(const struct mr_cli *cli, const cJSON *answer)
 {
     print_field(cli, "", answer, "subscription", ": ");
-    print_field(cli, "", answer, "why", "\n");
+    print_field(cli, "", answer, "why", "");
+    char number[32];
+    bool is_past = strcmp(mr_json_text(answer, "configuration", number), "past") == 0;
+    fputs(is_past ? " (by the configuration of its time)\n" : "\n", cli->out);
 }
 
 int mr_cmd_why(struct mr_cli *cli)

@@ -87,5 +87,44 @@ def test_a_window_and_a_log_of_many_segments():
         assert code == 200 and left < 3 and 200 <= seen < 800, (seen, left)
 
 
+def why(m, id, subscription):
+    return m.ask("why", id, subscription)
+
+
+def test_why_of_the_past_has_the_filters_of_the_past():
+    with shop(log={"segment_size": "1MiB"}) as m:
+        m.post(event("old", "alert.disk"))
+        now = why(m, "old", "orders")
+        assert not now["matched"] and now["configuration"] == "present" and '"order."' in now["why"], now
+        # Another filter, a new subscription, one that goes.
+        m.write_config({"log": {"segment_size": "1MiB"}, "sources": {"in": http_source(), "other": http_source("/other")},
+                        "workers": {"w": {"exec": {"command": ["true"]}}},
+                        "subscriptions": {"orders": {"to": "w", "filter": {"prefix": {"type": "alert."}}},
+                                          "new": {"to": "w", "source": "in"}}})
+        assert m.cli("reload").code == 0
+        then = why(m, "old", "orders")
+        assert then["configuration"] == "past" and then["why"] == now["why"], then
+        assert "was not there" in why(m, "old", "new")["why"]
+        assert "configuration of its time" in m.cli("why", "old", "orders").out
+        assert m.cli("why", "old", "nobody").code == 3
+        trace = m.trace("old")
+        assert [u["subscription"] for u in trace["unmatched"]] == ["orders"] and trace["configuration"] == "past", trace
+        # The snapshot goes on with the log: a reload later, in another segment, after a crash.
+        for i in range(30):
+            m.post([event("f%d-%d" % (i, k), "bulk", data="x" * 4000) for k in range(20)])
+        m.post(event("middle", "order.new"))
+        m.stop(signal.SIGKILL)
+        m.write_config({"log": {"segment_size": "1MiB"}, "sources": {"in": http_source()},
+                        "workers": {"w": {"exec": {"command": ["true"]}}},
+                        "subscriptions": {"orders": {"to": "w", "filter": {"exact": {"id": "no"}}}}})
+        m.start()
+        middle = why(m, "middle", "orders")
+        assert middle["configuration"] == "past" and '"alert."' in middle["why"], middle
+        assert why(m, "old", "orders")["why"] == now["why"]
+        assert why(m, "middle", "new")["matched"]
+        m.post(event("last"))
+        assert '"no"' in why(m, "last", "orders")["why"]
+
+
 if __name__ == "__main__":
     main()
