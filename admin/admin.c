@@ -24,6 +24,8 @@ static void run_op(struct mr__lane_thread *lane, struct mr_op *op)
         const struct mr__call *call = batch->context;
         if (call != NULL && call->route->run == mr__post_dlq_edit) {
             mr__edit_done(admin, batch);
+        } else if (call != NULL && call->route->run == mr__post_replay) {
+            mr__replay_done(batch);
         } else {
             mr__events_done(admin, batch);
         }

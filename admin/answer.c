@@ -11,6 +11,7 @@ void mr__call_destroy(struct mr__call *call)
     if (call != NULL) {
         MR_ASSERT(call->http == NULL);
         mr_free(call->name);
+        mr_json_out_release(&call->answer);
         mr_free(call);
     }
 }

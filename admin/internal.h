@@ -46,6 +46,7 @@ struct mr__call {
     char *name;                    /* owned: what stood for the star; "" when the path has none */
     uint32_t subscription; /* edit: of the letter that gives way */
     uint64_t offset;       /* edit: its */
+    struct mr_json_out answer; /* replay: owned until it is durable what it tells */
 };
 
 struct mr__lane_thread {
@@ -166,6 +167,8 @@ void mr__get_explain(struct mr_admin *admin, struct mr__call *call);
 void mr__get_trace(struct mr_admin *admin, struct mr__call *call);
 void mr__get_why(struct mr_admin *admin, struct mr__call *call);
 void mr__get_what_if(struct mr_admin *admin, struct mr__call *call);
+void mr__post_replay(struct mr_admin *admin, struct mr__call *call);
+void mr__replay_done(struct mr_batch *batch);
 void mr__get_audit(struct mr_admin *admin, struct mr__call *call);
 void mr__get_dlq(struct mr_admin *admin, struct mr__call *call);
 void mr__get_dlq_groups(struct mr_admin *admin, struct mr__call *call);

@@ -25,6 +25,8 @@ const struct mr__route mr__routes[] = {
      mr__post_subscription_pause},
     {MR_HTTP_POST, "/api/v1/subscriptions/*", "resume", "operate", MR__LANE_QUICK, false,
      mr__post_subscription_resume},
+    {MR_HTTP_POST, "/api/v1/subscriptions/*", "replay", "operate", MR__LANE_SLOW, false,
+     mr__post_replay},
     {MR_HTTP_GET, "/api/v1/explain/*", NULL, "read", MR__LANE_QUICK, false, mr__get_explain},
     {MR_HTTP_GET, "/api/v1/trace/*", NULL, "read", MR__LANE_SLOW, false, mr__get_trace},
     {MR_HTTP_GET, "/api/v1/why", NULL, "read", MR__LANE_SLOW, false, mr__get_why},

@@ -14,6 +14,8 @@ const struct mr_verb mr_verbs[] = {
      NULL, 2, 2, mr_cmd_why},
     {"what-if", "[FILTER]", "which past events a filter would have taken", mr_what_if_options, 0, 1,
      mr_cmd_what_if},
+    {"replay", "SUBSCRIPTION [FILTER]", "deliver past events to a subscription again",
+     mr_replay_options, 1, 2, mr_cmd_replay},
     {"explain", "SUBSCRIPTION", "the one effective policy in plain words", NULL, 1, 1,
      mr_cmd_explain},
     {"audit", "SOURCE", "prove that all a source sent is accounted for", mr_audit_options, 1, 1,

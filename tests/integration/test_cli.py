@@ -33,7 +33,7 @@ def test_wrong_usage_is_2_and_helps():
     assert cli("trace", "a", "-o").code == 2 and cli("trace", "a", "-o", "xml").code == 2
     assert cli("reload", "--dry-run=yes").code == 2
     assert cli("run", "--log-level", "loud").code == 2
-    for later in ("top", "console", "bench", "replay"):
+    for later in ("top", "console", "bench", "erase"):
         result = cli(later)
         assert result.code == 2 and "not available in this release" in result.err, result.err
     assert cli("dlq", "edit", "s", "1", input="{}").code == 65
