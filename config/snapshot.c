@@ -45,7 +45,7 @@ static enum mr_status take_source_names(const struct mr_config *config, const cJ
     return MR_OK;
 }
 
-static enum mr_status take_filter(const cJSON *filter, struct mr_subscription_config *subscription)
+static enum mr_status take_filter(const cJSON *filter, char **ret_json)
 {
     struct mr_buf text;
     mr_buf_init(&text, MR_CONFIG_SIZE_MAX);
@@ -62,8 +62,8 @@ static enum mr_status take_filter(const cJSON *filter, struct mr_subscription_co
         r = mr_buf_append_text(&text, is_one ? "]" : "");
     }
     if (r == MR_OK) {
-        subscription->filter_json = mr_buf_take_text(&text);
-        r = subscription->filter_json == NULL ? MR_E_NOMEM : MR_OK;
+        *ret_json = mr_buf_take_text(&text);
+        r = *ret_json == NULL ? MR_E_NOMEM : MR_OK;
     }
     cJSON_free(json);
     mr_buf_release(&text);
@@ -90,7 +90,11 @@ static enum mr_status take_subscriptions(struct mr_config *config, const cJSON *
             r = take_source_names(config, cJSON_GetObjectItemCaseSensitive(item, "source"), to);
         }
         if (r == MR_OK) {
-            r = take_filter(cJSON_GetObjectItemCaseSensitive(item, "filter"), to);
+            r = take_filter(cJSON_GetObjectItemCaseSensitive(item, "filter"), &to->filter_json);
+        }
+        const cJSON *cancel_on = cJSON_GetObjectItemCaseSensitive(item, "cancel_on");
+        if (r == MR_OK && cancel_on != NULL) {
+            r = take_filter(cancel_on, &to->cancel_on);
         }
     }
     return r;
