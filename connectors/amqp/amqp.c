@@ -13,6 +13,7 @@
 static const char *const queue_words[] = {"passive", "classic", "quorum", NULL};
 const char *const mr__amqp_exchange_words[] = {"existing", "direct", "fanout", "topic",
                                                "headers",  NULL};
+static const char *const mechanism_words[] = {"plain", "external", NULL};
 static const char *const mode_words[] = {"binary", "structured", NULL};
 static const char *const habit_words[] = {"cloudEvents:", "cloudEvents_", "ce-", "bare", NULL};
 
@@ -28,6 +29,9 @@ static const char *const habit_words[] = {"cloudEvents:", "cloudEvents_", "ce-",
      .help = "User, instead of the url's; guest when neither says one."},                          \
     {.name = "password", .type = MR_OPTION_SECRET, .at = PEER(S, password),                        \
      .help = "Password, instead of the url's; guest when neither says one."},                      \
+    {.name = "sasl_mechanism", .type = MR_OPTION_ENUM, .at = PEER(S, sasl_mechanism),              \
+     .default_text = "plain", .words = mechanism_words,                                            \
+     .help = "plain: user and password; external: the client certificate says who it is."},        \
     {.name = "heartbeat", .type = MR_OPTION_DURATION, .at = PEER(S, heartbeat_ns),                 \
      .default_text = "20s", .min = (int64_t)MR_SECOND, .max = 600ll * (int64_t)MR_SECOND,          \
      .help = "Longest silence on the connection, in whole seconds; a peer silent for two of them " \
@@ -188,6 +192,16 @@ static enum mr_status check_peer(const struct mr_amqp_peer_options *peer,
     }
     enum mr_status r = mr__tls_check(peer->tls_ca, peer->tls_cert, peer->tls_key,
                          mr__amqp_is_tls(peer) ? NULL : "amqps", problem);
+    if (r == MR_OK && peer->sasl_mechanism == MR_AMQP_SASL_EXTERNAL) {
+        if (peer->tls_cert == NULL) {
+            return mr_problem_set(problem, MR_E_INVALID,
+                                  "sasl_mechanism: external wants amqps:// and tls_cert");
+        }
+        if (peer->user != NULL || peer->url->user != NULL || peer->password != NULL) {
+            return mr_problem_set(problem, MR_E_INVALID,
+                                  "sasl_mechanism: external takes no user and no password");
+        }
+    }
     return r == MR_OK ? mr__amqp_vhost(peer, vhost, problem) : r;
 }
 

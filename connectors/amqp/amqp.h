@@ -10,12 +10,18 @@
 #define MR_AMQP_NAME_SIZE_MAX 255u /* of queues, exchanges, routing keys: AMQP's short string */
 #define MR_AMQP_VHOST_SIZE_MAX 256u /* with its NUL */
 
+enum mr_amqp_sasl {
+    MR_AMQP_SASL_PLAIN = 0,
+    MR_AMQP_SASL_EXTERNAL, /* the client certificate */
+};
+
 /* What both kinds say about the broker. First member of both option structs. */
 struct mr_amqp_peer_options {
     struct mr_url *url;
     char *vhost;
     char *user;
     struct mr_secret *password;
+    int sasl_mechanism; /* enum mr_amqp_sasl */
     uint64_t heartbeat_ns;
     char *tls_ca;
     char *tls_cert;

@@ -393,6 +393,12 @@ static amqp_rpc_reply_t log_in(struct mr_amqp_link *link, const char *user, cons
     entries[1].value.value.bytes = amqp_cstring_bytes(link->name);
     const amqp_table_t properties = {.num_entries = 2, .entries = entries};
     int heartbeat_s = (int)(link->options->heartbeat_ns / MR_SECOND);
+    if (link->options->sasl_mechanism == MR_AMQP_SASL_EXTERNAL) {
+        /* RabbitMQ reads no identity, and rabbitmq-c cannot send an empty one. */
+        return amqp_login_with_properties(link->conn, link->vhost, MR_AMQP_CHANNEL, FRAME_MAX,
+                                          heartbeat_s, &properties, AMQP_SASL_METHOD_EXTERNAL,
+                                          "certificate");
+    }
     return amqp_login_with_properties(link->conn, link->vhost, MR_AMQP_CHANNEL, FRAME_MAX,
                                       heartbeat_s, &properties, AMQP_SASL_METHOD_PLAIN, user,
                                       password);

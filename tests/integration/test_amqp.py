@@ -253,6 +253,39 @@ def test_an_unroutable_result_is_a_dead_letter_with_its_reason():
             assert "NO_ROUTE" in letters[0]["error"], letters
 
 
+def test_a_client_certificate_logs_in():
+    names = "auth_mechanisms.1 = PLAIN;auth_mechanisms.2 = EXTERNAL;ssl_cert_login_from = common_name"
+    with rabbit.Broker(TLS="server", PLUGIN="rabbitmq_auth_mechanism_ssl",
+                       EXTRA=names + ";ssl_options.verify = verify_peer") as broker:
+        broker.run("ctl", "add_user", "millrace-client", "nobody-knows")
+        broker.run("ctl", "set_permissions", "millrace-client", ".*", ".*", ".*")
+        broker.declare("in", "out")
+
+        def peer(name):
+            certs = broker.folder / "certs"
+            return {"url": "amqps://127.0.0.1:%d" % broker.tls_port, "sasl_mechanism": "external",
+                    "tls_ca": str(certs / "ca.crt"), "tls_cert": str(certs / (name + ".crt")),
+                    "tls_key": str(certs / (name + ".key"))}
+
+        with Instance({
+            "sources": {"jobs": {"amqp": {**peer("client"), "queue": "in"}},
+                        "nobody": {"amqp": {**peer("server"), "queue": "in"}}},
+            "sinks": {"out": {"amqp": {**peer("client"), "routing_key": "out"}}},
+            "subscriptions": {"all": {"to": "out"}},
+        }) as m:
+            broker.publish("in", range(3))
+            bodies = sorted(filter(None, broker.take("out", 3)))
+            assert bodies == ['{"n":%d}' % n for n in range(3)], bodies
+            users = broker.run("ctl", "list_connections", "user", "auth_mechanism",
+                               "--no-table-headers").splitlines()
+            assert users.count("millrace-client\tEXTERNAL") == 2, users
+
+            def nobody():
+                return [s for s in m.ask_lines("source", "list") if s["name"] == "nobody"][0]
+            # A certificate of a name that is no user of the broker's.
+            wait_until("the refusal", lambda: "ACCESS_REFUSED" in (nobody()["last_error"] or ""))
+
+
 if __name__ == "__main__":
     try:
         main()

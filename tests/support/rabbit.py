@@ -26,6 +26,7 @@ class Broker(Server):
 
     def told(self, words):
         super().told(words)
+        self.tls_port = int(words[1])
         self.url = self.url_at("127.0.0.1")
 
     def url_at(self, address):

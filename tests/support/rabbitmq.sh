@@ -12,6 +12,7 @@
 #   AMQP_TLS=NAME     also TLS, with DIR/certs/NAME.crt (server, wronghost) of certs.sh
 #   AMQP_BIND=0.0.0.0 listens there instead of on 127.0.0.1
 #   AMQP_MQTT=1       also MQTT, by the plugin rabbitmq_mqtt
+#   AMQP_PLUGIN=NAME  also this plugin
 #   AMQP_EXTRA='a;b'  further lines for rabbitmq.conf
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -82,7 +83,9 @@ start() { # DIR
   mkdir -p "$1/log" "$1/mnesia"
   if [[ ${AMQP_TLS:-} && ! -r $1/certs/ca.crt ]]; then "$here/certs.sh" "$1/certs"; fi
   : >"$1/env.conf"
-  if [[ ${AMQP_MQTT:-} ]]; then echo '[rabbitmq_mqtt].'; else echo '[].'; fi >"$1/enabled_plugins"
+  local plugins=${AMQP_PLUGIN:-}
+  if [[ ${AMQP_MQTT:-} ]]; then plugins+=${plugins:+,}rabbitmq_mqtt; fi
+  echo "[$plugins]." >"$1/enabled_plugins"
   local try fresh=
   for try in 1 2 3; do
     if [[ ! -r $1/ports ]]; then

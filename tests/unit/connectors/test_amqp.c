@@ -99,6 +99,14 @@ static void test_source_bad_options_are_named(void **state)
     o = source_options("amqps://h");
     o.peer.tls_cert = mr_strdup("/c.crt");
     expect_source(o, "go together");
+    o = source_options("amqps://h");
+    o.peer.sasl_mechanism = MR_AMQP_SASL_EXTERNAL;
+    expect_source(o, "wants amqps:// and tls_cert");
+    o = source_options("amqps://u:p@h");
+    o.peer.sasl_mechanism = MR_AMQP_SASL_EXTERNAL;
+    o.peer.tls_cert = mr_strdup("/c.crt");
+    o.peer.tls_key = mr_strdup("/c.key");
+    expect_source(o, "no user and no password");
 }
 
 static void test_source_declare_says_what_does_not_fit(void **state)
