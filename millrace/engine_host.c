@@ -84,25 +84,31 @@ static enum mr_status admit_item(const struct mr_source_config *source,
     return r == MR_OK || r == MR_E_NOMEM ? r : reject_item(source, item, problem.text);
 }
 
-/* Once for each event, also when the bus refuses the batch and it comes again. */
-static enum mr_status admit_batch(const struct snapshot *snapshot, struct mr_batch *batch)
+/* Once for each event, which is counted here, also when the bus refuses the batch and it comes
+ * again. */
+static enum mr_status admit_batch(struct instance *instance, const struct snapshot *snapshot,
+                                  struct mr_batch *batch)
 {
     uint32_t index = config_index(snapshot, batch->source);
-    if (index == UINT32_MAX) {
-        return MR_OK;
-    }
-    const struct mr_source_config *source = &snapshot->config->sources[index];
-    const struct mr_transform *transform = snapshot_transform(snapshot, true, source->name);
-    enum mr_status r = MR_OK;
-    if (transform == NULL && source->validation == NULL) {
-        return MR_OK;
-    }
-    while (batch->admitted < batch->count && r == MR_OK) {
+    const struct mr_source_config *source =
+        index == UINT32_MAX ? NULL : &snapshot->config->sources[index];
+    const struct mr_transform *transform =
+        source == NULL ? NULL : snapshot_transform(snapshot, true, source->name);
+    bool changes = transform != NULL || (source != NULL && source->validation != NULL);
+    while (batch->admitted < batch->count) {
         struct mr_batch_item *item = &batch->items[batch->admitted];
-        r = item->rejected != NULL ? MR_OK : admit_item(source, transform, item);
-        batch->admitted += r == MR_OK;
+        enum mr_status r = MR_OK;
+        if (changes && item->rejected == NULL) {
+            r = admit_item(source, transform, item);
+        }
+        if (r != MR_OK) {
+            return r;
+        }
+        batch->admitted++;
+        atomic_fetch_add_explicit(item->rejected != NULL ? &instance->rejected : &instance->events,
+                                  1, memory_order_relaxed);
     }
-    return r;
+    return MR_OK;
 }
 
 static enum mr_status match_batch(struct snapshot *snapshot, struct mr_batch *batch)
@@ -127,17 +133,12 @@ static void host_submit(struct mr_host *host, struct mr_batch *batch)
     struct instance *instance = instance_of(host);
     struct mr_engine *engine = instance->engine;
     struct snapshot *snapshot = snapshot_get(engine);
-    enum mr_status r = admit_batch(snapshot, batch);
+    enum mr_status r = admit_batch(instance, snapshot, batch);
     uint64_t pending = atomic_fetch_add_explicit(&engine->pending_bytes, batch->size,
                                                  memory_order_relaxed);
     r = r == MR_OK && pending > PENDING_BYTES_MAX ? MR_E_FULL : r;
     r = r == MR_OK ? match_batch(snapshot, batch) : r;
     snapshot_unref(snapshot);
-    for (uint32_t i = 0; i < batch->count && r == MR_OK; i++) {
-        bool rejected = batch->items[i].rejected != NULL;
-        atomic_fetch_add_explicit(rejected ? &instance->rejected : &instance->events, 1,
-                                  memory_order_relaxed);
-    }
     if (r == MR_OK) {
         batch->op.type = ENGINE_BATCH;
         batch->op.next = NULL;

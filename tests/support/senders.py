@@ -14,14 +14,15 @@ from support import DEADLINE_S
 
 class Senders:
     """@p count threads post @p each requests of @p size bytes one after the other to address();
-    `within()` is entered by each thread first. What has a 202 is in `accepted`."""
+    `within()` is entered by each thread first. What has a 202 is in `accepted`, `busy` counts the
+    503 with a Retry-After, `failures` the requests without an answer."""
 
     def __init__(self, address, name, count=8, each=25, size=500, timeout=5, path="/in",
                  within=contextlib.nullcontext):
         self.address, self.name, self.each, self.path = address, name, each, path
         self.body, self.timeout, self.within = "x" * size, timeout, within
         self.over, self.mu = threading.Event(), threading.Lock()
-        self.accepted, self.failures, self.repeated = set(), 0, 0  # under mu
+        self.accepted, self.failures, self.repeated, self.busy = set(), 0, 0, 0  # under mu
         self.threads = [threading.Thread(target=self.send, args=(i,), daemon=True)
                         for i in range(count)]
         for thread in self.threads:
@@ -51,6 +52,10 @@ class Senders:
             connection.request("POST", self.path, self.body, {"Idempotency-Key": id})
             answer = connection.getresponse()
             answer.read()
+            if answer.status == 503 and answer.headers["Retry-After"]:
+                with self.mu:
+                    self.busy += 1
+                self.over.wait(0.05)  # sooner than it was asked to come
             return connection, answer.status == 202
         except (OSError, http.client.HTTPException):
             connection.close()
