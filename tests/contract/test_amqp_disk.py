@@ -2,7 +2,6 @@
 break): the sink waits and delivers all in the end, the source goes on or comes back. The broker's
 data lie on a small file system of the test's own, which needs root."""
 import json
-import os
 import pathlib
 import sys
 
@@ -13,43 +12,31 @@ from mosquitto import Arrived
 from rabbit import Broker, to_file
 from support import Instance, event, http_source, main, wait_until
 
-DISK = pathlib.Path("/mnt")  # in a mount namespace that ends with us: nobody else sees it
-SIZE = 64 << 20
+disk = mounts.SmallDisk(64 << 20)
 JOBS = ("jobs-classic", "jobs-quorum")
 RESULTS = ("results-classic", "results-quorum")
 
 
 class SmallDiskBroker(Broker):
-    """With its data on a file system of SIZE bytes."""
+    """With its data on a small file system."""
 
     def __enter__(self):
-        mounts.mount("tmpfs", DISK, "tmpfs", "size=%d" % SIZE)
+        disk.mount()
         return super().__enter__()
 
     def start(self):
         data = pathlib.Path(self.folder) / "mnesia"
         if not data.is_symlink():
-            data.symlink_to(DISK)
+            data.symlink_to(disk.path)
         super().start()
 
     def __exit__(self, *what):
         super().__exit__(*what)
-        mounts.detach(DISK)
-
-    def fill(self):
-        """Takes every byte that is left."""
-        with open(DISK / "filler", "wb", buffering=0) as f:
-            for size in (1 << 20, 4096, 1):
-                try:
-                    while True:
-                        f.write(bytes(size))
-                except OSError:
-                    pass
-        assert os.statvfs(DISK).f_bavail == 0
+        disk.detach()
 
     def free(self):
         """What of the broker survived a full disk differs: it is started again, as one would."""
-        (DISK / "filler").unlink()
+        disk.free()
         self.run("stop")
         self.start()
 
@@ -131,7 +118,7 @@ def test_full_disk_is_survived():
             arrived = Arrived(reader)
             post(m, 0, 60, 1000)
             wait_until("the first", lambda: done(60))
-            broker.fill()
+            disk.fill()
             for queue in JOBS:
                 reader.ask("source", "resume", queue)
             post(m, 60, 200, 100_000)

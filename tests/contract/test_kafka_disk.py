@@ -1,7 +1,6 @@
 """A Kafka whose disk is full to the last byte: it shuts down. The sink says so and keeps what it has,
 the source waits; when there is room and the broker is back, all arrives. The broker's data lie on a
 small file system of the test's own, which needs root."""
-import os
 import pathlib
 import sys
 
@@ -11,39 +10,27 @@ import mounts
 from support import Instance, event, wait_until
 from kafka import Cluster, logged, reading, run, source_of, wanted
 
-DISK = pathlib.Path("/mnt")  # in a mount namespace that ends with us: nobody else sees it
-SIZE = 64 << 20
+disk = mounts.SmallDisk(64 << 20)
 QUICK = {"socket.timeout.ms": "4000", "reconnect.backoff.max.ms": "1000"}
 kafka = None
 
 
 class SmallDiskCluster(Cluster):
-    """Of one broker, with its data on a file system of SIZE bytes."""
+    """Of one broker, with its data on a small file system."""
 
     def prepare(self):
-        mounts.mount("tmpfs", DISK, "tmpfs", "size=%d" % SIZE)
+        disk.mount()
         node = pathlib.Path(self.folder) / "node-1"
         node.mkdir()
-        (node / "data").symlink_to(DISK)
+        (node / "data").symlink_to(disk.path)
 
     def __exit__(self, *what):
         super().__exit__(*what)
-        mounts.detach(DISK)
-
-    def fill(self):
-        """Takes every byte that is left."""
-        with open(DISK / "filler", "wb", buffering=0) as f:
-            for size in (1 << 20, 4096, 1):
-                try:
-                    while True:
-                        f.write(bytes(size))
-                except OSError:
-                    pass
-        assert os.statvfs(DISK).f_bavail == 0
+        disk.detach()
 
     def free(self):
         """A broker without its log folder is gone, or good for nothing: it is started again."""
-        (DISK / "filler").unlink()
+        disk.free()
         self.do("restart", 1)
 
 
@@ -72,7 +59,7 @@ def test_full_disk_is_survived():
         kafka.produce("orders", map(str, range(1000)))
         post(0, 20)
         wait_until("the first", lambda: m.counts("all")["done"] == 1020)
-        kafka.fill()
+        disk.fill()
         post(20, 100)
         wait_until("the sink to notice", lambda: sink()["health"] != "ok" and sink()["last_error"],
                    60)

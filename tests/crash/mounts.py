@@ -4,6 +4,7 @@ import ctypes
 import errno
 import fcntl
 import os
+import pathlib
 import shutil
 import struct
 import subprocess
@@ -154,3 +155,31 @@ class Memory:
         self.path.mkdir()
         mount(kind, self.path, kind, options)
         lab.closers.append(lambda: umount(self.path))
+
+
+class SmallDisk:
+    """A tmpfs of @p size bytes, in the mount namespace that ends with us: nobody else sees it."""
+    path = pathlib.Path("/mnt")
+
+    def __init__(self, size):
+        self.size = size
+
+    def mount(self):
+        mount("tmpfs", self.path, "tmpfs", f"size={self.size}")
+
+    def detach(self):
+        detach(self.path)
+
+    def fill(self):
+        """Takes every byte that is left."""
+        with open(self.path / "filler", "wb", buffering=0) as f:
+            for size in (1 << 20, 4096, 1):
+                try:
+                    while True:
+                        f.write(bytes(size))
+                except OSError:
+                    pass
+        assert os.statvfs(self.path).f_bavail == 0
+
+    def free(self):
+        (self.path / "filler").unlink()

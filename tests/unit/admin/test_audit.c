@@ -23,6 +23,13 @@ static void begin(struct made *made, uint64_t segment, uint64_t at, uint64_t fir
     made->group.header.next_offset = first_offset;
 }
 
+/* An audit of OURS behind offset @p after, and the first group it may see. */
+static void start(struct mr_audit *audit, uint64_t after, struct made *made, uint64_t first_offset)
+{
+    mr_audit_init(audit, OURS, after);
+    begin(made, SEGMENT, 4096, first_offset);
+}
+
 static void put(struct made *made, struct mr_record record)
 {
     (void)mr_record_encode(&record, made->data + made->group.header.size);
@@ -73,9 +80,8 @@ static void test_audit_counts_what_became_of_each_delivery(void **state)
 {
     (void)state;
     struct mr_audit audit;
-    mr_audit_init(&audit, OURS, 0);
     static struct made made;
-    begin(&made, SEGMENT, 4096, 1);
+    start(&audit, 0, &made, 1);
     put_match(&made, put_event(&made, OURS), 2);
     put_match(&made, put_event(&made, 9), 2); /* of another source */
     put_match(&made, put_event(&made, OURS), 0);
@@ -103,9 +109,8 @@ static void test_audit_redrive_opens_and_removal_ends(void **state)
 {
     (void)state;
     struct mr_audit audit;
-    mr_audit_init(&audit, OURS, 0);
     static struct made made;
-    begin(&made, SEGMENT, 4096, 1);
+    start(&audit, 0, &made, 1);
     put_match(&made, put_event(&made, OURS), 2);
     put_end(&made, MR_RECORD_DEAD, 1, 0, MR_STATE_DEAD);
     put_end(&made, MR_RECORD_REDRIVE, 1, 0, MR_STATE_NONE);
@@ -123,9 +128,8 @@ static void test_audit_ended_twice_is_a_gap(void **state)
 {
     (void)state;
     struct mr_audit audit;
-    mr_audit_init(&audit, OURS, 0);
     static struct made made;
-    begin(&made, SEGMENT, 4096, 1);
+    start(&audit, 0, &made, 1);
     put_match(&made, put_event(&made, OURS), 1);
     put_end(&made, MR_RECORD_SETTLE, 1, 0, MR_STATE_DONE);
     put_end(&made, MR_RECORD_DEAD, 1, 0, MR_STATE_DEAD);
@@ -139,9 +143,8 @@ static void test_audit_event_without_a_match_is_a_gap(void **state)
 {
     (void)state;
     struct mr_audit audit;
-    mr_audit_init(&audit, OURS, 0);
     static struct made made;
-    begin(&made, SEGMENT, 4096, 1);
+    start(&audit, 0, &made, 1);
     (void)put_event(&made, OURS);
     put_match(&made, put_event(&made, OURS), 1);
     assert_true(mr_audit_group(&audit, &made.group));
@@ -155,9 +158,8 @@ static void test_audit_missing_offsets_are_a_gap_unless_given_up_or_lost(void **
 {
     (void)state;
     struct mr_audit audit;
-    mr_audit_init(&audit, OURS, 0);
     static struct made made;
-    begin(&made, SEGMENT, 4096, 3);
+    start(&audit, 0, &made, 3);
     put_match(&made, put_event(&made, OURS), 1);
     assert_true(mr_audit_group(&audit, &made.group));
     /* What stood between was damaged, and the reader says which offsets went with it. */
@@ -187,9 +189,8 @@ static void test_audit_positions_take_the_events_before_them(void **state)
 {
     (void)state;
     struct mr_audit audit;
-    mr_audit_init(&audit, OURS, 0);
     static struct made made;
-    begin(&made, SEGMENT, 4096, 1);
+    start(&audit, 0, &made, 1);
     put_match(&made, put_event(&made, OURS), 1);
     put_match(&made, put_event(&made, OURS), 1);
     struct mr_record cursor = {
@@ -212,9 +213,8 @@ static void test_audit_page_begins_behind_the_one_before(void **state)
 {
     (void)state;
     struct mr_audit audit;
-    mr_audit_init(&audit, OURS, 1);
     static struct made made;
-    begin(&made, SEGMENT, 4096, 1);
+    start(&audit, 1, &made, 1);
     put_match(&made, put_event(&made, OURS), 1);
     put_match(&made, put_event(&made, OURS), 1);
     assert_true(mr_audit_group(&audit, &made.group));
