@@ -26,9 +26,15 @@ static void run_op(struct mr__lane_thread *lane, struct mr_op *op)
             mr__edit_done(admin, batch);
         } else if (call != NULL && call->route->run == mr__post_replay) {
             mr__replay_done(batch);
+        } else if (call != NULL && call->route->run == mr__post_invoke) {
+            mr__invoke_accepted(admin, batch);
         } else {
             mr__events_done(admin, batch);
         }
+        return;
+    }
+    if (op->type == MR__OP_INVOKED) {
+        mr__invoke_ended(admin, op);
         return;
     }
     MR_ASSERT(op->type == MR__OP_REQUEST);
@@ -51,8 +57,12 @@ static void *run_lane(void *argument)
             uint64_t now_ns = mr_clock_mono_ns();
             if (stopping && give_up_ns == 0) {
                 give_up_ns = now_ns + STOP_WAIT_NS;
+                if (lane->invocations > 0) {
+                    lane->admin->host->ops->withdraw(lane->admin->host, &lane->queue);
+                }
             }
-            if (stopping && (lane->batches == 0 || now_ns >= give_up_ns)) {
+            bool is_empty = lane->batches == 0 && lane->invocations == 0;
+            if (stopping && (is_empty || now_ns >= give_up_ns)) {
                 return NULL;
             }
             struct pollfd wait = {.fd = mr_opq_fd(&lane->queue), .events = POLLIN};
@@ -92,7 +102,7 @@ static void stop_lane(struct mr__lane_thread *lane)
     mr_opq_wake(&lane->queue);
     (void)pthread_join(lane->thread, NULL); /* ours, not detached: cannot fail */
     lane->started = false;
-    if (lane->batches > 0) {
+    if (lane->batches > 0 || lane->invocations > 0) {
         /* The bus still holds them and will push to this queue: leave it standing. */
         MR_WARN("admin", "batches=%u msg=\"still at the bus after the stop\"", lane->batches);
         return;
@@ -247,7 +257,7 @@ void mr_admin_destroy(struct mr_admin *admin)
     bool stuck = false;
     for (int i = 0; i < MR__LANE_MAX; i++) {
         stop_lane(&admin->lanes[i]);
-        stuck = stuck || admin->lanes[i].batches > 0;
+        stuck = stuck || admin->lanes[i].batches > 0 || admin->lanes[i].invocations > 0;
     }
     mr__pulse_stop(admin);
     if (stuck) {

@@ -60,6 +60,10 @@ struct mr_admin_host_ops {
      * when that is not NULL. Comes back through batch->reply. */
     enum mr_status (*submit)(struct mr_admin_host *host, const char *source, const char *to,
                              struct mr_batch *batch, struct mr_problem *problem);
+    /* How the delivery of an event ends, and that whoever asked by @p reply gives up: as in struct
+     * mr_host_ops. */
+    void (*await)(struct mr_admin_host *host, struct mr_await *await);
+    void (*withdraw)(struct mr_admin_host *host, const struct mr_opq *reply);
     /* Copies of events as they become durable, for `tail`: @p fn is called on the bus thread with a
      * borrowed record and must not block. 0 on failure. */
     uint64_t (*tail_add)(struct mr_admin_host *host,

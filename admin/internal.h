@@ -17,6 +17,7 @@
 #define MR__BODY_SIZE_MAX (MR_BATCH_SIZE_MAX + MR_MIB)
 #define MR__SUBSCRIPTION_NAME_SIZE (MR_NAME_SIZE_MAX * 3 + 16)
 #define MR__OP_REQUEST 100u
+#define MR__OP_INVOKED 101u /* the await of a struct mr__invocation */
 
 enum mr__lane {
     MR__LANE_QUICK = 0,
@@ -27,6 +28,7 @@ enum mr__lane {
 };
 
 struct mr__call;
+struct mr__invocation;
 
 struct mr__route {
     enum mr_http_method method;
@@ -47,6 +49,7 @@ struct mr__call {
     uint32_t subscription; /* edit: of the letter that gives way */
     uint64_t offset;       /* edit: its */
     struct mr_json_out answer; /* replay: owned until it is durable what it tells */
+    struct mr__invocation *invocation; /* invoke: borrowed, of the lane */
 };
 
 struct mr__lane_thread {
@@ -55,6 +58,7 @@ struct mr__lane_thread {
     pthread_t thread;
     bool started;
     uint32_t batches; /* submitted and not yet back; this lane's thread only */
+    uint32_t invocations; /* likewise */
 };
 
 /* Whether the bus answers, asked only when somebody asks us. */
@@ -184,6 +188,10 @@ void mr__post_deliveries(struct mr_admin *admin, struct mr__call *call);
 void mr__post_events(struct mr_admin *admin, struct mr__call *call);
 /** A batch of mr__post_events() came back from the bus. */
 void mr__events_done(struct mr_admin *admin, struct mr_batch *batch);
+void mr__post_invoke(struct mr_admin *admin, struct mr__call *call);
+/** The batch of mr__post_invoke() came back, and later its end, or the time was up. */
+void mr__invoke_accepted(struct mr_admin *admin, struct mr_batch *batch);
+void mr__invoke_ended(struct mr_admin *admin, struct mr_op *op);
 void mr__get_tail(struct mr_admin *admin, struct mr__call *call);
 void mr__get_metrics(struct mr_admin *admin, struct mr__call *call);
 void mr__get_livez(struct mr_admin *admin, struct mr__call *call);

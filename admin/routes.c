@@ -46,6 +46,7 @@ const struct mr__route mr__routes[] = {
     {MR_HTTP_POST, "/api/v1/deliveries/*", NULL, "read", MR__LANE_SLOW, false,
      mr__post_deliveries},
     {MR_HTTP_POST, "/api/v1/events", NULL, "ingest", MR__LANE_QUICK, false, mr__post_events},
+    {MR_HTTP_POST, "/api/v1/invoke/*", NULL, "operate", MR__LANE_QUICK, false, mr__post_invoke},
     {MR_HTTP_GET, "/api/v1/tail", NULL, "read", MR__LANE_TAIL, false, mr__get_tail},
     {MR_HTTP_POST, "/api/v1/reload", NULL, "operate", MR__LANE_SLOW, false, mr__post_reload},
     {MR_HTTP_POST, "/api/v1/clock/accept", NULL, "operate", MR__LANE_QUICK, false,

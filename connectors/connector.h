@@ -20,6 +20,7 @@
 #define MR_CONNECTORS_CONNECTOR_H
 
 #include "bus/ports.h"
+#include "connectors/await.h"
 
 /* The engine as an instance sees it. All calls may be made from any thread of the instance. */
 struct mr_host {
@@ -44,6 +45,12 @@ struct mr_host_ops {
      * there is no instance or connection: deliveries then wait with "no instance". Sinks call it
      * once they are connected, workers whenever instances come and go. */
     void (*capacity)(struct mr_host *host, uint32_t target, uint32_t slots);
+
+    /* Asks how a delivery ends: await.h. Before the submit of its batch, which follows. May be
+     * NULL: then nobody can be asked. */
+    void (*await)(struct mr_host *host, struct mr_await *await);
+    /* What was asked by @p reply comes back soon. NULL when `await` is. */
+    void (*withdraw)(struct mr_host *host, const struct mr_opq *reply);
 };
 
 enum mr_health_state {

@@ -20,8 +20,8 @@ static const struct mr_cli_option common[] = {
 };
 
 /* Verbs of the design that come with a later release. */
-static const char *const later[] = {"top",   "console", "invoke", "erase",
-                                    "bench", "token",   "deploy", NULL};
+static const char *const later[] = {"top",   "console", "erase", "bench",
+                                    "token", "deploy",  NULL};
 
 /* --- help ------------------------------------------------------------------------------------- */
 

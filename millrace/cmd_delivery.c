@@ -100,10 +100,9 @@ static int act_on(struct mr_cli *cli, struct mr_client *client, const char *verb
     return code;
 }
 
-static int act(struct mr_cli *cli, const char *verb)
+static int act(struct mr_cli *cli, const char *verb, bool all)
 {
     const char *id = cli->argument_count > 1 ? cli->arguments[1] : NULL;
-    bool all = mr_cli_flag(cli, "all");
     if ((id == NULL) != all) {
         fprintf(cli->err, "millrace: wants the ID of an event (or its offset), or --all\n");
         return MR_EXIT_USAGE;
@@ -137,10 +136,15 @@ static int act(struct mr_cli *cli, const char *verb)
 
 int mr_cmd_delivery_resume(struct mr_cli *cli)
 {
-    return act(cli, "/resume");
+    return act(cli, "/resume", mr_cli_flag(cli, "all"));
 }
 
 int mr_cmd_delivery_skip(struct mr_cli *cli)
 {
-    return act(cli, "/skip");
+    return act(cli, "/skip", mr_cli_flag(cli, "all"));
+}
+
+int mr_cmd_cancel(struct mr_cli *cli)
+{
+    return act(cli, "/skip", false);
 }

@@ -180,6 +180,7 @@ static void port_batch_done(void *context, struct mr_batch *batch)
         mr_batch_destroy(batch);
         return;
     }
+    engine_await_batch(engine, batch);
     batch->op.type = MR_SOURCE_OP_BATCH_DONE;
     batch->op.next = NULL;
     for (uint32_t i = 0; i < engine->reply_count; i++) {
@@ -312,6 +313,7 @@ static void take_op(struct mr_engine *engine, struct mr_op *op, struct mr_now no
         mr_bus_ingest(bus, now, (struct mr_batch *)op);
         return;
     case ENGINE_ANSWER:
+        engine_await_answer(engine, (struct mr_handout *)op, now);
         mr_bus_answer(bus, now, (struct mr_handout *)op);
         return;
     case ENGINE_IO:
@@ -340,9 +342,12 @@ static void take_op(struct mr_engine *engine, struct mr_op *op, struct mr_now no
     mr_free(note);
 }
 
-static int wait_ms(const struct mr_bus *bus)
+static int wait_ms(const struct mr_engine *engine)
 {
-    uint64_t next = mr_bus_next_timer(bus);
+    uint64_t next = mr_bus_next_timer(engine->bus);
+    if (engine->awaits.next_mono_ns < next) {
+        next = engine->awaits.next_mono_ns;
+    }
     uint64_t now = mr_clock_mono_ns();
     if (next <= now) {
         return 0;
@@ -365,14 +370,16 @@ static void core_loop(struct mr_engine *engine)
             take_op(engine, op, now);
             op = next;
         }
+        engine_await_note(engine, now);
         mr_bus_step(bus, now);
         flush_outputs(engine);
+        engine_await_look(engine, now);
         if (mr_bus_is_faulty(bus) && !atomic_exchange(&engine->faulty, true)) {
             mr_engine_request_stop(engine); /* the supervisor's restart recovers from the disk */
         }
         if (idle && !atomic_load(&engine->finish)) {
             struct pollfd fd = {.fd = mr_opq_fd(&engine->inbox), .events = POLLIN};
-            int ms = wait_ms(bus);
+            int ms = wait_ms(engine);
             due_passes = ms == 0 ? due_passes + 1 : 0;
             if (due_passes > DUE_PASSES_MAX) {
                 ms = 1;
@@ -665,6 +672,8 @@ enum mr_status mr_engine_create(struct mr_config *config, const char *config_pat
     mr_meter_init(&engine->meter);
     (void)pthread_mutex_init(&engine->reload_mu, NULL);
     (void)pthread_mutex_init(&engine->tails_mu, NULL);
+    (void)pthread_mutex_init(&engine->awaits.mu, NULL);
+    engine->awaits.next_mono_ns = UINT64_MAX;
     engine->config_path = mr_strdup(config_path);
     enum mr_status r = init_queues(engine);
     engine->snapshot = r == MR_OK ? snapshot_create(engine, config, 1, problem) : NULL;

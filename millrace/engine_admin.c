@@ -177,11 +177,23 @@ static enum mr_status admin_submit(struct mr_admin_host *host, const char *sourc
         batch->op.type = ENGINE_BATCH;
         batch->op.next = NULL;
         engine_post(engine, &batch->op);
+    } else {
+        engine_await_refuse(engine, engine_await_take(engine, batch));
     }
     if (to != NULL) {
         pthread_mutex_unlock(&engine->reload_mu);
     }
     return r;
+}
+
+static void admin_await(struct mr_admin_host *host, struct mr_await *await)
+{
+    engine_await_add(engine_of(host), await);
+}
+
+static void admin_withdraw(struct mr_admin_host *host, const struct mr_opq *reply)
+{
+    engine_await_withdraw(engine_of(host), reply);
 }
 
 static uint64_t admin_tail_add(struct mr_admin_host *host,
@@ -248,6 +260,8 @@ const struct mr_admin_host_ops engine_admin_ops = {
     .pause_source = admin_pause_source,
     .reload = admin_reload,
     .submit = admin_submit,
+    .await = admin_await,
+    .withdraw = admin_withdraw,
     .tail_add = admin_tail_add,
     .tail_remove = admin_tail_remove,
     .is_ready = admin_is_ready,

@@ -14,14 +14,16 @@ static struct instance *instance_of(struct mr_host *host)
     return (struct instance *)host;
 }
 
-static void give_back(struct mr_batch *batch, enum mr_status why)
+static void give_back(struct mr_engine *engine, struct mr_batch *batch, enum mr_status why)
 {
+    struct mr_await *awaits = engine_await_take(engine, batch);
     batch->result = why;
     batch->op.type = MR_SOURCE_OP_BATCH_DONE;
     batch->op.next = NULL;
     if (batch->reply == NULL || mr_opq_push(batch->reply, &batch->op) != MR_OK) {
         mr_batch_destroy(batch); /* nobody waits for it any more */
     }
+    engine_await_refuse(engine, awaits);
 }
 
 static uint32_t config_index(const struct snapshot *snapshot, uint32_t source_id)
@@ -146,7 +148,7 @@ static void host_submit(struct mr_host *host, struct mr_batch *batch)
     }
     if (r != MR_OK) {
         atomic_fetch_sub_explicit(&engine->pending_bytes, batch->size, memory_order_relaxed);
-        give_back(batch, r);
+        give_back(engine, batch, r);
     }
 }
 
@@ -240,9 +242,21 @@ void engine_capacity_unref(struct engine_capacity *capacity)
     }
 }
 
+static void host_await(struct mr_host *host, struct mr_await *await)
+{
+    engine_await_add(instance_of(host)->engine, await);
+}
+
+static void host_withdraw(struct mr_host *host, const struct mr_opq *reply)
+{
+    engine_await_withdraw(instance_of(host)->engine, reply);
+}
+
 const struct mr_host_ops engine_host_ops = {
     .submit = host_submit,
     .answer = host_answer,
     .heartbeat = host_heartbeat,
     .capacity = host_capacity,
+    .await = host_await,
+    .withdraw = host_withdraw,
 };

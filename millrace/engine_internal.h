@@ -5,7 +5,8 @@
  * the stop), and those of the instances. Work reaches the core through `inbox` alone.
  *
  * Locks: instances_mu (the table of instances), snapshot_mu (the pointer to the present snapshot),
- * tails_mu. None is held while calling into an instance's stop, and never two at once. */
+ * tails_mu, awaits.mu. None is held while calling into an instance's stop, and never two at
+ * once. */
 #ifndef MR_MILLRACE_ENGINE_INTERNAL_H
 #define MR_MILLRACE_ENGINE_INTERNAL_H
 
@@ -107,6 +108,17 @@ struct engine_tail {
     void *context;
 };
 
+/* Those who wait for the end of a delivery; engine_await.c. */
+struct engine_awaits {
+    pthread_mutex_t mu; /* protects first */
+    struct mr_await *first;
+    _Atomic uint32_t any;    /* how many; relaxed: who asks has them in before his batch */
+    _Atomic bool urgent;     /* to be looked at in this pass */
+    bool answered;           /* core thread, as the next two */
+    uint64_t looked_mono_ns;
+    uint64_t next_mono_ns;   /* when to look even if nothing happens; UINT64_MAX: never */
+};
+
 #define ENGINE_TAILS_MAX 64u
 #define ENGINE_REPLIES_MAX 64u
 
@@ -171,6 +183,7 @@ struct mr_engine {
     pthread_mutex_t reload_mu;     /* one reload at a time */
 
     struct mr_meter meter;
+    struct engine_awaits awaits;
     _Atomic uint32_t retiring; /* replaced targets that still drain */
     _Atomic bool running; /* the core loop turns */
     _Atomic bool finish;  /* leave the core loop */
@@ -208,6 +221,22 @@ void snapshot_bind(struct snapshot *snapshot, const struct mr_bus *bus);
 const struct mr_transform *snapshot_transform(const struct snapshot *snapshot, bool is_source,
                                               const char *name);
 void snapshot_publish(struct mr_engine *engine, struct snapshot *snapshot);
+
+/* engine_await.c */
+void engine_await_add(struct mr_engine *engine, struct mr_await *await);
+/* Whatever was asked by @p reply comes back with the next pass of the core. */
+void engine_await_withdraw(struct mr_engine *engine, const struct mr_opq *reply);
+/* Takes out those of a batch that is refused before the core has it; to be given back behind it. */
+struct mr_await *engine_await_take(struct mr_engine *engine, const struct mr_batch *batch);
+void engine_await_refuse(struct mr_engine *engine, struct mr_await *first);
+/* The rest on the core thread. The batch is durable, or refused. */
+void engine_await_batch(struct mr_engine *engine, const struct mr_batch *batch);
+void engine_await_answer(struct mr_engine *engine, const struct mr_handout *handout,
+                         struct mr_now now);
+/* Behind the answers and before the step: those that ended by them. */
+void engine_await_note(struct mr_engine *engine, struct mr_now now);
+/* Behind a step and its outputs: gives back those that have ended. */
+void engine_await_look(struct mr_engine *engine, struct mr_now now);
 
 /* engine_host.c */
 extern const struct mr_host_ops engine_host_ops;

@@ -57,6 +57,10 @@ static void handle_errand(struct mr_source *s, struct mr_http_errand *errand)
 
 static void handle_op(struct mr_source *s, struct mr_op *op)
 {
+    if (op->type == MR__HTTP_SOURCE_WAITED) {
+        mr__http_wait_finish(s, (struct mr__http_wait *)(void *)op);
+        return;
+    }
     if (op->type >= MR__HTTP_SOURCE_CERTIFICATE) {
         handle_errand(s, (struct mr_http_errand *)(void *)op);
         return;
@@ -196,7 +200,7 @@ static void destroy_source(struct mr_source *s)
     if (s->has_queue && !s->is_watched) {
         (void)drain_queue(s); /* errands that came back last; batches are counted below */
     }
-    if (s->in_flight > 0) {
+    if (s->in_flight > 0 || s->wait_count > 0) {
         /* They would come back into freed memory: kept for ever instead. */
         MR_ERROR("http", "source %s destroyed with %u batches not back", s->name, s->in_flight);
         return;
@@ -342,7 +346,10 @@ static void stop_source(struct mr_source *s, uint64_t deadline_mono_ns)
         mr__http_sns_release(s);
         mr__http_source_submit(s); /* from here on this thread owns what was the listener's */
     }
-    while (drain_queue(s) || s->in_flight > 0) {
+    if (s->wait_count > 0) {
+        s->host->ops->withdraw(s->host, &s->queue);
+    }
+    while (drain_queue(s) || s->in_flight > 0 || s->wait_count > 0) {
         uint64_t now = mr_clock_mono_ns();
         if (now >= deadline_mono_ns) {
             MR_WARN("http", "source %s stops with %u batches not back", s->name, s->in_flight);

@@ -17,6 +17,7 @@ struct entry {
     uint32_t first;                  /* index in the batch */
     uint32_t count;
     bool is_array; /* came as a batch and is answered as one */
+    struct mr__http_wait *wait; /* borrowed: comes back later; it answers. NULL: nobody waits */
 };
 
 /* All requests of one batch; its context. */
@@ -69,9 +70,13 @@ static void answer_accepted(struct mr_source *s, const struct entry *entry,
     if (r != MR_OK) {
         mr_buf_clear(out); /* the events are durable, and the status says so */
     }
-    mr_http_answer(entry->request, &(struct mr_http_answer){.status = 202,
-                                                            .content_type = "application/json",
-                                                            .body = mr_buf_bytes(out)});
+    if (entry->wait != NULL) {
+        entry->wait->accepted = mr_strndup((const char *)out->data, out->size); /* NULL: no body */
+    } else {
+        mr_http_answer(entry->request, &(struct mr_http_answer){.status = 202,
+                                                                .content_type = "application/json",
+                                                                .body = mr_buf_bytes(out)});
+    }
     if (out->capacity > ANSWER_KEPT_SIZE) {
         mr_buf_release(out);
     }
@@ -160,7 +165,8 @@ static void trim_batch(struct mr_batch *batch, uint32_t count)
 }
 
 enum mr_status mr__http_source_add(struct mr_source *s, struct mr_http_request *request,
-                                   struct mr_events *events, bool is_array, const char *rejected)
+                                   struct mr_events *events, bool is_array, const char *rejected,
+                                   struct mr__http_wait *wait)
 {
     size_t size = 0;
     for (uint32_t i = 0; i < events->count; i++) {
@@ -177,7 +183,7 @@ enum mr_status mr__http_source_add(struct mr_source *s, struct mr_http_request *
         }
     }
     struct mr_batch *batch = s->open;
-    const struct entry entry = {request, batch->count, events->count, is_array};
+    const struct entry entry = {request, batch->count, events->count, is_array, wait};
     enum mr_status r = MR_OK;
     for (uint32_t i = 0; r == MR_OK && i < events->count; i++) {
         r = mr_batch_add(batch, MR_TAKE(events->events[i]), rejected);
@@ -191,6 +197,9 @@ enum mr_status mr__http_source_add(struct mr_source *s, struct mr_http_request *
         return MR_E_NOMEM;
     }
     add_pending(s, size, true);
+    if (wait != NULL) {
+        mr__http_wait_begin(s, wait, request, batch, entry.first);
+    }
     return MR_OK;
 }
 
@@ -209,6 +218,9 @@ void mr__http_source_finish(struct mr_source *s, struct mr_batch *batch)
         if (batch->result == MR_OK) {
             answer_accepted(s, &group->entries[i], batch);
         } else {
+            if (group->entries[i].wait != NULL) {
+                group->entries[i].wait->request = NULL; /* answered here */
+            }
             mr__http_answer_error(group->entries[i].request,
                                   batch->result == MR_E_TOO_BIG && group->count == 1 ? 413 : 503,
                                   mr_status_text(batch->result), MR__HTTP_RETRY_AFTER_S);

@@ -1,5 +1,6 @@
 /* What the files of the HTTP source share: source.c (life), source_request.c (a request's way in),
- * source_batch.c (batches out and answers back), source_sns.c (certificates and confirmations).
+ * source_batch.c (batches out and answers back), source_wait.c (answers that wait for the
+ * worker's), source_sns.c (certificates and confirmations).
  *
  * Without a comment a field is of the listener's thread, and of the control thread once stop() has
  * taken the watch out. */
@@ -14,16 +15,25 @@
 enum {
     MR__HTTP_RETRY_AFTER_S = 1,
     MR__HTTP_ORIGINS_MAX = 64,
+    MR__HTTP_WAITS_MAX = 256, /* requests of a source that wait for a worker, at most */
 };
 
 /* Types in the source's queue beside enum mr_source_op. */
 enum mr__http_source_op {
+    MR__HTTP_SOURCE_WAITED = 99,       /* the await of a struct mr__http_wait */
     MR__HTTP_SOURCE_CERTIFICATE = 100, /* errands that are done */
     MR__HTTP_SOURCE_CONFIRMED,
     MR__HTTP_SOURCE_CALLED_BACK,
 };
 
 struct mr__http_sns;
+
+/* A request that wants the worker's result; ours from the question until that came back. */
+struct mr__http_wait {
+    struct mr_await await;           /* first: cast back from its op */
+    struct mr_http_request *request; /* ours; NULL once answered */
+    char *accepted;                  /* owned: what is answered when the time is up */
+};
 
 struct mr_source {
     struct mr_host *host;                  /* borrowed */
@@ -49,6 +59,7 @@ struct mr_source {
     struct mr_buf plain; /* a decoded body */
     struct mr_http_pace paces[MR__HTTP_ORIGINS_MAX]; /* by index of handshake.origins */
     uint32_t in_flight;             /* batches with the bus */
+    uint32_t wait_count;            /* struct mr__http_wait */
     _Atomic uint32_t index;         /* written by reindex; any value read is one it had */
     _Atomic bool paused;            /* relaxed: a request more or less does not matter */
     _Atomic bool slow;              /* the bus wants less; relaxed likewise */
@@ -77,13 +88,29 @@ bool mr__http_source_is_busy(const struct mr_source *s, const char **ret_why);
 
 /** Puts all of @p events into the open batch, or none; the request is answered once they are
  * durable. @param rejected NULL, or why this one event is what could not be understood
+ * @param wait NULL, or what the request waits for beyond that; taken on success
  * @return MR_E_NOMEM */
 MR_MUST_USE enum mr_status mr__http_source_add(struct mr_source *s,
                                                struct mr_http_request *request,
                                                struct mr_events *events, bool is_array,
-                                               const char *rejected);
+                                               const char *rejected, struct mr__http_wait *wait);
 void mr__http_source_submit(struct mr_source *s);
 void mr__http_source_finish(struct mr_source *s, struct mr_batch *batch);
+
+/* --- source_wait.c ---------------------------------------------------------------------------- */
+
+/** What the argument `wait` of @p request asks for.
+ * @param[out] ret_wait NULL: nothing; mr__http_wait_destroy() unless it was added
+ * @return false: the request was answered, with what is wrong or that too many wait */
+bool mr__http_wait_read(struct mr_source *s, struct mr_http_request *request,
+                        struct mr__http_wait **ret_wait);
+void mr__http_wait_destroy(struct mr__http_wait *wait);
+/** Asks the engine; before the batch is submitted. */
+void mr__http_wait_begin(struct mr_source *s, struct mr__http_wait *wait,
+                         struct mr_http_request *request, const struct mr_batch *batch,
+                         uint32_t item);
+/** The question came back: answers. */
+void mr__http_wait_finish(struct mr_source *s, struct mr__http_wait *wait);
 
 /* --- source_sns.c ----------------------------------------------------------------------------- */
 

@@ -321,7 +321,7 @@ static enum mr_status add_rejected(struct mr_source *s, struct mr_http_request *
     }
     mr__http_source_note(s, reason);
     struct mr_events events = {.events = &event, .count = 1};
-    return mr__http_source_add(s, request, &events, false, reason);
+    return mr__http_source_add(s, request, &events, false, reason, NULL);
 }
 
 static void answer_control(struct mr_source *s, struct mr_http_request *request,
@@ -347,16 +347,25 @@ void mr__http_source_accept(struct mr_source *s, struct mr_http_request *request
         mr__http_answer_error(request, 503, why, MR__HTTP_RETRY_AFTER_S);
         return;
     }
+    struct mr__http_wait *wait;
+    if (!mr__http_wait_read(s, request, &wait)) {
+        return;
+    }
     enum mr_status r = read_request(s, request, &reading, &problem);
     bool is_added = false;
+    if (r == MR_OK && wait != NULL && reading.adapted.events.count != 1) {
+        mr_adapted_release(&reading.adapted);
+        r = mr_problem_set(&problem, MR_E_INVALID, "`wait` is for a request of one event");
+    }
     if (r == MR_OK && reading.adapted.confirm_url != NULL) {
         mr__http_sns_confirm(s, reading.adapted.confirm_url);
     }
     if (r == MR_OK && reading.adapted.events.count == 0) {
         answer_control(s, request, &reading);
     } else if (r == MR_OK) {
-        r = mr__http_source_add(s, request, &reading.adapted.events, reading.is_array, NULL);
+        r = mr__http_source_add(s, request, &reading.adapted.events, reading.is_array, NULL, wait);
         is_added = r == MR_OK;
+        wait = is_added ? NULL : wait;
     } else if (s->is_lenient && mr_status_class(r) == MR_CLASS_PERMANENT) {
         r = add_rejected(s, request, r, &problem);
         is_added = r == MR_OK;
@@ -367,6 +376,7 @@ void mr__http_source_accept(struct mr_source *s, struct mr_http_request *request
         mr__http_request_forget(request);
         mr__http_watch_end_of_pass(&s->watch);
     }
+    mr__http_wait_destroy(wait);
     mr_adapted_release(&reading.adapted);
     mr_buf_clear(&s->plain);
     if (s->plain.capacity > PLAIN_KEPT_SIZE) {
