@@ -120,7 +120,7 @@ def test_reset_after_the_mail_and_before_its_answer():
         f.notices()
         net.heal()
         said = f.all_arrive()
-        assert f.arrived()["unknown"] == 2, f.arrived()
+        assert f.arrived()["unknown"] >= 2, f.arrived()
         print("    " + said)
 
 
@@ -131,6 +131,7 @@ def test_resets_under_load_lose_nothing():
             f.post(*["%d-%d" % (n, k) for k in range(60)])
             wait_until("some", lambda: len(f.server.mails()) > before)
             net.reset()
+            f.post("%d-last" % n)  # where all the others were quicker than we
             f.notices()
             net.heal()
             wait_until("the sink to come back", f.healthy, 60)
