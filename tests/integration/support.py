@@ -25,7 +25,7 @@ import traceback
 MILLRACE = os.environ.get("MILLRACE", "millrace")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SDK = ROOT / "workers" / "sdk" / "python"
-DEADLINE_S = 30
+DEADLINE_S = 60
 
 CLOUDEVENT = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"

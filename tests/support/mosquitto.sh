@@ -47,7 +47,7 @@ listens() { # PORT TLSPORT
 try_start() { # DIR PORT TLSPORT
   configure "$1" "$2" "$3" >"$1/mosquitto.conf"
   launch "$1/pid" "$1/log" mosquitto -c "$1/mosquitto.conf"
-  until_ok 10 "$1/pid" listens "$2" "$3"
+  until_ok 60 "$1/pid" listens "$2" "$3"
 }
 
 start() { # DIR

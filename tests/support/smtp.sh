@@ -21,7 +21,7 @@ start() { # DIR
   rm -f "$1/ready"
   if [[ ${SMTP_TLS:-} && ! -r $1/certs/ca.crt ]]; then "$here/certs.sh" "$1/certs"; fi
   launch "$1/pid" "$1/log" /usr/bin/python3 "$here/smtpd.py" "$1"
-  until_ok 20 "$1/pid" test -e "$1/ready" || die "no mail server, see $1/log"
+  until_ok 60 "$1/pid" test -e "$1/ready" || die "no mail server, see $1/log"
   start_guard "$1"
   cat "$1/port"
 }
