@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <poll.h>
 
+#include "admin/ce_subscription.h"
 #include "admin/internal.h"
 #include "core/alloc.h"
 #include "core/assert.h"
@@ -152,6 +153,7 @@ static void handle(struct mr_admin *admin, struct mr_http_request *request, bool
         refuse(request, 503, "{\"error\":\"out of memory\"}");
         return;
     }
+    call->on_ingest = on_ingest;
     if (route->lane == MR__LANE_NOW || route->lane == MR__LANE_TAIL) {
         route->run(admin, call);
         return;
@@ -171,9 +173,22 @@ static void handle_ingest(void *context, struct mr_http_request *request)
     handle(context, request, true);
 }
 
+/* Whether the Subscriptions API is on `listen`: to set or remove its token takes a restart. */
+static bool has_api_token(struct mr_admin *admin)
+{
+    const struct mr_router *router;
+    const struct mr_config *config = admin->host->ops->config(admin->host, &router);
+    bool has = config != NULL && config->subscriptions_api.token != NULL;
+    if (config != NULL) {
+        admin->host->ops->config_release(admin->host, config);
+    }
+    return has;
+}
+
 static enum mr_status add_routes(struct mr_admin *admin, struct mr_problem *problem)
 {
     static const char *const shared[] = {"/livez", "/readyz", "/metrics"};
+    static const char *const subscriptions[] = {"/subscriptions", "/subscriptions/*"};
     struct mr_http_route route = {.methods = MR_HTTP_GET | MR_HTTP_POST,
                                   .path = "/api/v1/*",
                                   .body_max = MR__BODY_SIZE_MAX,
@@ -189,6 +204,20 @@ static enum mr_status add_routes(struct mr_admin *admin, struct mr_problem *prob
         r = mr_http_listener_route(admin->socket, &route, false);
         if (r == MR_OK && admin->ingest != NULL) {
             route.handle = handle_ingest;
+            r = mr_http_listener_route(admin->ingest, &route, false);
+        }
+    }
+    for (size_t i = 0; i < MR_ARRAY_COUNT(subscriptions) && r == MR_OK; i++) {
+        route = (struct mr_http_route){
+            .methods = MR_HTTP_GET | MR_HTTP_POST | MR_HTTP_PUT | MR_HTTP_DELETE,
+            .path = subscriptions[i],
+            .body_max = MR_CE_SUBSCRIPTION_SIZE_MAX,
+            .handle = handle_socket,
+            .context = admin};
+        r = mr_http_listener_route(admin->socket, &route, false);
+        if (r == MR_OK && admin->ingest != NULL && has_api_token(admin)) {
+            route.handle = handle_ingest;
+            route.admit = mr__admit_ce;
             r = mr_http_listener_route(admin->ingest, &route, false);
         }
     }

@@ -55,6 +55,14 @@ struct mr_admin_host_ops {
      * MR_E_INVALID: @p problem holds every error as lines. */
     enum mr_status (*reload)(struct mr_admin_host *host, bool dry_run, struct mr_buf *out,
                              struct mr_buf *problem);
+    /* Appends what the Subscriptions API holds, as ce_subscription.h has it; nothing: nothing
+     * yet. */
+    enum mr_status (*subscriptions)(struct mr_admin_host *host, struct mr_buf *out);
+    /* Puts @p document in its place through a reload, all or nothing; durable when it returns.
+     * MR_E_INVALID: refused, @p problem holds every error as lines; MR_E_CONFLICT: the file has
+     * changed since it was loaded. */
+    enum mr_status (*put_subscriptions)(struct mr_admin_host *host, const char *document,
+                                        struct mr_buf *problem);
     /* Submits a batch on behalf of @p source (its name; NULL: the first source, or the built-in
      * source "send" when there is none), to what it matches, or to the subscription @p to alone
      * when that is not NULL. Comes back through batch->reply. */

@@ -255,13 +255,13 @@ static void log_action(void *argument, struct mr_bus *bus, struct mr_now now)
     action->result = mr_bus_log_action(bus, action->json);
 }
 
-enum mr_status mr__log_action(struct mr_admin *admin, const char *action, ...)
+enum mr_status mr__log_action_via(struct mr_admin *admin, const char *via, const char *action, ...)
 {
     struct mr_json_out out;
     mr_json_out_init(&out, MR_MIB);
     mr_json_out_object(&out, NULL);
     mr_json_out_text(&out, "action", action);
-    mr_json_out_text(&out, "via", "socket");
+    mr_json_out_text(&out, "via", via);
     va_list arguments;
     va_start(arguments, action);
     for (const char *key = va_arg(arguments, const char *); key != NULL;

@@ -45,6 +45,7 @@ struct mr__call {
     struct mr_op op;
     struct mr_http_request *http;  /* owned until answered */
     const struct mr__route *route; /* static */
+    bool on_ingest; /* it came in there, else on the socket */
     char *name;                    /* owned: what stood for the star; "" when the path has none */
     uint32_t subscription; /* edit: of the letter that gives way */
     uint64_t offset;       /* edit: its */
@@ -145,7 +146,8 @@ void mr__source_name(struct mr_admin *admin, uint32_t id, char *to, size_t size)
 enum mr_status mr__source_id(struct mr_admin *admin, const char *name, uint32_t *ret_id);
 /** Logs an operator action as a record of the log: {"action":…, key: value, …}, keys and values
  * in turn up to NULL; a NULL value leaves its key out. Before the effect, or there is none. */
-enum mr_status mr__log_action(struct mr_admin *admin, const char *action, ...)
+#define mr__log_action(admin, ...) mr__log_action_via(admin, "socket", __VA_ARGS__)
+enum mr_status mr__log_action_via(struct mr_admin *admin, const char *via, const char *action, ...)
     __attribute__((sentinel));
 
 /* the API, one per route; see routes.c */
@@ -196,6 +198,15 @@ void mr__get_tail(struct mr_admin *admin, struct mr__call *call);
 void mr__get_metrics(struct mr_admin *admin, struct mr__call *call);
 void mr__get_livez(struct mr_admin *admin, struct mr__call *call);
 void mr__get_readyz(struct mr_admin *admin, struct mr__call *call);
+
+/* api_ce.c */
+void mr__get_ce_subscriptions(struct mr_admin *admin, struct mr__call *call);
+void mr__get_ce_subscription(struct mr_admin *admin, struct mr__call *call);
+void mr__post_ce_subscription(struct mr_admin *admin, struct mr__call *call);
+void mr__put_ce_subscription(struct mr_admin *admin, struct mr__call *call);
+void mr__delete_ce_subscription(struct mr_admin *admin, struct mr__call *call);
+/** Whether a request on the ingest listener may come in; answered when not. @p context: admin */
+bool mr__admit_ce(void *context, struct mr_http_request *request);
 
 /* api_dlq.c, for the other calls about dead letters */
 struct mr_letter_query;

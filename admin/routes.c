@@ -52,6 +52,14 @@ const struct mr__route mr__routes[] = {
     {MR_HTTP_POST, "/api/v1/clock/accept", NULL, "operate", MR__LANE_QUICK, false,
      mr__post_clock_accept},
     {MR_HTTP_POST, "/api/v1/stop", NULL, "operate", MR__LANE_QUICK, false, mr__post_stop},
+    {MR_HTTP_GET, "/subscriptions", NULL, "read", MR__LANE_SLOW, true, mr__get_ce_subscriptions},
+    {MR_HTTP_POST, "/subscriptions", NULL, "operate", MR__LANE_SLOW, true,
+     mr__post_ce_subscription},
+    {MR_HTTP_GET, "/subscriptions/*", NULL, "read", MR__LANE_SLOW, true, mr__get_ce_subscription},
+    {MR_HTTP_PUT, "/subscriptions/*", NULL, "operate", MR__LANE_SLOW, true,
+     mr__put_ce_subscription},
+    {MR_HTTP_DELETE, "/subscriptions/*", NULL, "operate", MR__LANE_SLOW, true,
+     mr__delete_ce_subscription},
     {.path = NULL},
 };
 

@@ -93,6 +93,10 @@ MR_MUST_USE enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now no
 /* The source that is always there: what `millrace send` uses when the file names none. */
 #define MR_SOURCE_SEND_NAME "send"
 
+/* Another that is always there, and makes no events: its cursor is what the Subscriptions API
+ * holds. */
+#define MR_SOURCE_API_NAME "/subscriptions"
+
 /* Stable ids, given by name, for ever the same in one log. UINT32_MAX: not known. */
 uint32_t mr_bus_source_id(const struct mr_bus *bus, const char *name);
 uint32_t mr_bus_target_id(const struct mr_bus *bus, const char *name);

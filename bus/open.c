@@ -497,9 +497,12 @@ static enum mr_status reserve_configuration(struct mr_bus *bus, const struct mr_
             r = MR_E_NOMEM;
         }
     }
-    if (r == MR_OK && mr__name_find(bus, MR_NAME_SOURCE, MR_SOURCE_SEND_NAME) == UINT32_MAX &&
-        mr__source_add(bus, MR_SOURCE_SEND_NAME) == NULL) {
-        r = MR_E_NOMEM;
+    static const char *const built_in[] = {MR_SOURCE_SEND_NAME, MR_SOURCE_API_NAME};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(built_in) && r == MR_OK; i++) {
+        if (mr__name_find(bus, MR_NAME_SOURCE, built_in[i]) == UINT32_MAX &&
+            mr__source_add(bus, built_in[i]) == NULL) {
+            r = MR_E_NOMEM;
+        }
     }
     size_t bytes = mr_record_size(strlen(config->canonical_json)) + 4096;
     for (uint32_t i = 0; i < config->subscription_count && r == MR_OK; i++) {

@@ -154,6 +154,10 @@ static enum mr_status take_top(struct mr_builder *builder, const struct mr_node 
     config->hops_max = (uint32_t)top->hops_max;
     config->drain_ns = top->drain_ns;
     config->dlq_growth_ns = top->dlq_growth_ns;
+    config->subscriptions_api =
+        (struct mr_subscriptions_api){.token = MR_TAKE(top->subscriptions_api.token),
+                                      .egress_any = top->subscriptions_api.egress != 0,
+                                      .max = (uint32_t)top->subscriptions_api.max};
     enum mr_status r = check_log(loader, root, &config->log);
     if (r == MR_OK && size != NULL && top->event_size_max > most) {
         r = report_event_size(loader, size, most);

@@ -44,6 +44,7 @@ void mr_config_destroy(struct mr_config *config)
     mr_free(config->data_dir);
     mr_free(config->listen_host);
     mr_free(config->canonical_json);
+    mr_secret_destroy(config->subscriptions_api.token);
     for (struct mr_schedule *schedule = config->schedules; schedule != NULL;) {
         struct mr_schedule *next = schedule->next;
         mr_free(schedule);

@@ -177,6 +177,13 @@ struct mr_schedule {
     uint64_t step_ns[];
 };
 
+/* The CloudEvents Subscriptions API. */
+struct mr_subscriptions_api {
+    struct mr_secret *token; /* owned; NULL: not on `listen`, on the socket alone */
+    bool egress_any;         /* its sinks may be anywhere, not on the public internet alone */
+    uint32_t max;            /* subscriptions that it may hold */
+};
+
 struct mr_config {
     char *path;     /* owned; file or folder as given, made absolute */
     char *folder;   /* owned; relative paths start here */
@@ -189,6 +196,7 @@ struct mr_config {
     uint64_t event_size_max;   /* default of the sources; default 1MiB */
     uint32_t hops_max;         /* default 16 */
     uint64_t dlq_growth_ns;    /* one event of growing dead letters for each; 0: none */
+    struct mr_subscriptions_api subscriptions_api;
     uint64_t drain_ns;         /* how long a stop waits for what is in flight; default 10s */
     struct mr_source_config *sources; /* owned */
     uint32_t source_count;
@@ -228,6 +236,14 @@ void mr_config_errors_release(struct mr_config_errors *errors);
 MR_MUST_USE enum mr_status mr_config_load(const char *path, const struct mr_config_kinds *kinds,
                                           struct mr_config **ret_config,
                                           struct mr_config_errors *errors);
+
+/** The same with @p text (JSON) beside the files, as if it were one more of them, called @p name in
+ * errors. */
+MR_MUST_USE enum mr_status mr_config_load_with(const char *path, const char *name,
+                                               struct mr_bytes text,
+                                               const struct mr_config_kinds *kinds,
+                                               struct mr_config **ret_config,
+                                               struct mr_config_errors *errors);
 
 /** The same from text; relative paths start at @p folder. @p name stands in errors. */
 MR_MUST_USE enum mr_status mr_config_load_text(const char *name, const char *folder,

@@ -245,19 +245,30 @@ static enum mr_status take_path(struct load *load, const char *path)
     return r == MR_OK ? take_file(load, path) : r;
 }
 
-enum mr_status mr_config_load(const char *path, const struct mr_config_kinds *kinds,
-                              struct mr_config **ret_config, struct mr_config_errors *errors)
+enum mr_status mr_config_load_with(const char *path, const char *name, struct mr_bytes text,
+                                   const struct mr_config_kinds *kinds,
+                                   struct mr_config **ret_config, struct mr_config_errors *errors)
 {
     struct load load;
     enum mr_status r = begin_load(&load, kinds, errors);
     if (r == MR_OK) {
         r = take_path(&load, path);
     }
+    if (r == MR_OK && text.size > 0) {
+        r = load.loader.tree.file_count == MR_CONFIG_FILES_MAX ? MR_E_TOO_BIG
+                                                               : take_text(&load, name, text);
+    }
     if (r == MR_OK) {
         r = build(&load, ret_config);
     }
     finish_load(&load);
     return r;
+}
+
+enum mr_status mr_config_load(const char *path, const struct mr_config_kinds *kinds,
+                              struct mr_config **ret_config, struct mr_config_errors *errors)
+{
+    return mr_config_load_with(path, "", mr_bytes(NULL, 0), kinds, ret_config, errors);
 }
 
 enum mr_status mr_config_load_text(const char *name, const char *folder, struct mr_bytes text,

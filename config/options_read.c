@@ -169,7 +169,7 @@ static enum mr_status read_pairs(struct mr_loader *loader, const struct mr_optio
         }
         uint32_t count = to->values.count;
         r = add_string(loader, item, &to->values);
-        if ((item->flags & MR_NODE_REFERENCE) == 0 && mr__redact_key(item->key)) {
+        if ((item->flags & MR_NODE_REFERENCE) == 0 && mr_redact_key(item->key)) {
             item->flags |= MR_NODE_SECRET;
         }
         if (r == MR_OK && to->values.count > count) {

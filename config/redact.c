@@ -82,7 +82,7 @@ static bool holds_word(const char *key, const char *word)
     return false;
 }
 
-bool mr__redact_key(const char *key)
+bool mr_redact_key(const char *key)
 {
     static const char *const words[] = {"password", "passwd", "passphrase", "secret",   "token",
                                         "auth",     "cookie", "api-key",    "api_key",  "apikey",

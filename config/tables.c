@@ -16,6 +16,7 @@ static const char *const exhausted_words[] = {"dead", "hold", NULL};
 static const char *const otherwise_words[] = {"accept", "reject", NULL};
 static const char *const keep_words[] = {"all", "latest", NULL};
 static const char *const when_busy_words[] = {"queue", "skip", "replace", NULL};
+static const char *const egress_words[] = {"public", "any", NULL};
 static const char *const max_age_from_words[] = {"arrival", "time", NULL};
 
 #define AT(field) offsetof(struct mr_log_options, field)
@@ -55,6 +56,22 @@ static const struct mr_option memory_table[] = {
     MR_OPTION_END,
 };
 
+#define AT(field) offsetof(struct mr_subscriptions_api_options, field)
+static const struct mr_option subscriptions_api_table[] = {
+    {.name = "token", .type = MR_OPTION_SECRET, .at = AT(token),
+     .help = "Serves it on `listen`, too, to requests with `Authorization: Bearer` and this; "
+             "without it the API is on the admin socket alone. To set or remove it takes a "
+             "restart, to change it a reload."},
+    {.name = "egress", .type = MR_OPTION_ENUM, .at = AT(egress), .default_text = "public",
+     .words = egress_words,
+     .help = "Where its sinks may be: on the public internet, whatever a name resolves to, or "
+             "anywhere: this machine and private networks, too."},
+    {.name = "max", .type = MR_OPTION_INT, .at = AT(max), .default_text = "100", .max = 1000,
+     .help = "How many subscriptions it may hold; 0: none can be made."},
+    MR_OPTION_END,
+};
+#undef AT
+
 #define AT(field) offsetof(struct mr_top_options, field)
 const struct mr_option mr__top_table[] = {
     {.name = "data_dir", .type = MR_OPTION_PATH, .at = AT(data_dir), .default_text = "./data",
@@ -80,6 +97,9 @@ const struct mr_option mr__top_table[] = {
      .default_text = "0s", .max = 24 * NS_H,
      .help = "When the dead letters of a subscription grow, an event `io.millrace.dlq.growing` "
              "enters, at most one for each such time and subscription; 0s: none."},
+    {.name = "subscriptions_api", .type = MR_OPTION_BLOCK, .at = AT(subscriptions_api),
+     .block = subscriptions_api_table,
+     .help = "The CloudEvents Subscriptions API, /subscriptions."},
     MR_OPTION_END,
 };
 #undef AT

@@ -9,6 +9,12 @@ struct mr_memory_options {
     uint64_t state;
 };
 
+struct mr_subscriptions_api_options {
+    struct mr_secret *token;
+    int egress; /* index into its words: public, any */
+    int64_t max;
+};
+
 struct mr_top_options {
     char *data_dir;
     char *listen;
@@ -18,6 +24,7 @@ struct mr_top_options {
     int64_t hops_max;
     uint64_t drain_ns;
     uint64_t dlq_growth_ns;
+    struct mr_subscriptions_api_options subscriptions_api;
 };
 
 enum mr_otherwise {

@@ -676,7 +676,7 @@ enum mr_status mr_engine_create(struct mr_config *config, const char *config_pat
     engine->awaits.next_mono_ns = UINT64_MAX;
     engine->config_path = mr_strdup(config_path);
     enum mr_status r = init_queues(engine);
-    engine->snapshot = r == MR_OK ? snapshot_create(engine, config, 1, problem) : NULL;
+    engine->snapshot = r == MR_OK ? snapshot_create(engine, config, NULL, 1, problem) : NULL;
     if (engine->snapshot == NULL) {
         mr_config_destroy(config);
         mr_engine_destroy(engine);
@@ -686,7 +686,9 @@ enum mr_status mr_engine_create(struct mr_config *config, const char *config_pat
     r = make_folders(engine, config, problem);
     r = r == MR_OK ? open_bus(engine, config, problem) : r;
     if (r == MR_OK) {
-        r = mr_bus_configure(engine->bus, mr_clock_now(), config, engine->snapshot->router, 1);
+        engine->snapshot = engine_with_subscriptions(engine, engine->snapshot);
+        r = mr_bus_configure(engine->bus, mr_clock_now(), engine->snapshot->config,
+                             engine->snapshot->router, 1);
         if (r == MR_OK) {
             snapshot_bind(engine->snapshot, engine->bus);
         } else {

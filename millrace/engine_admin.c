@@ -250,6 +250,21 @@ static void admin_request_stop(struct mr_admin_host *host)
     mr_engine_request_stop(engine_of(host));
 }
 
+static enum mr_status admin_subscriptions(struct mr_admin_host *host, struct mr_buf *out)
+{
+    struct snapshot *snapshot = snapshot_get(engine_of(host));
+    enum mr_status r =
+        snapshot->api_set == NULL ? MR_OK : mr_buf_append_text(out, snapshot->api_set);
+    snapshot_unref(snapshot);
+    return r;
+}
+
+static enum mr_status admin_put_subscriptions(struct mr_admin_host *host, const char *document,
+                                              struct mr_buf *problem)
+{
+    return engine_put_subscriptions(engine_of(host), document, problem);
+}
+
 const struct mr_admin_host_ops engine_admin_ops = {
     .call = admin_call,
     .config = admin_config,
@@ -259,6 +274,8 @@ const struct mr_admin_host_ops engine_admin_ops = {
     .usage = admin_usage,
     .pause_source = admin_pause_source,
     .reload = admin_reload,
+    .subscriptions = admin_subscriptions,
+    .put_subscriptions = admin_put_subscriptions,
     .submit = admin_submit,
     .await = admin_await,
     .withdraw = admin_withdraw,

@@ -62,6 +62,8 @@ struct snapshot {
     _Atomic uint32_t refs; /* acq_rel on the last drop */
     struct mr_config *config; /* owned */
     struct mr_router *router; /* owned */
+    char *api_set;    /* owned: what the Subscriptions API holds; NULL: nothing yet */
+    bool api_refused; /* it is not in the configuration, the start went on without it */
     uint64_t generation;
     uint32_t *source_ids; /* owned; configuration index -> source id of the bus */
     uint32_t *target_ids; /* owned */
@@ -208,9 +210,10 @@ enum mr_status engine_call(struct mr_engine *engine,
 void engine_post(struct mr_engine *engine, struct mr_op *first);
 
 /* engine_snapshot.c */
-/* @p config: ownership moves on success only. */
+/* @p config: ownership moves on success only. @p api_set: copied; part of the configuration. */
 struct snapshot *snapshot_create(struct mr_engine *engine, struct mr_config *config,
-                                 uint64_t generation, struct mr_problem *problem);
+                                 const char *api_set, uint64_t generation,
+                                 struct mr_problem *problem);
 /* The one that holds @p config, which the caller keeps a reference of. */
 struct snapshot *snapshot_of(struct mr_engine *engine, const struct mr_config *config);
 struct snapshot *snapshot_get(struct mr_engine *engine);
@@ -251,7 +254,22 @@ void instances_pause_sources(struct mr_engine *engine, bool slow);
 bool instances_sources_done(struct mr_engine *engine);
 void instance_destroy(struct instance *instance);
 
+/* engine_subscriptions.c */
+/* Loads the file, with what the Subscriptions API holds. @p set NULL: the file alone. Errors are
+ * appended to @p problem as lines. */
+enum mr_status engine_load(struct mr_engine *engine, const char *set,
+                           struct mr_config **ret_config, struct mr_buf *problem);
+/* What the API holds from now on; durable when it returns. Not from the core thread. */
+enum mr_status engine_keep_subscriptions(struct mr_engine *engine, const char *set);
+/* After the log was opened and before the core runs: what the API holds comes to the file. @p
+ * snapshot: ownership moves. What is refused is logged and left out. */
+struct snapshot *engine_with_subscriptions(struct mr_engine *engine, struct snapshot *snapshot);
+
 /* engine_reload.c */
+/* Puts @p set in the place of what the API holds, all or nothing; durable when it returns.
+ * @return MR_E_CONFLICT: the file has changed since it was loaded */
+enum mr_status engine_put_subscriptions(struct mr_engine *engine, const char *set,
+                                        struct mr_buf *problem);
 enum mr_status engine_reload(struct mr_engine *engine, bool dry_run, struct mr_buf *out,
                              struct mr_buf *problem);
 enum mr_status instance_create_target(struct mr_engine *engine, struct snapshot *snapshot,

@@ -425,6 +425,9 @@ static const char *startup_change(const struct mr_config *a, const struct mr_con
                b->listen_host == NULL ? "" : b->listen_host) != 0) {
         return "listen";
     }
+    if ((a->subscriptions_api.token == NULL) != (b->subscriptions_api.token == NULL)) {
+        return "subscriptions_api.token";
+    }
     if (a->log.sync != b->log.sync || a->log.segment_size != b->log.segment_size) {
         return "log";
     }
@@ -440,25 +443,71 @@ static void say(struct mr_buf *to, const char *text)
     }
 }
 
-static enum mr_status load(struct mr_engine *engine, struct mr_config **ret_config,
-                           struct mr_buf *problem)
+/* A change over the API must not bring what somebody just writes in the file. */
+static enum mr_status check_unchanged(struct mr_engine *engine, const struct snapshot *old,
+                                      struct mr_buf *problem)
 {
-    if (engine->config_path == NULL) {
-        say(problem, "there is no configuration file to load again");
-        return MR_E_INVALID;
+    struct mr_config *config = NULL;
+    struct mr_buf ignored;
+    mr_buf_init(&ignored, MR_MIB);
+    enum mr_status r = engine->config_path == NULL
+                           ? engine_load(engine, NULL, &config, problem)
+                           : engine_load(engine, old->api_refused ? NULL : old->api_set,
+                                         &config, &ignored);
+    if (engine->config_path != NULL && r != MR_E_NOMEM &&
+        (r != MR_OK || config->hash != old->config->hash)) {
+        say(problem, "the configuration file has changed since it was loaded: reload first");
+        r = MR_E_CONFLICT;
     }
-    struct mr_config_errors errors = {0};
-    enum mr_status r = mr_config_load(engine->config_path, mr_engine_kinds(), ret_config, &errors);
-    if (r != MR_OK && errors.count > 0) {
-        if (mr_config_errors_print(&errors, problem, false) != MR_OK) {
-            say(problem, "the configuration has errors; see `millrace check`");
+    mr_config_destroy(config);
+    mr_buf_release(&ignored);
+    return r;
+}
+
+static enum mr_status check_startup(const struct mr_config *old, const struct mr_config *config,
+                                    struct mr_problem *why)
+{
+    const char *fixed = startup_change(old, config);
+    return fixed == NULL ? MR_OK
+                         : mr_problem_set(why, MR_E_CONFLICT,
+                                          "`%s` changed: that takes a restart", fixed);
+}
+
+/* @p set: what the API shall hold; NULL: what it holds. The lock is held. */
+static enum mr_status change(struct mr_engine *engine, const char *set, bool dry_run,
+                             struct mr_buf *out, struct mr_buf *problem)
+{
+    struct mr_config *config = NULL;
+    struct snapshot *snapshot = NULL;
+    struct snapshot *old = snapshot_get(engine);
+    struct mr_problem why = {{0}};
+    const char *held = set == NULL ? old->api_set : set;
+    enum mr_status r = set == NULL ? MR_OK : check_unchanged(engine, old, problem);
+    r = r == MR_OK ? engine_load(engine, held, &config, problem) : r;
+    r = r == MR_OK ? check_startup(old->config, config, &why) : r;
+    if (r == MR_OK) {
+        snapshot = snapshot_create(engine, config, held, old->generation + 1, &why);
+        r = snapshot == NULL ? MR_E_INVALID : MR_OK;
+    }
+    if (snapshot == NULL) {
+        mr_config_destroy(config);
+    }
+    r = r == MR_OK && out != NULL ? put_difference(engine, old->config, config, dry_run, out) : r;
+    if (r == MR_OK && set != NULL) {
+        r = engine_keep_subscriptions(engine, set);
+    }
+    if (r == MR_OK && !dry_run && (set != NULL || old->config->hash != config->hash)) {
+        r = apply_change(engine, snapshot, &why);
+        if (r != MR_OK && set != NULL &&
+            engine_keep_subscriptions(engine, old->api_set == NULL ? "" : old->api_set) != MR_OK) {
+            MR_ERROR("engine", "what the Subscriptions API holds changes with the next start");
         }
-    } else if (r != MR_OK) {
-        say(problem, engine->config_path);
-        say(problem, ": ");
-        say(problem, mr_status_text(r));
     }
-    mr_config_errors_release(&errors);
+    if (r != MR_OK && why.text[0] != '\0') {
+        say(problem, why.text);
+    }
+    snapshot_unref(snapshot);
+    snapshot_unref(old);
     return r;
 }
 
@@ -466,33 +515,16 @@ enum mr_status engine_reload(struct mr_engine *engine, bool dry_run, struct mr_b
                              struct mr_buf *problem)
 {
     pthread_mutex_lock(&engine->reload_mu);
-    struct mr_config *config = NULL;
-    struct snapshot *snapshot = NULL;
-    struct snapshot *old = snapshot_get(engine);
-    struct mr_problem why = {{0}};
-    enum mr_status r = load(engine, &config, problem);
-    if (r == MR_OK) {
-        const char *fixed = startup_change(old->config, config);
-        if (fixed != NULL) {
-            r = mr_problem_set(&why, MR_E_CONFLICT, "`%s` changed: that takes a restart", fixed);
-        }
-    }
-    if (r == MR_OK) {
-        snapshot = snapshot_create(engine, config, old->generation + 1, &why);
-        r = snapshot == NULL ? MR_E_INVALID : MR_OK;
-    }
-    if (snapshot == NULL) {
-        mr_config_destroy(config);
-    }
-    r = r == MR_OK ? put_difference(engine, old->config, config, dry_run, out) : r;
-    if (r == MR_OK && !dry_run && old->config->hash != config->hash) {
-        r = apply_change(engine, snapshot, &why);
-    }
-    if (r != MR_OK && why.text[0] != '\0') {
-        say(problem, why.text);
-    }
-    snapshot_unref(snapshot);
-    snapshot_unref(old);
+    enum mr_status r = change(engine, NULL, dry_run, out, problem);
+    pthread_mutex_unlock(&engine->reload_mu);
+    return r;
+}
+
+enum mr_status engine_put_subscriptions(struct mr_engine *engine, const char *set,
+                                        struct mr_buf *problem)
+{
+    pthread_mutex_lock(&engine->reload_mu);
+    enum mr_status r = change(engine, set, false, NULL, problem);
     pthread_mutex_unlock(&engine->reload_mu);
     return r;
 }

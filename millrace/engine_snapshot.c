@@ -71,12 +71,14 @@ static void free_parts(struct snapshot *snapshot)
     mr_free(snapshot->changing);
     mr_router_destroy(snapshot->router);
     mr_free(snapshot->source_ids);
+    mr_free(snapshot->api_set);
     mr_free(snapshot->target_ids);
     mr_free(snapshot);
 }
 
 struct snapshot *snapshot_create(struct mr_engine *engine, struct mr_config *config,
-                                 uint64_t generation, struct mr_problem *problem)
+                                 const char *api_set, uint64_t generation,
+                                 struct mr_problem *problem)
 {
     struct snapshot *snapshot = mr_calloc(1, sizeof(*snapshot));
     if (snapshot == NULL) {
@@ -96,7 +98,9 @@ struct snapshot *snapshot_create(struct mr_engine *engine, struct mr_config *con
     }
     snapshot->source_ids = mr_calloc(config->source_count + 1u, sizeof(uint32_t));
     snapshot->target_ids = mr_calloc(config->target_count + 1u, sizeof(uint32_t));
+    snapshot->api_set = api_set == NULL ? NULL : mr_strdup(api_set);
     if (snapshot->source_ids == NULL || snapshot->target_ids == NULL ||
+        (api_set != NULL && snapshot->api_set == NULL) ||
         make_transforms(snapshot, config) != MR_OK) {
         (void)mr_problem_set(problem, MR_E_NOMEM, "no memory for the configuration");
         free_parts(snapshot);

@@ -105,7 +105,10 @@ static void test_routes_are_all_in_the_openapi_file(void **state)
                        (int)(star ? size - 1 : size), route->path, star ? "{name}" : "",
                        route->verb == NULL ? "" : "/", route->verb == NULL ? "" : route->verb);
         const char *path = strstr(doc, wanted);
-        const char *method = route->method == MR_HTTP_GET ? "\n    get:" : "\n    post:";
+        const char *method = route->method == MR_HTTP_GET    ? "\n    get:"
+                             : route->method == MR_HTTP_POST ? "\n    post:"
+                             : route->method == MR_HTTP_PUT  ? "\n    put:"
+                                                             : "\n    delete:";
         const char *at = path == NULL ? NULL : strstr(path, method);
         const char *next = path == NULL ? NULL : strstr(path + 1, "\n  /");
         if (at == NULL || (next != NULL && at > next)) { /* a path may have several methods */
