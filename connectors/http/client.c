@@ -7,6 +7,7 @@
 
 #include "connectors/http/courier.h"
 #include "connectors/http/handshake.h"
+#include "connectors/http/probe.h"
 #include "connectors/http/transport.h"
 #include "connectors/options.h"
 #include "core/alloc.h"
@@ -23,6 +24,7 @@ enum client_op {
     OP_HANDOUT = 1, /* a struct mr_handout, from the bus */
     OP_CANCEL,      /* a struct cancel, freed by whoever takes it */
     OP_HANDSHAKE,   /* a struct mr_http_errand that is done */
+    OP_PROBE,       /* likewise */
 };
 
 /* Whether the receiver lets us deliver. */
@@ -59,7 +61,8 @@ struct mr_target {
     struct mr_handout *answers; /* of this pass, given to the host together */
     struct mr_handout *answers_last;
     struct mr_opq queue;
-    struct mr_http_courier *courier; /* owned; NULL: no handshake */
+    struct mr_http_courier *courier; /* owned; NULL: neither handshake nor health check */
+    struct mr_http_probe probe;
     enum consent consent;
     uint64_t ask_at_ns;
     uint64_t ask_wait_ns;
@@ -171,6 +174,31 @@ static void note_state(struct mr_target *t, enum mr_health_state state, const ch
     pthread_mutex_unlock(&t->mu);
 }
 
+/* Room there is with consent, and while the receiver is well. */
+static void tell_capacity(struct mr_target *t)
+{
+    bool has_room = t->consent == CONSENT_GIVEN && t->probe.is_up;
+    t->host->ops->capacity(t->host, atomic_load_explicit(&t->index, memory_order_relaxed),
+                           has_room ? t->capacity : 0);
+}
+
+static void take_probe(struct mr_target *t, const struct mr_http_errand *errand)
+{
+    char why[256];
+    bool had_failed = t->probe.failures > 0;
+    bool has_changed = mr_http_probe_take(&t->probe, &t->options, errand, why);
+    if (why[0] != '\0') {
+        atomic_fetch_add_explicit(&t->errors, 1, memory_order_relaxed);
+        note_state(t, t->probe.is_up ? MR_HEALTH_DEGRADED : MR_HEALTH_DOWN, why);
+    } else if (has_changed || had_failed) {
+        note_state(t, MR_HEALTH_OK, NULL);
+    }
+    if (has_changed) {
+        MR_INFO("http", "target=%s health=%s %s", t->name, t->probe.is_up ? "well" : "out", why);
+        tell_capacity(t);
+    }
+}
+
 /* Asks for consent when it is time to. @return how long until the next look, at most @p wait_ms */
 static int ask_consent(struct mr_target *t, int wait_ms)
 {
@@ -221,8 +249,7 @@ static void take_consent(struct mr_target *t, const struct mr_http_errand *erran
         t->pace = (struct mr_http_pace){.rate = rate};
         note_state(t, MR_HEALTH_OK, NULL);
         MR_INFO("http", "target=%s the receiver consents to deliveries from %s", t->name, origin);
-        t->host->ops->capacity(t->host, atomic_load_explicit(&t->index, memory_order_relaxed),
-                               t->capacity);
+        tell_capacity(t);
         return;
     }
     t->consent = CONSENT_TO_ASK;
@@ -318,6 +345,9 @@ static void take_ops(struct mr_target *t, bool stopping)
             } else if (op->type == OP_HANDSHAKE) {
                 take_consent(t, (struct mr_http_errand *)(void *)op);
                 mr_http_errand_destroy((struct mr_http_errand *)(void *)op);
+            } else if (op->type == OP_PROBE) {
+                take_probe(t, (struct mr_http_errand *)(void *)op);
+                mr_http_errand_destroy((struct mr_http_errand *)(void *)op);
             } else if (stopping || t->waiting != NULL || t->first_free == NULL) {
                 append_waiting(t, op);
             } else {
@@ -383,7 +413,10 @@ static void *run_target(void *context)
         if (deadline_ns != 0 && t->busy_count == 0) {
             return NULL; /* the queue is closed: nothing comes any more */
         }
-        wait_ms = deadline_ns == 0 ? ask_consent(t, wait_ms) : wait_ms;
+        if (deadline_ns == 0) {
+            wait_ms = ask_consent(t, wait_ms);
+            wait_ms = mr_http_probe_run(&t->probe, &t->options, t->courier, OP_PROBE, wait_ms);
+        }
         t->transport->ops->run(t->transport, mr_opq_fd(&t->queue), wait_ms);
         give_answers(t);
     }
@@ -407,6 +440,7 @@ static void destroy_target(struct mr_target *t)
     }
     mr_free(t->exchanges);
     mr_http_plan_release(&t->plan);
+    mr_http_probe_release(&t->probe);
     if (t->has_options) {
         mr_options_release(mr_http_client_option_table, &t->options);
     }
@@ -450,13 +484,14 @@ static enum mr_status make_parts(struct mr_target *t, const struct mr_target_arg
         return mr_problem_set(problem, r, "cannot make target %s: %s", args->name,
                               mr_status_text(r));
     }
-    if (t->options.handshake) {
-        t->consent = CONSENT_TO_ASK;
+    t->consent = t->options.handshake ? CONSENT_TO_ASK : CONSENT_GIVEN;
+    r = mr_http_probe_init(&t->probe, &t->options);
+    if (r == MR_OK && (t->options.handshake || t->probe.url != NULL)) {
         r = mr_http_courier_create(&t->queue, &t->courier);
-        if (r != MR_OK) {
-            return mr_problem_set(problem, r, "cannot make target %s: %s", args->name,
-                                  mr_status_text(r));
-        }
+    }
+    if (r != MR_OK) {
+        return mr_problem_set(problem, r, "cannot make target %s: %s", args->name,
+                              mr_status_text(r));
     }
     const struct mr_http_transport_options options = {.options = &t->options,
                                                       .capacity = t->capacity,
@@ -504,8 +539,8 @@ static enum mr_status start_target(struct mr_target *t, struct mr_problem *probl
     char name[16];
     (void)snprintf(name, sizeof(name), "http:%.10s", t->name); /* 15 at most, by the kernel */
     (void)pthread_setname_np(t->thread, name); /* only for those who look */
-    if (t->options.handshake) {
-        return MR_OK; /* no room before there is consent */
+    if (t->options.handshake || t->options.health.path != NULL) {
+        return MR_OK; /* no room before there is consent, or the receiver is known to be well */
     }
     t->host->ops->capacity(t->host, atomic_load_explicit(&t->index, memory_order_relaxed),
                            t->capacity);

@@ -15,6 +15,13 @@ struct mr_http_sign_options {
     struct mr_secret *previous_secret; /* signs as well, while receivers change; NULL: none */
 };
 
+/* Options of `health:`; probe.h. */
+struct mr_http_health_options {
+    char *path; /* NULL: no health check */
+    uint64_t interval_ns;
+    int64_t failures; /* in a row, until the target is out */
+};
+
 /* Options shared by `sinks: x: {http: …}` and `workers: x: {http: …}`. */
 struct mr_http_client_options {
     struct mr_url *url;
@@ -24,6 +31,7 @@ struct mr_http_client_options {
     char *tls_ca;               /* PEM file; NULL: the system's */
     uint64_t connect_timeout_ns;
     struct mr_http_sign_options sign;
+    struct mr_http_health_options health;
     bool handshake; /* ask the receiver for its consent first */
     char *origin;   /* what we call ourselves there; NULL: this machine's name */
     int egress;     /* enum mr_egress */

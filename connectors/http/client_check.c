@@ -97,6 +97,13 @@ enum mr_status mr_http_client_check(const void *options, struct mr_problem *prob
         return mr_problem_set(problem, MR_E_INVALID, "the `origin` %.64s is no DNS name",
                               o->origin);
     }
+    if (o->health.path != NULL &&
+        (o->health.path[0] != '/' || !is_value(mr_bytes_of(o->health.path)) ||
+         strpbrk(o->health.path, " \t#") != NULL)) {
+        return mr_problem_set(problem, MR_E_INVALID,
+                              "`health.path` %.64s must begin with a slash and have no # or blank",
+                              o->health.path);
+    }
     if (o->token != NULL && !is_value(mr_secret_use(o->token))) {
         return mr_problem_set(problem, MR_E_INVALID, "`token` holds control characters");
     }

@@ -83,6 +83,30 @@ const struct mr_option mr_http_source_option_table[] = {
 };
 #undef AT
 
+#define AT(field) offsetof(struct mr_http_health_options, field)
+static const struct mr_option HEALTH_TABLE[] = {
+    {.name = "path",
+     .type = MR_OPTION_STRING,
+     .at = AT(path),
+     .help = "What is asked by GET, at the host of `url`; any 2xx is well. Turns the check on."},
+    {.name = "interval",
+     .type = MR_OPTION_DURATION,
+     .at = AT(interval_ns),
+     .default_text = "10s",
+     .min = 10 * 1000000,
+     .max = 3600ll * 1000000000,
+     .help = "The time from one check to the next."},
+    {.name = "failures",
+     .type = MR_OPTION_INT,
+     .at = AT(failures),
+     .default_text = "3",
+     .min = 1,
+     .max = 1000,
+     .help = "How many in a row take the receiver out; one that is well takes it in again."},
+    MR_OPTION_END,
+};
+#undef AT
+
 #define AT(field) offsetof(struct mr_http_sign_options, field)
 static const struct mr_option SIGN_TABLE[] = {
     {.name = "secret",
@@ -133,6 +157,11 @@ const struct mr_option mr_http_client_option_table[] = {
      .at = offsetof(struct mr_http_client_options, sign),
      .block = SIGN_TABLE,
      .help = "Signs every request as Standard Webhooks says (HMAC-SHA256)."},
+    {.name = "health",
+     .type = MR_OPTION_BLOCK,
+     .at = offsetof(struct mr_http_client_options, health),
+     .block = HEALTH_TABLE,
+     .help = "Checks now and then whether the receiver is well; while it is not, deliveries wait."},
     {.name = "handshake",
      .type = MR_OPTION_BOOL,
      .at = offsetof(struct mr_http_client_options, handshake),
