@@ -10,6 +10,7 @@ import http.server
 import json
 import os
 import pathlib
+import pty
 import re
 import select
 import shutil
@@ -297,6 +298,35 @@ def folder():
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def on_terminal(m, *arguments, say=None):
+    """Runs a verb on a terminal; (exit code, what it showed)."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen([MILLRACE, *map(str, arguments), "-c", str(m.path)], stdin=slave,
+                               stdout=slave, stderr=slave, close_fds=True)
+    os.close(slave)
+    shown = b""
+    try:
+        while True:
+            if not select.select([master], [], [], DEADLINE_S)[0]:
+                raise AssertionError("nothing more came: %r" % shown)
+            try:
+                part = os.read(master, 4096)
+            except OSError:  # its end of the terminal is closed
+                part = b""
+            if not part:
+                break
+            shown += part
+            if say is not None and b"[y/N]" in shown:
+                os.write(master, say)
+                say = None
+        return process.wait(timeout=DEADLINE_S), shown.decode()
+    finally:
+        os.close(master)
+        if process.poll() is None:
+            process.kill()
+            process.wait()
 
 
 def http_source(path="/events", **more):

@@ -1,8 +1,6 @@
 """Dead letters as a table: picked, grouped, put back with caution, purged, edited."""
 import json
 import os
-import pty
-import select
 import subprocess
 import tempfile
 
@@ -155,35 +153,6 @@ def test_redrive_without_waiting():
         put = m.cli("dlq", "redrive", "s", "--timeout", "0", "-o", "json")
         assert put.code == 0 and set(results(put).values()) == {"redriven"}, put.out
         wait_until("both", lambda: m.counts("s")["done"] == 2)
-
-
-def on_terminal(m, *arguments, say=None):
-    """Runs a verb on a terminal; (exit code, what it showed)."""
-    master, slave = pty.openpty()
-    process = subprocess.Popen([MILLRACE, *map(str, arguments), "-c", str(m.path)], stdin=slave,
-                               stdout=slave, stderr=slave, close_fds=True)
-    os.close(slave)
-    shown = b""
-    try:
-        while True:
-            if not select.select([master], [], [], DEADLINE_S)[0]:
-                raise AssertionError("nothing more came: %r" % shown)
-            try:
-                part = os.read(master, 4096)
-            except OSError:  # its end of the terminal is closed
-                part = b""
-            if not part:
-                break
-            shown += part
-            if say is not None and b"[y/N]" in shown:
-                os.write(master, say)
-                say = None
-        return process.wait(timeout=DEADLINE_S), shown.decode()
-    finally:
-        os.close(master)
-        if process.poll() is None:
-            process.kill()
-            process.wait()
 
 
 def test_a_terminal_gets_a_bar_and_is_asked():

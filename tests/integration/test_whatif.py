@@ -75,6 +75,10 @@ def test_a_window_and_a_log_of_many_segments():
         whole = what_if(m, '{"suffix":{"id":"-3"}}')
         assert whole["matched"] == 40 and whole["more"] == 20 and whole["examined"] == 800, whole
         assert [e["event"]["id"] for e in whole["events"]] == ["%d-3" % i for i in range(20)]
+        # A terminal sees how far it is, a script does not.
+        code, shown = on_terminal(m, "what-if", '{"suffix":{"id":"-3"}}')
+        assert code == 0 and "%  " in shown and "40 of 800 events" in shown, shown
+        assert "%" not in m.cli("what-if", "[]").err
         # What stands first in a segment is found as well.
         assert {m.cli("trace", "%d-0" % i).code for i in range(40)} == {0}
         # A later window begins in a later segment and leaves out what came before it.
