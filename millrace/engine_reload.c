@@ -4,6 +4,7 @@
 #include <cjson/cJSON.h>
 #include <inttypes.h>
 #include <poll.h>
+#include <string.h>
 
 #include "config/print.h"
 #include "core/alloc.h"
@@ -18,13 +19,6 @@
 static const cJSON *section(const cJSON *root, const char *name)
 {
     return cJSON_GetObjectItemCaseSensitive(root, name);
-}
-
-static bool same_item(const cJSON *old_section, const cJSON *new_section, const char *name)
-{
-    const cJSON *a = cJSON_GetObjectItemCaseSensitive(old_section, name);
-    const cJSON *b = cJSON_GetObjectItemCaseSensitive(new_section, name);
-    return a != NULL && b != NULL && cJSON_Compare(a, b, true);
 }
 
 struct waiting_question {
@@ -59,19 +53,40 @@ static enum mr_status put_name(struct mr_engine *engine, struct mr_buf *out, con
     return r == MR_OK ? mr_buf_printf(out, ",\"waiting\":%" PRIu64 "}", q.waiting) : r;
 }
 
+/* The member called @p name. Looked for from *@p at on, then before it: asked in the order of the
+ * members, thousands of them cost one walk together. */
+static const cJSON *next_member(const cJSON *object, const cJSON **at, const char *name)
+{
+    const cJSON *first = object == NULL ? NULL : object->child;
+    const cJSON *start = *at != NULL ? *at : first;
+    const cJSON *item = start;
+    while (item != NULL && strcmp(item->string, name) != 0) {
+        item = item->next;
+    }
+    if (item == NULL) {
+        item = first;
+        while (item != NULL && item != start && strcmp(item->string, name) != 0) {
+            item = item->next;
+        }
+        item = item == start ? NULL : item;
+    }
+    *at = item != NULL ? item->next : *at;
+    return item;
+}
+
 static enum mr_status put_list(struct mr_engine *engine, struct mr_buf *out, const char *label,
-                               const cJSON *here, const cJSON *there, int want, bool subscription,
-                               bool *changed)
+                               const cJSON *here, const cJSON *there, bool want_changed,
+                               bool subscription, bool *changed)
 {
     bool first = true;
+    const cJSON *at = NULL;
     enum mr_status r = mr_buf_printf(out, "\"%s\":[", label);
     for (const cJSON *item = here == NULL ? NULL : here->child; item != NULL && r == MR_OK;
          item = item->next) {
-        bool known = there != NULL &&
-                     cJSON_GetObjectItemCaseSensitive(there, item->string) != NULL;
-        bool same = known && same_item(here, there, item->string);
-        int kind = !known ? 1 : same ? 0 : 2;
-        if (kind == want) {
+        const cJSON *other = next_member(there, &at, item->string);
+        bool wanted = want_changed ? other != NULL && !cJSON_Compare(item, other, true)
+                                   : other == NULL;
+        if (wanted) {
             r = put_name(engine, out, item->string, subscription, &first);
             *changed = true;
         }
@@ -86,11 +101,11 @@ static enum mr_status put_section(struct mr_engine *engine, struct mr_buf *out, 
     const cJSON *b = section(new_root, name);
     bool subscription = name[1] == 'u';
     enum mr_status r = mr_buf_printf(out, ",\"%s\":{", name);
-    r = r == MR_OK ? put_list(engine, out, "added", b, a, 1, subscription, changed) : r;
+    r = r == MR_OK ? put_list(engine, out, "added", b, a, false, subscription, changed) : r;
     r = r == MR_OK ? mr_buf_append_byte(out, ',') : r;
-    r = r == MR_OK ? put_list(engine, out, "removed", a, b, 1, subscription, changed) : r;
+    r = r == MR_OK ? put_list(engine, out, "removed", a, b, false, subscription, changed) : r;
     r = r == MR_OK ? mr_buf_append_byte(out, ',') : r;
-    r = r == MR_OK ? put_list(engine, out, "changed", b, a, 2, subscription, changed) : r;
+    r = r == MR_OK ? put_list(engine, out, "changed", b, a, true, subscription, changed) : r;
     return r == MR_OK ? mr_buf_append_byte(out, '}') : r;
 }
 
@@ -134,12 +149,26 @@ struct change {
     enum mr_status status;
 };
 
-static bool kept(const struct instance *instance, const cJSON *a, const cJSON *b)
+/* Two configurations that instances are compared by, and where the last comparison ended. */
+struct comparison {
+    const cJSON *a;
+    const cJSON *b;
+    const cJSON *at_a;
+    const cJSON *at_b;
+    const char *section; /* that at_a and at_b are in; NULL at first */
+};
+
+static bool kept(const struct instance *instance, struct comparison *c)
 {
     const char *name = instance->source != NULL ? "sources"
                        : instance->is_worker    ? "workers"
                                                 : "sinks";
-    return same_item(section(a, name), section(b, name), instance->name);
+    if (c->section != name) {
+        *c = (struct comparison){.a = c->a, .b = c->b, .section = name};
+    }
+    const cJSON *old = next_member(section(c->a, name), &c->at_a, instance->name);
+    const cJSON *new = next_member(section(c->b, name), &c->at_b, instance->name);
+    return old != NULL && new != NULL && cJSON_Compare(old, new, true);
 }
 
 static struct instance *find(struct instance **table, uint32_t count, const char *name)
@@ -215,11 +244,12 @@ static enum mr_status make_targets(struct change *change, const cJSON *a, const 
 {
     struct mr_engine *engine = change->engine;
     const struct mr_config *config = change->snapshot->config;
+    struct comparison both = {.a = a, .b = b};
     for (uint32_t i = 0; i < config->target_count; i++) {
         struct instance *instance =
             find(engine->targets, engine->target_count, config->targets[i].name);
         enum mr_status r = MR_OK;
-        if (instance == NULL || !kept(instance, a, b)) {
+        if (instance == NULL || !kept(instance, &both)) {
             r = instance_create_target(engine, change->snapshot, i, &instance, problem);
         }
         r = r == MR_OK ? instances_push(&change->targets, &change->target_count, instance) : r;
@@ -258,8 +288,9 @@ static enum mr_status change_sources(struct change *change, const cJSON *a, cons
     pthread_mutex_unlock(&engine->instances_mu);
     struct instance **fresh = NULL;
     uint32_t fresh_count = 0;
+    struct comparison both = {.a = a, .b = b};
     for (uint32_t i = 0; i < old_count; i++) {
-        bool stays = kept(old[i], a, b);
+        bool stays = kept(old[i], &both);
         if (stays && instances_push(&fresh, &fresh_count, old[i]) == MR_OK) {
             continue;
         }
