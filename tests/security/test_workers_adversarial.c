@@ -198,7 +198,7 @@ static void test_adversary_grandchild_ignoring_term_is_gone_after_stop(void **st
                      "printf '{\"millrace\":1}\\n' >&3\nread -r a <&3; read -r a <&3\nexit 0\n",
                  left);
     bench_wait(&b, bench_has_file(&b, "grandchild"));
-    assert_true(bench_with_env(left) >= 2);
+    bench_wait(&b, bench_with_env(left) >= 2); /* one that is about to run tail shows nothing */
     bench_stop(&b, 10 * MR_SECOND);
     bench_wait(&b, bench_with_env(left) == 0);
     bench_release(&b);
