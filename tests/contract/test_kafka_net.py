@@ -16,14 +16,16 @@ kafka = None
 PARTITIONS = 4
 QUICK = {"socket.timeout.ms": "4000", "socket.connection.setup.timeout.ms": "2000",
          "reconnect.backoff.max.ms": "1000"}
-GROUP = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "500", **QUICK}
+SESSION_MS = 6000
+STAYS_MS = 120000  # for a member that must not be given up, however slow this machine is
 
 
 class Wired:
     """Topics of its own, and an instance that copies one, and what it is posted, to the other."""
 
-    def __init__(self, name):
+    def __init__(self, name, session_ms=SESSION_MS):
         self.name = name
+        self.group = {"session.timeout.ms": str(session_ms), "heartbeat.interval.ms": "500", **QUICK}
         self.posted = self.sent = 0
 
     def __enter__(self):
@@ -34,7 +36,7 @@ class Wired:
         config = {
             "sources": {"orders": {"kafka": {"brokers": kafka.plain, "topics": self.name,
                                              "group": self.name, "prefetch": "4MiB",
-                                             "librdkafka": GROUP}},
+                                             "librdkafka": self.group}},
                         "h": {"http": {"path": "/events"}}},
             "sinks": {"out": {"kafka": {"brokers": kafka.plain, "topic": self.name + "-out",
                                         "buffer": "4MiB", "librdkafka": QUICK}, "timeout": "5s"}},
@@ -124,7 +126,7 @@ def test_partition_under_load_loses_nothing():
 
 
 def test_short_partition_is_ridden_out():
-    with Wired("short") as w:
+    with Wired("short", STAYS_MS) as w:
         flow = w.flow()
         flow.until(1000)
         net.partition()
@@ -137,7 +139,7 @@ def test_short_partition_is_ridden_out():
 
 
 def test_slow_link_with_delay_delivers_all_as_one_member():
-    with Wired("slow") as w:
+    with Wired("slow", STAYS_MS) as w:
         net.rate(120_000)
         net.delay(0.05)
         w.post()
