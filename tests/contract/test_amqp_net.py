@@ -19,15 +19,15 @@ COUNT = 1000
 class Flow:
     """A queue of its own and an instance that consumes it; `with Flow("name") as f`."""
 
-    def __init__(self, queue):
-        self.queue = queue
+    def __init__(self, queue, **source):
+        self.queue, self.source = queue, source
         self.sent = 0
 
     def __enter__(self):
         net.heal()
         with net.far():
             broker.declare(self.queue)
-        self.m = Instance(to_file(broker, self.queue, net.FAR))
+        self.m = Instance(to_file(broker, self.queue, net.FAR, **self.source))
         self.m.__enter__()
         wait_until("the connection", lambda: connected(self.m))
         self.arrived = Arrived(self.m)
@@ -87,7 +87,7 @@ def test_short_partition_is_ridden_out():
 
 
 def test_slow_link_with_delay_delivers_all_on_one_connection():
-    with Flow("slow") as f:
+    with Flow("slow", heartbeat="60s") as f:
         net.rate(60_000)
         net.delay(0.05)
         f.publish()

@@ -37,10 +37,13 @@ class FarBroker(Broker):
 class Flow:
     """A broker and an instance that are connected; `with Flow() as f`."""
 
+    def __init__(self, **source):
+        self.source = source
+
     def __enter__(self):
         net.heal()
         self.broker = FarBroker().__enter__()
-        self.m = Instance(to_file(self.broker, net.FAR))
+        self.m = Instance(to_file(self.broker, net.FAR, **self.source))
         self.m.__enter__()
         wait_until("the subscription", lambda: subscribed(self.m))
         self.arrived = Arrived(self.m)
@@ -88,7 +91,7 @@ def test_short_partition_is_ridden_out():
 
 
 def test_slow_link_with_delay_delivers_all_on_one_connection():
-    with Flow() as f:
+    with Flow(keepalive="60s") as f:
         net.rate(60_000)
         net.delay(0.05)
         with f.broker.devices(50, 60, 1, "plant/slow") as devices:
