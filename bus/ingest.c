@@ -445,7 +445,8 @@ void mr_bus_disk(struct mr_bus *bus, struct mr_now now, uint64_t free_bytes, uin
     }
     bool segment_ready = (int64_t)bus->segment_count > bus->current + 1;
     bool was_low = bus->disk_low;
-    bus->disk_low = free_bytes < limit || (was_low && !segment_ready &&
-                                           free_bytes < limit + bus->options.log.segment_size);
+    uint64_t wanted = limit + (segment_ready ? 0 : bus->options.log.segment_size);
+    bus->disk_low = free_bytes < (was_low ? wanted : limit);
+    bus->disk_short = bus->disk_low ? wanted - free_bytes : 0;
     mr__flow_update(bus);
 }

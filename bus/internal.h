@@ -370,6 +370,7 @@ struct mr_bus {
     uint64_t checkpoint_generation;
     uint64_t checkpoint_slot_position[2]; /* each slot is true at; 0: slot not usable */
     uint64_t bytes_since_checkpoint;
+    bool checkpoint_due; /* with the next group, however little there is since the last one */
     struct mr_log_request *checkpoint; /* built, waits for its group, or being written */
     uint64_t checkpoint_sequence;      /* its group */
     uint64_t checkpoint_position;
@@ -378,6 +379,7 @@ struct mr_bus {
 
     uint64_t disk_free;
     bool disk_low;
+    uint64_t disk_short; /* bytes to be freed before it is low no more */
     bool slow_told;
     bool faulty;
     bool draining;
@@ -471,6 +473,8 @@ void mr__stage_refuse(struct mr_bus *bus);
 void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request);
 void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request);
 void mr__segments_maintain(struct mr_bus *bus);
+/* When space is short and only an old checkpoint keeps what could be given up: another one. */
+void mr__checkpoint_hasten(struct mr_bus *bus);
 void mr__fail(struct mr_bus *bus, const char *what, enum mr_status status);
 struct mr_log_request *mr__request(struct mr_bus *bus, enum mr_log_io kind);
 void mr__send(struct mr_bus *bus, struct mr_log_request *request);

@@ -356,40 +356,67 @@ static bool retire(struct mr_bus *bus, struct mr__segment *segment)
         return false;
     }
     request->number = segment->number;
-    request->keep =
-        segment->size == bus->options.log.segment_size && bus->spare_count < SPARES_KEPT;
+    request->keep = segment->size == bus->options.log.segment_size &&
+                    bus->spare_count < SPARES_KEPT && !bus->disk_low;
     request->from = bus->next_spare_number++;
     segment->retiring = true;
     mr__send(bus, request);
     return true;
 }
 
-/* A segment may go when nothing needs it: no live delivery or dead letter in it, and the records
- * that say so durable (a crash could take them back), no cursor at or before it, both checkpoint
- * slots are true behind it, and the retention window is past it. */
+/* Whether @p segment may go, but for what the checkpoint slots need: nothing alive or dead-lettered
+ * in it, and the records that say so durable (a crash could take them back), no cursor at or before
+ * it, and the retention window is past it. Retention gives way when space is short, rather than the
+ * sources for ever. @p bytes: of the log; @p cursor: lowest_cursor_segment() */
+static bool is_settled(const struct mr_bus *bus, const struct mr__segment *segment, uint64_t bytes,
+                       uint64_t cursor)
+{
+    const struct mr_log_options *log = &bus->options.log;
+    bool is_short = bytes + 2 * log->segment_size > log->max_size || bus->disk_short > 0;
+    bool old = bytes > log->retain_size || is_short ||
+               (log->retain_age_ns != 0 && bus->now.wall_ns > segment->wall_ns &&
+                bus->now.wall_ns - segment->wall_ns > log->retain_age_ns);
+    return !segment->retiring && segment->sealed && old && segment->number < cursor &&
+           (segment->live == 0 || MR_PLANTED(TRIM_LIVE)) &&
+           (segment->freed_sequence <= mr__promised_sequence(bus) || MR_PLANTED(TRIM_EARLY));
+}
+
+/* What is settled and what no checkpoint slot needs goes, the oldest first. */
 void mr__segments_maintain(struct mr_bus *bus)
 {
     prepare_next(bus);
     uint64_t bytes = log_bytes(bus);
     uint64_t cursor = lowest_cursor_segment(bus);
-    const struct mr_log_options *log = &bus->options.log;
-    uint64_t durable = mr__promised_sequence(bus);
     for (uint32_t i = 0; i < bus->segment_count && (int64_t)i < bus->current; i++) {
         struct mr__segment *segment = &bus->segments[i];
-        bool old = bytes > log->retain_size || (log->retain_age_ns != 0 &&
-                                                bus->now.wall_ns > segment->wall_ns &&
-                                                bus->now.wall_ns - segment->wall_ns >
-                                                    log->retain_age_ns);
-        if (segment->retiring || !segment->sealed || !old || segment->number >= cursor ||
-            (segment->live > 0 && !MR_PLANTED(TRIM_LIVE)) ||
-            (segment->freed_sequence > durable && !MR_PLANTED(TRIM_EARLY)) ||
-            slot_needs(bus, segment->number)) {
+        if (!is_settled(bus, segment, bytes, cursor) || slot_needs(bus, segment->number)) {
             continue;
         }
         if (!retire(bus, segment)) {
             return;
         }
         bytes -= segment->size;
+        bus->disk_short -= segment->size < bus->disk_short ? segment->size : bus->disk_short;
+    }
+}
+
+void mr__checkpoint_hasten(struct mr_bus *bus)
+{
+    uint64_t bytes = log_bytes(bus);
+    if (!bus->slow_told || bus->checkpoint != NULL || bus->checkpoint_due || bus->faulty) {
+        return;
+    }
+    uint64_t cursor = lowest_cursor_segment(bus);
+    for (uint32_t i = 0; i < bus->segment_count && (int64_t)i < bus->current; i++) {
+        const struct mr__segment *segment = &bus->segments[i];
+        if (is_settled(bus, segment, bytes, cursor) && slot_needs(bus, segment->number) &&
+            mr__stage_reserve(bus, mr_record_size(0)) == MR_OK) {
+            struct mr_record record = {.kind = MR_RECORD_MARK, .flags = MR_RECORD_SKIPPABLE};
+            (void)mr__stage_record(bus, &record); /* sources that wait write nothing themselves */
+            bus->stage.urgent = true;
+            bus->checkpoint_due = true;
+            return;
+        }
     }
 }
 
@@ -596,7 +623,9 @@ void mr__stage_submit(struct mr_bus *bus)
     segment->wall_ns = bus->now.wall_ns;
     settle_positions(bus, group);
     bus->bytes_since_checkpoint += padded;
-    if (bus->bytes_since_checkpoint >= bus->options.log.checkpoint_size) {
+    if (bus->checkpoint_due ||
+        bus->bytes_since_checkpoint >= bus->options.log.checkpoint_size) {
+        bus->checkpoint_due = false;
         mr__checkpoint_build(bus, group->sequence,
                              mr_position(segment->number, segment->used));
     }

@@ -152,6 +152,7 @@ void mr_bus_step(struct mr_bus *bus, struct mr_now now)
         }
         mr__dispatch(bus);
         mark_when_idle(bus);
+        mr__checkpoint_hasten(bus);
         mr__stage_submit(bus);
         mr__checkpoint_group_durable(bus);
         sync_when_due(bus);

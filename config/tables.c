@@ -35,7 +35,7 @@ static const struct mr_option log_table[] = {
      .min = 2 * MIB,
      .help = "Size of all segments together; at it the sources are slowed, nothing is dropped."},
     {.name = "retain_size", .type = MR_OPTION_SIZE, .at = AT(retain_size), .default_text = "1GiB",
-     .help = "How many bytes of settled events are kept for trace and replay."},
+     .help = "How many bytes of settled events are kept for trace and replay, space permitting."},
     {.name = "retain_age", .type = MR_OPTION_DURATION, .at = AT(retain_age_ns),
      .default_text = "24h", .help = "How long settled events are kept for trace and replay."},
     {.name = "disk_low", .type = MR_OPTION_SIZE, .at = AT(disk_low), .default_text = "512MiB",

@@ -234,6 +234,30 @@ def test_subscriptions_share_a_limit():
         assert "With all that share the limit one, at most 1 delivery" in m.cli("explain", "a").out
 
 
+def test_a_log_that_is_full_of_settled_events_gives_them_up():
+    """Retention (a day, 1 GiB) and the distance of checkpoints (64 MiB) are larger than the log."""
+    config = {"sources": {"in": http_source()}, "workers": {"w": {"exec": {"command": ["true"]}}},
+              "sinks": {"out": {"file": {"path": "out"}}},
+              "subscriptions": {"s": {"to": "out"}},
+              "log": {"segment_size": "4MiB", "max_size": "16MiB"}}
+    with Instance(config) as m:
+        def send(n):
+            sent = event("big%d" % n, data="x" * 200_000)
+            return m.http("POST", "/events", json.dumps(sent),
+                          {"Content-Type": "application/cloudevents+json"})[0]
+        assert m.cli("sub", "pause", "s").code == 0
+        taken = 0
+        while send(taken) == 202:
+            taken += 1
+            assert taken < 200, taken
+        assert m.ask("status")["log"]["slow"]
+        assert m.cli("sub", "resume", "s").code == 0
+        wait_until("all to be done", lambda: m.counts("s")["done"] == taken)
+        wait_until("room", lambda: not m.ask("status")["log"]["slow"])
+        assert send(taken) == 202
+        assert m.ask("status")["log"]["bytes"] <= 16 << 20, m.ask("status")["log"]
+
+
 def test_not_before_its_time():
     worker = python("def handle(event, ctx):\n    return None")
     with shop(worker) as m:

@@ -134,7 +134,8 @@ static void choose_options(struct mr_rng *rng, struct mr_bus_options *o)
                 .sync_interval_ns = 100 * MR_MS,
                 .segment_size = segment,
                 .max_size = mr_rng_chance(rng, 1, 8) ? 8 * segment : 64 * MR_MIB,
-                .retain_size = mr_rng_below(rng, 4) * segment,
+                .retain_size = mr_rng_chance(rng, 1, 8) ? 64 * MR_MIB
+                                                        : mr_rng_below(rng, 4) * segment,
                 .retain_age_ns = mr_rng_chance(rng, 1, 4) ? MR_SECOND : MR_DAY,
                 .disk_low = 64 * MR_KIB,
                 .cache_size = caches[mr_rng_below(rng, MR_ARRAY_COUNT(caches))] * MR_KIB,
