@@ -617,11 +617,11 @@ static void fold_redrive(struct fold *f, const struct mr_record *r)
     if (d->letter) { /* a new delivery in all but its number and fence */
         d->redriven = true;
         d->interruptions = 0;
-    }
+        d->timed_out = false;
+    } /* one that was held goes on: the handler that was too late may still say that it did it */
     d->letter = false;
     d->attempts = 0;
     d->refusals = 0;
-    d->timed_out = false;
     set_state(f->o, d, MR_STATE_WAITING);
 }
 

@@ -37,7 +37,7 @@ TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 SIOCGIFHWADDR, SIOCSARP = 0x8927, 0x8955
 IFF_UP, ATF_COMPLETE_PERMANENT = 1, 0x06
-TIME_WAIT = "06"  # as /proc/net/tcp says it
+ENDED = ("05", "06")  # FIN_WAIT2, TIME_WAIT: the near side knows that it is over
 QUEUE_MAX = 256 << 10  # bytes a slow link holds before it drops, as a router would
 FRAME_MAX = 65536
 libc = ctypes.CDLL(None, use_errno=True)
@@ -227,7 +227,7 @@ class Net:
         near = socket.inet_aton(self.NEAR)[::-1].hex().upper()
         with open("/proc/thread-self/net/tcp") as f:
             rows = [line.split() for line in f]
-        return any(row[2].startswith(near) and row[3] != TIME_WAIT for row in rows)
+        return any(row[2].startswith(near) and row[3] not in ENDED for row in rows)
 
     def expose(self, port):
         """The wire carries what the far side sends to NEAR:port to the near side's 127.0.0.1:port."""
