@@ -262,6 +262,38 @@ static enum mr_status settle_matches(struct mr_bus *bus, struct mr_batch *batch)
     return MR_OK;
 }
 
+void mr__pending_hold(struct mr_bus *bus)
+{
+    for (struct mr_batch *batch = bus->pending; batch != NULL;
+         batch = (struct mr_batch *)batch->op.next) {
+        if (batch->addressed && batch->generation == bus->generation) {
+            enum mr_status r = settle_matches(bus, batch); /* ids outlive the configuration */
+            MR_ASSERT(r == MR_OK); /* nothing is matched again */
+        }
+    }
+}
+
+void mr__pending_rematch(struct mr_bus *bus)
+{
+    for (struct mr_batch *batch = bus->pending; batch != NULL;
+         batch = (struct mr_batch *)batch->op.next) {
+        if (!batch->addressed) {
+            batch->generation = UINT64_MAX; /* none: matched by what was before */
+            continue;
+        }
+        for (uint32_t i = 0; i < bus->sub_of_index_count; i++) {
+            for (uint32_t k = 0; k < batch->count; k++) {
+                struct mr_batch_item *item = &batch->items[k];
+                if (item->matches.count > 0 &&
+                    item->matches.items[0].subscription == bus->sub_of_index[i]) {
+                    item->matches.items[0].lane =
+                        mr_router_lane(bus->router, i, mr_event_record(item->event));
+                }
+            }
+        }
+    }
+}
+
 static size_t batch_bytes(const struct mr_batch *batch)
 {
     size_t bytes = batch->cursor == NULL ? 0 : mr_record_size(strlen(batch->cursor));

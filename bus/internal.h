@@ -494,6 +494,10 @@ uint64_t mr__event_append_rejected(struct mr_bus *bus, struct mr_event *event, u
                                    uint32_t ingest_sub, const char *reason);
 struct mr__sub *mr__ingest_sub(struct mr_bus *bus, uint32_t source);
 void mr__ingest_pending(struct mr_bus *bus);
+/* Batches that wait for room over a change of configuration, before and after it: they are matched
+ * and ordered by the new one. */
+void mr__pending_hold(struct mr_bus *bus);
+void mr__pending_rematch(struct mr_bus *bus);
 void mr__flow_update(struct mr_bus *bus);
 enum mr_status mr__names_reserve(struct mr_bus *bus);
 void mr__name_log(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id, const char *name);

@@ -611,6 +611,7 @@ enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
     if (r != MR_OK) {
         return r;
     }
+    mr__pending_hold(bus);
     bus->names_due = true;
     bus->options.log.retain_size = config->log.retain_size;
     bus->options.log.retain_age_ns = config->log.retain_age_ns;
@@ -644,6 +645,7 @@ enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
     bus->config = config;
     bus->router = router;
     bus->generation = generation;
+    mr__pending_rematch(bus);
     mr__timers_reset(bus);
     mr__flow_update(bus);
     return MR_OK;

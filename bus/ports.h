@@ -41,6 +41,7 @@ struct mr_batch {
     struct mr_op op;
     uint32_t source;            /* index in the configuration */
     uint64_t generation;        /* of the configuration that matched it */
+    bool addressed;             /* its matches were named, not found: it is not matched again */
     struct mr_batch_item *items; /* owned */
     uint32_t count;
     uint32_t capacity;

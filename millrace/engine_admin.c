@@ -170,6 +170,7 @@ static enum mr_status admin_submit(struct mr_admin_host *host, const char *sourc
                                          mr_event_record(item->event), &item->matches);
     }
     batch->generation = snapshot->generation;
+    batch->addressed = to != NULL;
     snapshot_unref(snapshot);
     if (r == MR_OK) {
         count_events(engine, batch);
