@@ -21,7 +21,7 @@ class SmallDiskBroker(Broker):
     """With its data on a small file system."""
 
     def __enter__(self):
-        disk.mount()
+        disk.__enter__()
         return super().__enter__()
 
     def start(self):
@@ -32,7 +32,7 @@ class SmallDiskBroker(Broker):
 
     def __exit__(self, *what):
         super().__exit__(*what)
-        disk.detach()
+        disk.__exit__()
 
     def free(self):
         """What of the broker survived a full disk differs: it is started again, as one would."""
@@ -137,8 +137,5 @@ def test_full_disk_is_survived():
 
 
 if __name__ == "__main__":
-    reason = mounts.needs_namespace()
-    if reason:
-        print("SKIPPED: %s\n0 passed, 0 failed, 1 skipped" % reason)
-        sys.exit(77)
+    mounts.skip_without_namespace()
     main()

@@ -19,14 +19,14 @@ class SmallDiskCluster(Cluster):
     """Of one broker, with its data on a small file system."""
 
     def prepare(self):
-        disk.mount()
+        disk.__enter__()
         node = pathlib.Path(self.folder) / "node-1"
         node.mkdir()
         (node / "data").symlink_to(disk.path)
 
     def __exit__(self, *what):
         super().__exit__(*what)
-        disk.detach()
+        disk.__exit__()
 
     def free(self):
         """A broker without its log folder is gone, or good for nothing: it is started again."""
@@ -86,8 +86,5 @@ def test_full_disk_is_survived():
 
 
 if __name__ == "__main__":
-    reason = mounts.needs()
-    if reason:
-        print("SKIPPED: %s\n0 passed, 0 failed, 1 skipped" % reason)
-        sys.exit(77)
+    mounts.skip_without_namespace()
     run(SmallDiskCluster())

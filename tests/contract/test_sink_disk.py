@@ -3,7 +3,6 @@ written is told and tried again, nothing is lost, and a neighbour goes on. The s
 the test's own, which needs root."""
 import collections
 import json
-import os
 import pathlib
 import shutil
 import sys
@@ -18,38 +17,10 @@ SIZE = 32 << 20
 COUNT, BODY = 100, 20_000
 
 
-class SmallDisk:
-    """At @p path, in a mount namespace that ends with us: nobody else sees it."""
-
-    def __init__(self, path=pathlib.Path("/mnt")):
-        self.path = path
-
-    def __enter__(self):
-        mounts.mount("tmpfs", self.path, "tmpfs", "size=%d" % SIZE)
-        return self
-
-    def __exit__(self, *what):
-        mounts.detach(self.path)
-
-    def fill(self):
-        """Takes every byte that is left."""
-        with open(self.path / "filler", "wb", buffering=0) as f:
-            for size in (1 << 20, 4096, 1):
-                try:
-                    while True:
-                        f.write(bytes(size))
-                except OSError:
-                    pass
-        assert os.statvfs(self.path).f_bavail == 0
-
-    def free(self):
-        (self.path / "filler").unlink()
-
-
 class SmallMinio(Minio):
     def prepare(self):
         (self.folder / "data").mkdir()
-        self.disk = SmallDisk(self.folder / "data").__enter__()
+        self.disk = mounts.SmallDisk(SIZE, self.folder / "data").__enter__()
 
     def __exit__(self, *what):
         super().__exit__(*what)
@@ -87,7 +58,7 @@ def wanted():
 
 
 def test_file():
-    with SmallDisk() as disk:
+    with mounts.SmallDisk(SIZE) as disk:
         survives(disk, {"file": {"path": str(disk.path / "out")}})
         lines = (disk.path / "out").read_text().splitlines()  # each of them whole
         ids = collections.Counter(json.loads(line)["id"] for line in lines)
@@ -104,8 +75,5 @@ def test_object_store():
 
 
 if __name__ == "__main__":
-    reason = mounts.needs_namespace()
-    if reason:
-        print("SKIPPED: %s\n0 passed, 0 failed, 1 skipped" % reason)
-        sys.exit(77)
+    mounts.skip_without_namespace()
     main()

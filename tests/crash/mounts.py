@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import struct
 import subprocess
+import sys
 
 LOOP_SET_FD, LOOP_SET_STATUS64, LOOP_CTL_GET_FREE = 0x4C00, 0x4C04, 0x4C82
 LO_FLAGS_AUTOCLEAR = 4
@@ -49,6 +50,13 @@ def needs_namespace():
     except OSError as e:
         return f"cannot mount here: {e}"
     return None
+
+
+def skip_without_namespace():
+    reason = needs_namespace()
+    if reason:
+        print(f"SKIPPED: {reason}\n0 passed, 0 failed, 1 skipped")
+        sys.exit(77)
 
 
 def needs():
@@ -158,16 +166,18 @@ class Memory:
 
 
 class SmallDisk:
-    """A tmpfs of @p size bytes, in the mount namespace that ends with us: nobody else sees it."""
-    path = pathlib.Path("/mnt")
+    """A tmpfs of @p size bytes at @p path, in the mount namespace that ends with us: nobody else
+    sees it."""
 
-    def __init__(self, size):
+    def __init__(self, size, path=pathlib.Path("/mnt")):
         self.size = size
+        self.path = path
 
-    def mount(self):
+    def __enter__(self):
         mount("tmpfs", self.path, "tmpfs", f"size={self.size}")
+        return self
 
-    def detach(self):
+    def __exit__(self, *what):
         detach(self.path)
 
     def fill(self):
