@@ -107,3 +107,13 @@ void mr__answer_status(struct mr__call *call, enum mr_status status,
     mr__answer_error(call, mr__http_status(status), "%s",
                      has_text ? problem->text : mr_status_text(status));
 }
+
+enum mr_status mr__query_number(const struct mr_http_request *http, const char *name,
+                                uint64_t *value, struct mr_problem *problem)
+{
+    const char *text = mr_http_request_query(http, name);
+    return text == NULL || mr_parse_u64(mr_bytes_of(text), value)
+               ? MR_OK
+               : mr_problem_set(problem, MR_E_INVALID, "%s wants a number, not \"%s\"", name,
+                                text);
+}

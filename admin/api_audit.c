@@ -263,25 +263,19 @@ static void answer_audit(struct mr_admin *admin, struct mr__call *call,
     mr__answer_json(call, 200, &out);
 }
 
-static bool read_number(struct mr__call *call, const char *name, uint64_t *value)
-{
-    const char *text = mr_http_request_query(call->http, name);
-    if (text != NULL && !mr_parse_u64(mr_bytes_of(text), value)) {
-        mr__answer_error(call, 400, "%s wants a number, not \"%s\"", name, text);
-        return false;
-    }
-    return true;
-}
-
 void mr__get_audit(struct mr_admin *admin, struct mr__call *call)
 {
     uint64_t after = 0;
     uint64_t segment = 0;
-    if (!read_number(call, "after", &after) || !read_number(call, "segment", &segment)) {
+    struct mr_problem problem = {.text = ""};
+    enum mr_status r = mr__query_number(call->http, "after", &after, &problem);
+    r = r == MR_OK ? mr__query_number(call->http, "segment", &segment, &problem) : r;
+    if (r != MR_OK) {
+        mr__answer_status(call, r, &problem);
         return;
     }
     uint32_t source = 0;
-    enum mr_status r = mr__source_id(admin, call->name, &source);
+    r = mr__source_id(admin, call->name, &source);
     if (r == MR_E_NOT_FOUND) {
         mr__answer_error(call, 404, "no source is called %s", call->name);
         return;

@@ -119,24 +119,15 @@ static enum mr_status find_subscription(struct replay *q, const char *name,
                : MR_OK;
 }
 
-static enum mr_status read_number(const struct mr__call *call, const char *name, uint64_t *ret,
-                                  struct mr_problem *problem)
-{
-    const char *text = mr_http_request_query(call->http, name);
-    return text == NULL || mr_parse_u64(mr_bytes_of(text), ret)
-               ? MR_OK
-               : mr_problem_set(problem, MR_E_INVALID, "%s wants a number, not \"%s\"", name, text);
-}
-
 static enum mr_status read_request(struct replay *q, const struct mr__call *call,
                                    struct mr_problem *problem)
 {
     const char *filter = mr_http_request_query(call->http, "filter");
     enum mr_status r = find_subscription(q, call->name, problem);
     r = r == MR_OK ? mr__page_read(&q->page, call, 0, problem) : r;
-    r = r == MR_OK ? read_number(call, "after", &q->after, problem) : r;
-    r = r == MR_OK ? read_number(call, "before", &q->before, problem) : r;
-    r = r == MR_OK ? read_number(call, "limit", &q->limit, problem) : r;
+    r = r == MR_OK ? mr__query_number(call->http, "after", &q->after, problem) : r;
+    r = r == MR_OK ? mr__query_number(call->http, "before", &q->before, problem) : r;
+    r = r == MR_OK ? mr__query_number(call->http, "limit", &q->limit, problem) : r;
     if (r == MR_OK && (q->limit == 0 || q->limit > LIMIT_MAX)) {
         r = mr_problem_set(problem, MR_E_INVALID, "limit wants a number from 1 to %u", LIMIT_MAX);
     }

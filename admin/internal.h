@@ -210,6 +210,9 @@ bool mr__admit_ce(void *context, struct mr_http_request *request);
 
 /* api_dlq.c, for the other calls about dead letters */
 struct mr_letter_query;
+/** Takes the number that the argument @p name gives, if it is there. @return MR_E_INVALID */
+enum mr_status mr__query_number(const struct mr_http_request *http, const char *name,
+                                uint64_t *value, struct mr_problem *problem);
 /** Whether the argument @p name says "true". */
 bool mr__call_flag(const struct mr__call *call, const char *name);
 /** The subscription and the query of a call. @return false: what is wrong with them was answered */

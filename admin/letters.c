@@ -11,17 +11,6 @@
 #define DURABLE_TRIES 500u
 #define DURABLE_WAIT_NS (2 * MR_MS)
 
-static enum mr_status read_number(const struct mr_http_request *http, const char *name,
-                                  uint64_t *value, bool *ret_given, struct mr_problem *problem)
-{
-    const char *text = mr_http_request_query(http, name);
-    *ret_given = text != NULL;
-    if (text != NULL && !mr_parse_u64(mr_bytes_of(text), value)) {
-        return mr_problem_set(problem, MR_E_INVALID, "%s wants a number, not \"%s\"", name, text);
-    }
-    return MR_OK;
-}
-
 static enum mr_status read_duration(const struct mr_http_request *http, const char *name,
                                     uint64_t *value, struct mr_problem *problem)
 {
@@ -40,17 +29,16 @@ enum mr_status mr_letter_query_init(struct mr_letter_query *query,
     query->id = mr_http_request_query(http, "id");
     query->error = mr_http_request_query(http, "error");
     query->class = mr_http_request_query(http, "class");
-    bool given;
-    enum mr_status r =
-        read_number(http, "attempts", &query->attempts, &query->has_attempts, problem);
+    query->has_attempts = mr_http_request_query(http, "attempts") != NULL;
+    enum mr_status r = mr__query_number(http, "attempts", &query->attempts, problem);
     if (r == MR_OK) {
-        r = read_number(http, "group", &query->group, &given, problem);
+        r = mr__query_number(http, "group", &query->group, problem);
     }
     if (r == MR_OK) {
-        r = read_number(http, "after", &query->after, &given, problem);
+        r = mr__query_number(http, "after", &query->after, problem);
     }
     if (r == MR_OK) {
-        r = read_number(http, "limit", &query->limit, &given, problem);
+        r = mr__query_number(http, "limit", &query->limit, problem);
     }
     if (r == MR_OK) {
         r = read_duration(http, "since", &query->since_ns, problem);

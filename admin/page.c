@@ -41,15 +41,13 @@ static enum mr_status read_since(struct mr__page *page, const struct mr__call *c
 enum mr_status mr__page_read(struct mr__page *page, const struct mr__call *call,
                              uint64_t last_default_ns, struct mr_problem *problem)
 {
-    const char *segment = mr_http_request_query(call->http, "segment");
     const char *source = mr_http_request_query(call->http, "source");
     page->source = MR__SOURCE_ANY;
     page->until_wall_ns = UINT64_MAX;
-    if (segment != NULL && !mr_parse_u64(mr_bytes_of(segment), &page->segment)) {
-        return mr_problem_set(problem, MR_E_INVALID, "segment wants a number, not \"%s\"",
-                              segment);
+    enum mr_status r = mr__query_number(call->http, "segment", &page->segment, problem);
+    if (r == MR_OK && source != NULL) {
+        r = mr__source_id(page->admin, source, &page->source);
     }
-    enum mr_status r = source == NULL ? MR_OK : mr__source_id(page->admin, source, &page->source);
     if (r == MR_E_NOT_FOUND) {
         return mr_problem_set(problem, r, "no source is called %s", source);
     }
