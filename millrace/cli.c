@@ -7,6 +7,7 @@
 
 #include "core/alloc.h"
 #include "core/assert.h"
+#include "core/clock.h"
 #include "core/io.h"
 #include "core/logger.h"
 
@@ -374,4 +375,30 @@ enum mr_status mr_cli_read_all(FILE *from, size_t size_max, struct mr_buf *to)
             return r;
         }
     }
+}
+
+int mr_cli_number(struct mr_cli *cli, const char *name, uint64_t *value)
+{
+    const char *text = mr_cli_value(cli, name);
+    if (text != NULL && (!mr_parse_u64(mr_bytes_of(text), value) || *value == 0)) {
+        return mr_cli_fail(cli, MR_EXIT_USAGE, "--%s wants a number from 1, not \"%s\"", name,
+                           text);
+    }
+    return MR_EXIT_OK;
+}
+
+int mr_cli_rate(struct mr_cli *cli, struct mr_rate *rate)
+{
+    const char *text = mr_cli_value(cli, "rate");
+    if (text != NULL && (!mr_parse_rate(text, rate) || rate->count == 0)) {
+        return mr_cli_fail(cli, MR_EXIT_USAGE, "--rate wants a rate such as 20/s, not \"%s\"",
+                           text);
+    }
+    return MR_EXIT_OK;
+}
+
+double mr_rate_due(const struct mr_rate *rate, uint64_t begun_ns, uint64_t done)
+{
+    double ran_ns = (double)(mr_clock_mono_ns() - begun_ns);
+    return 1 + ran_ns * (double)rate->count / (double)rate->per_ns - (double)done;
 }

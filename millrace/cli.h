@@ -65,6 +65,14 @@ int mr_cli_main(int argc, char **argv, FILE *in, FILE *out, FILE *err);
 const char *mr_cli_value(const struct mr_cli *cli, const char *name);
 bool mr_cli_flag(const struct mr_cli *cli, const char *name);
 
+/** Takes the number from 1 on that the option @p name gives, if it is there.
+ * @return MR_EXIT_OK, or MR_EXIT_USAGE, which was told */
+int mr_cli_number(struct mr_cli *cli, const char *name, uint64_t *value);
+/** The same for --rate. */
+int mr_cli_rate(struct mr_cli *cli, struct mr_rate *rate);
+/** How many more may go now: at once one, then as @p rate says. */
+double mr_rate_due(const struct mr_rate *rate, uint64_t begun_ns, uint64_t done);
+
 /** Writes "millrace VERB: text" to cli->err. @return @p code, so that a verb can end in one line */
 int mr_cli_fail(const struct mr_cli *cli, int code, const char *format, ...) MR_PRINTF(3, 4);
 /** mr_cli_fail() with what @p status and @p problem say. */

@@ -28,16 +28,6 @@ void mr_dlq_add_picks(const struct mr_cli *cli, struct mr_path *path)
     }
 }
 
-int mr_dlq_number(struct mr_cli *cli, const char *name, uint64_t *value)
-{
-    const char *text = mr_cli_value(cli, name);
-    if (text != NULL && (!mr_parse_u64(mr_bytes_of(text), value) || *value == 0)) {
-        return mr_cli_fail(cli, MR_EXIT_USAGE, "--%s wants a number from 1, not \"%s\"", name,
-                           text);
-    }
-    return MR_EXIT_OK;
-}
-
 bool mr_dlq_next_page(const cJSON *answer, uint64_t *after)
 {
     const cJSON *next = cJSON_GetObjectItemCaseSensitive(answer, "next");
@@ -136,9 +126,9 @@ int mr_cmd_dlq_list(struct mr_cli *cli)
                                        "CLASS", "REASON", "ERROR",    NULL};
     struct listing listing = {.cli = cli, .left = UINT64_MAX, .more = true};
     struct mr_client *client;
-    int code = mr_dlq_number(cli, "limit", &listing.left);
+    int code = mr_cli_number(cli, "limit", &listing.left);
     if (code == MR_EXIT_OK) {
-        code = mr_dlq_number(cli, "after", &listing.after);
+        code = mr_cli_number(cli, "after", &listing.after);
     }
     if (code == MR_EXIT_OK) {
         code = mr_client_open(cli, &client);

@@ -404,10 +404,8 @@ static uint64_t rate_room(const struct operation *operation)
     if (operation->rate.count == 0) {
         return UINT64_MAX;
     }
-    double due = 1 +
-                 (double)(mr_clock_mono_ns() - operation->begun_ns) *
-                     (double)operation->rate.count / (double)operation->rate.per_ns -
-                 (double)(operation->put + operation->refused);
+    double due = mr_rate_due(&operation->rate, operation->begun_ns,
+                             operation->put + operation->refused);
     return due < 1 ? 0 : due < (double)PAGE_MAX ? (uint64_t)due : PAGE_MAX;
 }
 
@@ -545,13 +543,12 @@ static int begin_bar(struct operation *operation)
 static int read_pace(struct operation *operation)
 {
     struct mr_cli *cli = operation->cli;
-    const char *rate = mr_cli_value(cli, "rate");
     const char *timeout = mr_cli_value(cli, "timeout");
     const char *percent = mr_cli_value(cli, "stop-if-fail");
     operation->timeout_ns = WAIT_DEFAULT_NS;
-    if (rate != NULL && (!mr_parse_rate(rate, &operation->rate) || operation->rate.count == 0)) {
-        return mr_cli_fail(cli, MR_EXIT_USAGE, "--rate wants a rate such as 20/s, not \"%s\"",
-                           rate);
+    int code = mr_cli_rate(cli, &operation->rate);
+    if (code != MR_EXIT_OK) {
+        return code;
     }
     if (timeout != NULL && !mr_parse_duration(timeout, &operation->timeout_ns)) {
         return mr_cli_fail(cli, MR_EXIT_USAGE, "--timeout wants a duration, not \"%s\"", timeout);
@@ -565,7 +562,7 @@ static int read_pace(struct operation *operation)
                                "--stop-if-fail wants 1%% to 100%%, not \"%s\"", percent);
         }
     }
-    int code = mr_dlq_number(cli, "canary", &operation->canary);
+    code = mr_cli_number(cli, "canary", &operation->canary);
     bool cautious = operation->canary > 0 || operation->stop_percent > 0;
     if (code == MR_EXIT_OK && operation->timeout_ns == 0 && cautious) {
         return mr_cli_fail(cli, MR_EXIT_USAGE,
@@ -584,7 +581,7 @@ int mr_cmd_dlq_redrive(struct mr_cli *cli)
                                   .dry_run = mr_cli_flag(cli, "dry-run")};
     int code = read_pace(&operation);
     if (code == MR_EXIT_OK) {
-        code = mr_dlq_number(cli, "limit", &operation.left);
+        code = mr_cli_number(cli, "limit", &operation.left);
     }
     if (code == MR_EXIT_OK) {
         code = mr_client_open(cli, &operation.client);
@@ -634,7 +631,7 @@ int mr_cmd_dlq_purge(struct mr_cli *cli)
         return mr_cli_fail(cli, MR_EXIT_USAGE,
                            "what is purged is gone: say --yes, or --dry-run to see which");
     }
-    int code = mr_dlq_number(cli, "limit", &operation.left);
+    int code = mr_cli_number(cli, "limit", &operation.left);
     if (code == MR_EXIT_OK) {
         code = mr_client_open(cli, &operation.client);
     }

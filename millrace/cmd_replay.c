@@ -126,9 +126,8 @@ static uint64_t rate_room(const struct replay *q)
     if (q->rate.count == 0) {
         return most;
     }
-    double per_ns = (double)q->rate.count / (double)q->rate.per_ns;
-    double due = 1 + (double)(mr_clock_mono_ns() - q->begun_ns) * per_ns - (double)q->replayed;
-    double least = per_ns * (double)MR_SECOND / 2;
+    double due = mr_rate_due(&q->rate, q->begun_ns, q->replayed);
+    double least = (double)q->rate.count / (double)q->rate.per_ns * (double)MR_SECOND / 2;
     least = least < 1 ? 1 : least < (double)most ? least : (double)most;
     return due < least ? 0 : due < (double)most ? (uint64_t)due : most;
 }
@@ -179,22 +178,14 @@ static int read_options(struct replay *q)
     struct mr_cli *cli = q->cli;
     static const char *const names[] = {"after", "before", "limit"};
     uint64_t *const values[] = {&q->after, &q->before, &q->left};
-    const char *rate = mr_cli_value(cli, "rate");
     if (mr_cli_value(cli, "last") == NULL && mr_cli_value(cli, "since") == NULL) {
         return mr_cli_fail(cli, MR_EXIT_USAGE, "say with --last or --since how far to go back");
     }
-    if (rate != NULL && (!mr_parse_rate(rate, &q->rate) || q->rate.count == 0)) {
-        return mr_cli_fail(cli, MR_EXIT_USAGE, "--rate wants a rate such as 100/s, not \"%s\"",
-                           rate);
+    int code = mr_cli_rate(cli, &q->rate);
+    for (size_t i = 0; i < MR_ARRAY_COUNT(names) && code == MR_EXIT_OK; i++) {
+        code = mr_cli_number(cli, names[i], values[i]);
     }
-    for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
-        const char *text = mr_cli_value(cli, names[i]);
-        if (text != NULL && (!mr_parse_u64(mr_bytes_of(text), values[i]) || *values[i] == 0)) {
-            return mr_cli_fail(cli, MR_EXIT_USAGE, "--%s wants a number, not \"%s\"", names[i],
-                               text);
-        }
-    }
-    return MR_EXIT_OK;
+    return code;
 }
 
 int mr_cmd_replay(struct mr_cli *cli)

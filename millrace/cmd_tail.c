@@ -24,14 +24,7 @@ static void print_human(const struct mr_cli *cli, const cJSON *line)
     fprintf(cli->out, "%8s  ", mr_json_text(line, "offset", number));
     static const char *const names[] = {"time", "type", "id", "subject"};
     mr_print_clean(cli, mr_json_text(line, "source", number));
-    for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
-        const char *text = mr_json_text(event, names[i], number);
-        if (text[0] != '\0') {
-            fputs("  ", cli->out);
-            mr_print_clean(cli, text);
-        }
-    }
-    fputc('\n', cli->out);
+    mr_print_attributes(cli, event, names, MR_ARRAY_COUNT(names));
 }
 
 static bool take_line(void *context, struct mr_bytes text)

@@ -59,14 +59,7 @@ static void print_event(const struct mr_cli *cli, const cJSON *item)
     mr_print_clean(cli, mr_json_text(item, "arrived", number));
     fputs("  ", cli->out);
     mr_print_clean(cli, mr_json_text(item, "source", number));
-    for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
-        const char *text = mr_json_text(event, names[i], number);
-        if (text[0] != '\0') {
-            fputs("  ", cli->out);
-            mr_print_clean(cli, text);
-        }
-    }
-    fputc('\n', cli->out);
+    mr_print_attributes(cli, event, names, MR_ARRAY_COUNT(names));
 }
 
 /* Those of one page, as they stand with -o json: an array that is closed at the end. */

@@ -23,9 +23,6 @@
 
 /** The options above, as the query of @p path. */
 void mr_dlq_add_picks(const struct mr_cli *cli, struct mr_path *path);
-/** The value of --@p name, a number from 1; @p value is left alone when it was not given.
- * @return MR_EXIT_OK, or MR_EXIT_USAGE and it was said why */
-int mr_dlq_number(struct mr_cli *cli, const char *name, uint64_t *value);
 /** Where the page behind @p answer begins. @return false: there is none */
 bool mr_dlq_next_page(const cJSON *answer, uint64_t *after);
 /** How many letters the options pick: all are looked at. @return an exit code */

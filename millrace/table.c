@@ -153,3 +153,17 @@ enum mr_colour mr_colour_of(const char *word)
     }
     return MR_COLOUR_YELLOW;
 }
+
+void mr_print_attributes(const struct mr_cli *cli, const cJSON *event, const char *const *names,
+                         size_t count)
+{
+    char number[32];
+    for (size_t i = 0; i < count; i++) {
+        const char *text = mr_json_text(event, names[i], number);
+        if (text[0] != '\0') {
+            fputs("  ", cli->out);
+            mr_print_clean(cli, text);
+        }
+    }
+    fputc('\n', cli->out);
+}

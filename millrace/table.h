@@ -3,7 +3,7 @@
 #ifndef MR_MILLRACE_TABLE_H
 #define MR_MILLRACE_TABLE_H
 
-#include "millrace/cli.h"
+#include "millrace/client.h"
 
 #define MR_TABLE_COLUMNS_MAX 16u
 
@@ -39,5 +39,8 @@ void mr_print_colour(const struct mr_cli *cli, enum mr_colour colour, const char
 enum mr_colour mr_colour_of(const char *word);
 /** @p text cleaned into a static-size copy and written. */
 void mr_print_clean(const struct mr_cli *cli, const char *text);
+/** Ends a line with those of @p names that the event, as JSON, has. */
+void mr_print_attributes(const struct mr_cli *cli, const cJSON *event, const char *const *names,
+                         size_t count);
 
 #endif
