@@ -83,12 +83,13 @@ static uint32_t ahead_of(const struct mr_bus *bus, uint32_t slots)
     return half > bus->options.ahead ? half : bus->options.ahead;
 }
 
-/* When the rates of @p sub and its target grant one more than is on its way to them, monotonic. */
-static uint64_t limits_due_ns(const struct mr__sub *sub)
+/* When the rates of @p sub, of its target and those it shares grant one more, monotonic. @p ahead:
+ * beyond what has begun and is not handed out */
+static uint64_t limits_due_ns(const struct mr__sub *sub, bool ahead)
 {
-    uint64_t due = mr__limit_due_ns(sub->target->limit, sub->target->armed);
-    uint64_t own = mr__limit_due_ns(sub->limit, sub->begun - sub->in_flight);
-    uint64_t shared = mr__shared_due_ns(sub, true);
+    uint64_t due = mr__limit_due_ns(sub->target->limit, ahead ? sub->target->armed : 0);
+    uint64_t own = mr__limit_due_ns(sub->limit, ahead ? sub->begun - sub->in_flight : 0);
+    uint64_t shared = mr__shared_due_ns(sub, ahead);
     due = own > due ? own : due;
     return shared > due ? shared : due;
 }
@@ -114,7 +115,7 @@ bool mr__may_begin(const struct mr_bus *bus, const struct mr__sub *sub)
     /* What a rate lets go goes at once: nothing is logged far ahead of it. */
     uint32_t bound = probing || is_limited(sub) ? slots : slots + ahead_of(bus, slots);
     return target->armed + target->in_flight < bound &&
-           (!is_limited(sub) || limits_due_ns(sub) <= bus->now.mono_ns);
+           (!is_limited(sub) || limits_due_ns(sub, true) <= bus->now.mono_ns);
 }
 
 void mr__arm(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, struct mr_event *event)
@@ -174,7 +175,7 @@ static struct mr__sub *take_turn(struct mr__target *target)
 /* What a rate refused now is looked at again when it grants it. */
 static void note_limit(struct mr_bus *bus, const struct mr__sub *sub)
 {
-    uint64_t due = is_limited(sub) ? limits_due_ns(sub) : 0;
+    uint64_t due = is_limited(sub) ? limits_due_ns(sub, true) : 0;
     if (due > bus->now.mono_ns && due < bus->limit_due_ns) {
         bus->limit_due_ns = due;
     }
@@ -270,22 +271,13 @@ static bool hand_out(struct mr_bus *bus, struct mr__target *target, struct mr__d
     return true;
 }
 
-static uint64_t handout_due_ns(const struct mr__sub *sub)
-{
-    uint64_t due = mr__limit_due_ns(sub->target->limit, 0);
-    uint64_t own = mr__limit_due_ns(sub->limit, 0);
-    uint64_t shared = mr__shared_due_ns(sub, false);
-    due = own > due ? own : due;
-    return shared > due ? shared : due;
-}
-
 static void serve_queue(struct mr_bus *bus, struct mr__target *target)
 {
     struct mr__delivery *d = target->queue.first;
     while (d != NULL && !bus->draining && !bus->faulty &&
            target->in_flight < slots_now(bus, target)) {
         struct mr__delivery *next = d->next;
-        uint64_t due = handout_due_ns(d->sub);
+        uint64_t due = limits_due_ns(d->sub, false);
         if (d->sub->paused || d->sub->conf == NULL || mr__overtaken(d) != NULL) {
             /* waits: paused, removed, or cancelled, which the next step does */
         } else if (due > bus->now.mono_ns) { /* armed when it was granted, written later */

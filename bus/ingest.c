@@ -455,11 +455,7 @@ void mr__ingest_pending(struct mr_bus *bus)
 
 void mr__flow_update(struct mr_bus *bus)
 {
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < bus->segment_count; i++) {
-        bytes += bus->segments[i].size;
-    }
-    bool slow = bus->faulty || bus->disk_low || bytes > bus->options.log.max_size;
+    bool slow = bus->faulty || bus->disk_low || mr__log_bytes(bus) > bus->options.log.max_size;
     if (slow != bus->slow_told) {
         bus->slow_told = slow;
         bus->ports.slow(bus->ports.context, slow);

@@ -472,6 +472,7 @@ void mr__stage_submit_large(struct mr_bus *bus);
 void mr__stage_refuse(struct mr_bus *bus);
 void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request);
 void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request);
+uint64_t mr__log_bytes(const struct mr_bus *bus); /* of all segments */
 void mr__segments_maintain(struct mr_bus *bus);
 /* When space is short and only an old checkpoint keeps what could be given up: another one. */
 void mr__checkpoint_hasten(struct mr_bus *bus);
@@ -524,8 +525,6 @@ void mr__limit_take(struct mr__limit *limit, uint64_t now_ns);
 /* The shared limits of a configuration to come; what stays as it is keeps what it remembers. */
 MR_MUST_USE enum mr_status mr__shared_prepare(struct mr_bus *bus, const struct mr_config *config,
                                               struct mr__shared **ret_next);
-/* Frees those that mr__shared_prepare() made, but for what the present ones use. */
-void mr__shared_discard(struct mr_bus *bus, struct mr__shared *next, uint32_t count);
 void mr__shared_apply(struct mr_bus *bus, struct mr__shared *next, uint32_t count);
 /* Counts anew what is on its way, after all subscriptions were configured. */
 void mr__shared_recount(struct mr_bus *bus);

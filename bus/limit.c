@@ -152,7 +152,8 @@ static bool is_used(const struct mr__shared *by, uint32_t count, const struct mr
     return false;
 }
 
-void mr__shared_discard(struct mr_bus *bus, struct mr__shared *next, uint32_t count)
+/* Frees those that were prepared, but for what the present ones use. */
+static void shared_discard(const struct mr_bus *bus, struct mr__shared *next, uint32_t count)
 {
     for (uint32_t i = 0; next != NULL && i < count; i++) {
         if (!is_used(bus->shared, bus->shared_count, next[i].limit)) {
@@ -174,7 +175,7 @@ enum mr_status mr__shared_prepare(struct mr_bus *bus, const struct mr_config *co
                               &next[i].limit);
     }
     if (r != MR_OK) {
-        mr__shared_discard(bus, next, config->limit_count);
+        shared_discard(bus, next, config->limit_count);
         return r;
     }
     *ret_next = next;

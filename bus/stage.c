@@ -333,7 +333,7 @@ static uint64_t lowest_cursor_segment(const struct mr_bus *bus)
     return lowest;
 }
 
-static uint64_t log_bytes(const struct mr_bus *bus)
+uint64_t mr__log_bytes(const struct mr_bus *bus)
 {
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < bus->segment_count; i++) {
@@ -385,7 +385,7 @@ static bool is_settled(const struct mr_bus *bus, const struct mr__segment *segme
 void mr__segments_maintain(struct mr_bus *bus)
 {
     prepare_next(bus);
-    uint64_t bytes = log_bytes(bus);
+    uint64_t bytes = mr__log_bytes(bus);
     uint64_t cursor = lowest_cursor_segment(bus);
     for (uint32_t i = 0; i < bus->segment_count && (int64_t)i < bus->current; i++) {
         struct mr__segment *segment = &bus->segments[i];
@@ -402,7 +402,7 @@ void mr__segments_maintain(struct mr_bus *bus)
 
 void mr__checkpoint_hasten(struct mr_bus *bus)
 {
-    uint64_t bytes = log_bytes(bus);
+    uint64_t bytes = mr__log_bytes(bus);
     if (!bus->slow_told || bus->checkpoint != NULL || bus->checkpoint_due || bus->faulty) {
         return;
     }
