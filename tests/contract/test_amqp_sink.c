@@ -503,6 +503,7 @@ static void test_sink_broker_killed_and_back_loses_nothing_confirmed(void **stat
     (void)state;
     /* Not a quorum queue: this release forgets the log of one that is made right before a kill. */
     make_queue("killed", "classic");
+    server_do(&broker, "settle");
     struct sink_words words = {.key = "killed", .concurrency = 50};
     struct test_host h;
     test_host_init(&h);

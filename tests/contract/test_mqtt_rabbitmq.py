@@ -77,6 +77,7 @@ def test_millrace_killed_under_load_loses_nothing():
 def restart(topic, verb):
     with Instance(config(topic)) as m:
         wait_until("the subscription", lambda: subscribed(m))
+        broker.run("settle")  # the session is a queue
         with Devices(broker, 50, 100, 1, topic, pause_ms=10) as devices:
             devices.until(devices.total * 4 // 10)
             broker.run(verb)
