@@ -297,6 +297,7 @@ void mr_admin_destroy(struct mr_admin *admin)
     }
     mr_free(admin->names);
     mr_free(admin->growth.seen);
+    mr_free(admin->watch.targets);
     (void)pthread_mutex_destroy(&admin->names_mu);
     mr_free(admin);
 }

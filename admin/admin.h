@@ -100,7 +100,8 @@ MR_MUST_USE enum mr_status mr_admin_create(struct mr_admin_host *host,
                                            struct mr_http_listener *ingest_listener,
                                            struct mr_admin **ret_admin,
                                            struct mr_problem *problem);
-/** What is looked at from time to time: whether dead letters grow (`dlq_growth`). Call it about
+/** What is looked at from time to time: whether dead letters grow (`dlq_growth`), how targets are
+ * (`target_health`). Call it about
  * twice a second, always from the same thread, not the bus's.
  * @blocks on the bus thread */
 void mr_admin_look(struct mr_admin *admin);

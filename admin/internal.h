@@ -81,6 +81,13 @@ struct mr__growth {
     uint64_t looked_mono_ns;
 };
 
+/* How targets were and what was told of it; whoever calls mr_admin_look() owns it. */
+struct mr__watched;
+struct mr__watch {
+    struct mr__watched *targets; /* owned: by target id */
+    uint32_t count;
+};
+
 struct mr_admin {
     struct mr_admin_host *host;              /* borrowed: outlives us */
     struct mr_http_listener *socket;         /* borrowed */
@@ -89,6 +96,7 @@ struct mr_admin {
     struct mr__lane_thread lanes[MR__LANE_MAX];
     struct mr__pulse pulse;
     struct mr__growth growth;
+    struct mr__watch watch;
     struct mr__tail *tail; /* owned */
     pthread_mutex_t names_mu; /* protects names: those of subscription ids, filled as met */
     char **names;
@@ -223,6 +231,18 @@ void mr__dlq_write_next(struct mr_json_out *out, uint64_t next);
 /* health.c */
 MR_MUST_USE enum mr_status mr__pulse_start(struct mr_admin *admin);
 void mr__pulse_stop(struct mr_admin *admin);
+
+/* notice.c: events of our own */
+/** Begins one: the attributes are written and "data" is open. @param subject its id starts with
+ * it, too */
+void mr__notice_begin(struct mr_json_out *out, const char *type, const char *source,
+                      const char *subject, uint64_t wall_ns);
+/** Ends it and hands it to the bus, as from the built-in source "send"; what fails is logged.
+ * Releases @p out. */
+enum mr_status mr__notice_send(struct mr_admin *admin, struct mr_json_out *out);
+/** growth.c, target_health.c: one look each. @param period_ns, hold_ns 0: off */
+void mr__look_growth(struct mr_admin *admin, uint64_t period_ns);
+void mr__look_targets(struct mr_admin *admin, uint64_t hold_ns);
 
 /* tail.c */
 MR_MUST_USE enum mr_status mr__tail_create(struct mr_admin *admin, struct mr__tail **ret_tail);

@@ -154,6 +154,7 @@ static enum mr_status take_top(struct mr_builder *builder, const struct mr_node 
     config->hops_max = (uint32_t)top->hops_max;
     config->drain_ns = top->drain_ns;
     config->dlq_growth_ns = top->dlq_growth_ns;
+    config->target_health_ns = top->target_health_ns;
     config->subscriptions_api =
         (struct mr_subscriptions_api){.token = MR_TAKE(top->subscriptions_api.token),
                                       .egress_any = top->subscriptions_api.egress != 0,

@@ -195,6 +195,7 @@ struct mr_config {
     uint64_t memory_state;     /* bytes for all delivery state; default 256MiB */
     uint64_t event_size_max;   /* default of the sources; default 1MiB */
     uint32_t hops_max;         /* default 16 */
+    uint64_t target_health_ns; /* a change that lasts so long is told as an event; 0: none */
     uint64_t dlq_growth_ns;    /* one event of growing dead letters for each; 0: none */
     struct mr_subscriptions_api subscriptions_api;
     uint64_t drain_ns;         /* how long a stop waits for what is in flight; default 10s */

@@ -97,6 +97,10 @@ const struct mr_option mr__top_table[] = {
      .default_text = "0s", .max = 24 * NS_H,
      .help = "When the dead letters of a subscription grow, an event `io.millrace.dlq.growing` "
              "enters, at most one for each such time and subscription; 0s: none."},
+    {.name = "target_health", .type = MR_OPTION_DURATION, .at = AT(target_health_ns),
+     .default_text = "0s", .max = 24 * NS_H,
+     .help = "A worker or sink that is degraded, failing or paused for so long, and one that has "
+             "recovered for so long, is told by an event `io.millrace.target.*`; 0s: none."},
     {.name = "subscriptions_api", .type = MR_OPTION_BLOCK, .at = AT(subscriptions_api),
      .block = subscriptions_api_table,
      .help = "The CloudEvents Subscriptions API, /subscriptions."},

@@ -24,6 +24,7 @@ struct mr_top_options {
     int64_t hops_max;
     uint64_t drain_ns;
     uint64_t dlq_growth_ns;
+    uint64_t target_health_ns;
     struct mr_subscriptions_api_options subscriptions_api;
 };
 
