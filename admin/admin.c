@@ -10,7 +10,7 @@
 #include "core/clock.h"
 #include "core/logger.h"
 
-#define QUEUE_MAX 1024u
+#define WAITING_MAX 1024u /* requests for a lane */
 #define STOP_WAIT_NS (5 * MR_SECOND) /* for batches still at the bus */
 
 /* --- the lanes -------------------------------------------------------------------------------- */
@@ -40,6 +40,7 @@ static void run_op(struct mr__lane_thread *lane, struct mr_op *op)
     }
     MR_ASSERT(op->type == MR__OP_REQUEST);
     struct mr__call *call = (struct mr__call *)(void *)op;
+    atomic_fetch_sub_explicit(&lane->waiting, 1, memory_order_relaxed);
     if (atomic_load_explicit(&admin->stopping, memory_order_relaxed)) {
         mr__answer_error(call, 503, "Millrace is stopping");
         return;
@@ -83,7 +84,8 @@ static void *run_lane(void *argument)
 static enum mr_status start_lane(struct mr_admin *admin, struct mr__lane_thread *lane)
 {
     lane->admin = admin;
-    enum mr_status r = mr_opq_init(&lane->queue, QUEUE_MAX);
+    /* What the bus gives back always gets in; requests are bounded when they come. */
+    enum mr_status r = mr_opq_init(&lane->queue, UINT64_MAX);
     if (r != MR_OK) {
         return r;
     }
@@ -158,7 +160,11 @@ static void handle(struct mr_admin *admin, struct mr_http_request *request, bool
         route->run(admin, call);
         return;
     }
-    if (mr_opq_push(&admin->lanes[route->lane].queue, &call->op) != MR_OK) {
+    struct mr__lane_thread *lane = &admin->lanes[route->lane];
+    bool is_full =
+        atomic_fetch_add_explicit(&lane->waiting, 1, memory_order_relaxed) >= WAITING_MAX;
+    if (is_full || mr_opq_push(&lane->queue, &call->op) != MR_OK) {
+        atomic_fetch_sub_explicit(&lane->waiting, 1, memory_order_relaxed);
         mr__answer_error(call, 503, "too many requests are waiting");
     }
 }

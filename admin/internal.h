@@ -58,6 +58,7 @@ struct mr__lane_thread {
     struct mr_opq queue;
     pthread_t thread;
     bool started;
+    _Atomic uint32_t waiting; /* requests in the queue; relaxed: a count, nothing hangs on it */
     uint32_t batches; /* submitted and not yet back; this lane's thread only */
     uint32_t invocations; /* likewise */
 };
