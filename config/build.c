@@ -386,6 +386,8 @@ static enum mr_status take_target(struct mr_loader *loader, const struct mr_node
     target->breaker_calls = (uint32_t)options->breaker.calls;
     target->breaker_window_ns = options->breaker.window_ns;
     target->breaker_open_ns = options->breaker.open_ns;
+    target->adaptive_min = (uint32_t)options->adaptive.min;
+    target->adaptive_latency_ns = options->adaptive.latency_ns;
     if (!target->is_worker) {
         /* A sink's table has neither: no heartbeat comes from it, and nothing is killed. */
         target->max_run_ns = target->timeout_ns < SINK_MAX_RUN_NS ? SINK_MAX_RUN_NS

@@ -126,6 +126,9 @@ struct mr_target_config {
     uint32_t breaker_calls;   /* default 10 */
     uint64_t breaker_window_ns; /* default 5m */
     uint64_t breaker_open_ns;   /* default 30s */
+    /* adaptive: workers/adaptive.h */
+    uint32_t adaptive_min; /* 0: off */
+    uint64_t adaptive_latency_ns;
     struct mr_rates *rates;     /* owned; NULL: no limit */
 };
 

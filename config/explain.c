@@ -244,6 +244,23 @@ static void say_breaker(struct words *words, const struct mr_target_config *targ
     say(words, " before one is tried; that costs no attempt.\n");
 }
 
+static void say_adaptive(struct words *words, const struct mr_target_config *target)
+{
+    if (target->adaptive_min == 0) {
+        return;
+    }
+    say(words, "How many it gets at once is found out, from ");
+    say_count(words, target->adaptive_min, "delivery", "deliveries");
+    say(words, " on: more while it answers, fewer when it refuses or takes ");
+    if (target->adaptive_latency_ns == 0) {
+        say(words, "too long.\n");
+    } else {
+        say(words, "longer than ");
+        say_duration(words, target->adaptive_latency_ns);
+        say(words, ".\n");
+    }
+}
+
 static void say_destinations(struct words *words, const struct mr_config *config,
                              const struct mr_destination *destinations, uint32_t count,
                              const char *when)
@@ -281,6 +298,7 @@ enum mr_status mr_config_explain(const struct mr_config *config, uint32_t index,
     say_time(&words, target, subscription);
     say_retry(&words, subscription);
     say_breaker(&words, target);
+    say_adaptive(&words, target);
     say(&words, "Its unsettled deliveries may use ");
     if (words.status == MR_OK) {
         words.status = mr__format_size(subscription->window_size, out);

@@ -173,6 +173,19 @@ static const struct mr_option breaker_table[] = {
 };
 #undef AT
 
+#define AT(field) offsetof(struct mr_adaptive_options, field)
+static const struct mr_option adaptive_table[] = {
+    {.name = "min", .type = MR_OPTION_INT, .at = AT(min), .default_text = "0", .min = 0,
+     .max = 65536,
+     .help = "What it starts with and never falls below; 0: always all of `concurrency`."},
+    {.name = "latency", .type = MR_OPTION_DURATION, .at = AT(latency_ns), .default_text = "0s",
+     .max = 24 * NS_H,
+     .help = "An answer that takes longer tells of overload, too; 0s: only refusals (429, 503, "
+             "nobody there) and timeouts do."},
+    MR_OPTION_END,
+};
+#undef AT
+
 #define AT(field) offsetof(struct mr_target_options, field)
 #define TARGET_CONCURRENCY(text)                                                                   \
     {.name = "concurrency", .type = MR_OPTION_INT, .at = AT(concurrency), .min = 1, .max = 65536,  \
@@ -186,6 +199,9 @@ static const struct mr_option breaker_table[] = {
 #define TARGET_BREAKER                                                                             \
     {.name = "breaker", .type = MR_OPTION_BLOCK, .at = AT(breaker), .block = breaker_table,        \
      .help = "Holds deliveries back while most attempts fail, instead of spending them."}
+#define TARGET_ADAPTIVE                                                                            \
+    {.name = "adaptive", .type = MR_OPTION_BLOCK, .at = AT(adaptive), .block = adaptive_table,     \
+     .help = "Finds out how many deliveries at once the target bears, `concurrency` at most."}
 
 const struct mr_option mr__worker_table[] = {
     TARGET_CONCURRENCY("Deliveries one instance works on at once; default: 1 for process and exec, "
@@ -200,6 +216,7 @@ const struct mr_option mr__worker_table[] = {
     {.name = "scale", .type = MR_OPTION_BLOCK, .at = AT(scale), .block = scale_table,
      .help = "How many instances run; for process and exec workers."},
     TARGET_BREAKER,
+    TARGET_ADAPTIVE,
     MR_OPTION_END,
 };
 
@@ -208,6 +225,7 @@ const struct mr_option mr__sink_table[] = {
     TARGET_RATE,
     TARGET_TIMEOUT,
     TARGET_BREAKER,
+    TARGET_ADAPTIVE,
     MR_OPTION_END,
 };
 #undef AT

@@ -54,6 +54,11 @@ struct mr_scale_options {
     uint64_t idle_ns;
 };
 
+struct mr_adaptive_options {
+    int64_t min;
+    uint64_t latency_ns;
+};
+
 struct mr_breaker_options {
     int64_t percent;
     int64_t calls;
@@ -70,6 +75,7 @@ struct mr_target_options {
     uint64_t grace_ns;
     struct mr_scale_options scale;
     struct mr_breaker_options breaker;
+    struct mr_adaptive_options adaptive;
 };
 
 enum mr_backoff {

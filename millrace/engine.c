@@ -297,11 +297,29 @@ static void tell_capacity(struct mr_engine *engine, struct mr_now now, uint32_t 
     if (instance == NULL) {
         return; /* removed: it was told 0 */
     }
-    uint32_t slots = atomic_load(&instance->capacity->slots);
+    uint32_t slots =
+        mr_adaptive_slots(&instance->adaptive, atomic_load(&instance->capacity->slots));
     for (uint32_t i = 0; i < engine->retired_count && slots > 0; i++) {
         slots += engine->retired[i]->id == target ? atomic_load(&engine->retired[i]->held) : 0;
     }
     mr_bus_capacity(engine->bus, now, target, slots);
+}
+
+/* What the answer says about how many deliveries its target bears; before the bus takes it. */
+static void adapt(struct mr_engine *engine, struct mr_now now, const struct mr_handout *handout)
+{
+    uint32_t target = handout->target;
+    struct instance *instance =
+        target < engine->targets_by_id_count ? engine->targets_by_id[target] : NULL;
+    if (instance == NULL || instance->adaptive.min == 0) {
+        return;
+    }
+    struct mr_target_info info;
+    mr_bus_target_info(engine->bus, target, &info);
+    if (mr_adaptive_answer(&instance->adaptive, now.mono_ns, handout, info.in_flight,
+                           atomic_load(&instance->capacity->slots))) {
+        tell_capacity(engine, now, target);
+    }
 }
 
 static void take_op(struct mr_engine *engine, struct mr_op *op, struct mr_now now)
@@ -314,6 +332,7 @@ static void take_op(struct mr_engine *engine, struct mr_op *op, struct mr_now no
         return;
     case ENGINE_ANSWER:
         engine_await_answer(engine, (struct mr_handout *)op, now);
+        adapt(engine, now, (struct mr_handout *)op);
         mr_bus_answer(bus, now, (struct mr_handout *)op);
         return;
     case ENGINE_IO:

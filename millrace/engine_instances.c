@@ -145,6 +145,7 @@ enum mr_status instance_create_target(struct mr_engine *engine, struct snapshot 
     instance->id = snapshot->target_ids[index];
     instance->is_worker = conf->is_worker;
     instance->max_run_ns = conf->max_run_ns;
+    mr_adaptive_init(&instance->adaptive, conf->adaptive_min, conf->adaptive_latency_ns);
     struct mr_target_args args = {
         .host = &instance->host,
         .index = instance->id,

@@ -16,6 +16,7 @@
 #include "core/assert.h"
 #include "millrace/engine.h"
 #include "router/transform.h"
+#include "workers/adaptive.h"
 
 enum engine_op {
     ENGINE_BATCH = 100, /* struct mr_batch, from a source */
@@ -92,6 +93,7 @@ struct instance {
     uint32_t id; /* source or target id of the bus */
     bool is_worker;
     uint64_t max_run_ns; /* target: the longest an attempt may take */
+    struct mr_adaptive adaptive; /* target; core thread */
     bool paused;          /* by an operator or the file */
     struct engine_capacity *capacity; /* shared: ref */
     _Atomic bool retired; /* an older generation that drains: its capacity no longer counts */

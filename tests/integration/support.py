@@ -244,6 +244,7 @@ class Served:
 
     class Quiet(http.server.ThreadingHTTPServer):
         daemon_threads = True
+        request_queue_size = 1024  # 5 otherwise: of more at once some wait seconds to connect
 
         def handle_error(self, request, address):
             pass  # a peer that went away
