@@ -15,6 +15,7 @@ struct decision {
     bool counts;          /* the attempt counts against the budget */
     bool refusal;
     bool suspect;
+    uint32_t together; /* its batch failed as a whole: at most so many in the next; 0: any */
     const char *reason;
 };
 
@@ -36,6 +37,17 @@ static uint64_t add_saturated(uint64_t a, uint64_t b)
     return __builtin_add_overflow(a, b, &sum) ? UINT64_MAX - 1 : sum;
 }
 
+/* The wait that @p answer asks for, as far as the subscription lets it; 0: none. */
+static uint64_t wanted_wait(const struct mr__delivery *d, const struct mr_answer *answer)
+{
+    const struct mr_subscription_config *conf = d->sub->conf;
+    if (!answer->has_after || conf == NULL) {
+        return 0;
+    }
+    return answer->after_ns < conf->retry_after_max_ns ? answer->after_ns
+                                                       : conf->retry_after_max_ns;
+}
+
 static void decide_retry(struct mr_bus *bus, const struct mr__delivery *d,
                          const struct mr_answer *answer, struct decision *decision)
 {
@@ -54,11 +66,8 @@ static void decide_retry(struct mr_bus *bus, const struct mr__delivery *d,
         return;
     }
     uint64_t wait = jittered(bus, &conf->retry, conf->retry.step_ns[attempts - 1]);
-    if (answer->has_after) {
-        uint64_t after = answer->after_ns < conf->retry_after_max_ns ? answer->after_ns
-                                                                     : conf->retry_after_max_ns;
-        wait = after > wait ? after : wait;
-    }
+    uint64_t after = wanted_wait(d, answer);
+    wait = after > wait ? after : wait;
     decision->state = MR_STATE_WAITING;
     decision->due_ns = add_saturated(bus->log_ns, wait);
 }
@@ -70,12 +79,8 @@ static uint64_t refused_wait(struct mr_bus *bus, const struct mr__delivery *d,
     uint64_t wait = REFUSED_BACKOFF_NS << shift;
     wait = wait > REFUSED_BACKOFF_MAX_NS ? REFUSED_BACKOFF_MAX_NS : wait;
     wait = wait / 2 + mr_rng_below(&bus->rng, wait / 2 + 1);
-    const struct mr_subscription_config *conf = d->sub->conf;
-    if (answer->has_after && conf != NULL) {
-        uint64_t after = answer->after_ns < conf->retry_after_max_ns ? answer->after_ns
-                                                                     : conf->retry_after_max_ns;
-        wait = after > wait ? after : wait;
-    }
+    uint64_t after = wanted_wait(d, answer);
+    wait = after > wait ? after : wait;
     return add_saturated(bus->log_ns, wait);
 }
 
@@ -83,6 +88,15 @@ static struct decision decide(struct mr_bus *bus, const struct mr__delivery *d,
                               const struct mr_answer *answer)
 {
     struct decision decision = {.reason = ""};
+    uint32_t share = mr__bundle_share(d, answer);
+    if (share > 0) { /* no attempt of its own: again in halves, at last by itself */
+        decision.state = MR_STATE_WAITING;
+        uint64_t wait = wanted_wait(d, answer);
+        decision.due_ns = wait == 0 ? 0 : add_saturated(bus->log_ns, wait);
+        decision.together = share;
+        decision.suspect = share == 1;
+        return decision;
+    }
     switch (answer->verdict) {
     case MR_VERDICT_OK:
         decision.state = MR_STATE_DONE;
@@ -103,12 +117,14 @@ static struct decision decide(struct mr_bus *bus, const struct mr__delivery *d,
         decision.refusal = true;
         decision.counts = MR_PLANTED(REFUSAL_COUNTED);
         decision.due_ns = refused_wait(bus, d, answer);
+        decision.together = d->together;
         break;
     case MR_VERDICT_CRASH:
         if ((answer->suspects == 0 || answer->suspects > 1) && !MR_PLANTED(SUSPECT_PAYS)) {
             /* Stopped by us, or one of several on the instance: no attempt of its own. */
             decision.state = MR_STATE_WAITING;
             decision.suspect = answer->suspects > 1;
+            decision.together = d->together;
             break;
         }
         decide_retry(bus, d, answer, &decision);
@@ -180,6 +196,7 @@ static enum mr_status go_on(struct mr_bus *bus, struct mr__delivery *d,
         saturate_u16(&d->attempts, result.attempts);
         saturate_u16(&d->refusals, result.refusals);
         d->alone = result.alone;
+        saturate_u16(&d->together, decision->together);
         if (decision->state == MR_STATE_HELD) {
             mr__state_hold(bus, d);
         } else {
@@ -348,9 +365,10 @@ void mr_bus_answer(struct mr_bus *bus, struct mr_now now, struct mr_handout *h)
     MR_ASSERT(h->answer.verdict != MR_VERDICT_NONE);
     struct mr__target *target = bus->targets[h->target];
     MR_ASSERT(target->in_flight > 0);
-    target->in_flight--;
+    bool tells = mr__bundle_tells(h);
+    target->in_flight -= mr__bundle_back(bus, h);
     bool stopped = h->answer.verdict == MR_VERDICT_CRASH && h->answer.suspects == 0;
-    if (!stopped) {
+    if (!stopped && tells) {
         mr__breaker_count(bus, target, breaker_ok(h->answer.verdict));
     }
     if (bus->deferred == NULL && !bus->faulty && take_answer(bus, h)) {

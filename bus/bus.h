@@ -178,6 +178,7 @@ enum mr_blocked_on {
     MR_BLOCKED_RATE,
     MR_BLOCKED_LIMIT, /* one that it shares */
     MR_BLOCKED_NOT_BEFORE, /* its event says so: mrnotbefore */
+    MR_BLOCKED_BATCH, /* others that go with it are awaited */
     MR_BLOCKED_MAX,
 };
 const char *mr_blocked_text(enum mr_blocked_on b); /* "lane head", "concurrency", … */

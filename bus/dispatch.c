@@ -88,7 +88,8 @@ static uint32_t ahead_of(const struct mr_bus *bus, uint32_t slots)
 static uint64_t limits_due_ns(const struct mr__sub *sub, bool ahead)
 {
     uint64_t due = mr__limit_due_ns(sub->target->limit, ahead ? sub->target->armed : 0);
-    uint64_t own = mr__limit_due_ns(sub->limit, ahead ? sub->begun - sub->in_flight : 0);
+    uint64_t own =
+        mr__limit_due_ns(sub->limit, ahead ? sub->places - sub->places_in_flight : 0);
     uint64_t shared = mr__shared_due_ns(sub, ahead);
     due = own > due ? own : due;
     return shared > due ? shared : due;
@@ -99,38 +100,49 @@ static bool is_limited(const struct mr__sub *sub)
     return sub->limit != NULL || sub->target->limit != NULL || mr__shared_has_rate(sub);
 }
 
-bool mr__may_begin(const struct mr_bus *bus, const struct mr__sub *sub)
+/* @p far: beyond the free slots, so that the next one is durable when a slot is freed */
+static bool may_begin(const struct mr_bus *bus, const struct mr__sub *sub, bool far)
 {
     const struct mr__target *target = sub->target;
     if (sub->paused || sub->conf == NULL || target == NULL || target->conf == NULL ||
         bus->draining || bus->faulty) {
         return false;
     }
-    if ((sub->conf->concurrency != 0 && sub->begun >= sub->conf->concurrency) ||
+    if ((sub->conf->concurrency != 0 && sub->places >= sub->conf->concurrency) ||
         !mr__shared_has_place(sub)) {
         return false;
     }
     uint32_t slots = slots_now(bus, target);
     bool probing = target->breaker.open_until_ns != 0;
     /* What a rate lets go goes at once: nothing is logged far ahead of it. */
-    uint32_t bound = probing || is_limited(sub) ? slots : slots + ahead_of(bus, slots);
+    uint32_t bound = probing || is_limited(sub) || !far ? slots : slots + ahead_of(bus, slots);
     return target->armed + target->in_flight < bound &&
            (!is_limited(sub) || limits_due_ns(sub, true) <= bus->now.mono_ns);
+}
+
+static bool is_batched(const struct mr__sub *sub)
+{
+    return sub->conf != NULL && sub->conf->batch_max > 0;
+}
+
+bool mr__may_begin(const struct mr_bus *bus, const struct mr__sub *sub)
+{
+    return !is_batched(sub) && may_begin(bus, sub, true);
 }
 
 void mr__arm(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, struct mr_event *event)
 {
     mr__state_begin(bus, d, fence);
-    d->sub->target->armed++;
     if (event != NULL) {
         d->event = mr_event_ref(event);
     }
     mr__list_push(&bus->stage.armed, d);
 }
 
-static bool arm_one(struct mr_bus *bus, struct mr__sub *sub)
+/* @return false: no room */
+static bool arm_one(struct mr_bus *bus, struct mr__delivery *d, struct mr__bundle *bundle)
 {
-    struct mr__delivery *d = sub->ready.first;
+    const struct mr__sub *sub = d->sub;
     uint8_t body[16] = {0};
     if (mr__stage_reserve(bus, mr_record_size(sizeof(body))) != MR_OK) {
         return false;
@@ -152,9 +164,53 @@ static bool arm_one(struct mr_bus *bus, struct mr__sub *sub)
     if (target->queue.count * 2 < ahead_of(bus, target->slots)) {
         bus->stage.urgent = true; /* the target would soon wait for it */
     }
+    d->bundle = bundle;
     mr__arm(bus, d, d->fence + 1, NULL);
+    return true;
+}
+
+static bool arm_single(struct mr_bus *bus, struct mr__sub *sub)
+{
+    struct mr__delivery *d = sub->ready.first;
+    if (mr__overtaken(d) != NULL || !may_begin(bus, sub, true) || !arm_one(bus, d, NULL)) {
+        return false;
+    }
     mr__load_event(bus, d);
     return true;
+}
+
+/* All that are there when a slot is free and they need not wait; ahead of that only a full batch:
+ * another would grow meanwhile. */
+static bool arm_batch(struct mr_bus *bus, struct mr__sub *sub)
+{
+    uint64_t due = 0;
+    bool has_place = may_begin(bus, sub, false);
+    uint64_t least = has_place ? 1 : sub->conf->batch_max;
+    sub->gathering = false;
+    if (sub->ready.count < least || !may_begin(bus, sub, true)) {
+        return false;
+    }
+    uint32_t count = mr__bundle_gather(bus, sub, &due);
+    if (due != 0) {
+        uint64_t at = bus->now.mono_ns + (due - bus->log_ns);
+        bus->limit_due_ns = at < bus->limit_due_ns ? at : bus->limit_due_ns;
+        sub->gathering = has_place;
+    }
+    if (due != 0 || count < least) {
+        return false;
+    }
+    struct mr__bundle *bundle = mr__bundle_create(bus);
+    uint32_t armed = 0;
+    while (bundle != NULL && armed < count && arm_one(bus, bus->gathered[armed], bundle)) {
+        armed++;
+    }
+    for (uint32_t i = 0; i < armed; i++) {
+        mr__load_event(bus, bus->gathered[i]); /* one that is lost ends here */
+    }
+    if (bundle != NULL) {
+        mr__bundle_drop(bus, bundle);
+    }
+    return armed > 0;
 }
 
 /* Takes the next subscription in turn off the ring. */
@@ -200,8 +256,7 @@ static void arm_target(struct mr_bus *bus, struct mr__target *target)
         if (sub->ready.count == 0 || sub->target != target || sub->paused) {
             continue; /* back on the ring when something is ready, or when it resumes */
         }
-        if (mr__overtaken(sub->ready.first) == NULL && mr__may_begin(bus, sub) &&
-            arm_one(bus, sub)) {
+        if (is_batched(sub) ? arm_batch(bus, sub) : arm_single(bus, sub)) {
             mr__turn_add(sub);
             continue;
         }
@@ -231,12 +286,11 @@ static uint64_t policy_timeout(const struct mr__delivery *d)
     return conf->timeout_ns != 0 ? conf->timeout_ns : d->sub->target->conf->timeout_ns;
 }
 
-static bool hand_out(struct mr_bus *bus, struct mr__target *target, struct mr__delivery *d)
+/* Fills @p h for @p d, whose place is counted, and gives it away. */
+static void hand_out_one(struct mr_bus *bus, struct mr__target *target, struct mr__delivery *d,
+                         struct mr_handout *h)
 {
-    struct mr_handout *h = mr_handout_create();
-    if (h == NULL) {
-        return false;
-    }
+    h->op.next = NULL;
     h->target = target->id;
     h->subscription = d->sub->id;
     h->offset = d->offset;
@@ -250,17 +304,10 @@ static bool hand_out(struct mr_bus *bus, struct mr__target *target, struct mr__d
     (void)snprintf(h->name, sizeof(h->name), "%s", d->sub->name);
     (void)snprintf(h->delivery, sizeof(h->delivery), "%s:%" PRIu64, d->sub->name, d->offset);
     h->event = MR_TAKE(d->event);
+    mr__bundle_out(h, d->bundle);
     mr__list_remove(d);
-    MR_ASSERT(target->armed > 0);
-    target->armed--;
-    target->in_flight++;
-    target->breaker.half_open = target->breaker.open_until_ns != 0;
     mr__set_where(d, MR__FLIGHT);
-    mr__limit_take(target->limit, bus->now.mono_ns);
-    mr__limit_take(d->sub->limit, bus->now.mono_ns);
-    mr__shared_take(d->sub, bus->now.mono_ns);
     d->sub->in_flight++;
-    mr__shared_count(d->sub, 0, 1);
     d->started_ns = bus->log_ns;
     d->started_wall_ns = bus->now.wall_ns;
     if (__builtin_add_overflow(bus->log_ns, h->timeout_ns, &d->lease_ns)) {
@@ -268,7 +315,73 @@ static bool hand_out(struct mr_bus *bus, struct mr__target *target, struct mr__d
     }
     mr__timer_set(bus, d);
     bus->ports.handout(bus->ports.context, h);
+}
+
+static struct mr_handout *create_chain(uint32_t count)
+{
+    struct mr_handout *chain = NULL;
+    for (uint32_t i = 0; i < count; i++) {
+        struct mr_handout *h = mr_handout_create();
+        if (h != NULL) {
+            h->op.next = chain == NULL ? NULL : &chain->op;
+            chain = h;
+            continue;
+        }
+        while (chain != NULL) {
+            h = (struct mr_handout *)chain->op.next;
+            mr_handout_destroy(chain);
+            chain = h;
+        }
+        return NULL;
+    }
+    return chain;
+}
+
+/* Hands out @p d and those behind it, @p count altogether, in one place. @return false: memory is
+ * short, nothing happened */
+static bool hand_out(struct mr_bus *bus, struct mr__target *target, struct mr__delivery *d,
+                     uint32_t count)
+{
+    struct mr_handout *chain = create_chain(count);
+    if (chain == NULL) {
+        return false;
+    }
+    struct mr__sub *sub = d->sub;
+    MR_ASSERT(target->armed > 0);
+    target->armed--;
+    target->in_flight++;
+    target->breaker.half_open = target->breaker.open_until_ns != 0;
+    mr__limit_take(target->limit, bus->now.mono_ns);
+    mr__limit_take(sub->limit, bus->now.mono_ns);
+    mr__shared_take(sub, bus->now.mono_ns);
+    sub->places_in_flight++;
+    mr__shared_count(sub, 0, 1);
+    while (chain != NULL) {
+        struct mr_handout *h = chain;
+        struct mr__delivery *next = d->next;
+        chain = (struct mr_handout *)h->op.next;
+        h->batch_count = d->bundle == NULL ? 0 : count;
+        hand_out_one(bus, target, d, h);
+        d = next;
+    }
     return true;
+}
+
+/* Whether @p d and those behind it, @p count altogether, can go: none is paused, removed or about
+ * to be cancelled, and their events are here. */
+static bool is_complete(struct mr_bus *bus, struct mr__delivery *d, uint32_t count)
+{
+    bool complete = !d->sub->paused && d->sub->conf != NULL;
+    for (uint32_t i = 0; i < count && complete; i++) {
+        complete = mr__overtaken(d) == NULL;
+        struct mr__delivery *next = d->next;
+        if (complete && d->event == NULL) {
+            mr__load_event(bus, d); /* its bytes are on their way, or lost: then it ends */
+            complete = false;
+        }
+        d = next;
+    }
+    return complete;
 }
 
 static void serve_queue(struct mr_bus *bus, struct mr__target *target)
@@ -276,15 +389,15 @@ static void serve_queue(struct mr_bus *bus, struct mr__target *target)
     struct mr__delivery *d = target->queue.first;
     while (d != NULL && !bus->draining && !bus->faulty &&
            target->in_flight < slots_now(bus, target)) {
-        struct mr__delivery *next = d->next;
+        uint32_t count = mr__bundle_row(d);
+        struct mr__delivery *next = d;
+        for (uint32_t i = 0; i < count; i++) {
+            next = next->next;
+        }
         uint64_t due = limits_due_ns(d->sub, false);
-        if (d->sub->paused || d->sub->conf == NULL || mr__overtaken(d) != NULL) {
-            /* waits: paused, removed, or cancelled, which the next step does */
-        } else if (due > bus->now.mono_ns) { /* armed when it was granted, written later */
+        if (due > bus->now.mono_ns) { /* armed when it was granted, written later */
             bus->limit_due_ns = due < bus->limit_due_ns ? due : bus->limit_due_ns;
-        } else if (d->event == NULL) {
-            mr__load_event(bus, d); /* its bytes are on their way, or lost: then it ends */
-        } else if (!hand_out(bus, target, d)) {
+        } else if (is_complete(bus, d, count) && !hand_out(bus, target, d, count)) {
             return;
         }
         d = next;
@@ -298,7 +411,7 @@ static void tell_demand(struct mr_bus *bus, struct mr__target *target)
     uint32_t looked = 0;
     for (struct mr__sub *sub = target->turn_first; sub != NULL && looked < DEMAND_SUBS_MAX;
          sub = sub->turn_next, looked++) {
-        queued += sub->ready.count + sub->behind;
+        queued += mr__bundle_places(sub, sub->ready.count + sub->behind);
         if (sub->ready.first != NULL && bus->log_ns > sub->ready.first->arrival_ns) {
             uint64_t age = bus->log_ns - sub->ready.first->arrival_ns;
             oldest = age > oldest ? age : oldest;
@@ -345,6 +458,7 @@ const char *mr_blocked_text(enum mr_blocked_on b)
         "nothing", "lane head", "concurrency", "breaker", "no instance", "back-off",
         "paused",  "held",      "memory",      "disk",    "ramp",        "removed",
         "order change", "rate",        "limit", "not before",
+        "batch",
     };
     return (unsigned)b < MR_BLOCKED_MAX ? texts[b] : texts[0];
 }
@@ -389,6 +503,9 @@ enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where w
     }
     if (!mr__shared_has_place(sub)) {
         return MR_BLOCKED_LIMIT;
+    }
+    if (where == MR__READY && sub->gathering) {
+        return MR_BLOCKED_BATCH;
     }
     bool has_place = sub->target->armed + sub->target->in_flight < sub->target->slots;
     return has_place && is_limited(sub) ? MR_BLOCKED_RATE : MR_BLOCKED_CONCURRENCY;

@@ -7,6 +7,7 @@
  *   stage.c       the group being gathered, the one being written, segments
  *   ingest.c      events in
  *   dispatch.c    attempts, hand-outs, breakers
+ *   bundle.c      batches for handlers
  *   limit.c       rates
  *   overtaken.c   what a later event of the lane makes pointless
  *   answer.c      verdicts and leases
@@ -68,6 +69,16 @@ struct mr__ending { /* what to do once the event's bytes are there */
     char *result_json;     /* owned */
 };
 
+struct mr__bundle { /* a batch for a handler: counts as one wherever places are counted; bundle.c */
+    struct mr__bundle *next; /* of all in the bus */
+    struct mr__bundle *prev;
+    uint64_t number;
+    uint32_t begun;   /* of its deliveries: armed, queued or in flight, all of them or none */
+    uint32_t outside; /* hand-outs that have not come back */
+    uint32_t share;   /* it failed as a whole: so many together the next time; 0: it did not */
+    bool counted;     /* the breaker knows that */
+};
+
 struct mr__delivery {
     struct mr__delivery *next; /* of the one list it is on (ready, queue, stage, loading) */
     struct mr__delivery *prev;
@@ -81,13 +92,15 @@ struct mr__delivery {
     struct mr_event *event;    /* one reference while armed, queued or ending; may be NULL */
     struct mr__notes *notes;   /* owned; NULL until a first attempt failed */
     struct mr__ending *ending; /* owned */
+    struct mr__bundle *bundle; /* the batch it has begun in, or NULL */
+    uint64_t bundle_key; /* hash of what its batch goes by; 0: not looked at */
     uint64_t offset;
     uint64_t position;   /* of the EVENT record; while in_stage: byte in the stage */
     uint64_t arrival_ns; /* log clock */
     uint64_t expires_ns; /* the event's expirytime; 0 none */
     uint64_t due_ns;     /* log clock; WAITING, DELAYED: until then; BLOCKED: not before, once it is
                             the head; 0: at once */
-    uint64_t started_ns; /* FLIGHT; log clock */
+    uint64_t started_ns; /* FLIGHT, READY: since; log clock */
     uint64_t started_wall_ns;
     uint64_t lease_ns;   /* FLIGHT: log clock at which it times out */
     uint32_t size;       /* of the event record's body */
@@ -97,6 +110,8 @@ struct mr__delivery {
     uint16_t attempts;
     uint16_t refusals;
     uint16_t interruptions;
+    uint16_t together; /* its batch failed as a whole: in the next, so many at most; 0: any. Not
+                          logged: a start tries the whole again */
     uint8_t where; /* enum mr__where; changed by mr__set_where() only */
     bool alone;
     bool cancels;      /* its event cancels what is before it in its lane, */
@@ -145,7 +160,7 @@ struct mr__limit { /* how often something may be handed out; limit.c */
 struct mr__shared { /* a limit that several subscriptions keep together; limit.c */
     const struct mr_limit_config *conf;
     struct mr__limit *limit; /* owned; NULL: no rate */
-    uint64_t begun;     /* of all that share it */
+    uint64_t begun;     /* places of all that share it */
     uint64_t in_flight; /* of these, with a target */
 };
 
@@ -176,12 +191,16 @@ struct mr__sub {
     struct mr_map skip;       /* offsets beyond the cursor that are settled already */
     struct mr_map dead_lanes; /* lane -> settles counted since its first dead letter */
     struct mr__list ready;
+    uint64_t ready_size; /* bytes of their events */
+    bool gathering;      /* what is ready has a place and waits for others of its batch */
     struct mr__delivery *oldest; /* by age in the window */
     struct mr__delivery *newest;
     uint32_t where_count[MR__WHERE_MAX];
     uint32_t ramp_count; /* WAITING because of the restart ramp */
     uint64_t begun;    /* armed + queued + in flight */
     uint64_t in_flight; /* of these, with the target */
+    uint64_t places;    /* that the begun take: a batch takes one */
+    uint64_t places_in_flight;
     struct mr__dead *dead; /* owned; ascending offset */
     uint64_t dead_count;
     uint64_t dead_capacity;
@@ -215,8 +234,8 @@ struct mr__target {
     char *name; /* owned */
     const struct mr_target_config *conf; /* NULL: not configured now */
     uint32_t slots;
-    uint32_t in_flight; /* hand-outs not yet given back */
-    uint32_t armed;     /* armed and queued */
+    uint32_t in_flight; /* places of hand-outs not yet given back: a batch takes one */
+    uint32_t armed;     /* places of what is armed or queued */
     struct mr__list queue;
     struct mr__sub *turn_first; /* subscriptions with something ready, in turn */
     struct mr__sub *turn_last;
@@ -291,11 +310,16 @@ struct mr_bus {
     struct mr_bus_options options;
     struct mr_rng rng;
     uint64_t log_id;
+    struct mr__bundle *bundles; /* owned */
+    uint64_t bundle_number;     /* of the last one */
+    struct mr__delivery **gathered; /* owned; what the next batch would be made of */
+    uint32_t gathered_capacity;
 
     struct mr_now now;
     uint64_t log_ns;
     bool clock_frozen;
-    uint64_t limit_due_ns; /* monotonic: when a rate grants what it refused; UINT64_MAX: nothing */
+    uint64_t limit_due_ns; /* monotonic: when a rate grants what it refused, or a batch waits no
+                              longer; UINT64_MAX: nothing */
 
     const struct mr_config *config;
     const struct mr_router *router;
@@ -511,6 +535,31 @@ void mr__breaker_count(struct mr_bus *bus, struct mr__target *target, bool ok);
 enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d);
 /* The same for whatever of @p sub stands there; the ramp and reads of single events apart. */
 enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where where);
+
+/* bundle.c */
+struct mr__bundle *mr__bundle_create(struct mr_bus *bus); /* held; NULL: memory is short */
+void mr__bundle_drop(struct mr_bus *bus, struct mr__bundle *bundle); /* ends the hold */
+void mr__bundles_destroy(struct mr_bus *bus);
+/* @p d begins, or has left what it began in. @return whether a place is taken or given back: it is
+ * by itself, or the first or last of its batch */
+bool mr__bundle_enter(const struct mr__delivery *d);
+bool mr__bundle_leave(struct mr_bus *bus, struct mr__delivery *d);
+/* Its hand-outs that are outside: one more; one back, @return whether that was the last. */
+void mr__bundle_out(struct mr_handout *h, struct mr__bundle *bundle);
+bool mr__bundle_back(struct mr_bus *bus, struct mr_handout *h);
+/* Whether @p answer is the first that says of its batch that it failed as a whole, or of no batch:
+ * the breaker counts it. */
+bool mr__bundle_tells(const struct mr_handout *h);
+/* How many may be together the next time, when @p answer is about the batch of @p d as a whole; 0:
+ * it is about d. */
+uint32_t mr__bundle_share(const struct mr__delivery *d, const struct mr_answer *answer);
+/* How many stand in a row from @p d on, of a queue, that are handed out together. */
+uint32_t mr__bundle_row(const struct mr__delivery *d);
+/* What the next batch of @p sub is made of goes to bus->gathered. @return how many; *ret_due_ns:
+ * when it waits for no others, log clock; 0: now */
+uint32_t mr__bundle_gather(struct mr_bus *bus, struct mr__sub *sub, uint64_t *ret_due_ns);
+/* How many hand-outs @p count deliveries of @p sub will be. */
+uint64_t mr__bundle_places(const struct mr__sub *sub, uint64_t count);
 
 /* limit.c */
 /* Makes *next what @p rates (NULL: none) want in the place of @p limit: the same object when it has

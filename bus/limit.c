@@ -213,8 +213,8 @@ void mr__shared_recount(struct mr_bus *bus)
     for (uint32_t i = 0; i < bus->sub_count; i++) {
         const struct mr__sub *sub = bus->subs[i];
         for (uint32_t k = 0; k < shared_count_of(sub); k++) {
-            shared_of(sub, k)->begun += sub->begun;
-            shared_of(sub, k)->in_flight += sub->in_flight;
+            shared_of(sub, k)->begun += sub->places;
+            shared_of(sub, k)->in_flight += sub->places_in_flight;
         }
     }
 }

@@ -20,6 +20,7 @@ void mr__list_push(struct mr__list *list, struct mr__delivery *d)
     }
     list->last = d;
     list->count++;
+    d->sub->ready_size += list == &d->sub->ready ? d->size : 0;
 }
 
 void mr__list_remove(struct mr__delivery *d)
@@ -40,6 +41,7 @@ void mr__list_remove(struct mr__delivery *d)
     }
     MR_ASSERT(list->count > 0);
     list->count--;
+    d->sub->ready_size -= list == &d->sub->ready ? d->size : 0;
     d->list = NULL;
     d->next = NULL;
     d->prev = NULL;

@@ -433,6 +433,7 @@ void mr_bus_destroy(struct mr_bus *bus)
         mr_free(bus->checkpoint);
     }
     mr__cache_release(bus);
+    mr__bundles_destroy(bus);
     mr_map_release(&bus->names);
     mr_matches_release(&bus->rematch);
     mr_free(bus->subs);

@@ -61,6 +61,9 @@ void mr__timers_reset(struct mr_bus *bus)
         for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
             struct mr_map_slot slot = sub->deliveries.slots[k];
             struct mr__delivery *d = (struct mr__delivery *)(uintptr_t)slot.value;
+            if (slot.key != 0) {
+                d->bundle_key = 0; /* a batch may go by something else now */
+            }
             if (slot.key != 0 && d->where == MR__READY && mr__debounced_ns(bus, d) > d->due_ns) {
                 mr__state_wait(bus, d, d->due_ns);
             } else if (slot.key != 0) {

@@ -40,7 +40,11 @@
     X(KEEP_OLDEST, "of a lane the oldest delivery is kept, not the latest")                        \
     X(CANCEL_FORGOTTEN, "what is read from the log does not know that it cancels")                 \
     X(RATE_IGNORED, "a rate is not kept")                                                          \
-    X(READ_ACROSS, "a read that ends with its segment loses what the next one begins with")
+    X(READ_ACROSS, "a read that ends with its segment loses what the next one begins with")        \
+    X(BATCH_PAYS, "a batch that failed as a whole costs each delivery in it an attempt")           \
+    X(BATCH_WHOLE, "a batch that failed as a whole is handed out whole again")                     \
+    X(BATCH_LARGE, "a batch has one delivery more than it may have")                               \
+    X(BATCH_MIXED, "a batch holds deliveries of different values of what it goes by")
 
 #define MR_PLANTED_ENUM(name, text) MR_PLANTED_##name,
 enum mr_planted { MR_PLANTED_NONE = 0, MR_PLANTED_LIST(MR_PLANTED_ENUM) MR_PLANTED_MAX };

@@ -87,7 +87,8 @@ struct mr_answer {
     uint64_t started_wall_ns; /* when the handler got it; 0 if it never did */
     uint64_t ended_wall_ns;
     uint32_t suspects;        /* CRASH: deliveries in flight on the instance when it died; 1 = it
-                                 was alone */
+                                 was alone. RETRY: said of a batch as a whole, of so many that had
+                                 no answer yet; 0, 1 = of this one */
     int32_t exit_code;        /* -1: none */
     int32_t exit_signal;      /* 0: none */
     uint64_t rss_peak;        /* bytes; 0 unknown */
@@ -100,7 +101,10 @@ struct mr_answer {
     uint32_t emitted_count;
 };
 
-/* One attempt handed to a target. */
+struct mr__bundle; /* the bus's own */
+
+/* One attempt handed to a target. Those of a batch stand in a row in the chain, each with an
+ * event, a lease and an answer of its own; together they take one of the target's places. */
 struct mr_handout {
     struct mr_op op;
     uint32_t target;        /* index in the configuration */
@@ -111,6 +115,9 @@ struct mr_handout {
     bool last;              /* a `retry` will end it: no attempt is left */
     bool alone;             /* suspect: give it an instance with nothing else on it */
     bool priority;          /* reserved for ordering by the target; false today */
+    uint64_t batch;         /* the same for all of a batch, in no other; 0: by itself */
+    uint32_t batch_count;   /* how many the bus handed out with it; some may not get to the target */
+    struct mr__bundle *bundle; /* borrowed: the bus keeps it until the last one is back */
     uint64_t timeout_ns;    /* from hand-out; heartbeats extend it */
     uint64_t max_run_ns;    /* heartbeats extend up to this */
     uint64_t deadline_wall_ns; /* now + timeout, for the worker's information */

@@ -309,6 +309,7 @@ static void check_delivery(const struct mr_bus *bus, const struct mr__sub *sub,
     MR_ASSERT(d->where != MR__WAITING || d->heap_at != NO_HEAP);
     MR_ASSERT(d->where != MR__DELAYED || (d->heap_at != NO_HEAP && d->fence == 0));
     MR_ASSERT((d->where == MR__ENDING) == (d->ending != NULL));
+    MR_ASSERT(d->bundle == NULL || mr__is_begun(d));
 }
 
 static void check_ages(const struct mr__sub *sub)
@@ -336,8 +337,8 @@ static void check_shared(const struct mr_bus *bus)
         for (uint32_t k = 0; k < bus->sub_count; k++) {
             const struct mr__sub *sub = bus->subs[k];
             for (uint32_t n = 0; sub->conf != NULL && n < sub->conf->limit_count; n++) {
-                begun += sub->conf->limits[n] == i ? sub->begun : 0;
-                in_flight += sub->conf->limits[n] == i ? sub->in_flight : 0;
+                begun += sub->conf->limits[n] == i ? sub->places : 0;
+                in_flight += sub->conf->limits[n] == i ? sub->places_in_flight : 0;
             }
         }
         MR_ASSERT(begun == bus->shared[i].begun && in_flight == bus->shared[i].in_flight);
@@ -351,12 +352,15 @@ void mr_bus_check(const struct mr_bus *bus)
     uint64_t bytes = 0;
     uint32_t not_live = 0;
     uint32_t in_stage = 0;
+    uint64_t batched = 0;
     for (uint32_t i = 0; i < bus->sub_count; i++) {
         const struct mr__sub *sub = bus->subs[i];
         uint64_t begun = 0;
         uint64_t flying = 0;
         uint64_t held = 0;
         uint64_t ready = 0;
+        uint64_t ready_size = 0;
+        uint64_t places = 0;
         for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
             if (sub->deliveries.slots[k].key == 0) {
                 continue;
@@ -369,12 +373,16 @@ void mr_bus_check(const struct mr_bus *bus)
             flying += d->where == MR__FLIGHT;
             held += d->where == MR__HELD;
             ready += d->where == MR__READY;
+            ready_size += d->where == MR__READY ? d->size : 0;
+            places += mr__is_begun(d) && d->bundle == NULL;
+            batched += d->bundle != NULL;
         }
         check_ages(sub);
         MR_ASSERT(begun == sub->begun);
         MR_ASSERT(flying == sub->in_flight);
         MR_ASSERT(held == sub->counts.held);
-        MR_ASSERT(ready == sub->ready.count);
+        MR_ASSERT(ready == sub->ready.count && ready_size == sub->ready_size);
+        MR_ASSERT(places <= sub->places && sub->places <= begun);
         MR_ASSERT(sum_holds(sub));
         MR_ASSERT(ready == 0 || sub->target == NULL || sub->on_turn || sub->paused);
         for (uint64_t k = 0; k < sub->lanes.capacity; k++) {
@@ -399,8 +407,13 @@ void mr_bus_check(const struct mr_bus *bus)
     }
     for (uint32_t i = 0; i < bus->target_count; i++) {
         const struct mr__target *t = bus->targets[i];
-        MR_ASSERT(t->queue.count <= t->armed);
+        MR_ASSERT(t->queue.count == 0 || t->armed > 0);
     }
+    for (const struct mr__bundle *b = bus->bundles; b != NULL; b = b->next) {
+        MR_ASSERT(b->begun > 0 || b->outside > 0);
+        batched -= b->begun;
+    }
+    MR_ASSERT(batched == 0);
     MR_ASSERT(bus->next_sequence > bus->durable_sequence);
 }
 

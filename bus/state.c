@@ -79,6 +79,7 @@ static void let_go(struct mr_bus *bus, struct mr__delivery *d)
         mr__set_where(d, d->fence == 0 ? MR__DELAYED : MR__WAITING);
     } else {
         mr__set_where(d, MR__READY);
+        d->started_ns = bus->log_ns;
         mr__list_push(&d->sub->ready, d);
         mr__turn_add(d->sub);
     }
@@ -335,7 +336,13 @@ void mr__state_begin(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence)
     mr__set_where(d, MR__ARMED);
     d->timed_out = false;
     d->sub->begun++;
-    mr__shared_count(d->sub, 1, 0);
+    if (mr__bundle_enter(d)) {
+        d->sub->places++;
+        mr__shared_count(d->sub, 1, 0);
+        if (!bus->recovering) {
+            d->sub->target->armed++;
+        }
+    }
     mr__timer_set(bus, d);
 }
 
@@ -346,13 +353,18 @@ static void leave_begun(struct mr_bus *bus, struct mr__delivery *d)
         d->sub->counts.held--;
     }
     if (mr__is_begun(d)) {
+        bool flies = d->where == MR__FLIGHT;
         MR_ASSERT(d->sub->begun > 0);
         d->sub->begun--;
-        d->sub->in_flight -= d->where == MR__FLIGHT;
-        mr__shared_count(d->sub, -1, d->where == MR__FLIGHT ? -1 : 0);
-        if (d->where != MR__FLIGHT && d->sub->target != NULL && !bus->recovering) {
-            MR_ASSERT(d->sub->target->armed > 0);
-            d->sub->target->armed--;
+        d->sub->in_flight -= flies;
+        if (mr__bundle_leave(bus, d)) {
+            d->sub->places--;
+            d->sub->places_in_flight -= flies;
+            mr__shared_count(d->sub, -1, flies ? -1 : 0);
+            if (!flies && d->sub->target != NULL && !bus->recovering) {
+                MR_ASSERT(d->sub->target->armed > 0);
+                d->sub->target->armed--;
+            }
         }
     }
     mr__list_remove(d);

@@ -163,6 +163,11 @@ struct mr_subscription_config {
     uint32_t *limits;            /* owned; indexes of those it shares */
     uint32_t limit_count;
     uint64_t window_size;        /* bytes of delivery state in memory; default 16MiB */
+    uint32_t batch_max;          /* deliveries handed out together, at most; 0: one by one */
+    uint64_t batch_size;         /* bytes of their events; the first may be larger by itself */
+    uint64_t batch_window_ns;    /* how long the first waits for others */
+    int batch_by;                /* enum mr_order: only with the same value of */
+    char *batch_key;             /* owned */
     uint64_t hash;               /* policy version: hash of everything that shapes deliveries */
     struct mr_destination *on_success; /* owned */
     uint32_t on_success_count;

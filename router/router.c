@@ -47,6 +47,8 @@ static enum mr_status make_rule(struct mr__rule *rule,
     }
     rule->order = subscription->order;
     rule->order_key = mr_bytes_of(subscription->order_key);
+    rule->batch_by = subscription->batch_by;
+    rule->batch_key = mr_bytes_of(subscription->batch_key);
     return mr__compile(compiler, mr_bytes_of(filter_json == NULL ? "[]" : filter_json),
                        &rule->program, problem);
 }
@@ -329,4 +331,12 @@ uint64_t mr_router_lane(const struct mr_router *router, uint32_t subscription,
     MR_ASSERT(subscription < router->rule_count);
     const struct mr__rule *rule = &router->rules[subscription];
     return mr__lane(rule->order, rule->order_key, record);
+}
+
+uint64_t mr_router_batch_key(const struct mr_router *router, uint32_t subscription,
+                             struct mr_bytes record)
+{
+    MR_ASSERT(subscription < router->rule_count);
+    const struct mr__rule *rule = &router->rules[subscription];
+    return mr__lane(rule->batch_by, rule->batch_key, record);
 }

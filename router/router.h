@@ -67,6 +67,11 @@ bool mr_router_explain(const struct mr_router *router, uint32_t subscription, ui
 uint64_t mr_router_lane(const struct mr_router *router, uint32_t subscription,
                         struct mr_bytes record);
 
+/** The hash of what the batches of @p subscription go by; 0: @p record has no such value, or they
+ * go by nothing. */
+uint64_t mr_router_batch_key(const struct mr_router *router, uint32_t subscription,
+                             struct mr_bytes record);
+
 /* --- one filter alone (`millrace filter test`, `dlq list --filter`) ------------------------ */
 
 struct mr_filter;

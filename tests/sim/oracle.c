@@ -47,6 +47,7 @@ void oracle_destroy(struct oracle *o)
     free(o->groups);
     free(o->emitted);
     free(o->answers);
+    free(o->shares);
     free(o);
 }
 
@@ -157,6 +158,10 @@ void oracle_configured(struct oracle *o)
 void oracle_started(struct oracle *o)
 {
     o->write_failed = false;
+    o->batch = (struct oracle_batch){0}; /* they are numbered anew */
+    for (uint32_t i = 0; i < o->share_capacity; i++) {
+        o->shares[i] = 0;
+    }
 }
 
 void oracle_rotten(struct oracle *o)
@@ -274,6 +279,77 @@ static void check_lane_alone(struct oracle *o, const struct oracle_delivery *d)
     }
 }
 
+static const struct sim_sub_spec *spec_of(const struct oracle *o, uint64_t back,
+                                          const struct mr_handout *h)
+{
+    bool visible = strncmp(h->name, "sub", 3) == 0 && h->name[4] == '\0';
+    return back < ORACLE_SPECS && back < o->spec_count && visible
+               ? &o->specs[(o->spec_count - 1 - back) % ORACLE_SPECS].subs[h->name[3] - '0']
+               : NULL;
+}
+
+/* Whether one of the last configurations lets a batch be as this one has become. */
+static bool batch_fits(const struct oracle *o, const struct mr_handout *h)
+{
+    const struct oracle_batch *b = &o->batch;
+    const struct sim_sub_spec *s;
+    for (uint64_t back = 0; (s = spec_of(o, back, h)) != NULL; back++) {
+        if (b->want <= s->batch_max && (b->size <= s->batch_size || b->want == 1) &&
+            b->same[s->batch_by]) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* The batches of one subscription, one after the other: @p h opens the next or goes on with it. */
+static void check_batch(struct oracle *o, const struct mr_handout *h)
+{
+    struct oracle_batch *b = &o->batch;
+    if (h->batch != b->number && b->count < b->want) {
+        sim_fail(o->world, "batch %llu ends after %u of %u", (unsigned long long)b->number,
+                 b->count, b->want);
+    }
+    if (h->batch == 0) {
+        const struct sim_sub_spec *s;
+        bool single = spec_of(o, 0, h) == NULL;
+        for (uint64_t back = 0; (s = spec_of(o, back, h)) != NULL; back++) {
+            single = single || s->batch_max == 0;
+        }
+        if (!single) {
+            sim_fail(o->world, "%s is handed out by itself, not in a batch", h->delivery);
+        }
+        *b = (struct oracle_batch){0};
+        return;
+    }
+    static const char *const names[SIM_ORDERS] = {"specversion", "lane", "zone"};
+    if (h->batch != b->number) {
+        *b = (struct oracle_batch){.number = h->batch, .want = h->batch_count};
+        const struct sim_sub_spec *s = spec_of(o, 0, h);
+        sim_fired[SIM_BATCHED] += b->want > 1;
+        sim_fired[SIM_BATCH_FULL] += s != NULL && b->want > 1 && b->want == s->batch_max;
+    }
+    for (int by = 0; by < SIM_ORDERS; by++) {
+        struct mr_bytes value = mr_event_value(mr_event_record(h->event), names[by]);
+        uint64_t hash = mr_hash(value.data, value.size);
+        b->same[by] = b->count == 0 || (b->same[by] && hash == b->values[by]);
+        b->values[by] = hash;
+    }
+    b->count++;
+    b->size += h->event->size;
+    const struct oracle_delivery *d = oracle_delivery_of(o, h->subscription, h->offset);
+    if (b->count > b->want || h->batch_count != b->want || !batch_fits(o, h)) {
+        sim_fail(o->world, "%s is number %u of %u in batch %llu of %llu bytes: no configuration "
+                 "makes that", h->delivery, b->count, b->want, (unsigned long long)b->number,
+                 (unsigned long long)b->size);
+    }
+    if ((d->together != 0 && b->want > d->together) || (h->alone && b->want > 1)) {
+        sim_fail(o->world, "%s is one of %u, after a batch that failed: it may be one of %u",
+                 h->delivery, b->want, h->alone ? 1 : d->together);
+    }
+    sim_fired[SIM_BATCH_HALVED] += d->together != 0;
+}
+
 void oracle_may_skip(struct oracle *o, uint32_t subscription, uint64_t offset)
 {
     oracle_answer_of(o, subscription, offset, ORACLE_OPERATOR)->answered = true;
@@ -313,6 +389,8 @@ void oracle_handed_out(struct oracle *o, const struct mr_handout *h)
         sim_fail(o->world, "%s was interrupted %u times and is not alone", h->delivery,
                  d->interruptions);
     }
+    check_batch(o, h);
+    a->batch = h->batch;
     check_lane_alone(o, d);
     d->outside = true;
     d->handed++;

@@ -372,10 +372,67 @@ static struct mr_result read_result(struct fold *f, const struct mr_record *r)
     return result;
 }
 
+static bool is_of_all(const struct oracle_answer *a, enum mr_verdict verdict)
+{
+    bool several = verdict == MR_VERDICT_CRASH || verdict == MR_VERDICT_RETRY;
+    return a->batch != 0 &&
+           (verdict == MR_VERDICT_TIMEOUT || (several && a->answered && a->suspects > 1));
+}
+
+/* How many of the batch of @p a have no result yet; @p sure: and no answer of their own that waits
+ * for room or for its event. */
+static uint32_t count_open(struct oracle *o, const struct oracle_answer *a, bool sure)
+{
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < o->delivery_count; i++) {
+        const struct oracle_delivery *d = &o->deliveries[i];
+        if (d->sub != a->sub || d->state != MR_STATE_IN_FLIGHT) {
+            continue;
+        }
+        const struct oracle_answer *other = oracle_answer_of(o, d->sub, d->offset, d->fence);
+        bool own = other->answered && !is_of_all(other, other->verdict);
+        count += other->batch == a->batch && !(sure && own && other->offset != a->offset);
+    }
+    return count;
+}
+
+static uint16_t *share_of(struct oracle *o, uint64_t batch)
+{
+    uint32_t before = o->share_capacity;
+    o->shares = oracle_grow(o->shares, sizeof(*o->shares), (uint32_t)batch + 1, &o->share_capacity);
+    for (uint32_t i = before; i < o->share_capacity; i++) {
+        o->shares[i] = 0;
+    }
+    return &o->shares[batch];
+}
+
+/* A result that is about a whole batch costs nothing, as long as there is another in it without one;
+ * from then on its deliveries go in parts. @p pays: whether this one cost an attempt */
+static bool takes_part(struct fold *f, struct oracle_delivery *d, const struct mr_result *result,
+                       bool pays)
+{
+    struct oracle *o = f->o;
+    struct oracle_answer a = *oracle_answer_of(o, d->sub, d->offset, d->fence);
+    enum mr_verdict verdict = (enum mr_verdict)result->verdict;
+    if (verdict == MR_VERDICT_NONE || verdict == MR_VERDICT_REFUSED) {
+        return false; /* whatever it was before */
+    }
+    uint16_t *share = NULL;
+    if (is_of_all(&a, verdict)) {
+        uint32_t most = count_open(o, &a, false);
+        bool alone = most == 1 || (pays && count_open(o, &a, true) == 1);
+        share = share_of(o, a.batch);
+        *share = *share != 0 || alone ? *share : (uint16_t)((most + 1) / 2);
+    }
+    d->together = share == NULL ? 0 : *share;
+    return d->together != 0;
+}
+
 /* What a counted answer adds, from what the worker truly said. */
-static void check_counters(struct fold *f, const struct oracle_delivery *d,
+static void check_counters(struct fold *f, struct oracle_delivery *d,
                            const struct mr_result *result)
 {
+    bool part = takes_part(f, d, result, result->attempts > d->attempts);
     struct oracle_answer *a = oracle_answer_of(f->o, d->sub, d->offset, d->fence);
     uint32_t attempts = d->attempts;
     uint32_t refusals = d->refusals;
@@ -384,14 +441,14 @@ static void check_counters(struct fold *f, const struct oracle_delivery *d,
     case MR_VERDICT_RETRY:
     case MR_VERDICT_DROP:
     case MR_VERDICT_DEAD:
-        attempts++;
+        attempts += !part;
         break;
     case MR_VERDICT_TIMEOUT:
-        attempts++;
+        attempts += !part;
         sim_fired[SIM_TIMEOUT]++;
         break;
     case MR_VERDICT_CRASH:
-        attempts += a->suspects == 1;
+        attempts += a->suspects == 1 && !part;
         break;
     case MR_VERDICT_REFUSED:
         refusals++;
@@ -430,7 +487,8 @@ static void check_budget(struct fold *f, const struct oracle_delivery *d,
                          const struct mr_result *result, bool ends)
 {
     uint32_t budget = budget_of(f->o, d->sub);
-    bool counted = result->verdict == MR_VERDICT_RETRY || result->verdict == MR_VERDICT_TIMEOUT;
+    bool counted = (result->verdict == MR_VERDICT_RETRY || result->verdict == MR_VERDICT_TIMEOUT) &&
+                   result->attempts > d->attempts;
     if (budget != 0 && counted && (result->attempts >= budget) != ends) {
         FAIL(f, "%u:%llu %s after %u of %u attempts", d->sub, LLU(d->offset),
              ends ? "ends" : "goes on", result->attempts, budget);
@@ -620,6 +678,7 @@ static void fold_redrive(struct fold *f, const struct mr_record *r)
         d->timed_out = false;
     } /* one that was held goes on: the handler that was too late may still say that it did it */
     d->letter = false;
+    d->together = 0;
     d->attempts = 0;
     d->refusals = 0;
     set_state(f->o, d, MR_STATE_WAITING);
@@ -639,6 +698,10 @@ static void fold_start(struct fold *f)
     struct oracle *o = f->o;
     for (uint32_t i = 0; i < o->delivery_count; i++) {
         struct oracle_delivery *d = &o->deliveries[i];
+        if (d->together != 0) {
+            note_before(o, d);
+            d->together = 0; /* kept in memory alone */
+        }
         if (d->state == MR_STATE_IN_FLIGHT) {
             note_before(o, d);
             d->interruptions++;

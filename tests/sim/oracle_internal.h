@@ -42,6 +42,7 @@ struct oracle_delivery {
     uint8_t state; /* enum mr_state */
     bool timed_out;
     bool redriven;
+    uint16_t together; /* after a batch that failed as a whole: so many at most; 0: any */
     bool letter;  /* in the dead-letter queue */
     bool outside; /* handed out, not answered */
     bool cancels;
@@ -72,6 +73,16 @@ struct oracle_answer {
     enum mr_verdict verdict;
     uint32_t suspects;
     uint32_t emitted;
+    uint64_t batch; /* it was handed out in; 0: none */
+};
+
+struct oracle_batch {
+    uint64_t number; /* 0: none yet */
+    uint32_t count;  /* handed out */
+    uint32_t want;   /* to be handed out */
+    uint64_t size;
+    uint64_t values[SIM_ORDERS]; /* of the first, by enum sim_order */
+    bool same[SIM_ORDERS];       /* all have that */
 };
 
 struct oracle_message {
@@ -123,6 +134,9 @@ struct oracle {
     struct oracle_answer *answers; /* hash table */
     uint32_t answer_count;
     uint32_t answer_capacity;
+    struct oracle_batch batch; /* the last one handed out */
+    uint16_t *shares;          /* by number of batch: its parts after it failed; 0: it did not */
+    uint32_t share_capacity;
 };
 
 #define ORACLE_OPERATOR UINT32_MAX /* in place of a fence: what an operator said */

@@ -70,6 +70,12 @@
     X(REPLACED, "running, replaced or cancelled by a later event")                                 \
     X(CANCELLED, "an event that only cancels")                                                     \
     X(REORDERED, "order_by changed by a reload")                                                   \
+    X(BATCHED, "several handed out as a batch")                                                    \
+    X(BATCH_FULL, "batch of as many as it may have")                                               \
+    X(BATCH_PARTS, "answer before others of its batch")                                            \
+    X(BATCH_CRASHED, "worker crash, a whole batch")                                                \
+    X(BATCH_FAILED, "batch that failed as a whole")                                                \
+    X(BATCH_HALVED, "part of a batch that had failed")                                             \
     X(CHECKPOINT, "checkpoint")                                                                    \
     X(FROM_CHECKPOINT, "recovered from a checkpoint")                                              \
     X(RETIRED, "segment retired")                                                                  \
@@ -126,6 +132,10 @@ struct sim_sub_spec {
     uint32_t rate_count; /* 0: no rate */
     uint64_t rate_per_ns;
     uint64_t window_size;
+    uint32_t batch_max; /* 0: one by one */
+    uint64_t batch_size;
+    uint64_t batch_window_ns;
+    uint8_t batch_by; /* enum sim_order */
     uint64_t timeout_ns;
     int success_to; /* sink 2 or 3, or -1 */
     int failure_to; /* likewise; -2: the bus */
@@ -239,6 +249,7 @@ struct sim_world {
 
     struct sim_rate rates[SIM_SUBS_MAX];
     struct sim_rate limit_rates[SIM_LIMITS];
+    uint64_t counted_batch; /* rates have seen it */
     bool reloaded; /* since the process began: limits may have shrunk below what has begun */
 
     uint64_t time_ns; /* simulated progress */
@@ -295,7 +306,7 @@ void sim_source_batch_done(struct sim_world *world, struct mr_batch *batch);
 void sim_source_restart(struct sim_world *world);
 bool sim_sources_finished(const struct sim_world *world);
 void sim_worker_take(struct sim_world *world, struct mr_handout *handout);
-void sim_worker_answer(struct sim_world *world, struct mr_handout *handout);
+void sim_worker_answer(struct sim_world *world, uint64_t serial, struct mr_handout *handout);
 void sim_worker_heartbeat(struct sim_world *world, uint64_t serial, struct mr_handout *handout);
 void sim_worker_cancel(struct sim_world *world, uint32_t subscription, uint64_t offset,
                        uint32_t fence);

@@ -270,6 +270,7 @@ static void choose(struct sim_world *world, struct mr_handout *h)
     } else if (sim_chance(world, w->v_crash)) {
         a->verdict = MR_VERDICT_CRASH;
         a->suspects = h->alone || !sim_chance(world, w->v_suspects) ? 1 : 3;
+        a->suspects = h->batch != 0 ? 1 : a->suspects; /* until its batch is counted */
         a->exit_signal = 11;
         sim_fired[a->suspects == 1 ? SIM_CRASH_ALONE : SIM_SUSPECTS]++;
     } else if (sim_chance(world, w->v_emit) && !is_emitted(h)) {
@@ -289,7 +290,7 @@ void sim_worker_take(struct sim_world *world, struct mr_handout *h)
             sim_schedule(world, h->timeout_ns / 3, SIM_HEARTBEAT_DUE, serial, h);
         }
     }
-    sim_schedule(world, wait, SIM_ANSWER, 0, h);
+    sim_schedule(world, wait, SIM_ANSWER, serial, h);
 }
 
 static uint32_t handout_index(const struct sim_world *world, const struct mr_handout *h)
@@ -301,17 +302,62 @@ static uint32_t handout_index(const struct sim_world *world, const struct mr_han
     return i;
 }
 
-void sim_worker_answer(struct sim_world *world, struct mr_handout *h)
+static void give_back(struct sim_world *world, struct mr_handout *h)
 {
     uint32_t i = handout_index(world, h);
     MR_ASSERT(i < world->handout_count);
-    world->handouts[i] = world->handouts[--world->handout_count];
-    choose(world, h);
+    memmove(world->handouts + i, world->handouts + i + 1,
+            (world->handout_count - i - 1) * sizeof(struct mr_handout *));
+    world->handout_count--;
     h->answer.started_wall_ns = h->answer.ended_wall_ns = sim_now(world).wall_ns;
     (void)snprintf(h->answer.instance, sizeof(h->answer.instance), "sim/1"); /* fits */
     sim_trace(world, h->offset << 8 | (uint64_t)h->answer.verdict);
     oracle_answers(world->oracle, h);
     mr_bus_answer(world->bus, sim_now(world), h);
+}
+
+/* What is left of the batch of @p h fails with it: the instance died, or the handler gave up. */
+static void fail_batch(struct sim_world *world, const struct mr_handout *h)
+{
+    struct mr_handout *all[64];
+    uint32_t count = 0;
+    for (uint32_t i = 0; i < world->handout_count; i++) {
+        if (world->handouts[i]->batch == h->batch) {
+            MR_ASSERT(count < MR_ARRAY_COUNT(all));
+            all[count++] = world->handouts[i];
+        }
+    }
+    struct mr_answer answer = h->answer;
+    sim_fired[answer.verdict == MR_VERDICT_CRASH ? SIM_BATCH_CRASHED : SIM_BATCH_FAILED] +=
+        count > 1;
+    for (uint32_t i = 0; i < count; i++) {
+        all[i]->answer.verdict = answer.verdict;
+        all[i]->answer.suspects = count;
+        all[i]->answer.exit_code = answer.exit_code;
+        all[i]->answer.exit_signal = answer.exit_signal;
+        all[i]->answer.has_after = answer.has_after;
+        all[i]->answer.after_ns = answer.after_ns;
+        give_back(world, all[i]);
+    }
+}
+
+void sim_worker_answer(struct sim_world *world, uint64_t serial, struct mr_handout *h)
+{
+    if (handout_index(world, h) == world->handout_count || (uintptr_t)h->context != serial) {
+        return; /* with its batch, meanwhile */
+    }
+    choose(world, h);
+    bool fails = h->answer.verdict == MR_VERDICT_CRASH ||
+                 (h->answer.verdict == MR_VERDICT_RETRY && mr_rng_chance(&world->rng, 1, 2));
+    if (h->batch != 0 && fails) {
+        fail_batch(world, h);
+    } else {
+        uint64_t batch = h->batch;
+        give_back(world, h);
+        for (uint32_t i = 0; i < world->handout_count && batch != 0; i++) {
+            sim_fired[SIM_BATCH_PARTS] += world->handouts[i]->batch == batch;
+        }
+    }
 }
 
 void sim_worker_heartbeat(struct sim_world *world, uint64_t serial, struct mr_handout *h)

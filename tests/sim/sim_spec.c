@@ -12,6 +12,22 @@ static uint64_t pick(struct mr_rng *rng, const uint64_t *values, size_t count)
     return values[mr_rng_below(rng, count)];
 }
 
+/* Drawn from numbers of its own, so that the rest of a seed stays what it is without. */
+static void random_batch(struct sim_sub_spec *s)
+{
+    static const uint64_t windows[] = {0, 10 * MR_MS, 300 * MR_MS, 2 * MR_SECOND};
+    struct mr_rng rng;
+    mr_rng_init(&rng, s->window_size + s->step_ns + s->types * 977u + s->steps * 31u +
+                          s->sources * 7u + s->concurrency + s->rate_per_ns + s->debounce_ns);
+    if (!mr_rng_chance(&rng, 1, 3)) {
+        return;
+    }
+    s->batch_max = (uint32_t)(1 + mr_rng_below(&rng, mr_rng_chance(&rng, 1, 2) ? 4 : 12));
+    s->batch_size = mr_rng_chance(&rng, 1, 3) ? 400 + mr_rng_below(&rng, 800) : MR_MIB;
+    s->batch_window_ns = pick(&rng, windows, MR_ARRAY_COUNT(windows));
+    s->batch_by = (uint8_t)mr_rng_below(&rng, SIM_ORDERS);
+}
+
 static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
 {
     static const uint64_t steps[] = {10 * MR_MS, 200 * MR_MS, MR_SECOND, 30 * MR_SECOND};
@@ -57,6 +73,7 @@ static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
     if (mr_rng_chance(rng, 1, 8)) {
         s->target = (uint32_t)(SIM_WORKERS + mr_rng_below(rng, SIM_TARGETS - SIM_WORKERS));
     }
+    random_batch(s);
 }
 
 static void random_limits(struct mr_rng *rng, struct sim_spec *spec)
@@ -262,6 +279,13 @@ static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
         }
     }
     c->window_size = s->window_size;
+    c->batch_max = s->batch_max;
+    c->batch_size = s->batch_size;
+    c->batch_window_ns = s->batch_window_ns;
+    c->batch_by = s->batch_by == SIM_UNORDERED ? MR_ORDER_NONE : MR_ORDER_ATTRIBUTE;
+    c->batch_key = s->batch_by == SIM_UNORDERED
+                       ? NULL
+                       : copy_of(s->batch_by == SIM_BY_LANE ? "lane" : "zone");
     c->hash = mr_hash(s, sizeof(*s));
     if (s->sources != 0) {
         c->sources = cleared(SIM_SOURCES, sizeof(*c->sources));
@@ -380,6 +404,7 @@ void sim_config_destroy(struct mr_config *config)
         free(c->filter_json);
         free(c->sources);
         free(c->order_key);
+        free(c->batch_key);
         free(c->rates);
         free(c->limits);
         free(c->on_success);

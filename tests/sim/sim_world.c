@@ -188,6 +188,18 @@ static bool shares(const struct sim_world *world, const char *name, uint32_t k)
     return false;
 }
 
+/* Whether one of its batch stands before place @p at. */
+static bool is_counted(const struct sim_world *world, uint32_t at)
+{
+    const struct mr_handout *h = world->handouts[at];
+    for (uint32_t i = 0; i < at && h->batch != 0; i++) {
+        if (world->handouts[i]->batch == h->batch) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* How many of those that share limit @p k have a handler that the bus waits for. */
 static uint32_t count_shared(const struct sim_world *world, uint32_t k)
 {
@@ -195,7 +207,7 @@ static uint32_t count_shared(const struct sim_world *world, uint32_t k)
     for (uint32_t i = 0; i < world->handout_count; i++) {
         const struct mr_handout *h = world->handouts[i];
         struct mr_delivery_info info;
-        if (shares(world, h->name, k) &&
+        if (shares(world, h->name, k) && !is_counted(world, i) &&
             mr_bus_delivery_info(world->bus, sim_now(world), h->subscription, h->offset, &info) ==
                 MR_OK &&
             info.state == MR_STATE_IN_FLIGHT && info.fence == h->fence) {
@@ -205,10 +217,14 @@ static uint32_t count_shared(const struct sim_world *world, uint32_t k)
     return count;
 }
 
-/* @p h is among those outside already. */
+/* @p h is among those outside already. A batch counts once. */
 static void check_limits(struct sim_world *world, const struct mr_handout *h)
 {
     uint32_t sub;
+    if (h->batch != 0 && h->batch == world->counted_batch) {
+        return;
+    }
+    world->counted_batch = h->batch;
     if (sub_index(h->name, &sub)) {
         count_rate(world, &world->rates[sub], h);
     }
@@ -481,7 +497,7 @@ static void happen(struct sim_world *world, const struct sim_event *event)
         io_done(world, event->object);
         break;
     case SIM_ANSWER:
-        sim_worker_answer(world, event->object);
+        sim_worker_answer(world, event->number, event->object);
         break;
     case SIM_HEARTBEAT_DUE:
         sim_worker_heartbeat(world, event->number, event->object);
