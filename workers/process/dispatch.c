@@ -14,9 +14,36 @@ static struct mr_handout *next_of(const struct mr_handout *h)
     return (struct mr_handout *)h->op.next;
 }
 
+/* The last of those that go together with @p h: of its batch, or itself. */
+static struct mr_handout *last_with(struct mr_handout *h)
+{
+    while (h->batch != 0 && next_of(h) != NULL && next_of(h)->batch == h->batch) {
+        h = next_of(h);
+    }
+    return h;
+}
+
+uint32_t mr__dispatch_places(const struct mr_target *t)
+{
+    uint32_t places = 0;
+    for (struct mr_handout *h = t->base.pending; h != NULL; h = next_of(last_with(h))) {
+        places++;
+    }
+    return places;
+}
+
+static void refuse_all(struct mr_target *t, struct mr_handout *h, const char *why)
+{
+    while (h != NULL) {
+        struct mr_handout *next = next_of(h);
+        mr_station_refuse(&t->base, h, why);
+        h = next;
+    }
+}
+
 static bool can_take(const struct mr__instance *i)
 {
-    return i->state == MR__READY && i->held < i->slot_max && i->cancelling == 0 && !i->alone &&
+    return i->state == MR__READY && i->places < i->slot_max && i->cancelling == 0 && !i->alone &&
            !i->out_blocked && i->out.size - i->sent < MR__OUT_SOFT_MAX;
 }
 
@@ -94,17 +121,20 @@ static enum mr_status encode(struct mr__instance *i, const struct mr_handout *h)
     return r;
 }
 
-/* Gives @p h to @p i; when it does not fit a frame it is answered instead. */
-static void give(struct mr__instance *i, struct mr_handout *h)
+/* Gives @p h to @p i; when it does not fit a frame it is answered instead. @p beside: others of its
+ * batch take room already */
+static void give(struct mr__instance *i, struct mr_handout *h, bool beside)
 {
     struct mr_target *t = i->target;
     size_t before = i->out.size;
-    MR_ASSERT(i->held < i->slot_max);
+    MR_ASSERT(i->held < i->slot_capacity);
     enum mr_status r = encode(i, h);
     if (r != MR_OK) {
         i->out.size = before;
-        if (r == MR_E_NOMEM) {
-            mr_station_refuse(&t->base, h, "out of memory");
+        if (r == MR_E_NOMEM || beside) {
+            mr_station_refuse(&t->base, h,
+                              beside ? "it has no room beside the others of its batch"
+                                     : "out of memory");
             return;
         }
         h->answer.verdict = MR_VERDICT_DEAD;
@@ -121,12 +151,97 @@ static void give(struct mr__instance *i, struct mr_handout *h)
         .cpu_at_ns = t->max_cpu_ns == 0 ? 0 : mr_limits_cpu_used(i->child.pid),
         .stderr_since = i->err_tail.total};
     i->handed++;
-    if (i->held == 1) {
+    t->base.now_health.messages++;
+}
+
+static bool slots_reserve(struct mr__instance *i, uint32_t more)
+{
+    uint32_t need = i->held + more;
+    if (need <= i->slot_capacity) {
+        return true;
+    }
+    struct mr__slot *slots = mr_realloc(i->slots, need * sizeof(*slots));
+    if (slots == NULL) {
+        return false;
+    }
+    i->slots = slots;
+    i->slot_capacity = need;
+    return true;
+}
+
+/* The line before the deliveries of a batch; how many they are is known behind them. */
+#define COUNT_DIGITS 10
+static enum mr_status open_batch(struct mr__instance *i, uint64_t batch, size_t *ret_count_at)
+{
+    enum mr_status r = mr_buf_printf(&i->out, "{\"batch\":%" PRIu64 ",\"count\":", batch);
+    *ret_count_at = i->out.size;
+    return r == MR_OK ? mr_buf_printf(&i->out, "%*s}\n", COUNT_DIGITS, "") : r;
+}
+
+static void give_batch(struct mr__instance *i, struct mr_handout *h)
+{
+    struct mr_target *t = i->target;
+    uint32_t held = i->held;
+    size_t before = i->out.size;
+    size_t count_at = 0;
+    if ((i->features & MR_FRAME_BATCHES) == 0) {
+        static const char why[] = "the worker takes no batches: its handshake does not name the "
+                                  "feature `batch`";
+        (void)snprintf(t->base.now_health.last_error, sizeof(t->base.now_health.last_error), "%s",
+                       why); /* fits */
+        t->base.now_health.last_error_wall_ns = t->base.now.wall_ns;
+        t->base.now_health.errors++;
+        refuse_all(t, h, why);
+        return;
+    }
+    if (open_batch(i, h->batch, &count_at) != MR_OK) {
+        i->out.size = before;
+        refuse_all(t, h, "out of memory");
+        return;
+    }
+    while (h != NULL) {
+        struct mr_handout *next = next_of(h);
+        h->op.next = NULL;
+        give(i, h, i->held > held);
+        h = next;
+    }
+    if (i->held == held) {
+        i->out.size = before;
+        return;
+    }
+    char count[COUNT_DIGITS + 1];
+    int digits = snprintf(count, sizeof(count), "%" PRIu32, i->held - held); /* fits */
+    memcpy(i->out.data + count_at, count, (size_t)digits);
+}
+
+/* Gives @p h and what goes with it to @p i: one place. */
+static void give_all(struct mr__instance *i, struct mr_handout *h)
+{
+    struct mr_target *t = i->target;
+    uint32_t held = i->held;
+    uint32_t count = 0;
+    bool alone = h->alone;
+    for (const struct mr_handout *other = h; other != NULL; other = next_of(other)) {
+        count++;
+    }
+    if (!slots_reserve(i, count)) {
+        refuse_all(t, h, "out of memory");
+        return;
+    }
+    if (h->batch != 0) {
+        give_batch(i, h);
+    } else {
+        give(i, h, false);
+    }
+    if (i->held == held) {
+        return;
+    }
+    i->places++;
+    if (held == 0) {
         mr__instance_limit_cpu(i);
     }
-    i->alone = h->alone;
-    i->reserved = h->alone ? false : i->reserved;
-    t->base.now_health.messages++;
+    i->alone = alone;
+    i->reserved = alone ? false : i->reserved;
     if (t->max_events != 0 && i->handed >= t->max_events) {
         mr__instance_replace(i);
     }
@@ -177,17 +292,17 @@ static void release_reserved(struct mr_target *t)
     }
 }
 
-/* @return whether @p h left the pending chain */
+/* @p h: a chain of those that go together. @return whether it left the pending chain */
 static bool place(struct mr_target *t, struct mr_handout *h, bool serving, bool too_long)
 {
     struct mr__instance *i = pick(t, h->alone);
     if (i != NULL) {
-        give(i, h);
+        give_all(i, h);
         t->base.pending_since_ns = t->base.now.mono_ns; /* it goes on: the others may wait */
         return true;
     }
     if (!serving && !t->replacing) {
-        mr_station_refuse(&t->base, h, "no instance");
+        refuse_all(t, h, "no instance");
         return true;
     }
     if (h->alone && serving) {
@@ -195,7 +310,7 @@ static bool place(struct mr_target *t, struct mr_handout *h, bool serving, bool 
         return false; /* waits as long as its lease lets it */
     }
     if (too_long) {
-        mr_station_refuse(&t->base, h, "no instance became free");
+        refuse_all(t, h, "no instance became free");
         return true;
     }
     return false;
@@ -219,11 +334,12 @@ void mr__dispatch_pending(struct mr_target *t)
     t->base.pending = NULL;
     t->base.pending_end = &t->base.pending;
     while (h != NULL) {
-        struct mr_handout *next = next_of(h);
-        h->op.next = NULL;
+        struct mr_handout *last = last_with(h);
+        struct mr_handout *next = next_of(last);
+        last->op.next = NULL;
         if (!place(t, h, serving, too_long)) {
             *t->base.pending_end = h;
-            t->base.pending_end = (struct mr_handout **)(void *)&h->op.next;
+            t->base.pending_end = (struct mr_handout **)(void *)&last->op.next;
         }
         h = next;
     }

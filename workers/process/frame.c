@@ -192,7 +192,8 @@ static void set_features(struct mr_frame *frame, struct mr_bytes value)
         unsigned bit;
     } known[] = {{"\"cancel\"", MR_FRAME_CANCEL},
                  {"\"progress\"", MR_FRAME_PROGRESS},
-                 {"\"raw\"", MR_FRAME_RAW}};
+                 {"\"raw\"", MR_FRAME_RAW},
+                 {"\"batch\"", MR_FRAME_BATCHES}};
     size_t position = 0;
     struct mr_bytes item;
     while (mr_frame_next_item(value, &position, &item)) {
@@ -218,6 +219,7 @@ enum member {
     MEMBER_MAX,
     MEMBER_VERSION,
     MEMBER_FEATURES,
+    MEMBER_BATCH,
 };
 
 static enum member find_member(struct mr_bytes key)
@@ -238,6 +240,7 @@ static enum member find_member(struct mr_bytes key)
         {{(const uint8_t *)"max", 3}, MEMBER_MAX},
         {{(const uint8_t *)"version", 7}, MEMBER_VERSION},
         {{(const uint8_t *)"features", 8}, MEMBER_FEATURES},
+        {{(const uint8_t *)"batch", 5}, MEMBER_BATCH},
     };
     for (size_t i = 0; i < MR_ARRAY_COUNT(members); i++) {
         if (mr_bytes_equal(key, members[i].name)) {
@@ -262,6 +265,10 @@ static const char *set_member(struct mr_frame *frame, enum member member, struct
     case MEMBER_MILLRACE:
         frame->type = MR_FRAME_HELLO;
         return mr_parse_u64(value, &frame->protocol) ? NULL : "`millrace` is no version number";
+    case MEMBER_BATCH:
+        /* Beside the delivery that it answers it means nothing. */
+        frame->type = frame->type == MR_FRAME_UNKNOWN ? MR_FRAME_BATCH : frame->type;
+        return mr_parse_u64(value, &frame->batch) ? NULL : "`batch` is no number";
     case MEMBER_MAX:
         /* Of another frame it means nothing to us. */
         if (!is_null(value) && (!mr_parse_u64(value, &frame->max) || frame->max == 0)) {

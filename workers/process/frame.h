@@ -17,12 +17,14 @@ enum mr_frame_type {
     MR_FRAME_HELLO,       /* "millrace": the handshake */
     MR_FRAME_ANSWER,      /* "delivery" */
     MR_FRAME_HEARTBEAT,   /* "heartbeat": the delivery it is for */
+    MR_FRAME_BATCH,       /* "batch": an answer for all of it that have none */
 };
 
 enum mr_frame_feature {
     MR_FRAME_CANCEL = 1,
     MR_FRAME_PROGRESS = 2,
     MR_FRAME_RAW = 4,
+    MR_FRAME_BATCHES = 8,
 };
 
 struct mr_frame {
@@ -38,6 +40,7 @@ struct mr_frame {
     const char *fault;       /* static; why an answer whose delivery is known cannot be used */
     uint64_t protocol;       /* of the handshake */
     uint64_t max;            /* of the handshake; 0 when absent */
+    uint64_t batch;          /* its number */
     uint64_t after_ns;
     bool has_after;
     unsigned features; /* enum mr_frame_feature */

@@ -51,7 +51,7 @@ static void greet(struct mr__instance *i)
     char line[256];
     (void)snprintf(line, sizeof(line),
                    "{\"millrace\":1,\"max\":%" PRIu32 ",\"features\":[\"cancel\",\"progress\","
-                   "\"raw\"],\"instance\":\"%s\",\"version\":\"%s\"}\n",
+                   "\"raw\",\"batch\"],\"instance\":\"%s\",\"version\":\"%s\"}\n",
                    i->target->concurrency, i->who, i->version); /* fits: who and version are 40 */
     mr__instance_send(i, line);
 }
@@ -67,6 +67,7 @@ static struct mr__instance *create(struct mr_target *t)
         mr_free(i);
         return NULL;
     }
+    i->slot_capacity = t->concurrency;
     i->target = t;
     i->number = ++t->next_number;
     i->slot_max = 1;
@@ -382,7 +383,8 @@ void mr__instance_limit_cpu(struct mr__instance *i)
 {
     struct mr_target *t = i->target;
     if (t->max_cpu_ns != 0 && i->child.pid != 0) { /* 0 would mean ourselves */
-        i->cpu_max_ns = i->held == 0 ? 0 : i->slots[0].cpu_at_ns + t->max_cpu_ns * i->slot_max;
+        uint32_t times = i->held > i->slot_max ? i->held : i->slot_max;
+        i->cpu_max_ns = i->held == 0 ? 0 : i->slots[0].cpu_at_ns + t->max_cpu_ns * times;
         mr_limits_set_cpu(i->child.pid, i->cpu_max_ns);
     }
 }
@@ -399,6 +401,10 @@ void mr__instance_check_cpu(struct mr__instance *i)
 void mr__instance_release_slot(struct mr__instance *i, uint32_t at)
 {
     MR_ASSERT(at < i->held);
+    uint64_t batch = i->slots[at].handout->batch;
+    bool before = batch != 0 && at > 0 && i->slots[at - 1].handout->batch == batch;
+    bool behind = batch != 0 && at + 1 < i->held && i->slots[at + 1].handout->batch == batch;
+    i->places -= !before && !behind;
     i->cancelling -= i->slots[at].cancel_at_ns != 0;
     mr_free(i->slots[at].progress);
     memmove(&i->slots[at], &i->slots[at + 1], (i->held - at - 1) * sizeof(i->slots[0]));

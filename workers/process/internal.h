@@ -73,8 +73,10 @@ struct mr__instance {
     struct mr__watch watch_end;
 
     struct mr__slot *slots; /* owned; [0, held) are in flight, in order of hand-out */
+    uint32_t slot_capacity;
     uint32_t held;
-    uint32_t slot_max;   /* how many it may have; 1 until its handshake says more */
+    uint32_t places;     /* that these take: those of a batch, which stand in a row, take one */
+    uint32_t slot_max;   /* how many places it has; 1 until its handshake says more */
     uint32_t cancelling; /* slots with cancel_at_ns */
     bool reserved;       /* waits to be empty for a hand-out that must be alone */
     bool alone;          /* holds one that must be alone */
@@ -155,6 +157,8 @@ void mr__dispatch_cancel(struct mr_target *t, const struct mr_station_cancel *ca
 /** Cancels everything whose lease has run out: after a cancel that found no memory. */
 void mr__dispatch_cancel_late(struct mr_target *t);
 bool mr__dispatch_needs_reserved(const struct mr_target *t);
+/** Places that the pending chain will take. */
+uint32_t mr__dispatch_places(const struct mr_target *t);
 
 /* --- instance.c --- */
 MR_MUST_USE enum mr_status mr__instance_start(struct mr_target *t, struct mr_problem *problem);

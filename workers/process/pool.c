@@ -32,13 +32,9 @@ static uint64_t count_held(const struct mr_target *t)
 {
     uint64_t held = 0;
     for (uint32_t i = 0; i < t->count; i++) {
-        held += t->instances[i]->held;
+        held += t->instances[i]->places;
     }
-    for (const struct mr_handout *h = t->base.pending; h != NULL;
-         h = (const struct mr_handout *)h->op.next) {
-        held++;
-    }
-    return held;
+    return held + mr__dispatch_places(t);
 }
 
 static uint64_t load_of(const struct mr_target *t)
@@ -191,17 +187,14 @@ uint32_t mr__pool_capacity(struct mr_target *t)
     for (uint32_t n = 0; n < t->count; n++) {
         const struct mr__instance *i = t->instances[n];
         bool open = i->state == MR__READY && i->cancelling == 0 && !i->alone && !i->reserved;
-        uint32_t slots = open ? i->slot_max : i->held;
-        if (open && t->max_events != 0 && t->max_events - i->handed < slots - i->held) {
-            slots = i->held + (uint32_t)(t->max_events - i->handed);
+        uint32_t slots = open ? i->slot_max : i->places;
+        if (open && t->max_events != 0 && t->max_events - i->handed < slots - i->places) {
+            slots = i->places + (uint32_t)(t->max_events - i->handed);
         }
         capacity += slots;
     }
-    for (const struct mr_handout *h = t->base.pending; h != NULL && reserve;
-         h = (const struct mr_handout *)h->op.next) {
-        capacity++; /* what waits for an empty instance is held too */
-    }
-    return capacity;
+    /* What waits for an empty instance is held too. */
+    return capacity + (reserve ? mr__dispatch_places(t) : 0);
 }
 
 void mr__pool_stop(struct mr_target *t)

@@ -97,20 +97,31 @@ static void keep_progress(struct mr__slot *slot, struct mr_bytes progress)
     }
 }
 
-static void heartbeat(struct mr__instance *i, const struct mr_frame *frame, struct mr_bytes line)
+static void beat(struct mr__instance *i, struct mr__slot *slot)
 {
     struct mr_target *t = i->target;
+    if (slot->cancel_at_ns == 0 && t->base.now.mono_ns >= slot->beat_ns + HEARTBEAT_MIN_NS) {
+        slot->beat_ns = t->base.now.mono_ns;
+        slot->lease_end_ns = t->base.now.mono_ns + slot->handout->timeout_ns;
+        t->base.host->ops->heartbeat(t->base.host, slot->handout);
+    }
+}
+
+/* One of a batch speaks for all of it. */
+static void heartbeat(struct mr__instance *i, const struct mr_frame *frame, struct mr_bytes line)
+{
     uint32_t at;
     if (!find_slot(i, frame->delivery, &at)) {
         garbage(i, "a heartbeat of a delivery it does not have", line);
         return;
     }
-    struct mr__slot *slot = &i->slots[at];
-    keep_progress(slot, frame->progress);
-    if (slot->cancel_at_ns == 0 && t->base.now.mono_ns >= slot->beat_ns + HEARTBEAT_MIN_NS) {
-        slot->beat_ns = t->base.now.mono_ns;
-        slot->lease_end_ns = t->base.now.mono_ns + slot->handout->timeout_ns;
-        t->base.host->ops->heartbeat(t->base.host, slot->handout);
+    keep_progress(&i->slots[at], frame->progress);
+    uint64_t batch = i->slots[at].handout->batch;
+    beat(i, &i->slots[at]);
+    for (uint32_t k = 0; k < i->held && batch != 0; k++) {
+        if (i->slots[k].handout->batch == batch) {
+            beat(i, &i->slots[k]);
+        }
     }
 }
 
@@ -226,17 +237,12 @@ static void drop_emitted(struct mr_handout *h)
     a->emitted_count = 0;
 }
 
-static void answer(struct mr__instance *i, const struct mr_frame *frame, struct mr_bytes line)
+/* Takes what was just filled in for slot @p at. */
+static void settle(struct mr__instance *i, uint32_t at)
 {
     struct mr_target *t = i->target;
-    uint32_t at;
-    if (!find_slot(i, frame->delivery, &at)) {
-        garbage(i, "an answer to a delivery it does not have", line);
-        return;
-    }
     struct mr_handout *h = i->slots[at].handout;
     struct mr_answer *a = &h->answer;
-    fill_answer(h, frame);
     if (a->verdict == MR_VERDICT_RETRY) {
         drop_emitted(h);
     }
@@ -251,6 +257,49 @@ static void answer(struct mr__instance *i, const struct mr_frame *frame, struct 
     i->answered++;
     mr_station_succeeded(&t->base);
     mr_station_answer(&t->base, h);
+}
+
+static void answer(struct mr__instance *i, const struct mr_frame *frame, struct mr_bytes line)
+{
+    uint32_t at;
+    if (!find_slot(i, frame->delivery, &at)) {
+        garbage(i, "an answer to a delivery it does not have", line);
+        return;
+    }
+    fill_answer(i->slots[at].handout, frame);
+    settle(i, at);
+}
+
+/* All of the batch that have no answer yet: done, failed as a whole, or forgotten. */
+static void answer_batch(struct mr__instance *i, const struct mr_frame *frame)
+{
+    uint32_t at = 0;
+    uint32_t count = 0;
+    bool named = frame->verdict.size > 0 || frame->fault != NULL;
+    if (frame->batch == 0) {
+        return; /* no batch has this number */
+    }
+    while (at < i->held && i->slots[at].handout->batch != frame->batch) {
+        at++;
+    }
+    while (at + count < i->held && i->slots[at + count].handout->batch == frame->batch) {
+        count++;
+    }
+    for (uint32_t left = count; left > 0; left--) { /* none: each has its own already */
+        struct mr_handout *h = i->slots[at].handout;
+        struct mr_frame each = *frame;
+        each.events = each.data = (struct mr_bytes){0};
+        fill_answer(h, &each);
+        if (!named) {
+            fault(h, "the handler ended its batch without a word about this one");
+        } else if (frame->events.size > 0 || frame->data.size > 0) {
+            fault(h, "`events` and `data` belong to the answer of one delivery, not of a batch");
+        } else if (h->answer.verdict == MR_VERDICT_DROP || h->answer.verdict == MR_VERDICT_DEAD) {
+            fault(h, "a batch as a whole is `ok` or `retry`");
+        }
+        h->answer.suspects = named && h->answer.verdict == MR_VERDICT_RETRY ? count : 0;
+        settle(i, at);
+    }
 }
 
 static void take_line(struct mr__instance *i, struct mr_bytes line)
@@ -273,6 +322,9 @@ static void take_line(struct mr__instance *i, struct mr_bytes line)
         break;
     case MR_FRAME_HEARTBEAT:
         heartbeat(i, &frame, line);
+        break;
+    case MR_FRAME_BATCH:
+        answer_batch(i, &frame);
         break;
     case MR_FRAME_UNKNOWN:
         break;

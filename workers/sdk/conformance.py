@@ -14,6 +14,7 @@ The worker's handler must act on the event's `type`:
     conformance.size       ok, with the number of bytes of the event's data as result data
     conformance.heartbeat  a heartbeat, then ok
     conformance.wait       wait until cancelled, then retry with error "cancelled"
+    conformance.fail       of one that takes batches: the batch fails as a whole
 
 Everything else is the protocol's part and comes from the worker's library. --basic asks only for what
 ten lines of shell can do: `conformance.ok`, ignoring what is unknown, and ending when told to.
@@ -91,7 +92,7 @@ class Worker:
         self.sock.sendall(frame if isinstance(frame, bytes) else line_of(frame))
 
     def greet(self):
-        self.send({"millrace": 1, "max": 16, "features": ["cancel", "progress", "raw"],
+        self.send({"millrace": 1, "max": 16, "features": ["cancel", "progress", "raw", "batch"],
                    "instance": "conformance/1", "version": "1"})
         if not self.basic:
             self.hello = self.receive()
@@ -359,6 +360,51 @@ def cancel(w):
     if "cancelled" not in (frame.get("error") or ""):
         raise Failed("error is %r" % frame.get("error"))
     want("verdict", w.ask("ok").get("verdict"), "ok")
+
+
+def hand_batch(w, number, *kinds):
+    frames = [w.delivery(kind) for kind in kinds]
+    w.send({"batch": number, "count": len(frames)})
+    for frame in frames:
+        w.send(frame)
+    return [frame["delivery"] for frame in frames]
+
+
+def batch_answers(w, number, deliveries):
+    """The answers to a batch, by delivery; what is said of all of it is under None."""
+    answers = {}
+    while None not in answers and len(answers) < len(deliveries):
+        frame = w.receive()
+        if frame is None:
+            raise Failed("it ended instead of answering")
+        if "heartbeat" not in frame and frame.get("delivery") in deliveries:
+            answers[frame["delivery"]] = frame
+        elif frame.get("batch") == number:
+            answers[None] = frame
+    return answers
+
+
+@check("batch")
+def batch(w):
+    if "batch" not in w.features:
+        raise Skipped("it does not declare batch")
+    ids = hand_batch(w, 7, "ok", "retry", "dead", "ok", "emit")
+    answers = batch_answers(w, 7, ids)
+    said = [answers.get(id, answers.get(None, {})) for id in ids]
+    want("verdicts", [a.get("verdict") for a in said], ["ok", "retry", "dead", "ok", "ok"])
+    want("`after`", said[1].get("after"), 2.5)
+    want("events emitted", len(said[4].get("events", ())), 2)
+    want("verdict of one by itself", w.ask("ok").get("verdict"), "ok")
+
+
+@check("a batch that fails as a whole")
+def batch_fails(w):
+    if "batch" not in w.features:
+        raise Skipped("it does not declare batch")
+    answers = batch_answers(w, 8, hand_batch(w, 8, "ok", "fail", "ok"))
+    want("the answer for all", answers.get(None, {}).get("verdict"), "retry")
+    want("verdict of the next batch",
+         batch_answers(w, 9, hand_batch(w, 9, "ok", "ok")).get(None, {}).get("verdict"), "ok")
 
 
 @check("raw data")

@@ -1,5 +1,5 @@
 """The worker that ../conformance.py asks for, with this library.
-Arguments: how many deliveries at once (1), then words out of `turn` and `raw`."""
+Arguments: how many deliveries at once (1), then words out of `turn`, `raw` and `batch`."""
 import sys
 
 import millrace
@@ -29,5 +29,25 @@ def handle(event, ctx):
     return None
 
 
-millrace.run(handle, concurrency=int(sys.argv[1]) if len(sys.argv) > 1 else 1,
-             threads=False if "turn" in sys.argv else None, raw="raw" in sys.argv, version="1.0")
+def handle_batch(batch):
+    for ctx in batch:
+        kind = ctx.event["type"].rsplit(".", 1)[-1]
+        if kind == "fail":
+            raise RuntimeError("all of it")
+        try:
+            result = handle(ctx.event, ctx)
+        except millrace.Retry as verdict:
+            ctx.retry(verdict.error, verdict.after)
+        except millrace.Drop as verdict:
+            ctx.drop(verdict.error)
+        except millrace.Dead as verdict:
+            ctx.dead(verdict.error)
+        else:
+            if result is not None:
+                ctx.ok(result)
+
+
+run = millrace.run_batch if "batch" in sys.argv else millrace.run
+run(handle_batch if "batch" in sys.argv else handle,
+    concurrency=int(sys.argv[1]) if len(sys.argv) > 1 else 1,
+    threads=False if "turn" in sys.argv else None, raw="raw" in sys.argv, version="1.0")

@@ -17,6 +17,15 @@ the handler raises, with the exception as error; Retry, Drop and Dead say someth
 are taken over at once but handled one after the other, which is fastest for short handlers. The
 worker's `concurrency` in Millrace's configuration is the upper bound of both.
 
+For a subscription with `batch` the handler gets a list:
+
+    def handle(batch):
+        for ctx in batch:
+            if not store(ctx.event):
+                ctx.retry("busy", after=5)           # the others are done when it returns
+
+    millrace.run_batch(handle)
+
 The protocol below this is docs/worker-protocol.md.
 """
 import base64
@@ -28,7 +37,7 @@ import threading
 import time
 import traceback
 
-__all__ = ["run", "Retry", "Drop", "Dead", "Context"]
+__all__ = ["run", "run_batch", "Retry", "Drop", "Dead", "Context"]
 
 _FLUSH_S = 0.002  # answers wait at most this long for others to go with them
 _READ_SIZE = 65536  # more would be mapped and unmapped for each read
@@ -64,7 +73,7 @@ class Context:
     """What a handler knows about its delivery and may say while it runs."""
 
     __slots__ = ("delivery", "attempt", "last", "deadline", "event", "_worker", "_emitted", "_data",
-                 "_cancelled")
+                 "_cancelled", "_said")
 
     def __init__(self, worker, frame):
         self._worker = worker
@@ -75,7 +84,8 @@ class Context:
         self.event = frame.get("event") or {}
         self._emitted = None
         self._data = frame.get("_data")
-        self._cancelled = False
+        self._cancelled = frame.get("_cancelled", False)
+        self._said = None
 
     @property
     def data(self):
@@ -96,6 +106,22 @@ class Context:
             self._emitted = []
         self._emitted.append(event if "specversion" in event else {"specversion": "1.0", **event})
 
+    # In a batch, where a handler cannot return or raise for one of them:
+
+    def ok(self, data=None):
+        """This delivery is done, with result data."""
+        self._said = {"verdict": "ok"} if data is None else {"verdict": "ok", "data": data}
+
+    def retry(self, error=None, after=None):
+        """This delivery is tried again, at the cost of an attempt."""
+        self._said = _said(Retry(error, after))
+
+    def drop(self, error=None):
+        self._said = _said(Drop(error))
+
+    def dead(self, error=None):
+        self._said = _said(Dead(error))
+
     def heartbeat(self, progress=None):
         """Says that the handler is alive, which extends its time."""
         frame = {"heartbeat": self.delivery}
@@ -109,6 +135,15 @@ class Context:
         if not self._cancelled:
             self._worker.look(self)
         return self._cancelled
+
+
+def _said(verdict):
+    """What an answer says beside its delivery."""
+    said = {"verdict": verdict.verdict}
+    for name in ("error", "after", "data"):
+        if getattr(verdict, name) is not None:
+            said[name] = getattr(verdict, name)
+    return said
 
 
 def _is_json(event):
@@ -125,8 +160,10 @@ class _Stop(Exception):
 
 
 class _Worker:
-    def __init__(self, handle, concurrency, threads, version, raw, fd):
+    def __init__(self, handle, concurrency, threads, version, raw, fd, batches):
         self.handle = handle
+        self.batches = batches
+        self.open = None  # the batch that is coming: its frame, with what came in "deliveries"
         self.concurrency = max(1, int(concurrency))
         self.threads = self.concurrency > 1 if threads is None else bool(threads)
         self.version = version
@@ -202,7 +239,10 @@ class _Worker:
         """Acts on a frame that is no delivery. @return whether it was one of those"""
         if "delivery" in frame:
             return False
-        if "cancel" in frame:
+        if "batch" in frame:
+            frame["deliveries"] = []
+            self.open = frame
+        elif "cancel" in frame:
             self.cancel(frame["cancel"])
         elif frame.get("stop"):
             self.stopping = True
@@ -214,7 +254,10 @@ class _Worker:
             context._cancelled = True
             return
         for frame in list(self.todo):
-            if frame["delivery"] == delivery:  # not begun: give it back
+            for member in frame.get("deliveries", ()):
+                if member["delivery"] == delivery:
+                    member["_cancelled"] = True
+            if frame.get("delivery") == delivery:  # not begun: give it back
                 try:
                     self.todo.remove(frame)
                 except ValueError:  # a thread began it just now; it sees the next cancel
@@ -234,15 +277,67 @@ class _Worker:
             self.stopping = True
             context._cancelled = True
 
+    def gather(self, frame):
+        """@return what can be handled now that this delivery came: it, its whole batch, or None"""
+        if self.open is None:
+            return frame
+        self.open["deliveries"].append(frame)
+        if len(self.open["deliveries"]) < self.open["count"]:
+            return None
+        frame, self.open = self.open, None
+        return frame
+
     def sort_frames(self):
         for frame in self.take_lines():
             if not self.control(frame):
-                self.todo.append(frame)
+                frame = self.gather(frame)
+                if frame is not None:
+                    self.todo.append(frame)
 
     # --- deliveries -----------------------------------------------------------------------------
 
+    def work_batch(self, frame):
+        """Runs the handler for a batch, or for one delivery as a batch of its own."""
+        contexts = [Context(self, member) for member in frame.get("deliveries", (frame,))]
+        for context in contexts:
+            self.running[context.delivery] = context
+            context._cancelled = context._cancelled or self.gone
+        whole = {"verdict": "ok"}
+        try:
+            self.handle(contexts)
+        except _Verdict as verdict:
+            whole = _said(verdict)
+        except Exception as error:
+            traceback.print_exc()
+            sys.stderr.flush()
+            whole = {"verdict": "retry", "error": "%s: %s" % (type(error).__name__, error)}
+        finally:
+            for context in contexts:
+                del self.running[context.delivery]
+        parts = []
+        for context in contexts:
+            said = context._said
+            if said is None:
+                if "batch" in frame and (whole["verdict"] == "retry" or
+                                         (whole["verdict"] == "ok" and not context._emitted)):
+                    continue  # the answer for all of them
+                said = dict(whole)
+            if context._emitted and said["verdict"] != "retry":
+                said["events"] = context._emitted
+            try:
+                parts.append(_dump({"delivery": context.delivery, **said}))
+            except (TypeError, ValueError) as error:
+                parts.append(_dump({"delivery": context.delivery, "verdict": "retry",
+                                    "error": "the result is no JSON: %s" % error}))
+        if "batch" in frame and len(parts) < len(contexts):
+            whole.pop("data", None)
+            parts.append(_dump({"batch": frame["batch"], **whole}))
+        return b"".join(parts)
+
     def work(self, frame):
         """Runs the handler. @return the answer as bytes"""
+        if self.batches:
+            return self.work_batch(frame)
         context = Context(self, frame)
         delivery = context.delivery
         self.running[delivery] = context
@@ -251,13 +346,7 @@ class _Worker:
         try:
             result = self.handle(context.event, context)
         except _Verdict as verdict:
-            answer = {"delivery": delivery, "verdict": verdict.verdict}
-            if verdict.error is not None:
-                answer["error"] = verdict.error
-            if verdict.after is not None:
-                answer["after"] = verdict.after
-            if verdict.data is not None:
-                answer["data"] = verdict.data
+            answer = {"delivery": delivery, **_said(verdict)}
             if context._emitted and verdict.verdict != "retry":
                 answer["events"] = context._emitted
         except Exception as error:
@@ -329,7 +418,8 @@ class _Worker:
             while True:
                 self.fill()
                 for frame in self.take_lines():
-                    if not self.control(frame):
+                    frame = None if self.control(frame) else self.gather(frame)
+                    if frame is not None:
                         self.todo.append(frame)
                         ready.release()
                 if self.stopping and ending.ident is None:
@@ -346,6 +436,8 @@ class _Worker:
         hello = {"millrace": 1, "max": self.concurrency, "features": ["cancel", "progress"]}
         if self.raw:
             hello["features"].append("raw")
+        if self.batches:
+            hello["features"].append("batch")
         if self.version is not None:
             hello["version"] = str(self.version)
         self.send_now(_dump(hello))
@@ -361,11 +453,23 @@ class _Worker:
 def run(handle, concurrency=1, threads=None, version=None, raw=False, fd=3):
     """Serves deliveries until Millrace says stop. With `raw` the data is not parsed: it comes as
     bytes in ctx.data alone. `version` is shown with each attempt; `fd` is the socket's descriptor."""
+    _serve(handle, concurrency, threads, version, raw, fd, False)
+
+
+def run_batch(handle, concurrency=1, threads=None, version=None, raw=False, fd=3):
+    """The same for batches: `handle` gets a list of contexts, each with its `event`, and may say
+    `ctx.retry(…)`, `ctx.dead(…)`, `ctx.drop(…)`, `ctx.ok(data)` of each. What it said nothing of is
+    done when it returns; when it raises, it failed as a whole: Millrace takes that back and tries it
+    again in halves, at no cost, until one is alone."""
+    _serve(handle, concurrency, threads, version, raw, fd, True)
+
+
+def _serve(handle, concurrency, threads, version, raw, fd, batches):
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(line_buffering=True)
     try:
-        worker = _Worker(handle, concurrency, threads, version, raw, fd)
+        worker = _Worker(handle, concurrency, threads, version, raw, fd, batches)
     except OSError:
         sys.exit("millrace: descriptor %d is no socket; is this started by Millrace?" % fd)
     worker.run()
