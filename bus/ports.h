@@ -116,7 +116,7 @@ struct mr_handout {
     bool alone;             /* suspect: give it an instance with nothing else on it */
     bool priority;          /* reserved for ordering by the target; false today */
     uint64_t batch;         /* the same for all of a batch, in no other; 0: by itself */
-    uint32_t batch_count;   /* how many the bus handed out with it; some may not get to the target */
+    uint32_t batch_count;   /* as the bus handed it out; some may not get to the target */
     struct mr__bundle *bundle; /* borrowed: the bus keeps it until the last one is back */
     uint64_t timeout_ns;    /* from hand-out; heartbeats extend it */
     uint64_t max_run_ns;    /* heartbeats extend up to this */
