@@ -1,11 +1,12 @@
 /* Posts CloudEvents of 1 KiB over keep-alive connections.
  *
- *     bench_http_load PORT PATH [--connections 64] [--count 100000] [--batch 1] [--rate 0]
+ *     bench_http_load PORT PATH [--connections 64] [--count 100000] [--batch 1] [--rate 0] [--keys 0]
  *
  * With --rate it is an open loop: event i is due at start + i / rate whatever happened to the ones
  * before, and carries that time as its `sentns` attribute, so a stall counts for all it delays.
- * Without, each connection sends as soon as it has its answer. Batches are of JSON format. Prints
- * one JSON line. */
+ * Without, each connection sends as soon as it has its answer. With --keys each event of its own
+ * carries one of so many, in turn, as its `key` attribute. Batches are of JSON format. Prints one
+ * JSON line. */
 #include "bench/util.h"
 
 #include <errno.h>
@@ -26,6 +27,7 @@ struct request {
     size_t size;
     size_t ids[BATCH_MAX]; /* where the id of each event stands */
     size_t sent_at;        /* where the time stands; 0: nowhere */
+    size_t key_at;         /* where the key stands; 0: nowhere */
 };
 
 struct connection {
@@ -41,6 +43,7 @@ static struct connection *connections;
 static unsigned free_list[CONNECTIONS_MAX];
 static unsigned free_count;
 static uint64_t batch;
+static uint64_t keys;
 static uint64_t posted;
 static uint64_t accepted;
 static uint64_t refused;
@@ -118,6 +121,10 @@ static void build_single(struct request *r, const char *path)
     append_number(r, &r->ids[0]);
     append_text(r, "\r\nce-sentns: ");
     append_number(r, &r->sent_at);
+    if (keys > 0) {
+        append_text(r, "\r\nce-key: ");
+        append_number(r, &r->key_at);
+    }
     append_text(r, "\r\n\r\n");
     append_data(r);
 }
@@ -147,6 +154,9 @@ static void write_some(struct connection *c)
 static void begin(uint64_t due_ns)
 {
     struct connection *c = &connections[free_list[--free_count]];
+    if (c->request.key_at != 0) {
+        put_number(c->request.data + c->request.key_at, posted % keys);
+    }
     for (uint64_t i = 0; i < batch; i++) {
         put_number(c->request.data + c->request.ids[i], posted++);
     }
@@ -232,12 +242,13 @@ static void turn(int epoll, uint64_t wait_ns)
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        bench_die(NAME, "PORT PATH [--connections N] [--count N] [--batch N] [--rate N]");
+        bench_die(NAME, "PORT PATH [--connections N] [--count N] [--batch N] [--rate N] [--keys N]");
     }
     uint64_t count = bench_option(argc, argv, "--count", 100000);
     uint64_t rate = bench_option(argc, argv, "--rate", 0);
     uint64_t wanted = bench_option(argc, argv, "--connections", 64);
     batch = bench_option(argc, argv, "--batch", 1);
+    keys = bench_option(argc, argv, "--keys", 0);
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0 || wanted == 0 || wanted > CONNECTIONS_MAX || batch == 0 || batch > BATCH_MAX) {
         bench_die(NAME, "too many connections, or too large a batch");

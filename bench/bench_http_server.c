@@ -3,7 +3,8 @@
  * It measures what only a worker sees: when an event arrives against the time in its `ce-sentns`
  * attribute, and the time between its answer and the next request (of interest with one delivery
  * at a time). GET /stats tells, GET /reset forgets, GET /hang and /answer switch whether POSTs are
- * answered. Prints its port. */
+ * answered; after GET /poison those whose `ce-key` is 0 are answered 500 and not timed. Prints its
+ * port. */
 #include "bench/util.h"
 
 #include <stddef.h>
@@ -36,6 +37,7 @@ static uint64_t first_ns;
 static uint64_t last_ns;
 static uint64_t answered_ns;
 static bool hang;
+static bool poison;
 
 static void histogram_add(struct histogram *h, uint64_t ns)
 {
@@ -95,6 +97,8 @@ static void answer_get(int fd, const char *path)
         answered_ns = 0;
     } else if (strncmp(path, "/hang", 5) == 0 || strncmp(path, "/answer", 7) == 0) {
         hang = path[1] == 'h';
+    } else if (strncmp(path, "/poison", 7) == 0) {
+        poison = true;
     }
     static const char ok[] = "HTTP/1.1 204 No Content\r\n\r\n";
     send_all(fd, ok, sizeof(ok) - 1);
@@ -111,6 +115,13 @@ static void take_post(int fd, const char *head)
 {
     uint64_t now = bench_now_ns();
     uint64_t sent = header_number(head, "\nce-sentns: ");
+    const char *key = poison ? strcasestr(head, "\nce-key: ") : NULL;
+    if (key != NULL && strtoull(key + 9, NULL, 10) == 0) {
+        static const char failed[] =
+            "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n";
+        send_all(fd, failed, sizeof(failed) - 1);
+        return;
+    }
     posts++;
     first_ns = first_ns == 0 ? now : first_ns;
     last_ns = now;

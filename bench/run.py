@@ -80,6 +80,14 @@ FIGURES = {
     "rss_waiting_1m_kib": ("KiB", None, False),
     "rss_waiting_10m_kib": ("KiB", None, False),
     "rss_waiting_growth": ("ratio", 1.1, False),
+    "rss_lanes_1m_kib": ("KiB", 300 * 1024, False),
+    "bytes_per_lane": ("bytes", None, False),
+    "poison_p99_us": ("us", None, False),
+    "poison_p99_ratio": ("ratio", 1.1, False),
+    "burst_ready_s": ("s", None, False),
+    "burst_latency_max_s": ("s", None, False),
+    "burst_instances_max": ("instances", None, False),
+    "burst_zero_s": ("s", None, False),
 }
 
 
@@ -593,6 +601,94 @@ def run_recovery(bench):
             shutil.rmtree(bus.folder, ignore_errors=True)
 
 
+def run_lanes(bench):
+    """A million deliveries wait, each in a lane of its own."""
+    config = {"memory": {"state": "512MiB"}, "sources": {"h": {"http": {"path": "/events"}}},
+              "workers": {"w": {"http": {"url": "http://127.0.0.1:9/w"}}},
+              "subscriptions": {"all": {"to": "w", "order_by": "id", "window": "512MiB"}}}
+    with Bus(bench, config) as bus:
+        bus.admin("/api/v1/subscriptions/all/pause")
+        before = bus.rss_kib()
+        bench.load(bus.port, count=1_000_000, batch=100, connections=8)
+        shown = subprocess.run([bench.millrace, "sub", "show", "all", "-o", "json", "-c",
+                                "millrace.json"], cwd=bus.folder, stdout=subprocess.PIPE, check=True)
+        if json.loads(shown.stdout)["lanes"] != 1_000_000:
+            raise Failed("not every event has its lane")
+        bench.note("rss_lanes_1m_kib", bus.rss_kib())
+        bench.note("bytes_per_lane", (bus.rss_kib() - before) * 1024 / 1_000_000)
+
+
+def run_poison(bench):
+    """10,000 keys in order, one of which always fails: what the others notice of it."""
+    p99 = []
+    for poisoned in (False, True):
+        with bench.server() as server:
+            config = http_to_http(server)
+            config["subscriptions"]["all"].update(
+                order_by="key", retry={"schedule": ["50ms"] * 64, "jitter": "none"})
+            with Bus(bench, config) as bus:
+                if poisoned:
+                    get(server, "/poison")
+                bench.load(bus.port, count=60_000, rate=4_000, connections=128, keys=10_000)
+                healthy = 60_000 - (6 if poisoned else 0)
+                wait_until("the others", lambda: bus.done() >= healthy, pause=SCRAPE_S)
+                p99.append(json.loads(get(server, "/stats")[1])["p99"])
+    bench.note("poison_p99_us", p99[1])
+    bench.note("poison_p99_ratio", p99[1] / max(p99[0], 1))
+
+
+BURST = """import sys, time
+sys.path.insert(0, {sdk!r})
+import millrace
+
+
+def handle(event, context):
+    time.sleep(0.2)
+    with open("handled", "a") as f:
+        f.write("%f\\n" % (time.time() - float(event["sent"])))
+
+
+millrace.run(handle)
+"""
+
+
+def run_burst(bench):
+    """From no instance: 20 events a second, then 200 a second for five, 200 ms of work each."""
+    place = bench.folder("bus")
+    (place / "worker.py").write_text(BURST.format(sdk=str(sdk.SDK / "python")))
+    config = {"sources": {"h": {"http": {"path": "/events"}}},
+              "workers": {"w": {"process": {"command": [sys.executable, "worker.py"]},
+                                "scale": {"min": 0, "max": 60, "idle": "2s"}}},
+              "subscriptions": {"all": {"to": "w"}}}
+    with Bus(bench, config, place) as bus:
+        instances = []
+        sent = 0
+        connection = http.client.HTTPConnection("127.0.0.1", bus.port)
+        for rate, seconds in ((20, 2), (200, 5)):
+            start = time.monotonic()
+            for i in range(rate * seconds):
+                time.sleep(max(0, start + i / rate - time.monotonic()))
+                connection.request("POST", "/events", "{}", {
+                    "Content-Type": "application/json", "ce-specversion": "1.0", "ce-id": str(sent),
+                    "ce-type": "t", "ce-source": "/bench", "ce-sent": repr(time.time())})
+                answer = connection.getresponse()
+                answer.read()
+                sent += answer.status == 202
+                if i % rate == 0:
+                    instances.append(bus.metric("millrace_worker_instances"))
+        wait_until("all of them", lambda: bus.done() >= sent, pause=SCRAPE_S)
+        instances.append(bus.metric("millrace_worker_instances"))
+        end = time.monotonic()
+        latencies = [float(line) for line in (place / "handled").read_text().split()]
+        if len(latencies) < 1040:
+            raise Failed(f"{len(latencies)} of 1,040 events were handled")
+        bench.note("burst_ready_s", latencies[0] - 0.2)
+        bench.note("burst_latency_max_s", max(latencies) - 0.2)
+        bench.note("burst_instances_max", max(instances))
+        wait_until("zero", lambda: bus.metric("millrace_worker_instances") == 0, pause=SCRAPE_S)
+        bench.note("burst_zero_s", time.monotonic() - end)
+
+
 GROUPS = {
     run_log: ("append", "append_vs_raw", "append_cpu_us", "settle", "settle_vs_raw",
               "settle_cpu_us"),
@@ -611,6 +707,9 @@ GROUPS = {
     run_exec: ("exec_start_us", "exec_bare_us"),
     run_idle: ("start_ready_ms", "rss_idle_kib", "bytes_per_subscription"),
     run_waiting: ("rss_waiting_1m_kib", "rss_waiting_10m_kib", "rss_waiting_growth"),
+    run_lanes: ("rss_lanes_1m_kib", "bytes_per_lane"),
+    run_poison: ("poison_p99_us", "poison_p99_ratio"),
+    run_burst: ("burst_ready_s", "burst_latency_max_s", "burst_instances_max", "burst_zero_s"),
     run_recovery: ("recovery_1m_accept_s", "recovery_1m_dispatch_s", "rss_pending_1m_kib"),
 }
 
