@@ -1,6 +1,7 @@
 /* Posts CloudEvents of 1 KiB over keep-alive connections.
  *
- *     bench_http_load PORT PATH [--connections 64] [--count 100000] [--batch 1] [--rate 0] [--keys 0]
+ *     bench_http_load PORT PATH [--connections 64] [--count 100000] [--batch 1] [--rate 0]
+ *         [--keys 0]
  *
  * With --rate it is an open loop: event i is due at start + i / rate whatever happened to the ones
  * before, and carries that time as its `sentns` attribute, so a stall counts for all it delays.
@@ -242,7 +243,8 @@ static void turn(int epoll, uint64_t wait_ns)
 int main(int argc, char **argv)
 {
     if (argc < 3) {
-        bench_die(NAME, "PORT PATH [--connections N] [--count N] [--batch N] [--rate N] [--keys N]");
+        bench_die(NAME, "PORT PATH [--connections N] [--count N] [--batch N] [--rate N] "
+                        "[--keys N]");
     }
     uint64_t count = bench_option(argc, argv, "--count", 100000);
     uint64_t rate = bench_option(argc, argv, "--rate", 0);
