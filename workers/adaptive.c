@@ -43,7 +43,8 @@ bool mr_adaptive_answer(struct mr_adaptive *adaptive, uint64_t now_ns,
         }
     } else if (2 * (uint64_t)in_flight >= before && adaptive->limit < slots) {
         /* Less in flight: the limit is not what holds back, and nothing is learnt. */
-        adaptive->limit += adaptive->is_avoiding ? 1.0 / adaptive->limit : 1.0;
+        double share = handout->batch_count > 1 ? 1.0 / handout->batch_count : 1.0;
+        adaptive->limit += adaptive->is_avoiding ? share / adaptive->limit : share;
     }
     return mr_adaptive_slots(adaptive, slots) != before;
 }

@@ -19,7 +19,8 @@ struct mr_adaptive {
 void mr_adaptive_init(struct mr_adaptive *adaptive, uint32_t min, uint64_t latency_ns);
 /** Learns from the answer of @p handout, which came at @p now_ns (any clock that goes on), when
  * @p in_flight deliveries (this one included) were with the target of the @p slots it has.
- * Overload: it refused (429, 503, nobody there), or took too long. Of the deliveries handed out
+ * Overload: it refused (429, 503, nobody there), or took too long. A
+ * batch, which takes one place, is one answer, however many it has. Of the deliveries handed out
  * before a cut no second one follows. @return whether mr_adaptive_slots() says another number */
 bool mr_adaptive_answer(struct mr_adaptive *adaptive, uint64_t now_ns,
                         const struct mr_handout *handout, uint32_t in_flight, uint32_t slots);

@@ -50,6 +50,18 @@ static void test_it_doubles_until_it_has_all(void **state)
     assert_int_equal(mr_adaptive_slots(&a, 10), 10);
 }
 
+static void test_a_batch_is_one_answer(void **state)
+{
+    (void)state;
+    struct mr_adaptive a;
+    mr_adaptive_init(&a, 2, 0);
+    struct mr_handout h = {.batch_count = 100, .answer = {.verdict = MR_VERDICT_OK}};
+    for (int i = 0; i < 100; i++) {
+        (void)mr_adaptive_answer(&a, 1000, &h, 2, 64);
+    }
+    assert_in_range(mr_adaptive_slots(&a, 64), 2, 3);
+}
+
 static void test_idle_answers_teach_nothing(void **state)
 {
     (void)state;
@@ -122,6 +134,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_off_it_gets_all),
         cmocka_unit_test(test_it_doubles_until_it_has_all),
+        cmocka_unit_test(test_a_batch_is_one_answer),
         cmocka_unit_test(test_idle_answers_teach_nothing),
         cmocka_unit_test(test_it_settles_at_what_the_target_bears),
         cmocka_unit_test(test_slow_answers_tell_of_overload),
