@@ -37,7 +37,8 @@ TUNSETIFF, IFF_TAP, IFF_NO_PI = 0x400454CA, 0x0002, 0x1000
 SIOCGIFFLAGS, SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8913, 0x8914, 0x8916, 0x891C
 SIOCGIFHWADDR, SIOCSARP = 0x8927, 0x8955
 IFF_UP, ATF_COMPLETE_PERMANENT = 1, 0x06
-ENDED = ("05", "06")  # FIN_WAIT2, TIME_WAIT: the near side knows that it is over
+# SYN_RECV: the near side has no connection yet; FIN_WAIT2, TIME_WAIT: it knows that it is over.
+NO_CONNECTION = ("03", "05", "06")
 QUEUE_MAX = 256 << 10  # bytes a slow link holds before it drops, as a router would
 FRAME_MAX = 65536
 libc = ctypes.CDLL(None, use_errno=True)
@@ -210,7 +211,7 @@ class Net:
         with self.mu:
             self.__dict__.update(what)
 
-    def forget(self, seconds=20):
+    def forget(self, seconds=60):
         """Waits until the far kernel has given up what dead processes left it: with the wire cut,
         the near side then has half-open connections, which nobody will ever end."""
         end = time.monotonic() + seconds
@@ -218,16 +219,16 @@ class Net:
         with self.far():
             with open("/proc/sys/net/ipv4/tcp_orphan_retries", "w") as f:
                 f.write("1")
-            while self.far_knows():
+            while known := self.far_knows():
                 if time.monotonic() > end:
-                    raise AssertionError("the far side still knows connections")
+                    raise AssertionError("the far side still knows connections: %s" % known)
                 tick.wait(0.02)
 
     def far_knows(self):
         near = socket.inet_aton(self.NEAR)[::-1].hex().upper()
         with open("/proc/thread-self/net/tcp") as f:
             rows = [line.split() for line in f]
-        return any(row[2].startswith(near) and row[3] not in ENDED for row in rows)
+        return [row[1:8] for row in rows if row[2].startswith(near) and row[3] not in NO_CONNECTION]
 
     def expose(self, port):
         """The wire carries what the far side sends to NEAR:port to the near side's 127.0.0.1:port."""
