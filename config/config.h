@@ -23,6 +23,7 @@ struct mr_config_kind {
     size_t options_size;             /* of the struct the table describes */
     /* Further checks once all values are set; may be NULL. Sets the problem on failure. */
     enum mr_status (*check)(const void *options, struct mr_problem *problem);
+    bool takes_batches; /* of workers and sinks: its instances can be handed several at once */
 };
 
 struct mr_config_kinds {

@@ -103,6 +103,30 @@ static void say_target(struct words *words, const struct mr_target_config *targe
     say_rates(words, "To this target, of all subscriptions", target->rates);
 }
 
+static void say_batch(struct words *words, const struct mr_subscription_config *subscription)
+{
+    if (subscription->batch_max == 0) {
+        return;
+    }
+    say(words, "They are handed out in batches of up to ");
+    say_count(words, subscription->batch_max, "delivery", "deliveries");
+    say(words, " and ");
+    say_count(words, subscription->batch_size, "byte", "bytes");
+    if (subscription->batch_key != NULL) {
+        say(words, " with the same ");
+        say(words, subscription->batch_by == MR_ORDER_DATA ? "data." : "");
+        say(words, subscription->batch_key);
+    }
+    if (subscription->batch_window_ns > 0) {
+        say(words, "; the first waits up to ");
+        say_duration(words, subscription->batch_window_ns);
+        say(words, " for the others");
+    }
+    say(words, ". A batch counts as one where deliveries in flight and rates are counted. One that "
+               "fails as a whole costs no attempt and goes again in halves, down to one "
+               "alone.\n");
+}
+
 static void say_limits(struct words *words, const struct mr_config *config,
                        const struct mr_subscription_config *subscription)
 {
@@ -293,6 +317,7 @@ enum mr_status mr_config_explain(const struct mr_config *config, uint32_t index,
     say(&words, ".\n");
     say_sources(&words, config, subscription);
     say_target(&words, target, subscription);
+    say_batch(&words, subscription);
     say_limits(&words, config, subscription);
     say_order(&words, subscription);
     say_time(&words, target, subscription);

@@ -37,7 +37,6 @@ static const struct later later_names[] = {
     {"subscription", "tenant_concurrency"},
     {"subscription", "validate"},
     {"subscription", "dedupe"},
-    {"*", "batch"},
     {"source", "rate"},
     {"*", "redact"},
     {"*", "tenant"},

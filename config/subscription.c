@@ -19,6 +19,7 @@ void mr__subscription_release(struct mr_subscription_config *subscription)
     mr_free(subscription->transform_json);
     mr_free(subscription->sources);
     mr_free(subscription->order_key);
+    mr_free(subscription->batch_key);
     mr_free(subscription->rates);
     mr_free(subscription->limits);
     mr_free(subscription->on_success);
@@ -204,30 +205,54 @@ static bool is_data_path(const char *path)
     return size > 0 && path[0] != '.' && path[size - 1] != '.' && strstr(path, "..") == NULL;
 }
 
-static enum mr_status take_order(struct mr_loader *loader, const struct mr_node *entry,
-                                 const char *order_by, struct mr_subscription_config *subscription)
+/* What setting @p name of @p block, which may be NULL, says a key of events is. */
+static enum mr_status take_key(struct mr_loader *loader, const struct mr_node *block,
+                               const char *name, const char *text, int *ret_order, char **ret_key)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789";
-    if (order_by == NULL || strcmp(order_by, "none") == 0) {
+    if (text == NULL || strcmp(text, "none") == 0) {
         return MR_OK;
     }
-    const char *key = order_by;
-    size_t size = strlen(order_by);
-    if (strncmp(order_by, "data.", 5) == 0 && is_data_path(order_by + 5)) {
-        subscription->order = MR_ORDER_DATA;
-        key = order_by + 5;
-    } else if (size > 0 && size <= MR_ATTR_NAME_SIZE_MAX && strspn(order_by, allowed) == size &&
-               strcmp(order_by, "data") != 0) {
-        subscription->order = MR_ORDER_ATTRIBUTE;
+    const char *key = text;
+    size_t size = strlen(text);
+    if (strncmp(text, "data.", 5) == 0 && is_data_path(text + 5)) {
+        *ret_order = MR_ORDER_DATA;
+        key = text + 5;
+    } else if (size > 0 && size <= MR_ATTR_NAME_SIZE_MAX && strspn(text, allowed) == size &&
+               strcmp(text, "data") != 0) {
+        *ret_order = MR_ORDER_ATTRIBUTE;
     } else {
-        const struct mr_node *place = mr__node_child(entry, "order_by");
+        const struct mr_node *place = mr__node_child(block, name);
         return mr__report(loader, place,
-                          "order_by: `%.64s` is neither none, nor an attribute (lower case letters "
-                          "and digits), nor data.PATH",
-                          mr__shown(place, order_by));
+                          "%s: `%.64s` is neither none, nor an attribute (lower case letters and "
+                          "digits), nor data.PATH",
+                          name, mr__shown(place, text));
     }
-    subscription->order_key = mr_strdup(key);
-    return subscription->order_key == NULL ? MR_E_NOMEM : MR_OK;
+    *ret_key = mr_strdup(key);
+    return *ret_key == NULL ? MR_E_NOMEM : MR_OK;
+}
+
+/* `batch`, when it is there: what is handed to a target that cannot take it would be lost work. */
+static enum mr_status take_batch(struct mr_builder *builder, const struct mr_node *entry,
+                                 const struct mr_batch_options *options,
+                                 struct mr_subscription_config *subscription)
+{
+    const struct mr_node *place = mr__node_child(entry, "batch");
+    const struct mr_target_config *target = &builder->config->targets[subscription->target];
+    if (place == NULL || options->max == 0) {
+        return MR_OK; /* absent, or wrong and reported */
+    }
+    if (target->kind != NULL && !target->kind->takes_batches) {
+        return mr__report(builder->loader, place,
+                          "batch: `%s` is of the kind %s, which takes deliveries one by one: use a "
+                          "process worker, or http",
+                          target->name, target->kind->name);
+    }
+    subscription->batch_max = (uint32_t)options->max;
+    subscription->batch_size = options->size;
+    subscription->batch_window_ns = options->window_ns;
+    return take_key(builder->loader, place, "by", options->by, &subscription->batch_by,
+                    &subscription->batch_key);
 }
 
 /* What a later event of a key does to those before it: without keys there is no later one. */
@@ -400,7 +425,11 @@ static enum mr_status take_options(struct mr_builder *builder, const struct mr_n
         r = mr__build_transform(loader, entry, options->transform, &subscription->transform_json);
     }
     if (r == MR_OK) {
-        r = take_order(loader, entry, options->order_by, subscription);
+        r = take_key(loader, entry, "order_by", options->order_by, &subscription->order,
+                     &subscription->order_key);
+    }
+    if (r == MR_OK && options->to != NULL) {
+        r = take_batch(builder, entry, &options->batch, subscription);
     }
     if (r == MR_OK) {
         r = take_overtaking(loader, entry, options, subscription);
@@ -602,6 +631,12 @@ static enum mr_status hash_names(const struct mr_config *config,
         r = mr_buf_printf(buf, "filter %s\n%scancel_on %s\n", subscription->filter_json,
                           subscription->is_default ? "default\n" : "",
                           subscription->cancel_on == NULL ? "-" : subscription->cancel_on);
+    }
+    if (r == MR_OK && subscription->batch_max > 0) {
+        r = mr_buf_printf(buf, "batch %u %" PRIu64 " %" PRIu64 " %d %s\n", subscription->batch_max,
+                          subscription->batch_size, subscription->batch_window_ns,
+                          subscription->batch_by,
+                          subscription->batch_key == NULL ? "" : subscription->batch_key);
     }
     if (r == MR_OK && subscription->transform_json != NULL) {
         r = mr_buf_printf(buf, "transform %s\n", subscription->transform_json);

@@ -256,6 +256,22 @@ static const struct mr_option retry_table[] = {
 };
 #undef AT
 
+#define AT(field) offsetof(struct mr_batch_options, field)
+static const struct mr_option batch_table[] = {
+    {.name = "max", .type = MR_OPTION_INT, .at = AT(max), .default_text = "100", .min = 1,
+     .max = 10000, .help = "Deliveries in a batch, at most."},
+    {.name = "bytes", .type = MR_OPTION_SIZE, .at = AT(size), .default_text = "1MiB", .min = KIB,
+     .max = 4 * 1024 * KIB,
+     .help = "Bytes of their events, at most; one that is larger goes by itself."},
+    {.name = "window", .type = MR_OPTION_DURATION, .at = AT(window_ns), .default_text = "200ms",
+     .max = NS_H, .help = "How long the first one waits for others; 0: for none."},
+    {.name = "by", .type = MR_OPTION_STRING, .at = AT(by), .default_text = "none",
+     .unit = "none, an attribute or data.PATH",
+     .help = "Only deliveries with the same value of this go together."},
+    MR_OPTION_END,
+};
+#undef AT
+
 #define AT(field) offsetof(struct mr_limit_options, field)
 const struct mr_option mr__limit_table[] = {
     {.name = "concurrency", .type = MR_OPTION_INT, .at = AT(concurrency), .default_text = "0",
@@ -331,6 +347,9 @@ const struct mr_option mr__subscription_table[] = {
     {.name = "window", .type = MR_OPTION_SIZE, .at = AT(window_size), .default_text = "16MiB",
      .min = 64 * KIB, .max = 16 * GIB,
      .help = "Memory for its unsettled deliveries; more of them wait on disk."},
+    {.name = "batch", .type = MR_OPTION_BLOCK, .at = AT(batch), .block = batch_table,
+     .help = "Several deliveries are handed out together, to a process worker that takes batches "
+             "or over http; `{}` is a batch with the defaults."},
     {.name = "on_success", .type = MR_OPTION_STRINGS, .at = AT(on_success),
      .help = "Sinks, or `bus`, that are told of every delivery that ended well."},
     {.name = "on_failure", .type = MR_OPTION_STRINGS, .at = AT(on_failure),

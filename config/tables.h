@@ -98,6 +98,13 @@ struct mr_limit_options {
     struct mr_strings rate;
 };
 
+struct mr_batch_options {
+    int64_t max;
+    uint64_t size;
+    uint64_t window_ns;
+    char *by;
+};
+
 struct mr_subscription_options {
     struct mr_strings source;
     char *filter;
@@ -119,6 +126,7 @@ struct mr_subscription_options {
     uint64_t debounce_ns;
     char *cancel_on;
     uint64_t window_size;
+    struct mr_batch_options batch;
     struct mr_strings on_success;
     struct mr_strings on_failure;
 };

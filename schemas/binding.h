@@ -52,6 +52,10 @@ MR_MUST_USE enum mr_status mr_http_decode(const struct mr_field *headers, uint32
 /** One event to HTTP headers (ce-… percent-encoded) and body, or structured JSON. */
 MR_MUST_USE enum mr_status mr_http_encode(struct mr_bytes record, enum mr_mode mode,
                                           struct mr_message *message);
+/** Adds another event to a message made with MR_MODE_BATCH.
+ * @return MR_E_TOO_BIG, MR_E_NOMEM: the message is no good any more */
+MR_MUST_USE enum mr_status mr_http_encode_more(struct mr_bytes record,
+                                               struct mr_message *message);
 
 /** A NATS message that is a CloudEvent (digest 7): as HTTP, but datacontenttype is a ce- header too
  * and Content-Type only names an event format; without ce- headers the payload may be one in JSON.

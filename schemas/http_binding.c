@@ -1,3 +1,4 @@
+#include "core/assert.h"
 #include "core/limits.h"
 #include "schemas/builder.h"
 #include "schemas/json_format.h"
@@ -195,6 +196,15 @@ enum mr_status mr_http_encode(struct mr_bytes record, enum mr_mode mode,
         return mr__message_binary(message, record, "ce-", true);
     }
     return mr__message_structured(message, record, mode == MR_MODE_BATCH);
+}
+
+enum mr_status mr_http_encode_more(struct mr_bytes record, struct mr_message *message)
+{
+    struct mr_buf *body = &message->body;
+    MR_ASSERT(body->size > 0 && body->data[body->size - 1] == ']');
+    body->data[body->size - 1] = ',';
+    enum mr_status r = mr_json_encode_exact(record, body);
+    return r == MR_OK ? mr_buf_append_byte(body, ']') : r;
 }
 
 enum mr_status mr_nats_decode(const struct mr_field *headers, uint32_t header_count,

@@ -99,13 +99,16 @@ static void note_outcome(struct mr_target *t, const struct mr_handout *handout, 
     pthread_mutex_unlock(&t->mu);
 }
 
+/* @p handout: one, or the chain of a batch. */
 static void add_answer(struct mr_target *t, struct mr_handout *handout)
 {
-    handout->op.next = NULL;
     if (t->answers == NULL) {
         t->answers = handout;
     } else {
         t->answers_last->op.next = &handout->op;
+    }
+    while (handout->op.next != NULL) {
+        handout = (struct mr_handout *)(void *)handout->op.next;
     }
     t->answers_last = handout;
 }
@@ -119,14 +122,30 @@ static void give_answers(struct mr_target *t)
     }
 }
 
-/* A hand-out that never became an exchange. */
+/* A hand-out, or the chain of a batch, that never became an exchange. */
 static void refuse(struct mr_target *t, struct mr_handout *handout, const char *text)
 {
-    handout->answer.verdict = MR_VERDICT_REFUSED;
-    handout->answer.ended_wall_ns = mr_clock_now().wall_ns;
-    (void)snprintf(handout->answer.instance, sizeof(handout->answer.instance), "http"); /* fits */
-    mr_handout_set_error(handout, mr_bytes_of(text));
+    for (struct mr_op *op = &handout->op; op != NULL; op = op->next) {
+        struct mr_answer *answer = &((struct mr_handout *)(void *)op)->answer;
+        answer->verdict = MR_VERDICT_REFUSED;
+        answer->ended_wall_ns = mr_clock_now().wall_ns;
+        (void)snprintf(answer->instance, sizeof(answer->instance), "http"); /* fits */
+        mr_handout_set_error((struct mr_handout *)(void *)op, mr_bytes_of(text));
+    }
     add_answer(t, handout);
+}
+
+/* Cuts off what is behind the batch that begins with @p op, a hand-out; or behind that alone. */
+static struct mr_op *cut_behind(struct mr_op *op)
+{
+    uint64_t batch = ((struct mr_handout *)(void *)op)->batch;
+    while (batch != 0 && op->next != NULL && op->next->type == OP_HANDOUT &&
+           ((struct mr_handout *)(void *)op->next)->batch == batch) {
+        op = op->next;
+    }
+    struct mr_op *rest = op->next;
+    op->next = NULL;
+    return rest;
 }
 
 static void free_exchange(struct mr_target *t, struct mr_http_exchange *x)
@@ -272,8 +291,10 @@ static bool is_paced(struct mr_target *t, struct mr_handout *handout)
 {
     uint64_t wait_ns = mr_http_pace_take(&t->pace, mr_clock_mono_ns());
     if (wait_ns > 0) {
-        handout->answer.has_after = true;
-        handout->answer.after_ns = wait_ns;
+        for (struct mr_op *op = &handout->op; op != NULL; op = op->next) {
+            ((struct mr_handout *)(void *)op)->answer.has_after = true;
+            ((struct mr_handout *)(void *)op)->answer.after_ns = wait_ns;
+        }
         refuse(t, handout, "the rate that the receiver granted is used up");
     }
     return wait_ns > 0;
@@ -290,13 +311,19 @@ static void begin(struct mr_target *t, struct mr_handout *handout)
     x->next = NULL;
     t->busy_count++;
     atomic_store_explicit(&t->busy, t->busy_count, memory_order_relaxed);
-    handout->answer.started_wall_ns = mr_clock_now().wall_ns;
+    uint64_t now_ns = mr_clock_now().wall_ns;
+    for (struct mr_op *op = &handout->op; op != NULL; op = op->next) {
+        ((struct mr_handout *)(void *)op)->answer.started_wall_ns = now_ns;
+    }
     enum mr_status r = mr_http_exchange_begin(x, &t->plan, handout);
     if (r == MR_E_TOO_BIG) {
-        /* It will never fit: the answer must not be one that tries for ever. */
+        /* It will never fit: the answer must not be one that tries for ever. Of a batch each is
+         * found out by itself. */
         struct mr_handout *dead = mr_http_exchange_fail(
-            x, &t->plan, MR_HTTP_BROKEN, "the event's attributes do not fit an HTTP header");
-        dead->answer.verdict = MR_VERDICT_DEAD;
+            x, &t->plan, MR_HTTP_BROKEN,
+            handout->batch != 0 ? "the events do not fit a request"
+                                : "the event's attributes do not fit an HTTP header");
+        dead->answer.verdict = dead->op.next == NULL ? MR_VERDICT_DEAD : dead->answer.verdict;
         add_answer(t, dead);
         free_exchange(t, x);
         return;
@@ -309,13 +336,29 @@ static void begin(struct mr_target *t, struct mr_handout *handout)
     }
 }
 
+/* Notes that the one @p cancel means is not waited for. @return whether it is the last of the
+ * exchange: a batch is on its way as long as one of it counts */
+static bool is_all_cancelled(struct mr_http_exchange *x, const struct cancel *cancel)
+{
+    bool found = false;
+    bool all = true;
+    for (struct mr_op *op = &x->handout->op; op != NULL; op = op->next) {
+        struct mr_handout *h = (struct mr_handout *)(void *)op;
+        if (h->subscription == cancel->subscription && h->offset == cancel->offset &&
+            h->fence == cancel->fence) {
+            h->context = x; /* the mark */
+            found = true;
+        }
+        all = all && h->context != NULL;
+    }
+    return found && all;
+}
+
 static void cancel_one(struct mr_target *t, const struct cancel *cancel)
 {
     for (uint32_t i = 0; i < t->capacity; i++) {
         struct mr_http_exchange *x = &t->exchanges[i];
-        const struct mr_handout *h = x->handout;
-        if (h != NULL && h->subscription == cancel->subscription &&
-            h->offset == cancel->offset && h->fence == cancel->fence) {
+        if (x->handout != NULL && is_all_cancelled(x, cancel)) {
             t->transport->ops->abort(t->transport, x);
             fail_exchange(t, x, MR_HTTP_TIMED_OUT, "timed out");
             return;
@@ -323,6 +366,7 @@ static void cancel_one(struct mr_target *t, const struct cancel *cancel)
     }
 }
 
+/* @p op: a hand-out, or the chain of a batch */
 static void append_waiting(struct mr_target *t, struct mr_op *op)
 {
     struct mr_op **at = &t->waiting;
@@ -337,8 +381,7 @@ static void take_ops(struct mr_target *t, bool stopping)
     struct mr_op *op;
     while ((op = mr_opq_take(&t->queue)) != NULL) { /* NULL arms the wake-up */
         while (op != NULL) {
-            struct mr_op *next = op->next;
-            op->next = NULL;
+            struct mr_op *next = op->type == OP_HANDOUT ? cut_behind(op) : op->next;
             if (op->type == OP_CANCEL) {
                 cancel_one(t, (struct cancel *)(void *)op);
                 mr_free(op);
@@ -358,8 +401,7 @@ static void take_ops(struct mr_target *t, bool stopping)
     }
     while (!stopping && t->waiting != NULL && t->first_free != NULL) {
         op = t->waiting;
-        t->waiting = op->next;
-        op->next = NULL;
+        t->waiting = cut_behind(op);
         begin(t, (struct mr_handout *)(void *)op);
     }
 }
@@ -368,7 +410,7 @@ static void refuse_waiting(struct mr_target *t)
 {
     while (t->waiting != NULL) {
         struct mr_op *op = t->waiting;
-        t->waiting = op->next;
+        t->waiting = cut_behind(op);
         refuse(t, (struct mr_handout *)(void *)op, "the target is stopping");
     }
 }
@@ -379,7 +421,6 @@ static void abort_all(struct mr_target *t)
         struct mr_http_exchange *x = &t->exchanges[i];
         if (x->handout != NULL) {
             t->transport->ops->abort(t->transport, x);
-            x->handout->answer.suspects = 0;
             fail_exchange(t, x, MR_HTTP_STOPPED, "stopped");
         }
     }

@@ -203,6 +203,20 @@ static enum mr_status add_line(struct mr_http_exchange *x, const char *name,
     return append_line(&x->lines, name, value);
 }
 
+static struct mr_handout *next_of(const struct mr_handout *handout)
+{
+    return (struct mr_handout *)handout->op.next;
+}
+
+static uint32_t count_of(const struct mr_http_exchange *x)
+{
+    uint32_t count = 0;
+    for (const struct mr_handout *h = x->handout; h != NULL; h = next_of(h)) {
+        count++;
+    }
+    return count;
+}
+
 /* The three headers of Standard Webhooks over the body as it is sent. */
 static enum mr_status add_signature(struct mr_http_exchange *x,
                                     const struct mr_http_request_plan *plan, struct mr_bytes id)
@@ -233,14 +247,38 @@ static bool is_plain(struct mr_bytes value)
     return value.size > 0;
 }
 
-static enum mr_status add_lines(struct mr_http_exchange *x,
-                                const struct mr_http_request_plan *plan)
+/* What tells the receiver which delivery it is. */
+static enum mr_status add_delivery_lines(struct mr_http_exchange *x,
+                                         const struct mr_http_request_plan *plan)
 {
     const struct mr_handout *handout = x->handout;
     struct mr_bytes trace = mr_event_value(mr_event_record(handout->event), "traceparent");
     char attempt[16];
     (void)snprintf(attempt, sizeof(attempt), "%u", handout->attempt); /* ten digits at most */
     struct mr_bytes delivery = mr_bytes_of(handout->delivery);
+    enum mr_status r = is_plain(trace) ? add_line(x, "traceparent", trace) : MR_OK;
+    r = r == MR_OK ? add_line(x, "Millrace-Attempt", mr_bytes_of(attempt)) : r;
+    r = r == MR_OK ? add_line(x, "Millrace-Delivery", delivery) : r;
+    r = r == MR_OK ? add_line(x, "Idempotency-Key", delivery) : r;
+    return r == MR_OK && plan->sign_key_count > 0 ? add_signature(x, plan, delivery) : r;
+}
+
+/* Of a batch no request is quite like another: its parts have their ids. */
+static enum mr_status add_batch_lines(struct mr_http_exchange *x,
+                                      const struct mr_http_request_plan *plan)
+{
+    char count[16];
+    char id[sizeof(x->handout->delivery) + 32];
+    (void)snprintf(count, sizeof(count), "%u", count_of(x)); /* ten digits at most */
+    (void)snprintf(id, sizeof(id), "%s+%u.%u", x->handout->delivery, count_of(x) - 1,
+                   x->handout->fence); /* fits */
+    enum mr_status r = add_line(x, "Millrace-Batch", mr_bytes_of(count));
+    return r == MR_OK && plan->sign_key_count > 0 ? add_signature(x, plan, mr_bytes_of(id)) : r;
+}
+
+static enum mr_status add_lines(struct mr_http_exchange *x,
+                                const struct mr_http_request_plan *plan)
+{
     enum mr_status r = mr_buf_append_bytes(&x->lines, mr_buf_bytes(&plan->fixed));
     size_t at = 0;
     for (uint32_t i = 0; i < plan->fixed_count; i++) {
@@ -254,13 +292,10 @@ static enum mr_status add_lines(struct mr_http_exchange *x,
         /* Names are NUL-terminated in the message's text. */
         r = add_line(x, (const char *)x->message.fields[i].name.data, x->message.fields[i].value);
     }
-    if (r == MR_OK && is_plain(trace)) {
-        r = add_line(x, "traceparent", trace);
+    if (r != MR_OK) {
+        return r;
     }
-    r = r == MR_OK ? add_line(x, "Millrace-Attempt", mr_bytes_of(attempt)) : r;
-    r = r == MR_OK ? add_line(x, "Millrace-Delivery", delivery) : r;
-    r = r == MR_OK ? add_line(x, "Idempotency-Key", delivery) : r;
-    return r == MR_OK && plan->sign_key_count > 0 ? add_signature(x, plan, delivery) : r;
+    return x->handout->batch != 0 ? add_batch_lines(x, plan) : add_delivery_lines(x, plan);
 }
 
 enum mr_status mr_http_exchange_begin(struct mr_http_exchange *x,
@@ -279,8 +314,11 @@ enum mr_status mr_http_exchange_begin(struct mr_http_exchange *x,
     mr_buf_clear(&x->response_body);
     x->body_cut = false;
     x->has_retry_after = false;
-    enum mr_status r =
-        mr_http_encode(mr_event_record(handout->event), plan->mode, &x->message);
+    enum mr_mode mode = handout->batch != 0 ? MR_MODE_BATCH : plan->mode;
+    enum mr_status r = mr_http_encode(mr_event_record(handout->event), mode, &x->message);
+    for (const struct mr_handout *h = next_of(handout); h != NULL && r == MR_OK; h = next_of(h)) {
+        r = mr_http_encode_more(mr_event_record(h->event), &x->message);
+    }
     if (r != MR_OK) {
         return r;
     }
@@ -444,6 +482,101 @@ static void read_success(struct mr_http_exchange *x, const struct mr_http_reques
     x->handout->answer.result = mr_strndup((const char *)body.data, body.size);
 }
 
+/* --- of a batch ------------------------------------------------------------------------------- */
+
+static void say_of_all(struct mr_http_exchange *x, enum mr_verdict verdict, const char *error)
+{
+    for (struct mr_handout *h = x->handout; h != NULL; h = next_of(h)) {
+        h->answer.verdict = verdict;
+        if (error != NULL) {
+            set_error(h, error);
+        }
+    }
+}
+
+/* The batch failed as a whole: it goes again in halves. One alone keeps its verdict. */
+static void fail_batch(struct mr_http_exchange *x)
+{
+    uint32_t count = count_of(x);
+    for (struct mr_handout *h = x->handout; h != NULL && count > 1; h = next_of(h)) {
+        h->answer.verdict = MR_VERDICT_RETRY;
+        h->answer.suspects = count;
+    }
+}
+
+static enum mr_verdict read_word(const char *word)
+{
+    static const struct {
+        const char *word;
+        enum mr_verdict verdict;
+    } words[] = {{"SUCCESS", MR_VERDICT_OK},
+                 {"RETRY", MR_VERDICT_RETRY},
+                 {"DROP", MR_VERDICT_DROP},
+                 {"DEAD", MR_VERDICT_DEAD}};
+    for (size_t i = 0; word != NULL && i < MR_ARRAY_COUNT(words); i++) {
+        if (strcmp(word, words[i].word) == 0) {
+            return words[i].verdict;
+        }
+    }
+    return MR_VERDICT_NONE;
+}
+
+/* {"status": "RETRY", "error": "busy", "after": 5}; without one it was forgotten. */
+static void take_result(struct mr_handout *h, const cJSON *item)
+{
+    const char *word = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "status"));
+    const char *error = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(item, "error"));
+    const cJSON *after = cJSON_GetObjectItemCaseSensitive(item, "after");
+    struct mr_answer *answer = &h->answer;
+    answer->verdict = read_word(word);
+    if (answer->verdict == MR_VERDICT_NONE) {
+        answer->verdict = MR_VERDICT_RETRY;
+        set_error(h, item == NULL ? "the reply has no result for this one"
+                                  : "its result has no status SUCCESS, RETRY, DROP or DEAD");
+        return;
+    }
+    if (error != NULL || answer->verdict != MR_VERDICT_OK) {
+        set_error(h, error != NULL ? error : "the result says so");
+    }
+    if (cJSON_IsNumber(after) && after->valuedouble >= 0 &&
+        after->valuedouble <= (double)(RETRY_AFTER_NS_MAX / MR_SECOND)) {
+        answer->has_after = true;
+        answer->after_ns = (uint64_t)(after->valuedouble * (double)MR_SECOND);
+    }
+}
+
+/* {"results": […]}, one for each event in its order; or what a single reply may say, for all. */
+static void read_batch_reply(struct mr_http_exchange *x)
+{
+    struct mr_bytes body = mr_buf_bytes(&x->response_body);
+    say_of_all(x, MR_VERDICT_OK, NULL);
+    if (x->status != 200 || body.size == 0) {
+        return;
+    }
+    if (x->body_cut) {
+        say_of_all(x, MR_VERDICT_RETRY, "the reply is larger than 1 MiB");
+        fail_batch(x);
+        return;
+    }
+    cJSON *json = cJSON_ParseWithLength((const char *)body.data, body.size);
+    const cJSON *results = cJSON_GetObjectItemCaseSensitive(json, "results");
+    const char *word = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(json, "status"));
+    enum mr_verdict verdict = read_word(word);
+    if (cJSON_IsArray(results)) {
+        const cJSON *item = results->child;
+        for (struct mr_handout *h = x->handout; h != NULL; h = next_of(h)) {
+            take_result(h, item);
+            item = item == NULL ? NULL : item->next;
+        }
+    } else if (verdict == MR_VERDICT_RETRY) {
+        say_of_all(x, verdict, "the reply says RETRY");
+        fail_batch(x);
+    } else if (verdict == MR_VERDICT_DROP) {
+        say_of_all(x, verdict, "the reply says DROP");
+    }
+    cJSON_Delete(json);
+}
+
 static void describe_status(struct mr_http_exchange *x)
 {
     const char *why = x->status >= 300 && x->status <= 399 ? " (redirects are not followed)" : "";
@@ -466,12 +599,16 @@ static struct mr_handout *take_handout(struct mr_http_exchange *x,
                                        const struct mr_http_request_plan *plan)
 {
     struct mr_handout *handout = MR_TAKE(x->handout);
-    struct mr_answer *answer = &handout->answer;
-    (void)snprintf(answer->instance, sizeof(answer->instance), "http"); /* fits */
-    (void)snprintf(answer->version, sizeof(answer->version), "%s", plan->version); /* cut is fine */
-    answer->ended_wall_ns = mr_clock_now().wall_ns;
-    if (answer->verdict == MR_VERDICT_REFUSED) {
-        answer->started_wall_ns = 0; /* no handler ever got it */
+    for (struct mr_handout *h = handout; h != NULL; h = next_of(h)) {
+        struct mr_answer *answer = &h->answer;
+        MR_ASSERT(answer->verdict != MR_VERDICT_NONE);
+        (void)snprintf(answer->instance, sizeof(answer->instance), "http"); /* fits */
+        (void)snprintf(answer->version, sizeof(answer->version), "%s",
+                       plan->version); /* cut is fine */
+        answer->ended_wall_ns = mr_clock_now().wall_ns;
+        if (answer->verdict == MR_VERDICT_REFUSED) {
+            answer->started_wall_ns = 0; /* no handler ever got it */
+        }
     }
     if (x->response_body.capacity > KEPT_SIZE) {
         mr_buf_release(&x->response_body);
@@ -481,7 +618,6 @@ static struct mr_handout *take_handout(struct mr_http_exchange *x,
     }
     mr_message_release(&x->message);
     x->request_body = (struct mr_bytes){0};
-    MR_ASSERT(answer->verdict != MR_VERDICT_NONE);
     return handout;
 }
 
@@ -490,14 +626,24 @@ struct mr_handout *mr_http_exchange_finish(struct mr_http_exchange *x,
 {
     struct mr_answer *answer = &x->handout->answer;
     answer->verdict = mr_http_verdict(x->status);
-    if (answer->verdict == MR_VERDICT_OK) {
+    if (answer->verdict == MR_VERDICT_OK && x->handout->batch != 0) {
+        read_batch_reply(x);
+    } else if (answer->verdict == MR_VERDICT_OK) {
         read_success(x, plan);
     } else {
         describe_status(x);
+        for (struct mr_handout *h = next_of(x->handout); h != NULL; h = next_of(h)) {
+            h->answer.verdict = answer->verdict;
+            h->answer.error = mr_strdup(answer->error);
+        }
     }
-    if (answer->verdict == MR_VERDICT_REFUSED && x->has_retry_after) {
-        answer->has_after = true;
-        answer->after_ns = x->retry_after_ns;
+    if (mr_http_verdict(x->status) == MR_VERDICT_REFUSED) {
+        for (struct mr_handout *h = x->handout; h != NULL; h = next_of(h)) {
+            h->answer.has_after = x->has_retry_after;
+            h->answer.after_ns = x->retry_after_ns;
+        }
+    } else if (mr_http_verdict(x->status) != MR_VERDICT_OK) {
+        fail_batch(x);
     }
     return take_handout(x, plan);
 }
@@ -511,8 +657,9 @@ struct mr_handout *mr_http_exchange_fail(struct mr_http_exchange *x,
         [MR_HTTP_BROKEN] = MR_VERDICT_RETRY,        [MR_HTTP_STOPPED] = MR_VERDICT_CRASH,
         [MR_HTTP_NOT_STARTED] = MR_VERDICT_REFUSED, [MR_HTTP_STALE] = MR_VERDICT_CRASH,
     };
-    struct mr_answer *answer = &x->handout->answer;
-    answer->verdict = verdicts[failure];
-    set_error(x->handout, text);
+    say_of_all(x, verdicts[failure], text);
+    if (verdicts[failure] == MR_VERDICT_RETRY) {
+        fail_batch(x);
+    }
     return take_handout(x, plan);
 }

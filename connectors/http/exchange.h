@@ -27,7 +27,7 @@ struct mr_http_request_plan {
 };
 
 struct mr_http_exchange {
-    struct mr_handout *handout; /* owned while in flight */
+    struct mr_handout *handout; /* owned while in flight; of a batch the first of its chain */
     void *transfer; /* the transport's own; NULL while it does not have the exchange */
     /* Request. */
     struct mr_message message;
@@ -79,8 +79,8 @@ void mr_http_plan_release(struct mr_http_request_plan *plan);
 void mr_http_exchange_init(struct mr_http_exchange *x);
 void mr_http_exchange_release(struct mr_http_exchange *x);
 
-/** Takes @p handout over and makes its request. @return MR_E_TOO_BIG or MR_E_NOMEM; the hand-out
- * is the exchange's in every case */
+/** Takes @p handout over, or the chain of a batch, and makes its request.
+ * @return MR_E_TOO_BIG or MR_E_NOMEM; the hand-out is the exchange's in every case */
 MR_MUST_USE enum mr_status mr_http_exchange_begin(struct mr_http_exchange *x,
                                                   const struct mr_http_request_plan *plan,
                                                   struct mr_handout *handout);
@@ -94,7 +94,8 @@ void mr_http_exchange_head_end(struct mr_http_exchange *x);
 /** Bytes of the body came. @return false: too many, no need to read on */
 bool mr_http_exchange_body(struct mr_http_exchange *x, struct mr_bytes data);
 
-/** Writes the answer from the response and hands the hand-out back, the caller's again. */
+/** Writes the answer from the response and hands the hand-out, or the chain, back, the caller's
+ * again. */
 struct mr_handout *mr_http_exchange_finish(struct mr_http_exchange *x,
                                            const struct mr_http_request_plan *plan);
 /** Writes the answer for want of a response. @p text says what happened. */

@@ -35,10 +35,10 @@ static const struct mr_option all_table[] = {
 };
 
 static const struct mr_config_kind kinds_all[] = {
-    {"http", all_table, sizeof(struct all), NULL},
-    {"process", all_table, sizeof(struct all), NULL},
-    {"exec", all_table, sizeof(struct all), NULL},
-    {NULL, NULL, 0, NULL},
+    {"http", all_table, sizeof(struct all), NULL, true},
+    {"process", all_table, sizeof(struct all), NULL, true},
+    {"exec", all_table, sizeof(struct all), NULL, true},
+    {NULL, NULL, 0, NULL, false},
 };
 static const struct mr_config_kinds kinds = {
     .sources = kinds_all, .workers = kinds_all, .sinks = kinds_all};

@@ -171,7 +171,8 @@ const struct mr_connector mr_worker_process = {
     .worker_kind = {.name = "process",
                     .options = process_options,
                     .options_size = sizeof(struct mr_process_options),
-                    .check = check_options},
+                    .check = check_options,
+                    .takes_batches = true},
     .worker = &process_ops,
     .bytes_max = bytes_max,
 };

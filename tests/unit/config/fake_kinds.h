@@ -110,24 +110,24 @@ static enum mr_status fake_mqtt_check(const void *options, struct mr_problem *pr
 }
 
 static const struct mr_config_kind fake_sources[] = {
-    {"http", fake_http_source_table, sizeof(struct fake_http_source), NULL},
-    {"mqtt", fake_mqtt_source_table, sizeof(struct fake_mqtt_source), fake_mqtt_check},
-    {"file", fake_file_source_table, sizeof(struct fake_file_source), NULL},
-    {"bare", NULL, 0, NULL},
-    {NULL, NULL, 0, NULL},
+    {"http", fake_http_source_table, sizeof(struct fake_http_source), NULL, false},
+    {"mqtt", fake_mqtt_source_table, sizeof(struct fake_mqtt_source), fake_mqtt_check, false},
+    {"file", fake_file_source_table, sizeof(struct fake_file_source), NULL, false},
+    {"bare", NULL, 0, NULL, false},
+    {NULL, NULL, 0, NULL, false},
 };
 
 static const struct mr_config_kind fake_workers[] = {
-    {"process", fake_process_table, sizeof(struct fake_process), NULL},
-    {"exec", fake_process_table, sizeof(struct fake_process), NULL},
-    {"http", fake_http_table, sizeof(struct fake_http), NULL},
-    {NULL, NULL, 0, NULL},
+    {"process", fake_process_table, sizeof(struct fake_process), NULL, true},
+    {"exec", fake_process_table, sizeof(struct fake_process), NULL, false},
+    {"http", fake_http_table, sizeof(struct fake_http), NULL, true},
+    {NULL, NULL, 0, NULL, false},
 };
 
 static const struct mr_config_kind fake_sinks[] = {
-    {"http", fake_http_table, sizeof(struct fake_http), NULL},
-    {"file", fake_file_source_table, sizeof(struct fake_file_source), NULL},
-    {NULL, NULL, 0, NULL},
+    {"http", fake_http_table, sizeof(struct fake_http), NULL, true},
+    {"file", fake_file_source_table, sizeof(struct fake_file_source), NULL, false},
+    {NULL, NULL, 0, NULL, false},
 };
 
 static const struct mr_config_kinds fake_kinds = {

@@ -615,6 +615,51 @@ static void test_load_overtaking_without_keys_or_sense_is_refused(void **state)
     check_subscription_error("order_by: subject, cancel_on: [x]", "cancel_on: an item of the list");
 }
 
+/* --- batches ---------------------------------------------------------------------------------- */
+
+static void test_load_batch_is_taken(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_right(
+        FAKE_BASE "subscriptions: {one: {to: thumbs}, two: {to: thumbs, batch: {}}, three: {to: "
+                  "pager, batch: {max: 5, bytes: 2KiB, window: 1s, by: data.shop.id}}}\n");
+    const struct mr_subscription_config *s = config->subscriptions;
+    assert_int_equal(s[0].batch_max, 0);
+    assert_int_equal(s[1].batch_max, 100);
+    assert_int_equal(s[1].batch_size, 1u << 20);
+    assert_int_equal(s[1].batch_window_ns, 200000000);
+    assert_int_equal(s[1].batch_by, MR_ORDER_NONE);
+    assert_int_equal(s[2].batch_max, 5);
+    assert_int_equal(s[2].batch_size, 2048);
+    assert_int_equal(s[2].batch_window_ns, 1 * S);
+    assert_int_equal(s[2].batch_by, MR_ORDER_DATA);
+    assert_string_equal(s[2].batch_key, "shop.id");
+    assert_int_not_equal(s[0].hash, s[1].hash);
+    mr_config_destroy(config);
+}
+
+static void check_batch_error(const char *batch, const char *part)
+{
+    char text[512];
+    (void)snprintf(text, sizeof(text), FAKE_BASE "subscriptions: {one: {to: thumbs, batch: %s}}\n",
+                   batch);
+    check_one_error(text, part);
+}
+
+static void test_load_wrong_batches_are_refused(void **state)
+{
+    (void)state;
+    check_batch_error("{max: 0}", "max: `0` is out of range: from 1 to 10000");
+    check_batch_error("{max: 10001}", "max: `10001` is out of range: from 1 to 10000");
+    check_batch_error("{bytes: 5MiB}", "bytes: ");
+    check_batch_error("{window: 2h}", "window: ");
+    check_batch_error("{by: A-B}", "by: `A-B` is neither none, nor an attribute");
+    check_batch_error("{size: 3}", "size");
+    check_batch_error("10", "batch");
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: mail, batch: {}}}\n",
+                    "batch: `mail` is of the kind file, which takes deliveries one by one");
+}
+
 /* --- settings of later releases --------------------------------------------------------------- */
 
 static void test_load_later_settings_are_refused_by_name(void **state)
@@ -639,7 +684,7 @@ static void test_load_later_settings_are_refused_by_name(void **state)
 static void test_load_later_subscription_settings_are_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const names[] = {"batch",    "lane_concurrency", "validate",
+    static const char *const names[] = {"lane_concurrency", "validate",
                                         "shadow",   "dedupe",           "retry_on",  "dead_on",
                                         "tenant",   "rename",           "start"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
@@ -767,6 +812,8 @@ int main(void)
         cmocka_unit_test(test_load_overtaking_without_keys_or_sense_is_refused),
         cmocka_unit_test(test_load_limits_are_shared),
         cmocka_unit_test(test_load_wrong_limits_are_refused),
+        cmocka_unit_test(test_load_batch_is_taken),
+        cmocka_unit_test(test_load_wrong_batches_are_refused),
         cmocka_unit_test(test_load_later_settings_are_refused_by_name),
         cmocka_unit_test(test_load_later_subscription_settings_are_refused_by_name),
         cmocka_unit_test(test_load_wrong_values_say_what_is_right),

@@ -44,6 +44,32 @@ static void test_frame_parse_blanks_and_order_make_no_difference(void **state)
     assert_text(f.error, "e");
 }
 
+static void test_frame_parse_batch_gives_its_number(void **state)
+{
+    (void)state;
+    struct mr_frame f;
+    assert_int_equal(parse("{\"batch\":17,\"verdict\":\"retry\",\"error\":\"e\"}", &f), MR_OK);
+    assert_int_equal(f.type, MR_FRAME_BATCH);
+    assert_int_equal(f.batch, 17);
+    assert_text(f.verdict, "retry");
+    assert_int_equal(parse("{\"batch\":18446744073709551615}", &f), MR_OK);
+    assert_int_equal(f.type, MR_FRAME_BATCH);
+    assert_int_equal(f.verdict.size, 0);
+    static const char *const beside[] = {"{\"batch\":17,\"delivery\":\"s:1\",\"verdict\":\"ok\"}",
+                                         "{\"delivery\":\"s:1\",\"batch\":17}"};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(beside); i++) {
+        assert_int_equal(parse(beside[i], &f), MR_OK);
+        assert_int_equal(f.type, MR_FRAME_ANSWER);
+    }
+    static const char *const wrong[] = {"{\"batch\":\"17\"}", "{\"batch\":-1}", "{\"batch\":1.5}",
+                                        "{\"batch\":null}", "{\"batch\":18446744073709551616}"};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(wrong); i++) {
+        assert_int_equal(parse(wrong[i], &f), MR_E_INVALID);
+    }
+    assert_int_equal(parse("{\"millrace\":1,\"features\":[\"batch\",\"raw\"]}", &f), MR_OK);
+    assert_int_equal(f.features, MR_FRAME_BATCHES | MR_FRAME_RAW);
+}
+
 static void test_frame_parse_empty_object_is_unknown(void **state)
 {
     (void)state;
@@ -302,6 +328,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_frame_parse_common_answer_gives_members),
         cmocka_unit_test(test_frame_parse_blanks_and_order_make_no_difference),
+        cmocka_unit_test(test_frame_parse_batch_gives_its_number),
         cmocka_unit_test(test_frame_parse_empty_object_is_unknown),
         cmocka_unit_test(test_frame_parse_hello_gives_features),
         cmocka_unit_test(test_frame_parse_hello_with_numeric_version_takes_it),
