@@ -163,6 +163,89 @@ def test_a_poison_event_that_hangs_is_found_in_halves():
     isolated("hang", timeout="1s")
 
 
+# Speaks the protocol by itself: how it answers a batch stands in the data of its first event.
+RAW = """import json, os, socket
+sock = socket.socket(fileno=3)
+lines = sock.makefile('r', encoding='utf-8')
+def say(frame):
+    sock.sendall(json.dumps(frame).encode() + b'\\n')
+say({'millrace': 1, 'max': 1, 'features': ['batch']})
+while True:
+    line = lines.readline()
+    frame = json.loads(line) if line else {'stop': True}
+    if frame.get('stop'):
+        break
+    if 'count' not in frame:
+        continue
+    number = frame['batch']
+    batch = [json.loads(lines.readline()) for _ in range(frame['count'])]
+    with open('batches', 'a') as f:
+        f.write(' '.join(d['event']['id'] for d in batch) + '\\n')
+    do = batch[0]['event']['data'].get('do')
+    say({'batch': number + 1000, 'verdict': 'retry'})
+    if do in ('part', 'die', 'late'):
+        say({'delivery': batch[1]['delivery'], 'verdict': 'ok'})
+    if do == 'die':
+        os._exit(3)
+    if do == 'part':
+        say({'batch': number})
+    elif do == 'late':
+        say({'batch': number, 'verdict': 'retry', 'error': 'all', 'after': '1h'})
+    elif do == 'dead':
+        say({'batch': number, 'verdict': 'dead'})
+    elif do == 'data':
+        say({'batch': number, 'verdict': 'ok', 'data': 1})
+    else:
+        say({'batch': number, 'verdict': 'ok'})
+    say({'batch': number, 'verdict': 'retry'})
+"""
+
+
+def raw(do, then):
+    with worker({"max": 3, "window": "1h"}, text=RAW) as m:
+        m.post([event("e%d" % i, data={"do": do} if i == 0 else {"n": i}) for i in range(3)])
+        then(m)
+
+
+def test_what_is_said_of_a_batch():
+    def missing(m):
+        settled(m, ["e1"])
+        for id in ("e0", "e2"):
+            wait_until(id, lambda: m.delivery(id, "s")["blocked_on"] == "back-off")
+            attempt, = m.delivery(id, "s")["attempts"]
+            assert "without a word" in attempt["error"], attempt
+    raw("part", missing)
+
+    def dies(m):  # with two: each is alone from then on, and the first dies of it again
+        settled(m, ["e1", "e2"])
+        wait_until("e0", lambda: m.delivery("e0", "s")["blocked_on"] == "back-off")
+        assert batches(m) == [["e0", "e1", "e2"], ["e0"], ["e2"]], batches(m)
+    with worker({"max": 3, "window": "1h"},
+                text=RAW.replace("if do in", "if do == 'die' and len(batch) == 1:\n"
+                                 "        os._exit(3)\n    if do in")) as m:
+        m.post([event("e%d" % i, data={"do": "die"} if i == 0 else {"n": i}) for i in range(3)])
+        dies(m)
+
+    def later(m):
+        settled(m, ["e1"])
+        for id in ("e0", "e2"):
+            wait_until(id, lambda: m.delivery(id, "s")["blocked_on"] == "back-off")
+            assert m.delivery(id, "s")["attempts"] == [], m.delivery(id, "s")
+            assert m.delivery(id, "s")["uncounted"][0]["error"] == "all", m.delivery(id, "s")
+    raw("late", later)
+
+
+def test_what_cannot_be_said_of_a_batch():
+    for do, error in (("dead", "is `ok` or `retry`"), ("data", "belong to the answer of one")):
+        def refused(m):
+            settled(m, ["e1", "e2"])
+            wait_until("e0", lambda: m.delivery("e0", "s")["blocked_on"] == "back-off")
+            delivery = m.delivery("e0", "s")
+            assert error in delivery["attempts"][0]["error"], delivery
+            assert len(delivery["uncounted"]) == 2, delivery
+        raw(do, refused)
+
+
 def test_a_killed_broker_finds_interrupted_deliveries():
     with worker({"max": 3, "window": "1h"}) as m:
         post(m, "e0", "e1", data={"wait": True})
