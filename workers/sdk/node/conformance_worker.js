@@ -1,5 +1,5 @@
 /* The worker that ../conformance.py asks for, with this library.
- * Arguments: how many deliveries at once (1), then words out of `async` and `raw`. */
+ * Arguments: how many deliveries at once (1), then words out of `async`, `raw` and `batch`. */
 'use strict';
 
 const millrace = require('./millrace.js');
@@ -41,5 +41,23 @@ async function handleAsync(event, ctx) {
 }
 
 const words = process.argv.slice(2);
-millrace.run(words.includes('async') ? handleAsync : handle,
-  { concurrency: Number(words[0]) || 1, raw: words.includes('raw'), version: '1.0' });
+const handleOne = words.includes('async') ? handleAsync : handle;
+
+async function handleBatch(batch) {
+  for (const ctx of batch) {
+    if (ctx.event.type === 'conformance.fail') throw new Error('all of it');
+    try {
+      const result = words.includes('async') ? await handleOne(ctx.event, ctx)
+        : handleOne(ctx.event, ctx);
+      if (result !== undefined) ctx.ok(result);
+    } catch (error) {
+      if (error instanceof millrace.Retry) ctx.retry(error.message, error.answer);
+      else if (error instanceof millrace.Drop) ctx.drop(error.message);
+      else ctx.dead(error.message);
+    }
+  }
+}
+
+const options = { concurrency: Number(words[0]) || 1, raw: words.includes('raw'), version: '1.0' };
+if (words.includes('batch')) millrace.runBatch(handleBatch, options);
+else millrace.run(handleOne, options);

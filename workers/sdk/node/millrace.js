@@ -16,6 +16,14 @@
  * awaits; a handler that never does handles them one after the other. The worker's `concurrency` in
  * Millrace's configuration is the upper bound. More processors are used by more instances.
  *
+ * For a subscription with `batch` the handler gets a list of contexts:
+ *
+ *     millrace.runBatch(async (batch) => {
+ *       for (const ctx of batch) {
+ *         if (!await store(ctx.event)) ctx.retry('busy', { after: 5 });  // the others are done
+ *       }
+ *     });
+ *
  * The protocol below this is docs/worker-protocol.md. */
 'use strict';
 
@@ -70,6 +78,7 @@ class Context {
   #cancelled = false;
   #controller = null;
   #emitted = null;
+  #said;
 
   constructor(worker, frame, data) {
     this.#worker = worker;
@@ -100,6 +109,31 @@ class Context {
   /** Emits a CloudEvent (an object with at least id, source, type) if the handler succeeds. */
   emit(event) {
     (this.#emitted ||= []).push({ specversion: '1.0', ...event });
+  }
+
+  // In a batch, where a handler cannot return or throw for one of them:
+
+  /** This delivery is done, with result data. */
+  ok(data) {
+    this.#said = { verdict: 'ok', data: data === null ? undefined : data };
+  }
+
+  /** This delivery is tried again, at the cost of an attempt. */
+  retry(error, more) {
+    this.#said = new Retry(error, more).answer;
+  }
+
+  drop(error) {
+    this.#said = new Drop(error).answer;
+  }
+
+  dead(error) {
+    this.#said = new Dead(error).answer;
+  }
+
+  /** For the library: what the handler of a batch said of it, or undefined. */
+  _verdict() {
+    return this.#said;
   }
 
   /** Says that the handler is alive, which extends its time. */
@@ -195,7 +229,9 @@ class Worker {
     this.fd = options.fd === undefined ? 3 : options.fd;
     this.ended = ended; // called once all is answered and sent
     this.frames = new Frames();
-    this.todo = []; // deliveries taken over and not begun: {frame, data}
+    this.batches = options.batches === true;
+    this.open = null; // the batch whose deliveries are coming
+    this.todo = []; // taken over and not begun: {frame, data}, or batches: {members: […]}
     this.running = new Map(); // delivery -> context
     this.out = ''; // answers not yet sent
     this.inTurn = false; // the loop over todo runs
@@ -261,11 +297,26 @@ class Worker {
 
   take(frame, data) {
     if (frame.delivery !== undefined) {
-      this.todo.push({ frame, data });
+      this.gather({ frame, data });
+    } else if (frame.batch !== undefined) {
+      this.open = { number: frame.batch, count: frame.count, members: [] };
     } else if (frame.cancel !== undefined) {
       this.cancel(frame.cancel);
     } else if (frame.stop === true) {
       this.stopping = true;
+    }
+  }
+
+  gather(one) {
+    if (!this.batches) {
+      this.todo.push(one);
+      return;
+    }
+    const batch = this.open === null ? { count: 1, members: [] } : this.open;
+    batch.members.push(one);
+    if (batch.members.length === batch.count) {
+      this.open = null;
+      this.todo.push(batch);
     }
   }
 
@@ -275,7 +326,12 @@ class Worker {
       context._cancel();
       return;
     }
-    const at = this.todo.findIndex((one) => one.frame.delivery === delivery);
+    for (const batch of this.batches ? this.todo : []) {
+      const member = batch.members.find((one) => one.frame.delivery === delivery);
+      if (member !== undefined) member.cancelled = true;
+    }
+    const at = this.batches ? -1
+      : this.todo.findIndex((one) => one.frame.delivery === delivery);
     if (at >= 0) { // not begun: give it back
       this.todo.splice(at, 1);
       this.send({ delivery, verdict: 'retry', error: 'cancelled before it began' });
@@ -321,7 +377,11 @@ class Worker {
     this.inTurn = true;
     let last = performance.now();
     for (let one = this.todo.shift(); one !== undefined; one = this.todo.shift()) {
-      this.begin(one.frame, one.data);
+      if (this.batches) {
+        this.beginBatch(one);
+      } else {
+        this.begin(one.frame, one.data);
+      }
       const now = performance.now();
       if (now - last > FLUSH_MS) {
         this.flush();
@@ -350,18 +410,60 @@ class Worker {
     }
   }
 
+  beginBatch(batch) {
+    const contexts = batch.members.map(({ frame, data, cancelled }) => {
+      const context = new Context(this, frame, data);
+      if (cancelled || this.gone) context._cancel();
+      this.running.set(context.delivery, context);
+      return context;
+    });
+    const done = () => this.endBatch(batch, contexts, { verdict: 'ok' });
+    const failed = (error) => this.endBatch(batch, contexts, this.answerOf(error));
+    let result;
+    try {
+      result = this.handle(contexts);
+    } catch (error) {
+      failed(error);
+      return;
+    }
+    if (result !== null && typeof result === 'object' && typeof result.then === 'function') {
+      result.then(done, failed);
+    } else {
+      done();
+    }
+  }
+
+  /** What the handler said of each, and `whole` of those it said nothing of. */
+  endBatch(batch, contexts, whole) {
+    let left = false;
+    for (const context of contexts) {
+      const said = context._verdict();
+      const together = batch.number !== undefined && (whole.verdict === 'retry' ||
+        (whole.verdict === 'ok' && context._events() === undefined));
+      if (said !== undefined || !together) {
+        this.answer(context, said === undefined ? whole : said);
+      } else {
+        left = true;
+        this.running.delete(context.delivery);
+      }
+    }
+    if (left) this.send({ batch: batch.number, ...whole, data: undefined });
+    if (!this.inTurn) this.flushSoon();
+  }
+
   succeed(context, result) {
     this.answer(context, { verdict: 'ok', data: result === null ? undefined : result });
   }
 
   fail(context, error) {
-    if (error instanceof Verdict) {
-      this.answer(context, error.answer);
-      return;
-    }
+    this.answer(context, this.answerOf(error));
+  }
+
+  answerOf(error) {
+    if (error instanceof Verdict) return error.answer;
     console.error(error);
     const text = error instanceof Error ? `${error.name}: ${error.message}` : String(error);
-    this.answer(context, { verdict: 'retry', error: text });
+    return { verdict: 'retry', error: text };
   }
 
   answer(context, answer) {
@@ -411,11 +513,28 @@ function run(handle, options = {}) {
     process.exit(1);
   }
   return new Promise((resolve) => {
-    const hello = { millrace: 1, max: Math.max(1, Math.trunc(options.concurrency || 1)),
-      features: options.raw ? ['cancel', 'progress', 'raw'] : ['cancel', 'progress'] };
+    const features = ['cancel', 'progress'];
+    if (options.raw) features.push('raw');
+    if (options.batches) features.push('batch');
+    const max = Math.max(1, Math.trunc(options.concurrency || 1));
+    const hello = { millrace: 1, max, features };
     if (options.version !== undefined) hello.version = String(options.version);
     new Worker(handle, options, resolve).start(hello);
   });
 }
 
-module.exports = { run, Retry, Drop, Dead, Context };
+/**
+ * The same for batches: the handler gets a list of contexts, each with its `event`, and may say
+ * `ctx.retry(…)`, `ctx.dead(…)`, `ctx.drop(…)`, `ctx.ok(data)` of each. What it said nothing of is
+ * done when it returns; when it throws, it failed as a whole: Millrace takes that back and tries it
+ * again in halves, at no cost, until one is alone.
+ *
+ * @param {(batch: Context[]) => any} handle
+ * @param {object} [options] as above; `concurrency` counts batches
+ * @returns {Promise<void>}
+ */
+function runBatch(handle, options = {}) {
+  return run(handle, { ...options, batches: true });
+}
+
+module.exports = { run, runBatch, Retry, Drop, Dead, Context };
