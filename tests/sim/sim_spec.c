@@ -405,6 +405,7 @@ void sim_config_destroy(struct mr_config *config)
         free(c->sources);
         free(c->order_key);
         free(c->batch_key);
+        free(c->cancel_on);
         free(c->rates);
         free(c->limits);
         free(c->on_success);
