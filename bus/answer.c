@@ -60,8 +60,10 @@ static void decide_retry(struct mr_bus *bus, const struct mr__delivery *d,
     }
     uint32_t attempts = d->attempts + 1u;
     if (attempts > conf->retry.step_count) {
-        bool hold = conf->on_exhausted == MR_EXHAUSTED_HOLD;
-        decision->state = hold ? MR_STATE_HELD : MR_STATE_DEAD;
+        static const enum mr_state ends[] = {[MR_EXHAUSTED_DEAD] = MR_STATE_DEAD,
+                                             [MR_EXHAUSTED_HOLD] = MR_STATE_HELD,
+                                             [MR_EXHAUSTED_DROP] = MR_STATE_DROPPED};
+        decision->state = ends[conf->on_exhausted];
         decision->reason = "attempts used up";
         return;
     }

@@ -71,6 +71,7 @@ struct mr_retry {
 enum mr_on_exhausted {
     MR_EXHAUSTED_DEAD = 0,
     MR_EXHAUSTED_HOLD,
+    MR_EXHAUSTED_DROP,
 };
 
 enum mr_order {

@@ -222,11 +222,14 @@ static void say_retry(struct words *words, const struct mr_subscription_config *
         say_duration(words, subscription->retry_after_max_ns);
         say(words, ".\n");
     }
-    say(words, subscription->on_exhausted == MR_EXHAUSTED_HOLD
-                   ? "After the last failed attempt the delivery is held, and its lane with it, "
-                     "until it is resumed, skipped or edited.\n"
-                   : "After the last failed attempt the delivery is dead and stays in the "
-                     "dead-letter queue.\n");
+    static const char *const after[] = {
+        [MR_EXHAUSTED_DEAD] = "is dead and stays in the dead-letter queue.\n",
+        [MR_EXHAUSTED_HOLD] = "is held, and its lane with it, until it is resumed, skipped or "
+                              "edited.\n",
+        [MR_EXHAUSTED_DROP] = "is dropped; its attempts stay in the log.\n",
+    };
+    say(words, "After the last failed attempt the delivery ");
+    say(words, after[subscription->on_exhausted]);
 }
 
 static void say_time(struct words *words, const struct mr_target_config *target,

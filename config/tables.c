@@ -12,7 +12,7 @@
 
 static const char *const sync_words[] = {"always", "interval", "never", NULL};
 static const char *const backoff_words[] = {"exponential", "linear", NULL};
-static const char *const exhausted_words[] = {"dead", "hold", NULL};
+static const char *const exhausted_words[] = {"dead", "hold", "drop", NULL};
 static const char *const otherwise_words[] = {"accept", "reject", NULL};
 static const char *const keep_words[] = {"all", "latest", NULL};
 static const char *const when_busy_words[] = {"queue", "skip", "replace", NULL};
@@ -325,8 +325,8 @@ const struct mr_option mr__subscription_table[] = {
      .help = "When a failed attempt is made again."},
     {.name = "on_exhausted", .type = MR_OPTION_ENUM, .at = AT(on_exhausted),
      .default_text = "dead", .words = exhausted_words,
-     .help = "What follows the last attempt: the dead-letter queue, or holding the delivery (and "
-             "its lane) until somebody decides."},
+     .help = "What follows the last attempt: the dead-letter queue; holding the delivery (and its "
+             "lane) until somebody decides; or dropping it, for what may be missed."},
     {.name = "retry_after_max", .type = MR_OPTION_DURATION, .at = AT(retry_after_max_ns),
      .default_text = "1h",
      .help = "The longest wait a target may ask for with Retry-After or `after`."},

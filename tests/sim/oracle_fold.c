@@ -544,6 +544,25 @@ static bool is_overtaken(const struct oracle *o, const struct oracle_delivery *d
     return fits;
 }
 
+/* Whether some policy of its subscription drops what has used up so many attempts. */
+static bool is_given_up(const struct oracle *o, const struct oracle_delivery *d,
+                        const struct mr_result *result)
+{
+    uint32_t index;
+    bool fits = false;
+    bool fails = result->verdict == MR_VERDICT_RETRY || result->verdict == MR_VERDICT_TIMEOUT ||
+                 result->verdict == MR_VERDICT_CRASH;
+    if (!fails || !visible_index(o, d->sub, &index)) {
+        return false;
+    }
+    for (uint64_t i = 0; i < ORACLE_SPECS && i < o->spec_count && !fits; i++) {
+        const struct sim_sub_spec *s = &o->specs[i].subs[index];
+        fits = sim_sub_drops(s) && result->attempts > s->steps;
+    }
+    sim_fired[SIM_GIVEN_UP] += fits;
+    return fits;
+}
+
 static void check_end_state(struct fold *f, const struct oracle_delivery *d,
                             const struct mr_result *result, uint16_t state)
 {
@@ -553,7 +572,7 @@ static void check_end_state(struct fold *f, const struct oracle_delivery *d,
         fits = result->verdict == MR_VERDICT_OK;
         break;
     case MR_STATE_DROPPED:
-        fits = result->verdict == MR_VERDICT_DROP ||
+        fits = result->verdict == MR_VERDICT_DROP || is_given_up(f->o, d, result) ||
                (result->verdict == MR_VERDICT_NONE &&
                 (oracle_answer_of(f->o, d->sub, d->offset, ORACLE_OPERATOR)->answered ||
                  is_overtaken(f->o, d)));

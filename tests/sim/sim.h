@@ -69,6 +69,7 @@
     X(OVERTAKEN, "dropped for a later event of the lane")                                          \
     X(REPLACED, "running, replaced or cancelled by a later event")                                 \
     X(CANCELLED, "an event that only cancels")                                                     \
+    X(GIVEN_UP, "a delivery dropped with its attempts used up")                                    \
     X(REORDERED, "order_by changed by a reload")                                                   \
     X(BATCHED, "several handed out as a batch")                                                    \
     X(BATCH_FULL, "batch of as many as it may have")                                               \
@@ -161,6 +162,8 @@ void sim_spec_random(struct mr_rng *rng, bool calm, struct sim_spec *ret_spec);
 void sim_spec_mutate(struct mr_rng *rng, struct sim_spec *spec);
 /* All subscriptions there, nothing that waits long. */
 void sim_spec_calm(struct sim_spec *spec);
+/* Whether it drops what has used up its attempts. */
+bool sim_sub_drops(const struct sim_sub_spec *s);
 struct mr_config *sim_config_create(const struct sim_spec *spec,
                                     const struct mr_log_options *log);
 void sim_config_destroy(struct mr_config *config);

@@ -251,6 +251,11 @@ static const uint64_t *steps_of(struct mr_config *config, uint32_t count, uint64
     return schedule->step_ns;
 }
 
+bool sim_sub_drops(const struct sim_sub_spec *s)
+{
+    return !s->hold && s->types % 3 == 0; /* not drawn: what older seeds do stays */
+}
+
 static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
                      const struct sim_sub_spec *s)
 {
@@ -262,7 +267,9 @@ static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
     c->retry.step_ns = steps_of(config, s->steps, s->step_ns, true);
     c->retry.jitter = s->jitter;
     c->retry.jitter_percent = 20;
-    c->on_exhausted = s->hold ? MR_EXHAUSTED_HOLD : MR_EXHAUSTED_DEAD;
+    c->on_exhausted = s->hold            ? MR_EXHAUSTED_HOLD
+                      : sim_sub_drops(s) ? MR_EXHAUSTED_DROP
+                                         : MR_EXHAUSTED_DEAD;
     c->retry_after_max_ns = MR_HOUR;
     c->timeout_ns = s->timeout_ns;
     c->max_age_ns = s->max_age_ns;
