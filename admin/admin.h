@@ -27,6 +27,23 @@ struct mr_admin_instance {
     struct mr_health health;
 };
 
+#define MR_SHADOW_EXAMPLES 8u
+
+/* How a shadow compared with its original since the configuration was loaded; by the first answer
+ * of each to an event. */
+struct mr_shadow_report {
+    char worker[MR_NAME_SIZE_MAX + 1]; /* the shadow's; "": the subscription has none */
+    uint64_t compared; /* the sum of the next five */
+    uint64_t same;     /* both the same, result and all; or both failed */
+    uint64_t other_result; /* both ok, with another result */
+    uint64_t other_verdict; /* none failed, but one dropped it */
+    uint64_t only_shadow_failed;
+    uint64_t only_original_failed;
+    uint64_t unpaired; /* the other's answer came too late to be compared */
+    char examples[MR_SHADOW_EXAMPLES][96]; /* ids of the last that were not the same */
+    uint32_t example_count;
+};
+
 struct mr_admin_host_ops {
     /* Runs @p fn on the bus thread between two steps and returns when it has run. Not from the bus
      * thread. @return MR_E_CLOSED while the engine stops: @p fn did not run */
@@ -47,6 +64,9 @@ struct mr_admin_host_ops {
     /* What workers did for whom since the start; @p fn is called under a lock. */
     void (*usage)(struct mr_admin_host *host,
                   void (*fn)(void *context, const struct mr_usage *usage), void *context);
+    /* How the shadow of the subscription called @p name compares. */
+    enum mr_status (*shadow)(struct mr_admin_host *host, const char *name,
+                             struct mr_shadow_report *ret_report);
     /* Pauses or resumes the source called @p name. */
     enum mr_status (*pause_source)(struct mr_admin_host *host, const char *name, bool paused);
     /* Loads the configuration again, all or nothing. Appends the difference as JSON:

@@ -24,9 +24,9 @@ static const char *state_of(const struct mr_subscription_info *info)
     return info->paused ? "paused" : "active";
 }
 
-static void write_subscription(void *context, const struct mr__subscription *subscription)
+/* The object stays open: more may follow. */
+static void write_subscription(struct mr_json_out *out, const struct mr__subscription *subscription)
 {
-    struct mr_json_out *out = context;
     const struct mr_subscription_info *info = &subscription->info;
     mr_json_out_object(out, NULL);
     mr_json_out_text(out, "name", subscription->name);
@@ -50,6 +50,33 @@ static void write_subscription(void *context, const struct mr__subscription *sub
         }
     }
     mr_json_out_end(out);
+}
+
+static void write_listed(void *context, const struct mr__subscription *subscription)
+{
+    write_subscription(context, subscription);
+    mr_json_out_end(context);
+}
+
+static void write_shadow(struct mr_json_out *out, const struct mr_shadow_report *report)
+{
+    if (report->worker[0] == '\0') {
+        return;
+    }
+    mr_json_out_object(out, "shadow");
+    mr_json_out_text(out, "worker", report->worker);
+    mr_json_out_u64(out, "compared", report->compared);
+    mr_json_out_u64(out, "same", report->same);
+    mr_json_out_u64(out, "other_result", report->other_result);
+    mr_json_out_u64(out, "other_verdict", report->other_verdict);
+    mr_json_out_u64(out, "only_shadow_failed", report->only_shadow_failed);
+    mr_json_out_u64(out, "only_original_failed", report->only_original_failed);
+    mr_json_out_u64(out, "unpaired", report->unpaired);
+    mr_json_out_array(out, "examples");
+    for (uint32_t i = 0; i < report->example_count; i++) {
+        mr_json_out_text(out, NULL, report->examples[i]);
+    }
+    mr_json_out_end(out);
     mr_json_out_end(out);
 }
 
@@ -59,7 +86,7 @@ void mr__get_subscriptions(struct mr_admin *admin, struct mr__call *call)
     mr_json_out_init(&out, MR__ANSWER_SIZE_MAX);
     mr_json_out_object(&out, NULL);
     mr_json_out_array(&out, "subscriptions");
-    enum mr_status r = mr__each_subscription(admin, write_subscription, &out);
+    enum mr_status r = mr__each_subscription(admin, write_listed, &out);
     mr_json_out_end(&out);
     mr_json_out_end(&out);
     if (r != MR_OK) {
@@ -73,10 +100,14 @@ void mr__get_subscriptions(struct mr_admin *admin, struct mr__call *call)
 static void answer_one(struct mr_admin *admin, struct mr__call *call)
 {
     struct mr__subscription subscription;
+    struct mr_shadow_report shadow = {0};
     enum mr_status r = mr__find_subscription(admin, call->name, &subscription);
     if (r == MR_E_NOT_FOUND) {
         mr__answer_error(call, 404, "no subscription is called %s", call->name);
         return;
+    }
+    if (r == MR_OK) {
+        r = admin->host->ops->shadow(admin->host, call->name, &shadow);
     }
     if (r != MR_OK) {
         mr__answer_status(call, r, NULL);
@@ -85,6 +116,8 @@ static void answer_one(struct mr_admin *admin, struct mr__call *call)
     struct mr_json_out out;
     mr_json_out_init(&out, MR_MIB);
     write_subscription(&out, &subscription);
+    write_shadow(&out, &shadow);
+    mr_json_out_end(&out);
     mr__answer_json(call, 200, &out);
 }
 

@@ -142,6 +142,8 @@ struct mr_destination {
 struct mr_subscription_config {
     char *name;        /* owned; "thumbnails", or "thumbnails/on_failure/mail" when hidden */
     bool hidden;       /* made by the loader for a destination; filter and sources unused */
+    bool is_shadow;    /* made by the loader for `shadow`: "thumbnails/shadow", right behind its
+                          original; what its handler says has no effect */
     bool is_default;   /* takes what no other subscription matched */
     char *filter_json; /* owned; CloudEvents filters array as JSON text, "[]" when none */
     char *transform_json; /* owned; NULL: the target gets events as they are */

@@ -271,6 +271,18 @@ static void say_breaker(struct words *words, const struct mr_target_config *targ
     say(words, " before one is tried; that costs no attempt.\n");
 }
 
+static void say_shadow(struct words *words, const struct mr_config *config, uint32_t index)
+{
+    if (config->subscriptions[index].is_shadow) {
+        say(words, "It is a shadow: what its handler says is compared and has no effect.\n");
+    } else if (index + 1 < config->subscription_count &&
+               config->subscriptions[index + 1].is_shadow) {
+        say(words, "A copy of each delivery goes to ");
+        say(words, config->targets[config->subscriptions[index + 1].target].name);
+        say(words, ", without effect, to be compared.\n");
+    }
+}
+
 static void say_adaptive(struct words *words, const struct mr_target_config *target)
 {
     if (target->adaptive_min == 0) {
@@ -327,6 +339,7 @@ enum mr_status mr_config_explain(const struct mr_config *config, uint32_t index,
     say_retry(&words, subscription);
     say_breaker(&words, target);
     say_adaptive(&words, target);
+    say_shadow(&words, config, index);
     say(&words, "Its unsettled deliveries may use ");
     if (words.status == MR_OK) {
         words.status = mr__format_size(subscription->window_size, out);

@@ -32,7 +32,6 @@ static const struct later later_names[] = {
     {"subscription", "not_before"},
     {"subscription", "rename"},
     {"subscription", "retry_on"},
-    {"subscription", "shadow"},
     {"subscription", "start"},
     {"subscription", "tenant_concurrency"},
     {"subscription", "validate"},

@@ -477,6 +477,62 @@ static enum mr_status read_options(struct mr_loader *loader, struct mr_node *ent
                : r;
 }
 
+/* Finds the worker that gets the copies. @p ret_found: none of it was wrong */
+static enum mr_status find_shadow(struct mr_builder *builder, const struct mr_node *entry,
+                                  const char *name, uint32_t original, bool *ret_found)
+{
+    const struct mr_node *place = mr__node_child(entry, "shadow");
+    int64_t index = mr__builder_find(&builder->targets, name);
+    *ret_found = false;
+    if (index < 0) {
+        return report_no_such(builder->loader, place, "worker", name, &builder->targets);
+    }
+    if (!builder->config->targets[index].is_worker) {
+        return mr__report(builder->loader, place,
+                          "shadow: `%.64s` is a sink; only what a worker says can be compared",
+                          mr__shown(place, name));
+    }
+    if ((uint32_t)index == original) {
+        return mr__report(builder->loader, place, "shadow: `%.64s` is what `to` names already",
+                          mr__shown(place, name));
+    }
+    *ret_found = true;
+    return MR_OK;
+}
+
+/* The copy: as the original in everything that says which events, in which order and how many at
+ * once, but without a second attempt, outcomes or a share of the limits of others. */
+static enum mr_status build_shadow(struct mr_builder *builder, const struct mr_node *entry,
+                                   struct mr_subscription_options *options)
+{
+    struct mr_config *config = builder->config;
+    const struct mr_subscription_config *original =
+        &config->subscriptions[config->subscription_count - 1];
+    bool found;
+    enum mr_status r = find_shadow(builder, entry, options->shadow, original->target, &found);
+    if (r != MR_OK || !found) {
+        return r;
+    }
+    struct mr_subscription_options copied = *options; /* borrowed */
+    copied.to = options->shadow;
+    copied.on_exhausted = MR_EXHAUSTED_DROP;
+    copied.limits.count = copied.on_success.count = copied.on_failure.count = 0;
+    struct mr_subscription_config *shadow = &config->subscriptions[config->subscription_count++];
+    struct mr_buf name;
+    mr_buf_init(&name, 2u * MR_NAME_SIZE_MAX);
+    r = mr_buf_printf(&name, "%s/shadow", original->name);
+    shadow->name = r == MR_OK ? mr_buf_take_text(&name) : NULL;
+    mr_buf_release(&name);
+    if (shadow->name == NULL) {
+        return MR_E_NOMEM;
+    }
+    shadow->is_shadow = true;
+    r = take_options(builder, entry, &copied, shadow);
+    shadow->retry.step_count = 0;
+    shadow->retry.step_ns = NULL;
+    return r;
+}
+
 static enum mr_status build_subscription(struct mr_builder *builder, struct mr_node *node)
 {
     struct mr_config *config = builder->config;
@@ -492,8 +548,12 @@ static enum mr_status build_subscription(struct mr_builder *builder, struct mr_n
     }
     struct mr_subscription_options options = {0};
     enum mr_status r = read_options(builder->loader, node, &options);
+    uint32_t errors = builder->loader->errors->count;
     if (r == MR_OK) {
         r = take_options(builder, node, &options, subscription);
+    }
+    if (r == MR_OK && options.shadow != NULL && builder->loader->errors->count == errors) {
+        r = build_shadow(builder, node, &options);
     }
     mr_options_release(mr__subscription_table, &options);
     return r;
@@ -699,7 +759,8 @@ enum mr_status mr__build_subscriptions(struct mr_builder *builder, struct mr_nod
 {
     struct mr_config *config = builder->config;
     uint32_t count = section == NULL ? 0 : section->count;
-    config->subscriptions = mr_calloc(count + 1, sizeof(*config->subscriptions));
+    /* Each may have a shadow. */
+    config->subscriptions = mr_calloc(2 * (size_t)count + 1, sizeof(*config->subscriptions));
     if (config->subscriptions == NULL) {
         return MR_E_NOMEM;
     }

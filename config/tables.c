@@ -350,6 +350,9 @@ const struct mr_option mr__subscription_table[] = {
     {.name = "batch", .type = MR_OPTION_BLOCK, .at = AT(batch), .block = batch_table,
      .help = "Several deliveries are handed out together, to a process worker that takes batches "
              "or over http; `{}` is a batch with the defaults."},
+    {.name = "shadow", .type = MR_OPTION_STRING, .at = AT(shadow),
+     .help = "A worker that gets a copy of every delivery, to be compared with `to`: what it says "
+             "has no effect. It shows as NAME/shadow."},
     {.name = "on_success", .type = MR_OPTION_STRINGS, .at = AT(on_success),
      .help = "Sinks, or `bus`, that are told of every delivery that ended well."},
     {.name = "on_failure", .type = MR_OPTION_STRINGS, .at = AT(on_failure),

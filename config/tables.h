@@ -113,6 +113,7 @@ struct mr_subscription_options {
     char *transform;
     char *order_by;
     struct mr_retry_options retry;
+    char *shadow;
     int on_exhausted;
     uint64_t retry_after_max_ns;
     uint64_t timeout_ns;

@@ -331,6 +331,7 @@ static void take_op(struct mr_engine *engine, struct mr_op *op, struct mr_now no
         mr_bus_ingest(bus, now, (struct mr_batch *)op);
         return;
     case ENGINE_ANSWER:
+        engine_shadow_answer(engine, (struct mr_handout *)op);
         engine_await_answer(engine, (struct mr_handout *)op, now);
         adapt(engine, now, (struct mr_handout *)op);
         mr_bus_answer(bus, now, (struct mr_handout *)op);

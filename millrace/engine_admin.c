@@ -82,6 +82,12 @@ static void admin_usage(struct mr_admin_host *host,
     mr_meter_each(&engine_of(host)->meter, fn, context);
 }
 
+static enum mr_status admin_shadow(struct mr_admin_host *host, const char *name,
+                                   struct mr_shadow_report *ret_report)
+{
+    return engine_shadow_report(engine_of(host), name, ret_report);
+}
+
 static enum mr_status admin_pause_source(struct mr_admin_host *host, const char *name, bool paused)
 {
     struct mr_engine *engine = engine_of(host);
@@ -273,6 +279,7 @@ const struct mr_admin_host_ops engine_admin_ops = {
     .instances = admin_instances,
     .running = admin_running,
     .usage = admin_usage,
+    .shadow = admin_shadow,
     .pause_source = admin_pause_source,
     .reload = admin_reload,
     .subscriptions = admin_subscriptions,

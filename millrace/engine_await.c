@@ -126,7 +126,9 @@ static void resolve(struct mr_engine *engine, struct mr_await *await, struct mr_
             continue;
         }
         uint32_t target = config->subscriptions[info.index].target;
-        bool is_meant = await->subscription == NULL ? config->targets[target].is_worker
+        bool answers = config->targets[target].is_worker &&
+                       !config->subscriptions[info.index].is_shadow;
+        bool is_meant = await->subscription == NULL ? answers
                                                     : strcmp(info.name, await->subscription) == 0;
         if (is_meant) {
             await->candidates++;

@@ -72,6 +72,8 @@ struct snapshot {
     struct changing *changing; /* owned; sources, then subscriptions that transform, each by name */
     uint32_t changing_source_count;
     uint32_t changing_count;
+    struct engine_shadow *shadows; /* owned; what they saw is the core thread's */
+    uint32_t shadow_count;
     struct mr_engine *engine; /* borrowed */
     struct snapshot *next;    /* of all in use */
 };
@@ -226,6 +228,17 @@ void snapshot_bind(struct snapshot *snapshot, const struct mr_bus *bus);
 const struct mr_transform *snapshot_transform(const struct snapshot *snapshot, bool is_source,
                                               const char *name);
 void snapshot_publish(struct mr_engine *engine, struct snapshot *snapshot);
+
+/* engine_shadow.c */
+MR_MUST_USE enum mr_status snapshot_make_shadows(struct snapshot *snapshot,
+                                                 const struct mr_config *config);
+/* With snapshot_bind(). */
+void snapshot_bind_shadows(struct snapshot *snapshot, const struct mr_bus *bus);
+/* Before the bus takes an answer: remembers what is to be compared, and takes from a shadow's
+ * answer all that would have an effect. Core thread. */
+void engine_shadow_answer(struct mr_engine *engine, struct mr_handout *handout);
+enum mr_status engine_shadow_report(struct mr_engine *engine, const char *name,
+                                    struct mr_shadow_report *ret_report);
 
 /* engine_await.c */
 void engine_await_add(struct mr_engine *engine, struct mr_await *await);

@@ -69,6 +69,7 @@ static void free_parts(struct snapshot *snapshot)
         mr_transform_destroy(snapshot->changing[i].transform);
     }
     mr_free(snapshot->changing);
+    mr_free(snapshot->shadows);
     mr_router_destroy(snapshot->router);
     mr_free(snapshot->source_ids);
     mr_free(snapshot->api_set);
@@ -101,7 +102,8 @@ struct snapshot *snapshot_create(struct mr_engine *engine, struct mr_config *con
     snapshot->api_set = api_set == NULL ? NULL : mr_strdup(api_set);
     if (snapshot->source_ids == NULL || snapshot->target_ids == NULL ||
         (api_set != NULL && snapshot->api_set == NULL) ||
-        make_transforms(snapshot, config) != MR_OK) {
+        make_transforms(snapshot, config) != MR_OK ||
+        snapshot_make_shadows(snapshot, config) != MR_OK) {
         (void)mr_problem_set(problem, MR_E_NOMEM, "no memory for the configuration");
         free_parts(snapshot);
         return NULL;
@@ -127,6 +129,7 @@ void snapshot_bind(struct snapshot *snapshot, const struct mr_bus *bus)
         snapshot->target_ids[i] = mr_bus_target_id(bus, config->targets[i].name);
     }
     snapshot->send_id = mr_bus_source_id(bus, MR_SOURCE_SEND_NAME);
+    snapshot_bind_shadows(snapshot, bus);
 }
 
 /* Out of the list of those in use. */

@@ -684,9 +684,8 @@ static void test_load_later_settings_are_refused_by_name(void **state)
 static void test_load_later_subscription_settings_are_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const names[] = {"lane_concurrency", "validate",
-                                        "shadow",   "dedupe",           "retry_on",  "dead_on",
-                                        "tenant",   "rename",           "start"};
+    static const char *const names[] = {"lane_concurrency", "validate", "dedupe", "retry_on",
+                                        "dead_on", "tenant", "rename", "start"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
         char text[64];
         char part[96];
