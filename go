@@ -17,7 +17,7 @@ jobs=${JOBS:-$(nproc)}
 
 build_packages='gcc libc6-dev cmake ninja-build pkg-config
  libcjson-dev libyaml-dev libmicrohttpd-dev libcurl4-openssl-dev libmosquitto-dev libpaho-mqtt-dev libssl-dev
- librdkafka-dev librabbitmq-dev zlib1g-dev libzstd-dev'
+ librdkafka-dev librabbitmq-dev zlib1g-dev libzstd-dev libjq-dev'
 demo_packages='python3 mosquitto mosquitto-clients curl'
 test_packages='libcmocka-dev python3 mosquitto mosquitto-clients python3-aiosmtpd rabbitmq-server amqp-tools openssl curl strace e2fsprogs util-linux procps
  clang libclang-rt-14-dev default-jre-headless maven python3-confluent-kafka python3-venv ceph-mon ceph-osd radosgw ceph-common nodejs golang-go prometheus-alertmanager'

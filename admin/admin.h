@@ -10,6 +10,7 @@
 #include "bus/bus.h"
 #include "connectors/connector.h"
 #include "connectors/http/listener.h"
+#include "workers/jq/pool.h"
 #include "workers/meter.h"
 
 struct mr_admin_host;
@@ -67,6 +68,11 @@ struct mr_admin_host_ops {
     /* How the shadow of the subscription called @p name compares. */
     enum mr_status (*shadow)(struct mr_admin_host *host, const char *name,
                              struct mr_shadow_report *ret_report);
+    /* What transforms in jq cost since the start; @p fn is called under a lock. */
+    void (*jq)(struct mr_admin_host *host,
+               void (*fn)(void *context, bool is_source, const char *name,
+                          const struct mr_jq_counts *counts),
+               void *context);
     /* Pauses or resumes the source called @p name. */
     enum mr_status (*pause_source)(struct mr_admin_host *host, const char *name, bool paused);
     /* Loads the configuration again, all or nothing. Appends the difference as JSON:

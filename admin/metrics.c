@@ -88,6 +88,14 @@ const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
                          "Events handed to handlers since the start."),
     [MR__M_USAGE_OUT] = F("millrace_usage_out_bytes", "counter", "bytes",
                           "Result data and emitted events of handlers since the start."),
+    [MR__M_JQ_RUNS] = F("millrace_jq_runs", "counter", NULL,
+                        "Events given to the transform in jq of a source or subscription."),
+    [MR__M_JQ_ERRORS] = F("millrace_jq_errors", "counter", NULL,
+                          "Those of them that it could not transform."),
+    [MR__M_JQ_KILLS] = F("millrace_jq_kills", "counter", NULL,
+                         "Helper processes that ended in it: killed at a limit, or crashed."),
+    [MR__M_JQ_BUSY] = F("millrace_jq_busy_seconds", "counter", "seconds",
+                        "Time helpers were busy with it, starting them and compiling included."),
     [MR__M_FILTER_FAILURES] = F("millrace_filter_failures", "counter", NULL,
                                 "Evaluations of a subscription's sql that failed, each no match, "
                                 "since the start."),
@@ -321,6 +329,17 @@ static void see_usage(void *context, const struct mr_usage *usage)
     put_seconds(scrape, MR__M_USAGE_BUSY, "subscription", name, "worker", worker, usage->busy_ns);
 }
 
+static void see_jq(void *context, bool is_source, const char *name,
+                   const struct mr_jq_counts *counts)
+{
+    struct scrape *scrape = context;
+    const char *label = is_source ? "source" : "subscription";
+    put(scrape, MR__M_JQ_RUNS, label, name, NULL, NULL, counts->runs);
+    put(scrape, MR__M_JQ_ERRORS, label, name, NULL, NULL, counts->errors);
+    put(scrape, MR__M_JQ_KILLS, label, name, NULL, NULL, counts->kills);
+    put_seconds(scrape, MR__M_JQ_BUSY, label, name, NULL, NULL, counts->busy_ns);
+}
+
 struct whole {
     struct mr_bus_status status;
     bool conserves;
@@ -446,6 +465,7 @@ void mr__get_metrics(struct mr_admin *admin, struct mr__call *call)
     keep(&scrape, mr__each_subscription(admin, see_subscription, &scrape));
     keep(&scrape, mr__each_target(admin, see_target, &scrape));
     admin->host->ops->usage(admin->host, see_usage, &scrape);
+    admin->host->ops->jq(admin->host, see_jq, &scrape);
     put_whole(admin, &scrape, &whole);
     put_failures(admin, &scrape);
     put_process(admin, &scrape);

@@ -132,9 +132,10 @@ const struct mr_option mr__source_table[] = {
     {.name = "paused", .type = MR_OPTION_BOOL, .at = AT(paused), .default_text = "false",
      .help = "Starts paused: nothing is taken in until it is resumed."},
     {.name = "transform", .type = MR_OPTION_JSON, .at = AT(transform),
-     .unit = "{set: …, rename: …, drop: …}",
+     .unit = "{set: …, rename: …, drop: …} or {jq: …, timeout: …}",
      .help = "Changes attributes and JSON data of its events before they are validated, stored and "
-             "matched."},
+             "matched, by rules or by a program in jq that has `timeout` (100ms; 10ms to 10s) of "
+             "processor time for each."},
     {.name = "validate", .type = MR_OPTION_BLOCK, .at = AT(validate), .block = validate_table,
      .help = "JSON Schemas that the data of events must obey; other events become dead letters of "
              "`ingest:SOURCE`, with the reason."},
@@ -298,9 +299,9 @@ const struct mr_option mr__subscription_table[] = {
     {.name = "to", .type = MR_OPTION_STRING, .at = AT(to), .flags = MR_OPTION_REQUIRED,
      .help = "The worker or sink that receives the deliveries."},
     {.name = "transform", .type = MR_OPTION_JSON, .at = AT(transform),
-     .unit = "{set: …, rename: …, drop: …}",
-     .help = "Changes attributes and JSON data of the event as the target gets it; the log keeps "
-             "it as it came."},
+     .unit = "{set: …, rename: …, drop: …} or {jq: …, timeout: …}",
+     .help = "Changes attributes and JSON data of the event as the target gets it, as for a "
+             "source; the log keeps it as it came."},
     {.name = "order_by", .type = MR_OPTION_STRING, .at = AT(order_by), .default_text = "none",
      .unit = "none, an attribute or data.PATH",
      .help = "Deliveries with the same value of this are made one after another, in order."},

@@ -47,6 +47,14 @@
 #define MR_STDERR_TAIL_MAX 4096u /* last bytes of a worker's stderr kept with an attempt */
 #define MR_EMITTED_MAX 100u      /* events one verdict may emit */
 
+/* Transforms in jq. */
+#define MR_JQ_PROGRAM_SIZE_MAX (64u * MR_KIB)
+#define MR_JQ_TIMEOUT_DEFAULT_MS 100u /* of processor time, for one event */
+#define MR_JQ_TIMEOUT_MIN_MS 10u      /* the kernel counts it in ticks of 4 ms or so */
+#define MR_JQ_TIMEOUT_MAX_MS 10000u
+#define MR_JQ_MEMORY_MAX (128u * MR_MIB) /* of one helper: 16 bytes a value, and copies of them */
+#define MR_JQ_QUEUE_SIZE_MAX (16u * MR_MIB) /* events of one source that wait for its program */
+
 /* Workers and HTTP. */
 #define MR_FRAME_SIZE_MAX (8u * MR_MIB) /* one line of the worker protocol, base64 data included */
 #define MR_RESPONSE_SIZE_MAX (1u * MR_MIB)

@@ -17,6 +17,33 @@ struct budget {
     uint64_t connectors;
 };
 
+static bool is_program(const char *transform_json)
+{
+    struct mr_transform *transform = NULL;
+    uint64_t timeout_ns;
+    bool is = transform_json != NULL &&
+              mr_transform_create(mr_bytes_of(transform_json), &transform, NULL) == MR_OK &&
+              mr_transform_program(transform, &timeout_ns) != NULL;
+    mr_transform_destroy(transform);
+    return is;
+}
+
+/* Of transforms in jq: the helpers, and what waits for them. */
+static uint64_t sum_jq(const struct mr_config *config)
+{
+    uint64_t waiting = 0;
+    bool any = false;
+    for (uint32_t i = 0; i < config->source_count; i++) {
+        bool is = is_program(config->sources[i].transform_json);
+        waiting += is ? MR_JQ_QUEUE_SIZE_MAX : 0;
+        any |= is;
+    }
+    for (uint32_t i = 0; i < config->subscription_count && !any; i++) {
+        any = is_program(config->subscriptions[i].transform_json);
+    }
+    return any ? waiting + mr_jq_pool_bytes_max() : 0;
+}
+
 static struct budget sum_budget(const struct mr_config *config)
 {
     struct budget budget = {.state = config->memory_state, .cache = config->log.cache_size};
@@ -34,6 +61,7 @@ static struct budget sum_budget(const struct mr_config *config)
                                  (config->targets[i].is_worker && instances > 1 ? instances : 1);
         }
     }
+    budget.connectors += sum_jq(config);
     return budget;
 }
 

@@ -83,18 +83,33 @@ static void port_io(void *context, struct mr_log_request *request)
     MR_ASSERT(r == MR_OK); /* unbounded; the core bounds what it asks */
 }
 
+void engine_answer(struct mr_engine *engine, struct mr_handout *handout, enum mr_verdict verdict,
+                   const char *error)
+{
+    mr_handout_set_error(handout, mr_bytes_of(error));
+    handout->answer.verdict = verdict;
+    handout->answer.started_wall_ns = handout->answer.ended_wall_ns = mr_clock_now().wall_ns;
+    handout->op.type = ENGINE_ANSWER;
+    handout->op.next = NULL;
+    engine_post(engine, &handout->op);
+}
+
 /* What the subscription makes of the event for its target. @return false: the hand-out is on its
- * way back, with the reason for a dead letter */
+ * way back with the reason for a dead letter, or with a helper */
 static bool transform_handout(struct mr_engine *engine, struct mr_handout *handout)
 {
-    const struct mr_transform *transform =
-        snapshot_transform(engine->bus_snapshot, false, handout->name);
-    if (transform == NULL) {
+    const struct changing *changing = snapshot_transform(engine->bus_snapshot, false,
+                                                         handout->name);
+    if (changing == NULL) {
         return true;
+    }
+    if (changing->program != NULL) {
+        engine_jq_handout(engine, handout, changing);
+        return false;
     }
     struct mr_problem why = {.text = ""};
     struct mr_event *changed = NULL;
-    enum mr_status r = mr_transform_apply(transform, mr_event_record(handout->event),
+    enum mr_status r = mr_transform_apply(changing->transform, mr_event_record(handout->event),
                                           MR_EVENT_SIZE_MAX, &changed, &why);
     if (r == MR_OK) {
         handout->original = handout->event;
@@ -103,25 +118,14 @@ static bool transform_handout(struct mr_engine *engine, struct mr_handout *hando
     }
     struct mr_problem text = {.text = ""};
     (void)mr_problem_set(&text, r, "transform: %s", why.text);
-    mr_handout_set_error(handout, mr_bytes_of(text.text));
-    handout->answer.verdict = r == MR_E_NOMEM ? MR_VERDICT_REFUSED : MR_VERDICT_DEAD;
-    handout->answer.started_wall_ns = handout->answer.ended_wall_ns = mr_clock_now().wall_ns;
-    handout->op.type = ENGINE_ANSWER;
-    handout->op.next = NULL;
-    engine_post(engine, &handout->op);
+    engine_answer(engine, handout, r == MR_E_NOMEM ? MR_VERDICT_REFUSED : MR_VERDICT_DEAD,
+                  text.text);
     return false;
 }
 
-static void port_handout(void *context, struct mr_handout *handout)
+static void chain_handout(struct mr_engine *engine, struct instance *instance,
+                          struct mr_handout *handout)
 {
-    struct mr_engine *engine = context;
-    if (!transform_handout(engine, handout)) {
-        return;
-    }
-    struct instance *instance = handout->target < engine->targets_by_id_count
-                                    ? engine->targets_by_id[handout->target]
-                                    : NULL;
-    MR_ASSERT(instance != NULL); /* a target without an instance has no capacity */
     handout->op.next = NULL;
     atomic_fetch_add(&instance->held, 1);
     if (instance->chain == NULL) {
@@ -134,12 +138,48 @@ static void port_handout(void *context, struct mr_handout *handout)
     instance->chain_last = handout;
 }
 
+static struct instance *target_of(const struct mr_engine *engine, uint32_t target)
+{
+    return target < engine->targets_by_id_count ? engine->targets_by_id[target] : NULL;
+}
+
+static void port_handout(void *context, struct mr_handout *handout)
+{
+    struct mr_engine *engine = context;
+    if (!transform_handout(engine, handout)) {
+        return;
+    }
+    struct instance *instance = target_of(engine, handout->target);
+    MR_ASSERT(instance != NULL); /* a target without an instance has no capacity */
+    chain_handout(engine, instance, handout);
+}
+
+/* From the helper on to the target, which may have gone meanwhile. */
+static void take_transformed(struct mr_engine *engine, struct mr_op *op)
+{
+    struct mr_handout *handout = engine_jq_take(engine, op);
+    while (handout != NULL) {
+        struct mr_handout *next = (struct mr_handout *)handout->op.next;
+        struct instance *instance = target_of(engine, handout->target);
+        if (instance != NULL) {
+            chain_handout(engine, instance, handout);
+        } else {
+            mr_event_unref(handout->event);
+            handout->event = MR_TAKE(handout->original);
+            engine_answer(engine, handout, MR_VERDICT_REFUSED, "its target is gone");
+        }
+        handout = next;
+    }
+}
+
 static void port_cancel(void *context, uint32_t target, uint32_t subscription, uint64_t offset,
                         uint32_t fence)
 {
     struct mr_engine *engine = context;
-    struct instance *instance =
-        target < engine->targets_by_id_count ? engine->targets_by_id[target] : NULL;
+    struct instance *instance = target_of(engine, target);
+    if (engine_jq_cancel(engine, subscription, offset, fence)) {
+        return;
+    }
     if (instance != NULL && instance->target_ops->cancel != NULL) {
         instance->target_ops->cancel(instance->target, subscription, offset, fence);
     }
@@ -200,8 +240,7 @@ static void port_batch_done(void *context, struct mr_batch *batch)
 static void port_demand(void *context, uint32_t target, uint64_t queued, uint64_t oldest_age_ns)
 {
     struct mr_engine *engine = context;
-    struct instance *instance =
-        target < engine->targets_by_id_count ? engine->targets_by_id[target] : NULL;
+    struct instance *instance = target_of(engine, target);
     if (instance != NULL && instance->target_ops->demand != NULL) {
         instance->target_ops->demand(instance->target, queued, oldest_age_ns);
     }
@@ -292,8 +331,7 @@ static void stop_io_thread(struct engine_io_thread *t)
  * on top: otherwise a handler that drains would hold up those who are ready. */
 static void tell_capacity(struct mr_engine *engine, struct mr_now now, uint32_t target)
 {
-    const struct instance *instance =
-        target < engine->targets_by_id_count ? engine->targets_by_id[target] : NULL;
+    const struct instance *instance = target_of(engine, target);
     if (instance == NULL) {
         return; /* removed: it was told 0 */
     }
@@ -352,6 +390,9 @@ static void take_op(struct mr_engine *engine, struct mr_op *op, struct mr_now no
         engine_capacity_unref(capacity);
         return;
     }
+    case ENGINE_TRANSFORMED:
+        take_transformed(engine, op);
+        return;
     case ENGINE_HEARTBEAT:
         mr_bus_heartbeat(bus, now, note->subscription, note->a, note->fence);
         break;
@@ -695,7 +736,8 @@ enum mr_status mr_engine_create(struct mr_config *config, const char *config_pat
     (void)pthread_mutex_init(&engine->awaits.mu, NULL);
     engine->awaits.next_mono_ns = UINT64_MAX;
     engine->config_path = mr_strdup(config_path);
-    enum mr_status r = init_queues(engine);
+    engine->jq = mr_jq_pool_create(engine_jq_done, engine);
+    enum mr_status r = engine->jq == NULL ? MR_E_NOMEM : init_queues(engine);
     engine->snapshot = r == MR_OK ? snapshot_create(engine, config, NULL, 1, problem) : NULL;
     if (engine->snapshot == NULL) {
         mr_config_destroy(config);
@@ -806,6 +848,8 @@ static void drain_inbox(struct mr_engine *engine)
             mr_handout_destroy((struct mr_handout *)op);
         } else if (op->type == ENGINE_IO && engine->bus != NULL) {
             mr_bus_io_done(engine->bus, mr_clock_now(), (struct mr_log_request *)op);
+        } else if (op->type == ENGINE_TRANSFORMED) {
+            engine_jq_drop(op);
         } else if (op->type == ENGINE_CAPACITY) {
             engine_capacity_unref((struct engine_capacity *)op);
         } else if (op->type != ENGINE_IO) {
@@ -838,6 +882,10 @@ void mr_engine_destroy(struct mr_engine *engine)
     if (engine->bus != NULL) {
         mr_bus_close(engine->bus); /* a read that came back would ask for the next */
     }
+    if (engine->jq != NULL) {
+        mr_jq_pool_stop(engine->jq); /* what it had comes back, to the inbox or to its source */
+        engine_jq_release(engine);
+    }
     if (engine->inbox.fd >= 0) {
         drain_inbox(engine);
     }
@@ -854,6 +902,7 @@ void mr_engine_destroy(struct mr_engine *engine)
     }
     snapshot_unref(engine->bus_snapshot);
     snapshot_unref(engine->snapshot);
+    mr_jq_pool_destroy(engine->jq);
     if (engine->io != NULL) {
         engine->io->ops->destroy(engine->io);
     }

@@ -88,6 +88,14 @@ static enum mr_status admin_shadow(struct mr_admin_host *host, const char *name,
     return engine_shadow_report(engine_of(host), name, ret_report);
 }
 
+static void admin_jq(struct mr_admin_host *host,
+                     void (*fn)(void *context, bool is_source, const char *name,
+                                const struct mr_jq_counts *counts),
+                     void *context)
+{
+    mr_jq_pool_each(engine_of(host)->jq, fn, context);
+}
+
 static enum mr_status admin_pause_source(struct mr_admin_host *host, const char *name, bool paused)
 {
     struct mr_engine *engine = engine_of(host);
@@ -280,6 +288,7 @@ const struct mr_admin_host_ops engine_admin_ops = {
     .running = admin_running,
     .usage = admin_usage,
     .shadow = admin_shadow,
+    .jq = admin_jq,
     .pause_source = admin_pause_source,
     .reload = admin_reload,
     .subscriptions = admin_subscriptions,

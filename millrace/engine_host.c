@@ -14,7 +14,7 @@ static struct instance *instance_of(struct mr_host *host)
     return (struct instance *)host;
 }
 
-static void give_back(struct mr_engine *engine, struct mr_batch *batch, enum mr_status why)
+void engine_give_back(struct mr_engine *engine, struct mr_batch *batch, enum mr_status why)
 {
     struct mr_await *awaits = engine_await_take(engine, batch);
     batch->result = why;
@@ -36,9 +36,8 @@ static uint32_t config_index(const struct snapshot *snapshot, uint32_t source_id
     return UINT32_MAX;
 }
 
-/* Puts an ingest dead letter in the place of @p item: the event as it would have left, and why. */
-static enum mr_status reject_item(const struct mr_source_config *source,
-                                  struct mr_batch_item *item, const char *reason)
+enum mr_status engine_reject(const struct mr_source_config *source, struct mr_batch_item *item,
+                             const char *reason)
 {
     struct mr_bytes record = mr_event_record(item->event);
     struct mr_event *event = NULL;
@@ -61,56 +60,74 @@ static enum mr_status reject_item(const struct mr_source_config *source,
     return MR_OK;
 }
 
+enum mr_status engine_validate(const struct mr_source_config *source, struct mr_batch_item *item)
+{
+    struct mr_problem problem = {.text = ""};
+    enum mr_status r = source->validation == NULL
+                           ? MR_OK
+                           : mr_validation_check(source->validation,
+                                                 mr_event_record(item->event), &problem);
+    return r == MR_OK || r == MR_E_NOMEM ? r : engine_reject(source, item, problem.text);
+}
+
 /* What a source makes of its event before it is stored: transformed, and found to be as its schema
  * wants it, else a dead letter. */
 static enum mr_status admit_item(const struct mr_source_config *source,
-                                 const struct mr_transform *transform, struct mr_batch_item *item)
+                                 const struct changing *changing, struct mr_batch_item *item)
 {
+    if (changing == NULL) {
+        return engine_validate(source, item);
+    }
+    struct mr_event *changed = NULL;
+    struct mr_problem why = {.text = ""};
+    enum mr_status r = mr_transform_apply(changing->transform, mr_event_record(item->event),
+                                          source->event_size_max, &changed, &why);
+    if (r == MR_OK) {
+        mr_event_unref(item->event);
+        item->event = changed;
+        return engine_validate(source, item);
+    }
     struct mr_problem problem = {.text = ""};
-    enum mr_status r = MR_OK;
-    if (transform != NULL) {
-        struct mr_event *changed = NULL;
-        struct mr_problem why = {.text = ""};
-        r = mr_transform_apply(transform, mr_event_record(item->event), source->event_size_max,
-                               &changed, &why);
-        if (r == MR_OK) {
-            mr_event_unref(item->event);
-            item->event = changed;
-        } else {
-            (void)mr_problem_set(&problem, r, "transform: %s", why.text);
+    (void)mr_problem_set(&problem, r, "transform: %s", why.text);
+    return r == MR_E_NOMEM ? r : engine_reject(source, item, problem.text);
+}
+
+static void count_items(struct instance *instance, const struct mr_batch *batch, uint32_t from)
+{
+    for (uint32_t i = from; i < batch->admitted; i++) {
+        atomic_fetch_add_explicit(batch->items[i].rejected != NULL ? &instance->rejected
+                                                                   : &instance->events,
+                                  1, memory_order_relaxed);
+    }
+}
+
+void engine_count(struct mr_engine *engine, const struct mr_batch *batch, uint32_t from)
+{
+    pthread_mutex_lock(&engine->instances_mu);
+    for (uint32_t i = 0; i < engine->source_count; i++) {
+        if (engine->sources[i]->id == batch->source) {
+            count_items(engine->sources[i], batch, from);
+            break;
         }
     }
-    if (r == MR_OK && source->validation != NULL) {
-        r = mr_validation_check(source->validation, mr_event_record(item->event), &problem);
-    }
-    return r == MR_OK || r == MR_E_NOMEM ? r : reject_item(source, item, problem.text);
+    pthread_mutex_unlock(&engine->instances_mu);
 }
 
 /* Once for each event, which is counted here, also when the bus refuses the batch and it comes
  * again. */
-static enum mr_status admit_batch(struct instance *instance, const struct snapshot *snapshot,
-                                  struct mr_batch *batch)
+static enum mr_status admit_batch(struct instance *instance, const struct mr_source_config *source,
+                                  const struct changing *changing, struct mr_batch *batch)
 {
-    uint32_t index = config_index(snapshot, batch->source);
-    const struct mr_source_config *source =
-        index == UINT32_MAX ? NULL : &snapshot->config->sources[index];
-    const struct mr_transform *transform =
-        source == NULL ? NULL : snapshot_transform(snapshot, true, source->name);
-    bool changes = transform != NULL || (source != NULL && source->validation != NULL);
-    while (batch->admitted < batch->count) {
+    bool changes = changing != NULL || (source != NULL && source->validation != NULL);
+    uint32_t from = batch->admitted;
+    enum mr_status r = MR_OK;
+    while (batch->admitted < batch->count && r == MR_OK) {
         struct mr_batch_item *item = &batch->items[batch->admitted];
-        enum mr_status r = MR_OK;
-        if (changes && item->rejected == NULL) {
-            r = admit_item(source, transform, item);
-        }
-        if (r != MR_OK) {
-            return r;
-        }
-        batch->admitted++;
-        atomic_fetch_add_explicit(item->rejected != NULL ? &instance->rejected : &instance->events,
-                                  1, memory_order_relaxed);
+        r = changes && item->rejected == NULL ? admit_item(source, changing, item) : MR_OK;
+        batch->admitted += r == MR_OK;
     }
-    return MR_OK;
+    count_items(instance, batch, from);
+    return r;
 }
 
 static enum mr_status match_batch(struct snapshot *snapshot, struct mr_batch *batch)
@@ -130,16 +147,12 @@ static enum mr_status match_batch(struct snapshot *snapshot, struct mr_batch *ba
     return MR_OK;
 }
 
-static void host_submit(struct mr_host *host, struct mr_batch *batch)
+void engine_enter(struct mr_engine *engine, struct mr_batch *batch)
 {
-    struct instance *instance = instance_of(host);
-    struct mr_engine *engine = instance->engine;
-    struct snapshot *snapshot = snapshot_get(engine);
-    enum mr_status r = admit_batch(instance, snapshot, batch);
     uint64_t pending = atomic_fetch_add_explicit(&engine->pending_bytes, batch->size,
                                                  memory_order_relaxed);
-    r = r == MR_OK && pending > PENDING_BYTES_MAX ? MR_E_FULL : r;
-    r = r == MR_OK ? match_batch(snapshot, batch) : r;
+    struct snapshot *snapshot = snapshot_get(engine);
+    enum mr_status r = pending > PENDING_BYTES_MAX ? MR_E_FULL : match_batch(snapshot, batch);
     snapshot_unref(snapshot);
     if (r == MR_OK) {
         batch->op.type = ENGINE_BATCH;
@@ -148,7 +161,31 @@ static void host_submit(struct mr_host *host, struct mr_batch *batch)
     }
     if (r != MR_OK) {
         atomic_fetch_sub_explicit(&engine->pending_bytes, batch->size, memory_order_relaxed);
-        give_back(engine, batch, r);
+        engine_give_back(engine, batch, r);
+    }
+}
+
+static void host_submit(struct mr_host *host, struct mr_batch *batch)
+{
+    struct instance *instance = instance_of(host);
+    struct mr_engine *engine = instance->engine;
+    struct snapshot *snapshot = snapshot_get(engine);
+    uint32_t index = config_index(snapshot, batch->source);
+    const struct mr_source_config *source =
+        index == UINT32_MAX ? NULL : &snapshot->config->sources[index];
+    const struct changing *changing =
+        source == NULL ? NULL : snapshot_transform(snapshot, true, source->name);
+    if (changing != NULL && changing->program != NULL && batch->admitted < batch->count) {
+        engine_jq_batch(engine, snapshot, batch, source, changing);
+        snapshot_unref(snapshot);
+        return;
+    }
+    enum mr_status r = admit_batch(instance, source, changing, batch);
+    snapshot_unref(snapshot);
+    if (r == MR_OK) {
+        engine_enter(engine, batch);
+    } else {
+        engine_give_back(engine, batch, r);
     }
 }
 

@@ -29,7 +29,12 @@ static enum mr_status check_transform(struct mr_bytes json, struct mr_problem *p
     struct mr_transform *transform;
     enum mr_status r = mr_transform_create(json, &transform, problem);
     if (r == MR_OK) {
+        struct mr_problem why = {.text = ""};
+        uint64_t timeout_ns;
+        const char *program = mr_transform_program(transform, &timeout_ns);
+        r = program == NULL ? MR_OK : mr_jq_check(program, &why);
         mr_transform_destroy(transform);
+        r = r == MR_OK ? r : mr_problem_set(problem, r, "jq: %s", why.text);
     }
     return r;
 }

@@ -17,6 +17,7 @@
 #include "millrace/engine.h"
 #include "router/transform.h"
 #include "workers/adaptive.h"
+#include "workers/jq/pool.h"
 
 enum engine_op {
     ENGINE_BATCH = 100, /* struct mr_batch, from a source */
@@ -26,6 +27,7 @@ enum engine_op {
     ENGINE_CAPACITY,    /* struct engine_capacity */
     ENGINE_HEARTBEAT,   /* struct engine_note */
     ENGINE_DISK,        /* struct engine_note */
+    ENGINE_TRANSFORMED, /* struct engine_transformed, from a helper that runs jq */
 };
 
 struct engine_call {
@@ -81,7 +83,12 @@ struct snapshot {
 struct changing {
     const char *name; /* borrowed from the configuration */
     struct mr_transform *transform; /* owned */
+    struct mr_jq_program *program;  /* shared: ref; NULL: the declarative form */
+    struct mr_jq_lane *lane;        /* shared: ref; where its program is run */
 };
+
+/* A hand-out whose event a helper changes; engine_jq.c. */
+struct engine_transformed;
 
 struct instance {
     struct mr_host host; /* what the instance calls; first, so that it can be cast back */
@@ -189,6 +196,9 @@ struct mr_engine {
     pthread_mutex_t reload_mu;     /* one reload at a time */
 
     struct mr_meter meter;
+    struct mr_jq_pool *jq; /* owned; has threads once a transform is in jq */
+    struct engine_transformed *transformed; /* hand-outs with a helper; core thread, as the next */
+    struct mr_handout *gathered; /* back from it, others of their batch are not; latest first */
     struct engine_awaits awaits;
     _Atomic uint32_t retiring; /* replaced targets that still drain */
     _Atomic bool running; /* the core loop turns */
@@ -208,6 +218,9 @@ struct mr_engine {
 };
 
 /* engine.c */
+/* Sends @p handout back: it did not reach its target. */
+void engine_answer(struct mr_engine *engine, struct mr_handout *handout, enum mr_verdict verdict,
+                   const char *error);
 enum mr_status engine_call(struct mr_engine *engine,
                            void (*fn)(void *argument, struct mr_bus *bus, struct mr_now now),
                            void *argument);
@@ -225,8 +238,8 @@ void snapshot_unref(struct snapshot *snapshot);
 /* Ids of the bus for everything configured; on the core thread, after mr_bus_configure. */
 void snapshot_bind(struct snapshot *snapshot, const struct mr_bus *bus);
 /* The transform of a source, or of a subscription; NULL: it has none. */
-const struct mr_transform *snapshot_transform(const struct snapshot *snapshot, bool is_source,
-                                              const char *name);
+const struct changing *snapshot_transform(const struct snapshot *snapshot, bool is_source,
+                                          const char *name);
 void snapshot_publish(struct mr_engine *engine, struct snapshot *snapshot);
 
 /* engine_shadow.c */
@@ -256,7 +269,38 @@ void engine_await_note(struct mr_engine *engine, struct mr_now now);
 /* Behind a step and its outputs: gives back those that have ended. */
 void engine_await_look(struct mr_engine *engine, struct mr_now now);
 
+/* engine_jq.c */
+/* What the transforms in jq gave; a pool's `done`. */
+void engine_jq_done(void *context, struct mr_jq_job *first);
+/* Has @p batch, the items from batch->admitted on, transformed by the program of @p changing; then
+ * it goes on to the core, or back. Ownership moves. */
+void engine_jq_batch(struct mr_engine *engine, struct snapshot *snapshot, struct mr_batch *batch,
+                     const struct mr_source_config *source, const struct changing *changing);
+/* The rest on the core thread. Ownership moves: it comes back as ENGINE_TRANSFORMED. */
+void engine_jq_handout(struct mr_engine *engine, struct mr_handout *handout,
+                       const struct changing *changing);
+/* @return hand-outs that go on, their events changed: those of a batch together, once all are back.
+ * What cannot be transformed is on its way back to the bus. */
+struct mr_handout *engine_jq_take(struct mr_engine *engine, struct mr_op *op);
+/* @return false: it is with its target */
+bool engine_jq_cancel(struct mr_engine *engine, uint32_t subscription, uint64_t offset,
+                      uint32_t fence);
+/* One that nobody takes any more. */
+void engine_jq_drop(struct mr_op *op);
+/* What was gathered and nobody takes any more. */
+void engine_jq_release(struct mr_engine *engine);
+
 /* engine_host.c */
+/* A batch that is as it is to be stored: matched, and queued for the core. Ownership moves. */
+void engine_enter(struct mr_engine *engine, struct mr_batch *batch);
+void engine_give_back(struct mr_engine *engine, struct mr_batch *batch, enum mr_status why);
+/* Puts an ingest dead letter in the place of @p item: the event as it would have left, and why. */
+enum mr_status engine_reject(const struct mr_source_config *source, struct mr_batch_item *item,
+                             const char *reason);
+/* Whether the schema of its source finds @p item as it should be, else a dead letter. */
+enum mr_status engine_validate(const struct mr_source_config *source, struct mr_batch_item *item);
+/* Counts the items of @p batch from @p from on. */
+void engine_count(struct mr_engine *engine, const struct mr_batch *batch, uint32_t from);
 extern const struct mr_host_ops engine_host_ops;
 
 /* engine_instances.c */

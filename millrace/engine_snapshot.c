@@ -10,16 +10,25 @@ static int compare_names(const void *a, const void *b)
     return strcmp(((const struct changing *)a)->name, ((const struct changing *)b)->name);
 }
 
-static enum mr_status add_changing(struct snapshot *snapshot, const char *name, const char *json)
+static enum mr_status add_changing(struct snapshot *snapshot, bool is_source, const char *name,
+                                   const char *json)
 {
     if (json == NULL) {
         return MR_OK;
     }
-    struct changing *changing = &snapshot->changing[snapshot->changing_count];
+    struct changing *changing = &snapshot->changing[snapshot->changing_count++];
     changing->name = name;
     enum mr_status r = mr_transform_create(mr_bytes_of(json), &changing->transform, NULL);
-    snapshot->changing_count += r == MR_OK;
-    return r;
+    uint64_t timeout_ns;
+    const char *program = r == MR_OK ? mr_transform_program(changing->transform, &timeout_ns)
+                                     : NULL;
+    if (program == NULL) {
+        return r;
+    }
+    changing->program = mr_jq_program_create(program, timeout_ns);
+    return changing->program == NULL
+               ? MR_E_NOMEM
+               : mr_jq_lane_get(snapshot->engine->jq, is_source, name, &changing->lane);
 }
 
 static enum mr_status make_transforms(struct snapshot *snapshot, const struct mr_config *config)
@@ -34,11 +43,12 @@ static enum mr_status make_transforms(struct snapshot *snapshot, const struct mr
     snapshot->changing = mr_calloc(count + 1, sizeof(*snapshot->changing));
     enum mr_status r = snapshot->changing == NULL ? MR_E_NOMEM : MR_OK;
     for (uint32_t i = 0; i < config->source_count && r == MR_OK; i++) {
-        r = add_changing(snapshot, config->sources[i].name, config->sources[i].transform_json);
+        r = add_changing(snapshot, true, config->sources[i].name,
+                         config->sources[i].transform_json);
     }
     snapshot->changing_source_count = snapshot->changing_count;
     for (uint32_t i = 0; i < config->subscription_count && r == MR_OK; i++) {
-        r = add_changing(snapshot, config->subscriptions[i].name,
+        r = add_changing(snapshot, false, config->subscriptions[i].name,
                          config->subscriptions[i].transform_json);
     }
     if (r == MR_OK) {
@@ -50,16 +60,14 @@ static enum mr_status make_transforms(struct snapshot *snapshot, const struct mr
     return r;
 }
 
-const struct mr_transform *snapshot_transform(const struct snapshot *snapshot, bool is_source,
-                                              const char *name)
+const struct changing *snapshot_transform(const struct snapshot *snapshot, bool is_source,
+                                          const char *name)
 {
     uint32_t sources = snapshot->changing_source_count;
     const struct changing wanted = {.name = name};
     const struct changing *first = snapshot->changing + (is_source ? 0 : sources);
     size_t count = is_source ? sources : snapshot->changing_count - sources;
-    const struct changing *found =
-        count == 0 ? NULL : bsearch(&wanted, first, count, sizeof(*first), compare_names);
-    return found == NULL ? NULL : found->transform;
+    return count == 0 ? NULL : bsearch(&wanted, first, count, sizeof(*first), compare_names);
 }
 
 /* All but the configuration, which is the caller's until the snapshot is whole. */
@@ -67,6 +75,8 @@ static void free_parts(struct snapshot *snapshot)
 {
     for (uint32_t i = 0; i < snapshot->changing_count; i++) {
         mr_transform_destroy(snapshot->changing[i].transform);
+        mr_jq_program_unref(snapshot->changing[i].program);
+        mr_jq_lane_unref(snapshot->changing[i].lane);
     }
     mr_free(snapshot->changing);
     mr_free(snapshot->shadows);
@@ -97,6 +107,7 @@ struct snapshot *snapshot_create(struct mr_engine *engine, struct mr_config *con
         free_parts(snapshot);
         return NULL;
     }
+    snapshot->engine = engine;
     snapshot->source_ids = mr_calloc(config->source_count + 1u, sizeof(uint32_t));
     snapshot->target_ids = mr_calloc(config->target_count + 1u, sizeof(uint32_t));
     snapshot->api_set = api_set == NULL ? NULL : mr_strdup(api_set);
@@ -111,7 +122,6 @@ struct snapshot *snapshot_create(struct mr_engine *engine, struct mr_config *con
     atomic_init(&snapshot->refs, 1);
     snapshot->config = config;
     snapshot->generation = generation;
-    snapshot->engine = engine;
     pthread_mutex_lock(&engine->snapshot_mu);
     snapshot->next = engine->snapshots;
     engine->snapshots = snapshot;

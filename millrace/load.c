@@ -35,10 +35,9 @@ static void print_errors(const struct mr_cli *cli, const struct mr_config_errors
     mr_buf_release(&text);
 }
 
-static enum mr_status load(const char *path, struct mr_config **ret_config,
-                           struct mr_config_errors *errors)
+static enum mr_status load(const char *path, const struct mr_config_kinds *kinds,
+                           struct mr_config **ret_config, struct mr_config_errors *errors)
 {
-    const struct mr_config_kinds *kinds = mr_engine_kinds();
     if (path != NULL) {
         return mr_config_load(path, kinds, ret_config, errors);
     }
@@ -74,7 +73,7 @@ static int conclude(const struct mr_cli *cli, const char *path, enum mr_status r
 int mr_cli_load_config(struct mr_cli *cli, const char *path, struct mr_config **ret_config)
 {
     struct mr_config_errors errors = {0};
-    int code = conclude(cli, path, load(path, ret_config, &errors), &errors);
+    int code = conclude(cli, path, load(path, mr_engine_kinds(), ret_config, &errors), &errors);
     mr_config_errors_release(&errors);
     return code;
 }
@@ -107,7 +106,9 @@ int mr_cli_data_dir(struct mr_cli *cli, const char *path, char **ret_data_dir)
 {
     struct mr_config_errors errors = {0};
     struct mr_config *config = NULL;
-    enum mr_status r = load(path, &config, &errors);
+    struct mr_config_kinds kinds = *mr_engine_kinds();
+    kinds.check_transform = NULL; /* to compile programs takes time, and changes no folder */
+    enum mr_status r = load(path, &kinds, &config, &errors);
     char *data_dir = r == MR_OK          ? mr_strdup(config->data_dir)
                      : r == MR_E_INVALID ? default_data_dir(path)
                                          : NULL;

@@ -1,4 +1,4 @@
-/* The router's own structs, shared by router.c, index.c and explain.c. */
+/* What the files of the router share. */
 #ifndef MR_ROUTER_INTERNAL_H
 #define MR_ROUTER_INTERNAL_H
 
@@ -37,5 +37,11 @@ static inline bool mr__rule_is_indexed(const struct mr__rule *rule)
 }
 
 bool mr__rule_takes_source(const struct mr__rule *rule, uint32_t source);
+
+/** The transform @p json, which has the member `jq` with the value @p jq.
+ * @param[out] ret_program its text, the caller's: mr_free() */
+MR_MUST_USE enum mr_status mr__transform_compile_jq(struct mr_bytes json, struct mr_bytes jq,
+                                                    char **ret_program, uint64_t *ret_timeout_ns,
+                                                    struct mr_problem *problem);
 
 #endif

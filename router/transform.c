@@ -1,8 +1,10 @@
 #include "router/transform.h"
 
 #include "core/alloc.h"
+#include "core/assert.h"
 #include "core/limits.h"
 #include "router/data.h"
+#include "router/internal.h"
 #include "router/view.h"
 #include "schemas/json_format.h"
 #include "schemas/json_scan.h"
@@ -26,6 +28,8 @@ struct edit {
 };
 
 struct mr_transform {
+    char *program; /* owned; NULL: the declarative form */
+    uint64_t timeout_ns;
     uint32_t count;
     bool edits_data;
     bool replaces_data; /* the first edit of the data is of all of it */
@@ -207,25 +211,41 @@ static enum mr_status compile_drop(struct maker *m, struct mr_bytes value)
     return r;
 }
 
-static enum mr_status compile_sections(struct maker *m, struct mr_bytes json)
+static bool keys_are_known(struct mr_bytes json)
 {
+    static const char *const keys[] = {"set", "rename", "drop", "jq", "timeout"};
     struct mr__scan s;
     struct mr__json_string name;
     struct mr_bytes value;
+    bool known = mr__json_open(&s, json, '{');
+    while (known && mr__json_next(&s, &name, &value)) {
+        known = false;
+        for (size_t i = 0; i < MR_ARRAY_COUNT(keys) && !known; i++) {
+            known = mr_bytes_equal(name.raw, mr_bytes_of(keys[i]));
+        }
+    }
+    return known;
+}
+
+static enum mr_status compile_sections(struct maker *m, struct mr_bytes json)
+{
+    struct mr_bytes value;
+    struct mr__scan s;
     if (!mr_json_is_value(json) || !mr__json_open(&s, json, '{')) {
         return mr_problem_set(m->problem, MR_E_INVALID,
-                              "transform wants a mapping: {set: …, rename: …, drop: …}");
+                              "transform wants a mapping: {set: …, rename: …, drop: …} or {jq: …}");
     }
-    while (mr__json_next(&s, &name, &value)) {
-        if (!mr_bytes_equal(name.raw, MR_BYTES_LITERAL("set")) &&
-            !mr_bytes_equal(name.raw, MR_BYTES_LITERAL("rename")) &&
-            !mr_bytes_equal(name.raw, MR_BYTES_LITERAL("drop"))) {
-            bool is_jq = mr_bytes_equal(name.raw, MR_BYTES_LITERAL("jq"));
-            return mr_problem_set(m->problem, is_jq ? MR_E_UNSUPPORTED : MR_E_INVALID,
-                                  is_jq ? "`jq` is not available in this release"
-                                        : "transform has an unknown key; there are: set, rename, "
-                                          "drop");
-        }
+    if (!keys_are_known(json)) {
+        return mr_problem_set(m->problem, MR_E_INVALID,
+                              "transform has an unknown key; there are: set, rename, drop, or jq "
+                              "and timeout");
+    }
+    if (mr__json_find(json, "jq", &value)) {
+        return mr__transform_compile_jq(json, value, &m->transform->program,
+                                        &m->transform->timeout_ns, m->problem);
+    }
+    if (mr__json_find(json, "timeout", &value)) {
+        return mr_problem_set(m->problem, MR_E_INVALID, "timeout belongs to jq");
     }
     enum mr_status r = MR_OK;
     m->section = "rename";
@@ -268,7 +288,18 @@ void mr_transform_destroy(struct mr_transform *transform)
         mr_free(transform->edits[i].name);
         mr_free(transform->edits[i].text);
     }
+    if (transform != NULL) {
+        mr_free(transform->program);
+    }
     mr_free(transform);
+}
+
+const char *mr_transform_program(const struct mr_transform *transform, uint64_t *ret_timeout_ns)
+{
+    if (transform->program != NULL) {
+        *ret_timeout_ns = transform->timeout_ns;
+    }
+    return transform->program;
 }
 
 /* --- data ------------------------------------------------------------------------------------- */
@@ -580,6 +611,7 @@ enum mr_status mr_transform_apply(const struct mr_transform *transform, struct m
                                   size_t size_max, struct mr_event **ret_event,
                                   struct mr_problem *problem)
 {
+    MR_ASSERT(transform->program == NULL);
     struct mr_event_builder builder;
     struct mr_buf data;
     mr_event_builder_init(&builder, size_max);

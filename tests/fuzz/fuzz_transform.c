@@ -1,5 +1,6 @@
 /* Transforms and data from anywhere: the first line is a transform, the rest the data it is applied
- * to. Refused with a reason, or an event that is one, with JSON data if data was changed. */
+ * to, or what its program gave. Refused with a reason, or an event that is one, with JSON data if
+ * data was changed. */
 #include "core/alloc.h"
 #include "core/assert.h"
 #include "core/limits.h"
@@ -39,8 +40,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct mr_event *event =
         make_event(line == NULL ? mr_bytes("{}", 2) : mr_bytes(line + 1, size - first - 1));
     struct mr_event *changed = NULL;
-    if (mr_transform_apply(transform, mr_event_record(event), MR_EVENT_SIZE_MAX, &changed,
-                           &problem) == MR_OK) {
+    uint64_t timeout_ns;
+    enum mr_status r =
+        mr_transform_program(transform, &timeout_ns) == NULL
+            ? mr_transform_apply(transform, mr_event_record(event), MR_EVENT_SIZE_MAX, &changed,
+                                 &problem)
+            : mr_transform_accept(mr_event_record(event), mr_event_data(mr_event_record(event)),
+                                  MR_EVENT_SIZE_MAX, &changed, &problem);
+    if (r == MR_OK) {
         MR_ASSERT(mr_event_check(mr_event_record(changed)) == MR_OK);
     } else {
         MR_ASSERT(problem.text[0] != '\0');

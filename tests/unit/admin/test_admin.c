@@ -141,6 +141,17 @@ static void fake_running(struct mr_admin_host *host, uint32_t id, const char *de
     }
 }
 
+static void fake_jq(struct mr_admin_host *host,
+                    void (*fn)(void *context, bool is_source, const char *name,
+                               const struct mr_jq_counts *counts),
+                    void *context)
+{
+    (void)host;
+    const struct mr_jq_counts counts = {.runs = 5, .errors = 2, .kills = 1,
+                                        .busy_ns = 1500 * MR_MS};
+    fn(context, true, "shop", &counts);
+}
+
 static void fake_usage(struct mr_admin_host *host,
                        void (*fn)(void *context, const struct mr_usage *usage), void *context)
 {
@@ -158,6 +169,7 @@ static const struct mr_admin_host_ops fake_ops = {
     .instances = fake_instances,
     .running = fake_running,
     .usage = fake_usage,
+    .jq = fake_jq,
     .pause_source = fake_pause,
     .reload = fake_reload,
     .submit = fake_submit,

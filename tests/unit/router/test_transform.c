@@ -126,7 +126,13 @@ static void test_transform_create_refuses_with_the_place(void **state)
         {"{}", "changes nothing"},
         {"[]", "wants a mapping"},
         {"{\"sett\":{}}", "unknown key"},
-        {"{\"jq\":\".\"}", "not available in this release"},
+        {"{\"jq\":7}", "jq wants the text"},
+        {"{\"jq\":\"\"}", "jq wants the text"},
+        {"{\"jq\":\"a\\u0000b\"}", "jq wants the text"},
+        {"{\"jq\":\".\",\"drop\":[\"a\"]}", "jq stands alone"},
+        {"{\"jq\":\".\",\"timeout\":\"1ms\"}", "timeout wants a duration"},
+        {"{\"jq\":\".\",\"timeout\":100}", "timeout wants a duration"},
+        {"{\"timeout\":\"1s\",\"drop\":[\"a\"]}", "timeout belongs to jq"},
         {"{\"set\":{\"id\":\"x\"}}", "set.id cannot be changed"},
         {"{\"set\":{\"mrhops\":\"0\"}}", "set.mrhops cannot be changed"},
         {"{\"set\":{\"Bad\":\"x\"}}", "set.Bad is neither"},
@@ -147,6 +153,95 @@ static void test_transform_create_refuses_with_the_place(void **state)
             fail_msg("%s: %s \"%s\"", cases[i].json, mr_status_name(r), problem.text);
         }
     }
+}
+
+static void test_transform_is_the_text_of_a_program(void **state)
+{
+    (void)state;
+    struct mr_transform *t = NULL;
+    uint64_t timeout_ns = 0;
+    static const char *const texts[] = {"{\"jq\":\". |\\n \\\"\\\\u0000\\\"\"}",
+                                        "{\"jq\":\".\",\"timeout\":\"1s\"}",
+                                        "{\"drop\":[\"a\"]}"};
+    assert_int_equal(mr_transform_create(mr_bytes_of(texts[0]), &t, NULL), MR_OK);
+    assert_string_equal(mr_transform_program(t, &timeout_ns), ". |\n \"\\u0000\"");
+    assert_int_equal(timeout_ns, 100000000);
+    mr_transform_destroy(t);
+    assert_int_equal(mr_transform_create(mr_bytes_of(texts[1]), &t, NULL), MR_OK);
+    assert_string_equal(mr_transform_program(t, &timeout_ns), ".");
+    assert_int_equal(timeout_ns, 1000000000);
+    mr_transform_destroy(t);
+    assert_int_equal(mr_transform_create(mr_bytes_of(texts[2]), &t, NULL), MR_OK);
+    assert_null(mr_transform_program(t, &timeout_ns));
+    mr_transform_destroy(t);
+}
+
+static void test_transform_accepts_events_that_are_still_the_same(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        const char *wanted; /* in the event, or in the problem */
+        bool good;
+    } cases[] = {
+        {"{\"source\":\"/a\",\"type\":\"b\"}",
+         "{\"specversion\":\"1.0\",\"id\":\"7\",\"source\":\"/a\",\"type\":\"b\",\"mrhops\":\"2\"}", true},
+        {"{\"id\":\"7\",\"source\":\"/a\",\"type\":\"b\",\"data\":{\"x\":[1]}}", "\"data\":{\"x\":[1]}",
+         true},
+        {"{\"specversion\":\"1.0\",\"source\":\"/a\",\"type\":\"b\",\"mrhops\":\"2\"}", "\"mrhops\":\"2\"",
+         true},
+        {"{}", "the output is no event", false},
+        {"", "no JSON object", false},
+        {"[1]", "no JSON object", false},
+        {"{\"a\":}", "no JSON", false},
+        {"{\"id\":\"8\",\"source\":\"/a\",\"type\":\"b\"}", "another id", false},
+        {"{\"id\":null,\"source\":\"/a\",\"type\":\"b\"}", "no event", false},
+        {"{\"source\":\"/a\",\"type\":\"b\",\"mrhops\":\"1\"}", "changes mrhops", false},
+        {"{\"source\":\"/a\",\"type\":\"b\",\"mrnew\":1}", "changes mrnew", false},
+        {"{\"source\":\"/a\",\"type\":\"b\",\"x y\":1}", "no event", false},
+    };
+    struct mr_event *event = decode("{\"specversion\":\"1.0\",\"id\":\"7\",\"source\":\"/s\","
+                                    "\"type\":\"t\",\"mrhops\":\"2\",\"a\":\"b\"}");
+    for (size_t i = 0; i < MR_ARRAY_COUNT(cases); i++) {
+        struct mr_event *changed = NULL;
+        struct mr_problem problem = {""};
+        struct mr_buf json;
+        mr_buf_init(&json, MR_MIB);
+        enum mr_status r = mr_transform_accept(mr_event_record(event), mr_bytes_of(cases[i].text),
+                                               MR_EVENT_SIZE_MAX, &changed, &problem);
+        if (r == MR_OK) {
+            assert_int_equal(mr_json_encode_exact(mr_event_record(changed), &json), MR_OK);
+        }
+        char *said = r == MR_OK ? mr_buf_take_text(&json) : mr_strdup(problem.text);
+        if ((r == MR_OK) != cases[i].good || strstr(said, cases[i].wanted) == NULL) {
+            fail_msg("%s: %s", cases[i].text, said);
+        }
+        mr_free(said);
+        mr_buf_release(&json);
+        mr_event_unref(changed);
+    }
+    mr_event_unref(event);
+}
+
+static void test_transform_accept_survives_every_allocation_that_fails(void **state)
+{
+    (void)state;
+    struct mr_event *event = decode("{\"specversion\":\"1.0\",\"id\":\"7\",\"source\":\"/s\","
+                                    "\"type\":\"t\",\"mrhops\":\"2\"}");
+    int64_t live = mr_alloc_live();
+    enum mr_status r = MR_E_NOMEM;
+    for (uint64_t n = 1; r != MR_OK && n < 1000; n++) {
+        struct mr_event *changed = NULL;
+        mr_alloc_fail_at(n, 0);
+        r = mr_transform_accept(mr_event_record(event),
+                                mr_bytes_of("{\"source\":\"/a\",\"type\":\"b\",\"data\":1}"),
+                                MR_EVENT_SIZE_MAX, &changed, NULL);
+        mr_alloc_fail_at(0, 0);
+        mr_event_unref(changed);
+        assert_int_equal(mr_alloc_live(), live);
+    }
+    assert_int_equal(r, MR_OK);
+    mr_event_unref(event);
 }
 
 static void test_transform_survives_every_allocation_that_fails(void **state)
@@ -182,6 +277,9 @@ int main(void)
         cmocka_unit_test(test_transform_replaces_the_data),
         cmocka_unit_test(test_transform_says_what_it_cannot_do),
         cmocka_unit_test(test_transform_create_refuses_with_the_place),
+        cmocka_unit_test(test_transform_is_the_text_of_a_program),
+        cmocka_unit_test(test_transform_accepts_events_that_are_still_the_same),
+        cmocka_unit_test(test_transform_accept_survives_every_allocation_that_fails),
         cmocka_unit_test(test_transform_survives_every_allocation_that_fails),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
