@@ -203,6 +203,7 @@ struct mr__sub {
     uint64_t places_in_flight;
     struct mr__dead *dead; /* owned; ascending offset */
     uint64_t dead_count;
+    uint64_t dead_staged; /* of these, whose record is in the group being gathered */
     uint64_t dead_capacity;
     uint64_t window_bytes;
     /* The cursor: everything matched below cursor_offset is in the window or settled; the rest is
@@ -460,6 +461,12 @@ enum mr_status mr__state_reserve_dead_more(struct mr__sub *sub, uint64_t more);
 /* Deliveries and heap places for @p more, whichever subscription they go to. */
 enum mr_status mr__state_reserve_total(struct mr_bus *bus, uint64_t more);
 void mr__state_add_dead(struct mr_bus *bus, struct mr__sub *sub, const struct mr_dead_letter *l);
+/* Whether it has no place in the log yet, only in the group being gathered: segments are numbered
+ * from 1. */
+static inline bool mr__dead_is_staged(const struct mr_dead_letter *letter)
+{
+    return mr_position_segment(letter->record_position) == 0;
+}
 int64_t mr__dead_find(const struct mr__sub *sub, uint64_t offset);
 void mr__state_remove_dead(struct mr_bus *bus, struct mr__sub *sub, uint64_t at);
 uint64_t mr__dead_later(const struct mr__sub *sub, const struct mr__dead *dead);

@@ -54,6 +54,7 @@ void mr__state_add_dead(struct mr_bus *bus, struct mr__sub *sub, const struct mr
     uint64_t at = dead_lower(sub, l->offset);
     memmove(sub->dead + at + 1, sub->dead + at, (sub->dead_count - at) * sizeof(*sub->dead));
     sub->dead_count++;
+    sub->dead_staged += mr__dead_is_staged(l);
     uint64_t settled = 0;
     if (l->lane != 0 && !mr_map_get(&sub->dead_lanes, l->lane, &settled)) {
         mr_map_set(&sub->dead_lanes, l->lane, 0);
@@ -78,6 +79,7 @@ void mr__state_remove_dead(struct mr_bus *bus, struct mr__sub *sub, uint64_t at)
     MR_ASSERT(at < sub->dead_count);
     struct mr_dead_letter letter = sub->dead[at].letter;
     sub->dead_count--;
+    sub->dead_staged -= mr__dead_is_staged(&letter);
     memmove(sub->dead + at, sub->dead + at + 1, (sub->dead_count - at) * sizeof(*sub->dead));
     bus->state_bytes -= sizeof(*sub->dead);
     mr__segment_live(bus, letter.event_position, -1);

@@ -86,7 +86,7 @@ void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint3
         .index = sub->conf == NULL ? -1 : (int64_t)(sub->conf - bus->config->subscriptions),
         .behind = sub->behind,
         .window_bytes = sub->window_bytes,
-        .dead_letters = sub->dead_count,
+        .dead_letters = sub->dead_count - sub->dead_staged,
         .lanes = sub->lanes.count,
         .paused = sub->paused,
         .live = sub->live,
@@ -255,8 +255,7 @@ void mr_bus_dead_letters(const struct mr_bus *bus, uint32_t subscription,
     for (uint64_t i = 0; i < sub->dead_count; i++) {
         const struct mr_dead_letter *letter = &sub->dead[i].letter;
         /* One that died within the group being gathered can be shown once that is written. */
-        bool placed = mr_position_segment(letter->record_position) != 0;
-        if (placed && !fn(context, letter)) {
+        if (!mr__dead_is_staged(letter) && !fn(context, letter)) {
             return;
         }
     }
@@ -390,9 +389,12 @@ void mr_bus_check(const struct mr_bus *bus)
                 check_lane(sub, (const struct mr__lane *)(uintptr_t)sub->lanes.slots[k].value);
             }
         }
-        for (uint64_t k = 1; k < sub->dead_count; k++) {
-            MR_ASSERT(sub->dead[k - 1].letter.offset < sub->dead[k].letter.offset);
+        uint64_t staged = 0;
+        for (uint64_t k = 0; k < sub->dead_count; k++) {
+            MR_ASSERT(k == 0 || sub->dead[k - 1].letter.offset < sub->dead[k].letter.offset);
+            staged += mr__dead_is_staged(&sub->dead[k].letter);
         }
+        MR_ASSERT(staged == sub->dead_staged);
         all += sub->deliveries.count;
         bytes += sub->window_bytes + sub->dead_count * sizeof(*sub->dead);
         not_live += !sub->live;

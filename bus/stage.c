@@ -473,9 +473,11 @@ static void log_config(struct mr_bus *bus)
 }
 
 /* A position whose segment is 0 is a byte in the stage: segments are numbered from 1. */
-static void settle_letter(struct mr_bus *bus, struct mr_dead_letter *l, uint64_t base)
+static void settle_letter(struct mr_bus *bus, struct mr__sub *sub, struct mr_dead_letter *l,
+                          uint64_t base)
 {
-    if (mr_position_segment(l->record_position) == 0) {
+    if (mr__dead_is_staged(l)) {
+        sub->dead_staged--;
         l->record_position += base;
         mr__segment_live(bus, l->record_position, 1);
     }
@@ -501,7 +503,7 @@ static void settle_positions(struct mr_bus *bus, struct mr__group *group)
         struct mr__sub *sub = bus->subs[group->dead[i].sub];
         int64_t at = mr__dead_find(sub, group->dead[i].offset);
         if (at >= 0) {
-            settle_letter(bus, &sub->dead[at].letter, group->position);
+            settle_letter(bus, sub, &sub->dead[at].letter, group->position);
         }
     }
     group->dead_count = 0;

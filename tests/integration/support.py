@@ -330,6 +330,22 @@ def on_terminal(m, *arguments, say=None):
             process.wait()
 
 
+def whole_lines(path):
+    """The lines of a file that is being written: one without its end is not there yet."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+def json_lines(path):
+    """The same, parsed; what a kill has torn is no line."""
+    found = []
+    for line in whole_lines(path):
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            pass
+    return found
+
+
 def http_source(path="/events", **more):
     return {"http": {"path": path, **more}}
 

@@ -249,9 +249,7 @@ def test_growing_dead_letters_are_an_event():
         posted = []
 
         def told():
-            path = m.folder / "told"
-            lines = path.read_text().split("\n") if path.exists() else []
-            return [json.loads(line) for line in lines if line.endswith("}")]
+            return json_lines(m.folder / "told")
 
         def more_is_told(than):
             posted.append("bad%d" % len(posted))

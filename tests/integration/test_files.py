@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 
-from support import MILLRACE, Instance, cli, main, wait_until
+from support import Instance, MILLRACE, cli, json_lines, main, wait_until
 
 
 def line(number):
@@ -16,12 +16,7 @@ def line(number):
 
 
 def out(m, name="out"):
-    """Lines written whole; a crash may leave a part of one."""
-    try:
-        text = (m.folder / name).read_text()
-    except FileNotFoundError:
-        text = ""
-    return [json.loads(one) for one in text.splitlines() if one.endswith("}")]
+    return json_lines(m.folder / name)
 
 
 def logged(m):

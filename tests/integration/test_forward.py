@@ -7,7 +7,7 @@ import sys
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "support"))
-from support import Instance, Service, event, http_source, main, wait_until
+from support import Instance, Service, event, http_source, json_lines, main, wait_until
 import kafka
 import mail
 import mosquitto
@@ -15,8 +15,7 @@ import rabbit
 
 
 def lines(m, name):
-    path = m.folder / name
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return json_lines(m.folder / name)
 
 
 def forward(sink, received, back=None, extra=None):

@@ -6,7 +6,7 @@ import signal
 import sys
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from support import Instance, wait_until
+from support import Instance, json_lines, wait_until
 from kafka import Cluster, logged, reading, run, source_of, wanted
 
 QUICK = {"session.timeout.ms": "6000", "heartbeat.interval.ms": "500"}
@@ -24,8 +24,7 @@ def config(topics=("orders",), **more):
 
 
 def lines(m):
-    path = m.folder / "out"
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return json_lines(m.folder / "out")
 
 
 def values(count, start=0):

@@ -35,8 +35,7 @@ def last(delivery):
 
 
 def results(m):
-    text = (m.folder / "results.jsonl").read_text() if (m.folder / "results.jsonl").exists() else ""
-    return [json.loads(line) for line in text.splitlines()]
+    return json_lines(m.folder / "results.jsonl")
 
 
 def test_plugin_keeps_the_contract():

@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "support"))
-from support import Instance, main, wait_until
+from support import Instance, main, wait_until, whole_lines
 from objects import Ceph, Minio, Moto, Rabbitmq
 import kafka
 import mosquitto
@@ -43,8 +43,7 @@ def free_port():
 
 
 def seen(m):
-    path = pathlib.Path(m.folder) / "seen"
-    return [line.split(" ", 2) for line in path.read_text().splitlines()] if path.exists() else []
+    return [line.split(" ", 2) for line in whole_lines(m.folder / "seen")]
 
 
 def check_round_trip(m, store, key, source, encoded):

@@ -1,7 +1,7 @@
 """replay: past events to a subscription again."""
 import signal
 
-from support import Instance, cli, event, http_source, main, python, wait_until
+from support import Instance, cli, event, http_source, main, python, wait_until, whole_lines
 
 # Writes down what it gets.
 WORKER = python("def handle(event, ctx):\n"
@@ -20,8 +20,7 @@ def shop(**more):
 
 
 def seen(m):
-    path = m.folder / "seen"
-    return [line.split() for line in path.read_text().splitlines()] if path.exists() else []
+    return [line.split() for line in whole_lines(m.folder / "seen")]
 
 
 def orders(m, first, count, path="/events"):

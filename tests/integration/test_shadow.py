@@ -1,7 +1,7 @@
 """`shadow`: a worker gets a copy of every delivery; what it says is compared and has no effect."""
 import json
 
-from support import Instance, cli, event, http_source, main, python, wait_until
+from support import Instance, cli, event, http_source, main, python, wait_until, whole_lines
 
 OLD = python("""
 def handle(event, ctx):
@@ -49,11 +49,6 @@ def post(m, id, **data):
     m.post(event(id, "order", "s", data={"n": 1, **data}))
 
 
-def lines(m, name):
-    path = m.folder / name
-    return path.read_text().splitlines() if path.exists() else []
-
-
 def test_outcomes_are_compared_and_the_shadow_has_no_effect():
     with Instance(shadowed(), {"old.py": OLD, "new.py": NEW}) as m:
         for i in range(5):
@@ -85,7 +80,7 @@ def test_outcomes_are_compared_and_the_shadow_has_no_effect():
         wait_until("the outcomes", lambda: m.counts("orders/on_success/results")["done"] == 9)
         wait_until("the outcomes", lambda: m.counts("orders/on_failure/results")["done"] == 2)
         wait_until("what is made", lambda: m.counts("made")["done"] == 10)
-        assert "/new" not in "".join(lines(m, "made") + lines(m, "results"))
+        assert "/new" not in "".join(whole_lines(m.folder / "made") + whole_lines(m.folder / "results"))
         assert "copy of each delivery goes to new" in m.cli("explain", "orders").out
 
 

@@ -168,10 +168,9 @@ def test_outcomes_go_to_file_and_bus():
         m.post(event("b1", "bad"))
         m.wait_state("g1", "s", "done")
         dead = m.wait_state("b1", "s", "dead")
-        wait_until("two outcomes", lambda: (m.folder / "out.jsonl").exists() and
-                   len((m.folder / "out.jsonl").read_text().splitlines()) == 2)
-        outcomes = {o["subject"]: o for o in
-                    map(json.loads, (m.folder / "out.jsonl").read_text().splitlines())}
+        out = m.folder / "out.jsonl"
+        wait_until("two outcomes", lambda: len(json_lines(out)) == 2)
+        outcomes = {o["subject"]: o for o in json_lines(out)}
         assert outcomes["g1"]["type"] == "io.millrace.delivery.done", outcomes
         assert outcomes["g1"]["data"]["result"] == {"x": 1}, outcomes
         assert outcomes["b1"]["data"]["event"]["id"] == "b1", outcomes

@@ -1,7 +1,6 @@
 """`target_health`: how workers and sinks are, told as events."""
-import json
 
-from support import Instance, Service, event, http_source, main, wait_until
+from support import Instance, Service, event, http_source, json_lines, main, wait_until
 
 RETRY = {"schedule": ["100ms"] * 3 + ["1s"] * 60, "jitter": "none"}
 TELL = {"tell.sh": "#!/bin/sh\ncat >> told\necho >> told\n"}
@@ -19,10 +18,8 @@ def workers(w):
 
 
 def told(m):
-    path = m.folder / "told"
-    lines = path.read_text().split("\n") if path.exists() else []
-    events = [json.loads(line) for line in lines if line.endswith("}")]
-    return sorted((e for e in events if e["subject"] == "w"), key=lambda e: e["time"])
+    return sorted((e for e in json_lines(m.folder / "told") if e["subject"] == "w"),
+                  key=lambda e: e["time"])
 
 
 def states(m):
