@@ -65,16 +65,20 @@ def test_plugin_keeps_the_contract():
 
 
 def test_cancelled_handler_is_told_and_a_stuck_one_is_shown():
-    with instance(timeout="300ms", max_run="1s", concurrency=2, grace="100ms") as m:
-        once = config(timeout="300ms", max_run="1s", concurrency=2, grace="100ms")
-        once["subscriptions"]["s"]["retry"] = {"attempts": 1}
+    limits = {"timeout": "3s", "max_run": "4s", "concurrency": 2, "grace": "100ms"}
+    with instance(**limits) as m:
+        once = config(**limits)
+        stuck = {"exact": {"type": "conformance.stuck"}}
+        once["subscriptions"] = {
+            "s": {"to": "w", "filter": {"not": stuck}, "timeout": "300ms", "retry": {"attempts": 1}},
+            "long": {"to": "w", "filter": stuck, "retry": {"attempts": 1}}}
         m.write_config(once)
         m.start()
         m.post(event("wait", "conformance.wait"))
         delivery = m.wait_state("wait", "s", "dead")
         assert last(delivery)["verdict"] == "timeout", delivery
         m.post(event("stuck", "conformance.stuck"))
-        running = wait_until("it runs", lambda: (m.delivery("stuck", "s") or {}).get("running"))
+        running = wait_until("it runs", lambda: (m.delivery("stuck", "long") or {}).get("running"))
         assert running["deliveries"][0]["progress"] == {"done": 0.5}, running
         wait_until("shown", lambda: m.ask("worker", "show", "w")["health"] == "degraded")
         m.post(event("ok", "conformance.ok"))  # the other thread goes on
