@@ -290,9 +290,21 @@ uint32_t mr_bus_target_count(const struct mr_bus *bus);
 void mr_bus_target_info(const struct mr_bus *bus, uint32_t id, struct mr_target_info *ret_info);
 uint32_t mr_bus_source_count(const struct mr_bus *bus);
 const char *mr_bus_source_name(const struct mr_bus *bus, uint32_t id);
+struct mr_source_info {
+    const char *name;    /* borrowed until the next configure */
+    uint64_t duplicates; /* repeats answered with the first offset, since the process started */
+    uint64_t keys;       /* kept for its dedupe window now */
+    uint64_t keys_early; /* of them that went for want of room, since the process started */
+};
+void mr_bus_source_info(const struct mr_bus *bus, uint32_t id, struct mr_source_info *ret_info);
 /** The last cursor logged for a source, or NULL; borrowed until the next input. */
 const char *mr_bus_source_cursor(const struct mr_bus *bus, uint32_t id);
 void mr_bus_status(const struct mr_bus *bus, struct mr_bus_status *ret_status);
+/** What the keys of this log are made with (bus/dedupe.h); the same for as long as the log. */
+uint64_t mr_bus_salt(const struct mr_bus *bus);
+/** The offset of the event that @p source sent with @p key within its dedupe window; 0: none. */
+uint64_t mr_bus_first_offset(const struct mr_bus *bus, uint32_t source,
+                             const struct mr_dedupe_key *key);
 /** @return MR_E_NOT_FOUND when it is not in the window (settled, or behind) */
 MR_MUST_USE enum mr_status mr_bus_delivery_info(const struct mr_bus *bus, struct mr_now now,
                                                 uint32_t subscription, uint64_t offset,

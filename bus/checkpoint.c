@@ -2,7 +2,7 @@
  * Either slot alone is enough: the other may be torn, old or missing.
  *
  *     0  u64 magic "MRCKPT01"      40  u64 sequence of the last group that is in it
- *     8  u32 version 2             48  u64 size of the file
+ *     8  u32 version 2 or 3        48  u64 size of the file
  *    12  u32 checksum of the body  56  u32 header checksum of that group (the chain)
  *    16  u64 generation            60  u32 checksum of bytes 0..59
  *    24  u64 log id                64  body
@@ -18,7 +18,9 @@
 #include "core/hash.h"
 
 #define CHECKPOINT_HEAD_SIZE 64u
-#define CHECKPOINT_VERSION 2u /* 1 had no order of a subscription; it is read still */
+/* 1 had no order of a subscription, 2 no keys; they are read still, and without keys 2 is written,
+ * which the release before can read. */
+#define CHECKPOINT_VERSION 3u
 #define CHECKPOINT_SIZE_MAX (4ull << 30)
 
 static const uint8_t checkpoint_magic[8] = {'M', 'R', 'C', 'K', 'P', 'T', '0', '1'};
@@ -180,6 +182,27 @@ static void save_sub(struct saver *s, const struct mr__sub *sub)
     mr_free(all);
 }
 
+static bool has_keys(const struct mr_bus *bus)
+{
+    return bus->seen_bytes > 0;
+}
+
+static void save_keys(struct saver *s, const struct mr__seen *seen)
+{
+    put64(s, seen->window_ns);
+    put64(s, seen->limit);
+    put64(s, seen->count);
+    for (uint64_t i = 0; i < seen->count && s->status == MR_OK; i++) {
+        const struct mr__seen_key *key = mr__seen_at(seen, i);
+        uint8_t le[32]; /* in one piece: there may be many */
+        mr_put_u64(le, key->key.low);
+        mr_put_u64(le + 8, key->key.high);
+        mr_put_u64(le + 16, key->offset);
+        mr_put_u64(le + 24, key->log_ns);
+        s->status = mr_buf_append(&s->buf, le, sizeof(le));
+    }
+}
+
 static void save_state(struct saver *s, const struct mr_bus *bus)
 {
     put64(s, bus->next_offset);
@@ -212,6 +235,9 @@ static void save_state(struct saver *s, const struct mr_bus *bus)
     for (uint32_t i = 0; i < bus->sub_count && s->status == MR_OK; i++) {
         save_sub(s, bus->subs[i]);
     }
+    for (uint32_t i = 0; i < bus->source_count && has_keys(bus); i++) {
+        save_keys(s, &bus->sources[i]->seen);
+    }
 }
 
 void mr__checkpoint_build(struct mr_bus *bus, uint64_t sequence, uint64_t position)
@@ -233,7 +259,7 @@ void mr__checkpoint_build(struct mr_bus *bus, uint64_t sequence, uint64_t positi
     }
     uint8_t *at = s.buf.data;
     memcpy(at, checkpoint_magic, sizeof(checkpoint_magic));
-    mr_put_u32(at + 8, CHECKPOINT_VERSION);
+    mr_put_u32(at + 8, has_keys(bus) ? CHECKPOINT_VERSION : CHECKPOINT_VERSION - 1);
     mr_put_u32(at + 12,
                mr_crc32c(0, at + CHECKPOINT_HEAD_SIZE, s.buf.size - CHECKPOINT_HEAD_SIZE));
     mr_put_u64(at + 16, bus->checkpoint_generation + 1);
@@ -552,6 +578,30 @@ static void load_sub(struct mr_bus *bus, struct loader *l)
     }
 }
 
+static void load_keys(struct mr_bus *bus, struct mr__seen *seen, struct loader *l)
+{
+    uint64_t window_ns = get64(l);
+    uint64_t limit = get64(l);
+    uint64_t count = get64(l);
+    if (l->status == MR_OK && (count > limit || count > l->left / 32 || limit > UINT32_MAX / 4)) {
+        l->status = MR_E_CORRUPT;
+    }
+    if (l->status == MR_OK && window_ns > 0 && limit > 0) {
+        mr__seen_configure(bus, seen, window_ns, limit);
+        l->status = count == 0 ? MR_OK : mr__seen_reserve(bus, seen);
+    }
+    for (uint64_t i = 0; i < count && l->status == MR_OK; i++) {
+        struct mr__seen_key key;
+        key.key.low = get64(l);
+        key.key.high = get64(l);
+        key.offset = get64(l);
+        key.log_ns = get64(l);
+        if (seen->limit > 0 && mr_dedupe_key_is_set(&key.key) && !MR_PLANTED(KEYS_UNSAVED)) {
+            (void)mr__seen_enter(bus, seen, &key); /* it was counted when it came */
+        }
+    }
+}
+
 enum mr_status mr__checkpoint_load(struct mr_bus *bus, struct mr_bytes slot)
 {
     struct loader l = {.at = slot.data + CHECKPOINT_HEAD_SIZE,
@@ -605,6 +655,9 @@ enum mr_status mr__checkpoint_load(struct mr_bus *bus, struct mr_bytes slot)
     uint64_t subs = get64(&l);
     for (uint64_t i = 0; i < subs && l.status == MR_OK; i++) {
         load_sub(bus, &l);
+    }
+    for (uint32_t i = 0; i < bus->source_count && l.version >= 3; i++) {
+        load_keys(bus, &bus->sources[i]->seen, &l);
     }
     return l.status;
 }

@@ -270,6 +270,27 @@ static enum mr_status fold_retry(struct mr_bus *bus, const struct mr_record *rec
     return MR_OK;
 }
 
+/* An event that is lost may come again. */
+static enum mr_status fold_key(struct mr_bus *bus, const struct mr_record *record,
+                               const struct mr_record *event)
+{
+    bool event_good = event->kind == MR_RECORD_EVENT && event->offset == record->offset;
+    enum mr_status r = ids_reach(bus, MR_NAME_SOURCE, record->a);
+    if (r != MR_OK || !event_good || record->b == 0 || record->extra == 0 ||
+        MR_PLANTED(KEYS_UNREAD)) {
+        return r;
+    }
+    struct mr__seen *seen = &bus->sources[record->a]->seen;
+    mr__seen_configure(bus, seen, record->b * MR_MS, record->extra * 1000u);
+    r = mr__seen_reserve(bus, seen);
+    if (r == MR_OK) {
+        const struct mr__seen_key key = {
+            .key = {record->c, record->d}, .offset = record->offset, .log_ns = event->c};
+        (void)mr__seen_enter(bus, seen, &key); /* it was counted when it came */
+    }
+    return r;
+}
+
 static enum mr_status fold_operator(struct mr_bus *bus, const struct mr_record *record)
 {
     struct mr__sub *sub = sub_of(bus, record->a);
@@ -324,6 +345,8 @@ enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, ui
     case MR_RECORD_PAUSE:
     case MR_RECORD_REMOVED:
         return fold_operator(bus, record);
+    case MR_RECORD_KEY:
+        return fold_key(bus, record, event);
     case MR_RECORD_CURSOR: {
         enum mr_status r = ids_reach(bus, MR_NAME_SOURCE, record->a);
         char *cursor = mr_strndup((const char *)record->body.data, record->body.size);

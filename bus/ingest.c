@@ -294,6 +294,11 @@ void mr__pending_rematch(struct mr_bus *bus)
     }
 }
 
+static bool has_keys(const struct mr_batch_item *item)
+{
+    return mr_dedupe_key_is_set(&item->keys[0]) || mr_dedupe_key_is_set(&item->keys[1]);
+}
+
 static size_t batch_bytes(const struct mr_batch *batch)
 {
     size_t bytes = batch->cursor == NULL ? 0 : mr_record_size(strlen(batch->cursor));
@@ -304,8 +309,15 @@ static size_t batch_bytes(const struct mr_batch *batch)
         if (item->rejected != NULL) {
             bytes += mr_record_size(256 + strlen(item->rejected)) + mr_record_size(128);
         }
+        bytes += has_keys(item) ? MR_DEDUPE_BY_MAX * mr_record_size(0) : 0;
     }
     return bytes;
+}
+
+/* An event that is addressed is meant, however often it came before. */
+static bool dedupes(const struct mr_bus *bus, const struct mr_batch *batch)
+{
+    return bus->sources[batch->source]->seen.window_ns > 0 && !batch->addressed;
 }
 
 static enum mr_status reserve_batch(struct mr_bus *bus, struct mr_batch *batch, size_t bytes,
@@ -320,6 +332,9 @@ static enum mr_status reserve_batch(struct mr_bus *bus, struct mr_batch *batch, 
             struct mr__sub *sub = mr__ingest_sub(bus, batch->source);
             r = sub == NULL ? MR_E_NOMEM : mr__state_reserve_dead_more(sub, ++rejected);
             continue;
+        }
+        if (has_keys(item) && dedupes(bus, batch)) {
+            r = mr__seen_reserve(bus, &bus->sources[batch->source]->seen);
         }
         matches += item->matches.count;
         for (uint32_t k = 0; k < item->matches.count && r == MR_OK; k++) {
@@ -343,10 +358,89 @@ static enum mr_status reserve_batch(struct mr_bus *bus, struct mr_batch *batch, 
     return r;
 }
 
+/* @return false: it is no repeat */
+static bool is_repeat(struct mr_bus *bus, struct mr_batch *batch, struct mr_batch_item *item)
+{
+    struct mr__seen *seen = &bus->sources[batch->source]->seen;
+    uint64_t first = 0;
+    for (uint32_t k = 0; k < MR_DEDUPE_BY_MAX && first == 0; k++) {
+        if (mr_dedupe_key_is_set(&item->keys[k])) {
+            first = mr__seen_find(bus, seen, &item->keys[k]);
+        }
+    }
+    if (first == 0) {
+        return false;
+    }
+    item->offset = first;
+    item->duplicate = true;
+    batch->duplicates++;
+    bus->sources[batch->source]->duplicates++;
+    return true;
+}
+
+static void remember(struct mr_bus *bus, struct mr_batch *batch, const struct mr_batch_item *item)
+{
+    struct mr__seen *seen = &bus->sources[batch->source]->seen;
+    for (uint32_t k = 0; k < MR_DEDUPE_BY_MAX; k++) {
+        if (!mr_dedupe_key_is_set(&item->keys[k])) {
+            continue;
+        }
+        struct mr_record record = {
+            .kind = MR_RECORD_KEY,
+            .flags = MR_RECORD_SKIPPABLE,
+            .extra = (uint16_t)((seen->wanted + 999) / 1000),
+            .offset = item->offset,
+            .a = batch->source,
+            .b = (uint32_t)(seen->window_ns / MR_MS),
+            .c = item->keys[k].low,
+            .d = item->keys[k].high,
+        };
+        (void)mr__stage_record(bus, &record); /* its place does not matter */
+        const struct mr__seen_key key = {
+            .key = item->keys[k], .offset = item->offset, .log_ns = bus->log_ns};
+        bus->sources[batch->source]->keys_early += mr__seen_enter(bus, seen, &key);
+    }
+}
+
+static void wait_with(struct mr__group *group, struct mr_batch *batch)
+{
+    batch->op.next = NULL;
+    if (group->batches_last != NULL) {
+        group->batches_last->op.next = &batch->op;
+    } else {
+        group->batches = batch;
+    }
+    group->batches_last = batch;
+}
+
+/* Nothing but repeats: answered once the last of what they repeat is durable. */
+static void answer_repeats(struct mr_bus *bus, struct mr_batch *batch)
+{
+    uint64_t last = 0;
+    for (uint32_t i = 0; i < batch->count; i++) {
+        last = batch->items[i].offset > last ? batch->items[i].offset : last;
+    }
+    if (MR_PLANTED(REPEAT_EARLY)) {
+        mr__batch_answer(bus, batch, MR_OK);
+    } else if (bus->stage.size > 0 && last >= bus->stage.first_offset) {
+        wait_with(&bus->stage, batch);
+    } else if (bus->writing && last >= bus->flight.first_offset) {
+        wait_with(&bus->flight, batch);
+    } else {
+        mr__batch_answer(bus, batch, MR_OK);
+    }
+}
+
 static void append_batch(struct mr_bus *bus, struct mr_batch *batch, char *cursor)
 {
+    bool asks = dedupes(bus, batch);
+    batch->duplicates = 0;
     for (uint32_t i = 0; i < batch->count; i++) {
         struct mr_batch_item *item = &batch->items[i];
+        bool has_key = asks && item->rejected == NULL && has_keys(item);
+        if (has_key && is_repeat(bus, batch, item)) {
+            continue;
+        }
         if (item->rejected != NULL) {
             struct mr__sub *sub = mr__ingest_sub(bus, batch->source);
             MR_ASSERT(sub != NULL);
@@ -356,6 +450,9 @@ static void append_batch(struct mr_bus *bus, struct mr_batch *batch, char *curso
             item->offset = mr__event_append(bus, item->event, batch->source, UINT32_MAX, 0,
                                             item->matches.items, item->matches.count);
         }
+        if (has_key) {
+            remember(bus, batch, item);
+        }
     }
     if (cursor != NULL) {
         struct mr_record record = {
@@ -364,14 +461,11 @@ static void append_batch(struct mr_bus *bus, struct mr_batch *batch, char *curso
         mr_free(bus->sources[batch->source]->cursor);
         bus->sources[batch->source]->cursor = cursor;
     }
-    struct mr__group *stage = &bus->stage;
-    batch->op.next = NULL;
-    if (stage->batches_last != NULL) {
-        stage->batches_last->op.next = &batch->op;
+    if (cursor == NULL && batch->duplicates == batch->count) {
+        answer_repeats(bus, batch);
     } else {
-        stage->batches = batch;
+        wait_with(&bus->stage, batch);
     }
-    stage->batches_last = batch;
 }
 
 /* @return false: no room now, it stays pending */

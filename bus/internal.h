@@ -6,6 +6,7 @@
  *   letters.c     dead letters, and notes of earlier attempts
  *   stage.c       the group being gathered, the one being written, segments
  *   ingest.c      events in
+ *   dedupe.c      which of them are repeats
  *   dispatch.c    attempts, hand-outs, breakers
  *   bundle.c      batches for handlers
  *   limit.c       rates
@@ -247,10 +248,30 @@ struct mr__target {
     bool told;
 };
 
+struct mr__seen_key {
+    struct mr_dedupe_key key;
+    uint64_t offset; /* of the first event that had it */
+    uint64_t log_ns; /* when that came */
+};
+
+struct mr__seen { /* what a source has sent within its window; dedupe.c */
+    struct mr__seen_key *ring; /* owned; as they came; NULL until the first */
+    uint32_t *index;           /* owned; place in the ring + 1, 0: free; linear probing */
+    uint64_t index_size;       /* a power of two, at least twice `limit` */
+    uint64_t limit;            /* places in the ring */
+    uint64_t wanted;           /* places it is to have from the next key on */
+    uint64_t first;            /* place of the oldest */
+    uint64_t count;
+    uint64_t window_ns;        /* 0: repeats are events */
+};
+
 struct mr__source {
     uint32_t id;
     char *name;   /* owned */
     char *cursor; /* owned; JSON text or NULL */
+    struct mr__seen seen;
+    uint64_t duplicates; /* since the process started, as the next */
+    uint64_t keys_early; /* that went before their window was over, for want of room */
     int64_t index; /* in the configuration, -1 */
     bool known;
     uint32_t ingest_sub; /* id of "ingest:<name>", UINT32_MAX until needed */
@@ -388,6 +409,7 @@ struct mr_bus {
     uint32_t heap_count;
     uint32_t heap_capacity;
     uint64_t state_bytes;
+    uint64_t seen_bytes; /* of them: keys of all sources */
     uint64_t delivery_count;
     struct mr__delivery *free_deliveries;
     uint64_t free_delivery_count;
@@ -511,6 +533,8 @@ void mr__fail(struct mr_bus *bus, const char *what, enum mr_status status);
 struct mr_log_request *mr__request(struct mr_bus *bus, enum mr_log_io kind);
 void mr__send(struct mr_bus *bus, struct mr_log_request *request);
 uint64_t mr__promised_sequence(const struct mr_bus *bus);
+/* Its group is durable, or it is refused. */
+void mr__batch_answer(struct mr_bus *bus, struct mr_batch *batch, enum mr_status result);
 size_t mr__group_size_max(const struct mr_bus *bus);
 
 /* ingest.c */
@@ -532,6 +556,20 @@ void mr__pending_hold(struct mr_bus *bus);
 void mr__pending_rematch(struct mr_bus *bus);
 void mr__flow_update(struct mr_bus *bus);
 enum mr_status mr__names_reserve(struct mr_bus *bus);
+
+/* dedupe.c */
+/* @p keys at most are kept, for @p window_ns; 0: none, and those there are go. */
+void mr__seen_configure(struct mr_bus *bus, struct mr__seen *seen, uint64_t window_ns,
+                        uint64_t keys);
+/* Before a key is looked for or entered. */
+MR_MUST_USE enum mr_status mr__seen_reserve(struct mr_bus *bus, struct mr__seen *seen);
+/* The offset of the first event within the window that has @p key; 0: none. */
+uint64_t mr__seen_find(struct mr_bus *bus, struct mr__seen *seen, const struct mr_dedupe_key *key);
+/* @return how many others went early for it */
+uint32_t mr__seen_enter(struct mr_bus *bus, struct mr__seen *seen, const struct mr__seen_key *key);
+const struct mr__seen_key *mr__seen_at(const struct mr__seen *seen, uint64_t n); /* by age */
+void mr__seen_release(struct mr_bus *bus, struct mr__seen *seen);
+void mr__seen_check(const struct mr__seen *seen);
 void mr__name_log(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id, const char *name);
 
 /* dispatch.c */

@@ -86,6 +86,9 @@ enum mr_record_kind {
     MR_RECORD_LATE = 17,    /* as SETTLE: an answer that came when it no longer counted */
     MR_RECORD_LOST = 18,    /* a 0; c first offset, d past the last: found rotten at a start */
     MR_RECORD_REMOVED = 19, /* a subscription id, b 1 removed / 0 back, c log clock */
+    MR_RECORD_KEY = 20,     /* offset of an event in this group; a source id, b dedupe window in ms,
+                               c, d its key (bus/dedupe.h); extra: thousands of keys the source
+                               may keep, rounded up */
     MR_RECORD_MAX,
 };
 const char *mr_record_kind_text(uint8_t kind); /* "event", …; "unknown" */

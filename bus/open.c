@@ -421,6 +421,7 @@ void mr_bus_destroy(struct mr_bus *bus)
     for (uint32_t i = 0; i < bus->source_count; i++) {
         mr_free(bus->sources[i]->name);
         mr_free(bus->sources[i]->cursor);
+        mr__seen_release(bus, &bus->sources[i]->seen);
         mr_free(bus->sources[i]);
     }
     while (bus->free_deliveries != NULL) {
@@ -548,8 +549,11 @@ static void set_targets_and_sources(struct mr_bus *bus, const struct mr_config *
         bus->sources[i]->index = -1;
     }
     for (uint32_t i = 0; i < config->source_count; i++) {
-        uint32_t id = mr__name_find(bus, MR_NAME_SOURCE, config->sources[i].name);
+        const struct mr_source_config *conf = &config->sources[i];
+        uint32_t id = mr__name_find(bus, MR_NAME_SOURCE, conf->name);
         bus->sources[id]->index = i;
+        mr__seen_configure(bus, &bus->sources[id]->seen, conf->dedupe_window_ns,
+                           conf->dedupe_keys);
     }
 }
 

@@ -10,6 +10,7 @@
 #ifndef MR_BUS_PORTS_H
 #define MR_BUS_PORTS_H
 
+#include "bus/dedupe.h"
 #include "config/config.h"
 #include "core/opq.h"
 #include "router/router.h"
@@ -34,7 +35,11 @@ struct mr_batch_item {
     char *rejected;          /* owned; not NULL: this is the raw message of an ingest dead letter
                                 (event made by mr_adapt_rejected), and why */
     struct mr_matches matches; /* filled on the way in, by the thread that submits */
+    struct mr_dedupe_key keys[MR_DEDUPE_BY_MAX]; /* what a repeat of it is known by; unset: by
+                                nothing. Of what was rejected and what is addressed: not asked */
+    bool id_is_claim;        /* its sender proved who it is by its data alone */
     uint64_t offset;         /* out: the event's offset, once accepted */
+    bool duplicate;          /* out: it repeats the event with this offset, and is none itself */
 };
 
 struct mr_batch {
@@ -53,6 +58,7 @@ struct mr_batch {
     bool is_part;               /* the source's own: more of it follows in the next batch */
     uint32_t admitted;          /* the engine's: items that were transformed and validated */
     /* out: */
+    uint32_t duplicates;        /* of its items */
     enum mr_status result;      /* MR_OK: all durable; MR_E_DISK_LOW, MR_E_FULL, MR_E_CLOSED (bus
                                    stops), MR_E_FAULTY: none was accepted, try again later */
     enum mr_durability durable;

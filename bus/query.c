@@ -119,6 +119,18 @@ uint32_t mr_bus_target_count(const struct mr_bus *bus)
     return bus->target_count;
 }
 
+void mr_bus_source_info(const struct mr_bus *bus, uint32_t id, struct mr_source_info *ret_info)
+{
+    MR_ASSERT(id < bus->source_count);
+    const struct mr__source *s = bus->sources[id];
+    *ret_info = (struct mr_source_info){
+        .name = s->name,
+        .duplicates = s->duplicates,
+        .keys = s->seen.count,
+        .keys_early = s->keys_early,
+    };
+}
+
 void mr_bus_target_info(const struct mr_bus *bus, uint32_t id, struct mr_target_info *ret_info)
 {
     MR_ASSERT(id < bus->target_count);
@@ -400,8 +412,14 @@ void mr_bus_check(const struct mr_bus *bus)
         not_live += !sub->live;
         in_stage += sub->cursor_in_stage;
     }
+    uint64_t keys = 0;
+    for (uint32_t i = 0; i < bus->source_count; i++) {
+        mr__seen_check(&bus->sources[i]->seen);
+        keys += bus->sources[i]->seen.count;
+    }
+    MR_ASSERT(keys * MR_DEDUPE_KEY_COST == bus->seen_bytes);
     MR_ASSERT(all == bus->delivery_count);
-    MR_ASSERT(bytes == bus->state_bytes);
+    MR_ASSERT(bytes + bus->seen_bytes == bus->state_bytes);
     MR_ASSERT(not_live == bus->not_live);
     MR_ASSERT(in_stage == bus->cursors_in_stage);
     for (uint32_t i = 1; i < bus->heap_count; i++) {
@@ -456,6 +474,12 @@ uint64_t mr_bus_state_hash(const struct mr_bus *bus)
         hash = mix(hash, sum);
         for (uint64_t k = 0; k < sub->dead_count; k++) {
             hash = mix(hash, sub->dead[k].letter.offset);
+        }
+    }
+    for (uint32_t i = 0; i < bus->source_count; i++) {
+        for (uint64_t k = 0; k < bus->sources[i]->seen.count; k++) {
+            const struct mr__seen_key *key = mr__seen_at(&bus->sources[i]->seen, k);
+            hash = mix(mix(hash, key->key.low), key->offset);
         }
     }
     return hash;

@@ -542,22 +542,27 @@ static void encode_header(struct mr_bus *bus, struct mr__group *group, uint64_t 
     bus->previous_crc = header.crc;
 }
 
-static void answer_batches(struct mr_bus *bus, struct mr__group *group, enum mr_status result)
+void mr__batch_answer(struct mr_bus *bus, struct mr_batch *batch, enum mr_status result)
 {
     static const enum mr_durability durable[] = {
         [MR_SYNC_ALWAYS] = MR_DURABLE_DISK,
         [MR_SYNC_INTERVAL] = MR_DURABLE_INTERVAL,
         [MR_SYNC_NEVER] = MR_DURABLE_NEVER,
     };
+    batch->op.next = NULL;
+    batch->result = result;
+    batch->durable = durable[bus->options.log.sync];
+    bus->ports.batch_done(bus->ports.context, batch);
+}
+
+static void answer_batches(struct mr_bus *bus, struct mr__group *group, enum mr_status result)
+{
     struct mr_batch *batch = group->batches;
     group->batches = NULL;
     group->batches_last = NULL;
     while (batch != NULL) {
         struct mr_batch *next = (struct mr_batch *)batch->op.next;
-        batch->op.next = NULL;
-        batch->result = result;
-        batch->durable = durable[bus->options.log.sync];
-        bus->ports.batch_done(bus->ports.context, batch);
+        mr__batch_answer(bus, batch, result);
         batch = next;
     }
 }

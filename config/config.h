@@ -105,6 +105,9 @@ struct mr_source_config {
     uint64_t event_size_max;
     uint32_t hops_max;
     bool paused;
+    uint64_t dedupe_window_ns; /* 0: repeats are events */
+    uint32_t dedupe_keys;      /* kept at most */
+    bool dedupe_ids;           /* by source and id; else only by what the sender says it repeats */
     char *transform_json;             /* owned; NULL: events come in as they are */
     struct mr_validation *validation; /* owned; NULL: events come in with any data */
 };

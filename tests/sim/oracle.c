@@ -103,9 +103,55 @@ struct oracle_delivery *oracle_delivery_of(struct oracle *o, uint32_t sub, uint6
     return NULL;
 }
 
+/* --- repeats ---------------------------------------------------------------------------------- */
+
+const struct oracle_event *oracle_first_of(const struct oracle *o, uint32_t s, uint32_t n,
+                                           uint32_t count, uint64_t log_ns)
+{
+    const struct sim_dedupe_spec *dedupe = &o->world->spec.dedupe[s];
+    uint32_t per_event = (uint32_t)dedupe->by_id + (uint32_t)dedupe->by_request;
+    uint32_t keys = 0; /* that came behind it: as many as the source may keep push it out */
+    for (uint32_t i = count; i-- > 0 && dedupe->window_ns > 0;) {
+        const struct oracle_event *event = &o->events[i];
+        bool has_key = event->kind == ORACLE_FROM_SOURCE && event->source == s &&
+                       !sim_is_rejected(o->world, event->n);
+        if (!has_key) {
+            continue;
+        }
+        if (event->time_ns + dedupe->window_ns <= log_ns || keys >= dedupe->keys) {
+            return NULL;
+        }
+        if (event->n == n) {
+            return event;
+        }
+        keys += per_event;
+    }
+    return NULL;
+}
+
+/* A repeat is acknowledged with an event that is the same message, of not so long ago. */
+static void check_repeat(const struct oracle *o, const struct oracle_event *event, uint64_t s,
+                         const struct mr_batch_item *item, uint64_t asked_ns)
+{
+    const struct sim_dedupe_spec *dedupe = &o->world->spec.dedupe[s];
+    unsigned long long offset = item->offset;
+    if (event->kind != ORACLE_FROM_SOURCE || event->source != s || item->rejected != NULL ||
+        sim_is_rejected(o->world, event->n)) {
+        sim_fail(o->world, "a repeat is acknowledged as event %llu, which was no such thing",
+                 offset);
+    }
+    if (event->time_ns + dedupe->window_ns <= asked_ns) {
+        sim_fail(o->world, "a repeat of event %llu comes after its window and is none", offset);
+    }
+    sim_fired[SIM_REPEATED]++;
+    sim_fired[SIM_REPEAT_WAITED] += event->time_ns >= asked_ns;
+    sim_fired[SIM_REPEATED_LATER] += event->time_ns < o->started_ns;
+}
+
 /* --- what the world does ---------------------------------------------------------------------- */
 
-void oracle_sends(struct oracle *o, uint32_t source, uint32_t n, uint32_t crc)
+void oracle_sends(struct oracle *o, uint32_t source, uint32_t n, uint32_t crc,
+                  const struct mr_dedupe_key keys[MR_DEDUPE_BY_MAX])
 {
     MR_ASSERT(source < SIM_SOURCES);
     uint32_t before = o->message_capacity[source];
@@ -115,6 +161,7 @@ void oracle_sends(struct oracle *o, uint32_t source, uint32_t n, uint32_t crc)
         o->messages[source][i] = (struct oracle_message){0};
     }
     o->messages[source][n].crc = crc;
+    memcpy(o->messages[source][n].keys, keys, sizeof(o->messages[source][n].keys));
     o->messages[source][n].sent++;
     if (n + 1 > o->message_count[source]) {
         o->message_count[source] = n + 1;
@@ -162,6 +209,7 @@ void oracle_started(struct oracle *o)
     for (uint32_t i = 0; i < o->share_capacity; i++) {
         o->shares[i] = 0;
     }
+    o->started_ns = sim_log_ns(o->world);
 }
 
 void oracle_rotten(struct oracle *o)
@@ -240,7 +288,8 @@ void oracle_checkpoint(struct oracle *o, const struct mr_log_request *request)
     }
 }
 
-void oracle_acknowledged(struct oracle *o, const struct mr_batch *batch)
+void oracle_acknowledged(struct oracle *o, const struct mr_batch *batch, uint64_t s,
+                         uint64_t asked_ns)
 {
     if (batch->result != MR_OK) {
         return;
@@ -264,6 +313,9 @@ void oracle_acknowledged(struct oracle *o, const struct mr_batch *batch)
         if (event->crc != item->event->crc) {
             sim_fail(o->world, "event %llu is acknowledged, another one is in the log",
                      (unsigned long long)item->offset);
+        }
+        if (item->duplicate) {
+            check_repeat(o, event, s, item, asked_ns);
         }
     }
 }
@@ -538,6 +590,41 @@ static void check_counts(const struct oracle *o, const struct mr_bus *bus,
     }
 }
 
+/* Among the first @p count events a recovery knows the repeats it must know, and takes nothing else
+ * for one. */
+static void check_keys(const struct oracle *o, const struct mr_bus *bus, uint32_t count,
+                       const char *where)
+{
+    struct mr_bus_status status;
+    mr_bus_status(bus, &status);
+    for (uint32_t s = 0; s < SIM_SOURCES; s++) {
+        uint32_t id = mr_bus_source_id(bus, o->world->sources[s].name);
+        for (uint32_t n = 0; n < o->message_count[s] && id != UINT32_MAX; n++) {
+            const struct oracle_message *message = &o->messages[s][n];
+            const struct oracle_event *first =
+                sim_is_rejected(o->world, n) ? NULL
+                                             : oracle_first_of(o, s, n, count, status.log_ns);
+            uint64_t offset = 0;
+            for (uint32_t k = 0; k < MR_DEDUPE_BY_MAX && offset == 0; k++) {
+                if (mr_dedupe_key_is_set(&message->keys[k])) {
+                    offset = mr_bus_first_offset(bus, id, &message->keys[k]);
+                }
+            }
+            const struct oracle_event *found =
+                offset == 0 || offset > count ? NULL : &o->events[offset - 1];
+            bool same = found != NULL && found->kind == ORACLE_FROM_SOURCE &&
+                        found->source == s && found->n == n;
+            if ((first != NULL && found != first) || (offset != 0 && !same)) {
+                sim_fail(o->world,
+                         "%s: a repeat of message %u of source %u would be event %llu, should be "
+                         "%llu",
+                         where, n, s, (unsigned long long)offset,
+                         first == NULL ? 0 : (unsigned long long)first->offset);
+            }
+        }
+    }
+}
+
 uint64_t oracle_check_recovered(struct oracle *o, const struct mr_bus *bus, uint64_t floor,
                                 const char *where)
 {
@@ -579,6 +666,7 @@ uint64_t oracle_check_recovered(struct oracle *o, const struct mr_bus *bus, uint
                  (unsigned long long)status.lost_events);
     }
     check_counts(o, bus, counts, where);
+    check_keys(o, bus, (uint32_t)events, where);
     uint32_t id = mr_bus_source_id(bus, o->world->sources[SIM_CURSOR_SOURCE].name);
     const char *text = id == UINT32_MAX ? NULL : mr_bus_source_cursor(bus, id);
     unsigned have = 0;

@@ -23,13 +23,16 @@ void oracle_write_done(struct oracle *oracle, enum mr_status result);
 void oracle_synced(struct oracle *oracle, uint64_t sequence);
 void oracle_retire(struct oracle *oracle, uint64_t segment);
 void oracle_checkpoint(struct oracle *oracle, const struct mr_log_request *request);
-void oracle_acknowledged(struct oracle *oracle, const struct mr_batch *batch);
+/** @param asked_ns log clock when it was submitted, by source @p s */
+void oracle_acknowledged(struct oracle *oracle, const struct mr_batch *batch, uint64_t s,
+                         uint64_t asked_ns);
 void oracle_handed_out(struct oracle *oracle, const struct mr_handout *handout);
 
 /* --- what the world does ---------------------------------------------------------------------- */
 
-/** A message a source is about to send; @p crc of its record. */
-void oracle_sends(struct oracle *oracle, uint32_t source, uint32_t n, uint32_t crc);
+/** A message a source is about to send; @p crc of its record, @p keys it may be known by. */
+void oracle_sends(struct oracle *oracle, uint32_t source, uint32_t n, uint32_t crc,
+                  const struct mr_dedupe_key keys[MR_DEDUPE_BY_MAX]);
 void oracle_answers(struct oracle *oracle, const struct mr_handout *handout);
 void oracle_emits(struct oracle *oracle, const struct mr_handout *handout, uint64_t number,
                   uint32_t crc);

@@ -116,6 +116,13 @@ static void know_message(struct fold *f, struct oracle_event *event, uint32_t s)
     }
     struct oracle_message *message = &o->messages[s][event->n];
     message->logged++;
+    uint32_t before = (uint32_t)(event - o->events);
+    const struct oracle_event *first = oracle_first_of(o, s, event->n, before, event->time_ns);
+    if (first != NULL && !sim_is_rejected(o->world, event->n)) {
+        FAIL(f, "event %llu repeats %llu within the window of source %u", LLU(event->offset),
+             LLU(first->offset), s);
+    }
+    sim_fired[SIM_AGAIN] += message->logged > 1 && o->world->spec.dedupe[s].window_ns > 0;
     if (message->logged > message->sent || (s == SIM_CURSOR_SOURCE && message->logged > 1)) {
         FAIL(f, "message %u of source %u is in the log %u times, sent %u times", event->n, s,
              message->logged, message->sent);
@@ -137,6 +144,7 @@ static void fold_event(struct fold *f, const struct mr_record *r)
         .sequence = f->sequence,
         .segment = mr_position_segment(f->position),
         .crc = r->body_crc,
+        .time_ns = r->c,
         .first = o->delivery_count,
         .type = type_index(mr_event_type(r->body)),
         .kind = ORACLE_OUTCOME,
@@ -172,6 +180,24 @@ static void fold_event(struct fold *f, const struct mr_record *r)
         }
     }
     FAIL(f, "event %llu comes from nowhere", LLU(event->offset));
+}
+
+/* --- KEY -------------------------------------------------------------------------------------- */
+
+static void fold_key(struct fold *f, const struct mr_record *r)
+{
+    const struct oracle *o = f->o;
+    const struct oracle_event *event = oracle_event_of(f->o, r->offset);
+    if (event == NULL || event->sequence != f->sequence || event->kind != ORACLE_FROM_SOURCE ||
+        r->a != o->world->sources[event->source].id) {
+        FAIL(f, "a key of event %llu is out of place", LLU(r->offset));
+    }
+    const struct sim_dedupe_spec *dedupe = &o->world->spec.dedupe[event->source];
+    if (r->b * MR_MS != dedupe->window_ns || r->extra * 1000u < dedupe->keys ||
+        sim_is_rejected(o->world, event->n)) {
+        FAIL(f, "the key of event %llu is for %u ms and %u thousand", LLU(r->offset), r->b,
+             r->extra);
+    }
 }
 
 /* --- MATCH ------------------------------------------------------------------------------------ */
@@ -795,6 +821,9 @@ static void fold_record(struct fold *f, const struct mr_record *r, bool names)
         break;
     case MR_RECORD_START:
         fold_start(f);
+        break;
+    case MR_RECORD_KEY:
+        fold_key(f, r);
         break;
     case MR_RECORD_CURSOR:
         fold_cursor(f, r);

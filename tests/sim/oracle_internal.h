@@ -19,6 +19,7 @@ struct oracle_event {
     uint64_t offset;
     uint64_t sequence; /* of its group */
     uint64_t segment;
+    uint64_t time_ns; /* log clock, at its arrival */
     enum oracle_kind kind;
     uint32_t crc;
     uint32_t source;
@@ -86,6 +87,7 @@ struct oracle_batch {
 };
 
 struct oracle_message {
+    struct mr_dedupe_key keys[MR_DEDUPE_BY_MAX]; /* as it was sent last */
     uint32_t crc;
     uint32_t sent;
     uint32_t logged;
@@ -108,6 +110,7 @@ struct oracle {
     uint64_t written;   /* written, */
     uint64_t floor;     /* safe from a power cut */
     uint64_t acknowledged; /* highest offset */
+    uint64_t started_ns;   /* log clock when this process began */
     uint32_t cursor;
     char names[ORACLE_SUBS][64];
     struct mr_counts counts[ORACLE_SUBS];
@@ -141,6 +144,10 @@ struct oracle {
 
 #define ORACLE_OPERATOR UINT32_MAX /* in place of a fence: what an operator said */
 
+/* The event that a repeat of message @p n must be taken for at @p log_ns, among the first @p count
+ * events; NULL: it is an event of its own. */
+const struct oracle_event *oracle_first_of(const struct oracle *oracle, uint32_t s, uint32_t n,
+                                           uint32_t count, uint64_t log_ns);
 void *oracle_grow(void *array, size_t item, uint32_t need, uint32_t *capacity);
 struct oracle_answer *oracle_answer_of(struct oracle *oracle, uint32_t sub, uint64_t offset,
                                        uint32_t fence);

@@ -117,6 +117,7 @@ static void choose_swarm(struct mr_rng *rng, struct sim_swarm *w)
     w->full_chance = mr_rng_chance(rng, 1, 4) ? some(rng, 100) : 0;
     w->low_chance = mr_rng_chance(rng, 1, 4) ? some(rng, 300) : 0;
     w->reject_chance = mr_rng_chance(rng, 1, 4) ? some(rng, 200) : 0;
+    w->repeat_chance = some(rng, 400);
     w->capacity_chance = some(rng, 300);
     w->read_error_chance = mr_rng_chance(rng, 1, 8) ? some(rng, 100) : 0;
     w->rot = mr_rng_chance(rng, 1, 12);

@@ -81,7 +81,12 @@
     X(FROM_CHECKPOINT, "recovered from a checkpoint")                                              \
     X(RETIRED, "segment retired")                                                                  \
     X(RESENT, "resent by its source")                                                              \
-    X(REJECTED, "rejected at the door")
+    X(REJECTED, "rejected at the door")                                                            \
+    X(REPEATED, "a repeat answered with the first offset")                                         \
+    X(REPEAT_WAITED, "the same, its first not yet durable")                                        \
+    X(REPEATED_LATER, "the same, of a process before")                                             \
+    X(AGAIN, "an event again after its window")                                                    \
+    X(KEY_EARLY, "a key that went early for want of room")
 
 #define SIM_FAULT_ENUM(name, text) SIM_##name,
 enum sim_fault { SIM_FAULT_LIST(SIM_FAULT_ENUM) SIM_FAULT_MAX };
@@ -149,8 +154,17 @@ struct sim_limit_spec {
     uint64_t rate_per_ns;
 };
 
+/* What a source's repeats are known by; the same for all of a run. */
+struct sim_dedupe_spec {
+    uint64_t window_ns; /* 0: repeats are events */
+    uint32_t keys;
+    bool by_id;
+    bool by_request;
+};
+
 struct sim_spec {
     struct sim_limit_spec limits[SIM_LIMITS];
+    struct sim_dedupe_spec dedupe[SIM_SOURCES];
     struct sim_sub_spec subs[SIM_SUBS_MAX];
     uint32_t sub_count;
     uint32_t breaker_percent;
@@ -221,6 +235,7 @@ struct sim_swarm {
     uint32_t write_error_chance, sync_error_chance, read_error_chance, full_chance;
     uint32_t low_chance;
     uint32_t reject_chance;
+    uint32_t repeat_chance; /* a source sends once more what it sent before */
     uint32_t capacity_chance;
     bool rubbish;
     bool rot;
@@ -271,6 +286,7 @@ struct sim_world {
     struct mr_handout *handouts[4096];
     uint32_t handout_count;
     struct mr_batch *batches[256];
+    uint64_t asked_ns[256]; /* log clock at which each came */
     uint32_t batch_count;
 
     bool dying;   /* the process is gone; ports swallow */
@@ -295,6 +311,8 @@ void sim_schedule(struct sim_world *world, uint64_t after_ns, enum sim_event_kin
                   uint64_t number, void *object);
 struct mr_bus_ports sim_ports(struct sim_world *world);
 bool sim_chance(struct sim_world *world, uint32_t per_1024);
+uint64_t sim_log_ns(const struct sim_world *world);
+bool sim_is_rejected(const struct sim_world *world, uint32_t n);
 
 void sim_world_run(struct sim_world *world); /* safety, then liveness */
 struct sim_world *sim_world_create(uint64_t seed);

@@ -85,6 +85,29 @@ static void match(struct sim_world *world, uint32_t source, struct mr_batch_item
     MR_ASSERT(r == MR_OK);
 }
 
+bool sim_is_rejected(const struct sim_world *world, uint32_t n)
+{
+    return (n * 2654435761u >> 22) < world->swarm.reject_chance;
+}
+
+/* What the bus may know a repeat of message @p n by. */
+static void set_keys(const struct sim_world *world, struct mr_batch_item *item, uint32_t s,
+                     uint32_t n)
+{
+    const struct sim_dedupe_spec *dedupe = &world->spec.dedupe[s];
+    struct mr_bytes record = mr_event_record(item->event);
+    uint64_t salt = mr_bus_salt(world->bus);
+    char name[32];
+    (void)snprintf(name, sizeof(name), "request %u", n / 4); /* fits; a request holds four */
+    if (dedupe->by_id) {
+        item->keys[MR_DEDUPE_BY_ID] = mr_dedupe_key_of_id(salt, record, false);
+    }
+    if (dedupe->by_request) {
+        item->keys[MR_DEDUPE_BY_REQUEST] =
+            mr_dedupe_key_of_request(salt, mr_bytes_of(name), n % 4, record);
+    }
+}
+
 static void add_message(struct sim_world *world, struct mr_batch *batch, uint32_t s, uint32_t n)
 {
     char id[32];
@@ -92,13 +115,14 @@ static void add_message(struct sim_world *world, struct mr_batch *batch, uint32_
     char type[4] = {'t', '.', (char)('0' + (n * 7 + s) % 4), '\0'};
     struct mr_event *event = make_event(world, id, (uint64_t)s << 32 | n, type);
     uint32_t crc = event->crc;
-    bool rejected = (n * 2654435761u >> 22) < world->swarm.reject_chance;
+    bool rejected = sim_is_rejected(world, n);
     enum mr_status r = mr_batch_add(batch, event, rejected ? "not a CloudEvent" : NULL);
     MR_ASSERT(r == MR_OK);
     struct mr_batch_item *item = &batch->items[batch->count - 1];
     if (!rejected) {
         match(world, s, item);
     }
+    set_keys(world, item, s, n);
     struct sim_source *source = &world->sources[s];
     source->state[n] = 1;
     if (n < source->sent_max) {
@@ -106,7 +130,19 @@ static void add_message(struct sim_world *world, struct mr_batch *batch, uint32_
     } else {
         source->sent_max = n + 1;
     }
-    oracle_sends(world->oracle, s, n, crc);
+    oracle_sends(world->oracle, s, n, crc, item->keys);
+}
+
+/* A message that was sent before, acknowledged or still outside, once more. */
+static void add_repeat(struct sim_world *world, struct mr_batch *batch, uint32_t s)
+{
+    const struct sim_source *source = &world->sources[s];
+    if (source->sent_max > 0) {
+        uint32_t n = (uint32_t)mr_rng_below(&world->rng, source->sent_max);
+        if (source->state[n] != 0) {
+            add_message(world, batch, s, n);
+        }
+    }
 }
 
 void sim_source_send(struct sim_world *world, uint64_t s)
@@ -124,10 +160,21 @@ void sim_source_send(struct sim_world *world, uint64_t s)
     batch->context = (void *)source;
     uint64_t count = 1 + mr_rng_below(&world->rng, world->swarm.batch_max);
     uint32_t end = n;
+    bool repeats = !cursor && world->spec.dedupe[s].window_ns > 0;
+    while (repeats && batch->count < count && sim_chance(world, world->swarm.repeat_chance)) {
+        add_repeat(world, batch, (uint32_t)s); /* at times the batch has nothing else */
+        n = sim_chance(world, 512) ? source->total : n;
+    }
     while (n < source->total && batch->count < count) {
         add_message(world, batch, (uint32_t)s, n);
         end = n + 1;
         n = next_unsent(source, end);
+        if (repeats && sim_chance(world, world->swarm.repeat_chance)) {
+            add_repeat(world, batch, (uint32_t)s);
+        }
+    }
+    if (batch->count == 0) {
+        add_message(world, batch, (uint32_t)s, next_unsent(source, 0));
     }
     if (cursor) {
         char text[48];
@@ -137,6 +184,7 @@ void sim_source_send(struct sim_world *world, uint64_t s)
         source->busy = true;
     }
     MR_ASSERT(world->batch_count < MR_ARRAY_COUNT(world->batches));
+    world->asked_ns[world->batch_count] = sim_log_ns(world);
     world->batches[world->batch_count++] = batch;
     mr_bus_ingest(world->bus, sim_now(world), batch);
     if (next_unsent(source, 0) < source->total) {
@@ -145,14 +193,21 @@ void sim_source_send(struct sim_world *world, uint64_t s)
 }
 
 /* The messages of @p batch, by their ids. */
-static void set_states(struct sim_source *source, const struct mr_batch *batch, uint8_t state)
+static void set_states(struct sim_world *world, struct sim_source *source,
+                       const struct mr_batch *batch, uint8_t state)
 {
+    bool again = source != &world->sources[SIM_CURSOR_SOURCE] && state == 2;
     for (uint32_t i = 0; i < batch->count; i++) {
         struct mr_bytes id = mr_event_id(mr_event_record(batch->items[i].event));
         uint64_t n = 0;
         bool ok = mr_parse_u64(mr_bytes(id.data + 3, id.size - 3), &n);
         MR_ASSERT(ok && n < source->total);
-        source->state[n] = state;
+        if (state != 0 || source->state[n] == 1) { /* 2: another batch with it came back before */
+            source->state[n] = state;
+        }
+        if (again && sim_chance(world, world->swarm.repeat_chance / 4)) {
+            source->state[n] = 0;
+        }
     }
 }
 
@@ -165,11 +220,16 @@ void sim_source_batch_done(struct sim_world *world, struct mr_batch *batch)
         i++;
         MR_ASSERT(i < world->batch_count);
     }
+    uint64_t asked_ns = world->asked_ns[i];
+    world->asked_ns[i] = world->asked_ns[world->batch_count - 1];
     world->batches[i] = world->batches[--world->batch_count];
-    sim_trace(world, (uint64_t)batch->result);
-    oracle_acknowledged(world->oracle, batch);
+    sim_trace(world, (uint64_t)batch->result << 32 | batch->duplicates);
+    oracle_acknowledged(world->oracle, batch, s, asked_ns);
+    struct mr_source_info info;
+    mr_bus_source_info(world->bus, source->id, &info);
+    sim_fired[SIM_KEY_EARLY] += info.keys_early > 0;
     source->busy = false;
-    set_states(source, batch, batch->result == MR_OK ? 2 : 0);
+    set_states(world, source, batch, batch->result == MR_OK ? 2 : 0);
     if (next_unsent(source, 0) < source->total) {
         bool refused = batch->result != MR_OK;
         uint64_t wait = refused ? 200 * MR_MS : 0;

@@ -89,6 +89,22 @@ static void random_limits(struct mr_rng *rng, struct sim_spec *spec)
     }
 }
 
+static void random_dedupe(struct mr_rng *rng, struct sim_spec *spec)
+{
+    static const uint64_t windows[] = {30 * MR_MS, 400 * MR_MS, 5 * MR_SECOND, MR_HOUR};
+    static const uint64_t keys[] = {1, 3, 8, 1000};
+    for (uint32_t i = 0; i < SIM_SOURCES; i++) {
+        uint64_t by = 1 + mr_rng_below(rng, 3);
+        bool on = mr_rng_chance(rng, 2, 3);
+        spec->dedupe[i] = (struct sim_dedupe_spec){
+            .window_ns = on ? pick(rng, windows, MR_ARRAY_COUNT(windows)) : 0,
+            .keys = (uint32_t)pick(rng, keys, MR_ARRAY_COUNT(keys)),
+            .by_id = (by & 1) != 0,
+            .by_request = (by & 2) != 0,
+        };
+    }
+}
+
 void sim_spec_random(struct mr_rng *rng, bool calm, struct sim_spec *ret_spec)
 {
     *ret_spec = (struct sim_spec){
@@ -97,6 +113,7 @@ void sim_spec_random(struct mr_rng *rng, bool calm, struct sim_spec *ret_spec)
         .hash = mr_rng_next(rng) | 1,
     };
     random_limits(rng, ret_spec);
+    random_dedupe(rng, ret_spec);
     for (uint32_t i = 0; i < SIM_SUBS_MAX; i++) {
         random_sub(rng, calm, &ret_spec->subs[i]);
         ret_spec->subs[i].present = i < ret_spec->sub_count;
@@ -367,6 +384,9 @@ struct mr_config *sim_config_create(const struct sim_spec *spec, const struct mr
         config->sources[i].name = numbered("src", i);
         config->sources[i].event_size_max = 64 * MR_KIB;
         config->sources[i].hops_max = MR_HOPS_MAX_DEFAULT;
+        config->sources[i].dedupe_window_ns = spec->dedupe[i].window_ns;
+        config->sources[i].dedupe_keys = spec->dedupe[i].keys;
+        config->sources[i].dedupe_ids = spec->dedupe[i].by_id;
     }
     fill_targets(config, spec);
     fill_limits(config, spec);

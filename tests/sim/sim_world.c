@@ -42,6 +42,13 @@ struct mr_now sim_now(const struct sim_world *world)
     };
 }
 
+uint64_t sim_log_ns(const struct sim_world *world)
+{
+    struct mr_bus_status status;
+    mr_bus_status(world->bus, &status);
+    return status.log_ns;
+}
+
 /* --- what is to happen: a heap by (time, order) ----------------------------------------------- */
 
 static bool before(const struct sim_event *a, const struct sim_event *b)
