@@ -232,6 +232,17 @@ static void write_gaps(struct mr_admin *admin, struct mr_json_out *out,
     mr_json_out_u64(out, "gap_count", audit->gap_count);
 }
 
+/* Repeats are no events, so the log has nothing of them: the bus counts them. */
+static void write_duplicates(struct mr_admin *admin, struct mr_json_out *out, uint32_t source)
+{
+    struct mr_source_info *infos = NULL;
+    uint32_t count = 0;
+    if (mr__source_infos(admin, &infos, &count) == MR_OK && source < count) {
+        mr_json_out_u64(out, "duplicates", infos[source].duplicates);
+    }
+    mr_free(infos);
+}
+
 static void answer_audit(struct mr_admin *admin, struct mr__call *call,
                          const struct mr_audit *audit)
 {
@@ -247,6 +258,7 @@ static void answer_audit(struct mr_admin *admin, struct mr__call *call,
     mr_json_out_u64(&out, "last_offset", audit->last_offset);
     mr_json_out_u64(&out, "rejected", audit->rejected);
     mr_json_out_u64(&out, "unmatched", audit->unmatched);
+    write_duplicates(admin, &out, audit->source);
     write_tally(&out, &tally);
     mr_json_out_u64(&out, "lost_events", audit->lost_events);
     write_gaps(admin, &out, audit);

@@ -108,6 +108,9 @@ void mr__events_done(struct mr_admin *admin, struct mr_batch *batch)
         mr_json_out_object(&out, NULL);
         mr_json_out_bytes(&out, "id", mr_event_id(mr_event_record(batch->items[i].event)));
         mr_json_out_u64(&out, "offset", batch->items[i].offset);
+        if (batch->items[i].duplicate) {
+            mr_json_out_bool(&out, "duplicate", true);
+        }
         mr_json_out_end(&out);
     }
     mr_json_out_end(&out);

@@ -30,6 +30,8 @@ struct listing {
     /* what the bus says about the targets, gathered before */
     struct mr__target *targets; /* owned */
     uint32_t target_count;
+    struct mr_source_info *infos; /* owned; of the sources, by id */
+    uint32_t info_count;
     enum mr_status status;
 };
 
@@ -93,6 +95,12 @@ static void write_instance(void *context, const struct mr_admin_instance *instan
         mr_json_out_bool(out, "paused", instance->paused);
         mr_json_out_u64(out, "events", instance->events);
         mr_json_out_u64(out, "rejected", instance->rejected);
+        if (instance->id < listing->info_count) {
+            const struct mr_source_info *info = &listing->infos[instance->id];
+            mr_json_out_u64(out, "duplicates", info->duplicates);
+            mr_json_out_u64(out, "dedupe_keys", info->keys);
+            mr_json_out_u64(out, "dedupe_keys_early", info->keys_early);
+        }
         mr_json_out_u64(out, "lag", instance->health.lag);
     } else {
         write_target(listing, instance);
@@ -134,6 +142,9 @@ static void list(struct mr_admin *admin, struct mr__call *call, bool sources, co
 {
     struct listing listing = {.name = name, .sources = sources, .status = MR_OK};
     enum mr_status r = sources ? MR_OK : mr__each_target(admin, keep_target, &listing);
+    if (sources) { /* without the bus a source still shows what it says itself */
+        (void)mr__source_infos(admin, &listing.infos, &listing.info_count);
+    }
     if (r == MR_OK) {
         r = listing.status;
     }
@@ -155,6 +166,7 @@ static void list(struct mr_admin *admin, struct mr__call *call, bool sources, co
         mr_json_out_end(&listing.out);
         mr_json_out_end(&listing.out);
     }
+    mr_free(listing.infos);
     mr_free(listing.targets);
     if (name != NULL && !listing.found) {
         mr_json_out_release(&listing.out);

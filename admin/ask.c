@@ -140,6 +140,44 @@ enum mr_status mr__each_target(struct mr_admin *admin,
     return r;
 }
 
+struct source_page {
+    struct mr_source_info *items; /* owned */
+    uint32_t capacity;
+    uint32_t count; /* there are */
+};
+
+static void copy_sources(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    (void)now;
+    struct source_page *page = argument;
+    page->count = mr_bus_source_count(bus);
+    for (uint32_t id = 0; id < page->count && id < page->capacity; id++) {
+        mr_bus_source_info(bus, id, &page->items[id]);
+        page->items[id].name = NULL;
+    }
+}
+
+enum mr_status mr__source_infos(struct mr_admin *admin, struct mr_source_info **ret_infos,
+                                uint32_t *ret_count)
+{
+    struct source_page page = {.count = PAGE};
+    enum mr_status r = MR_OK;
+    while (r == MR_OK && page.count > page.capacity) {
+        mr_free(page.items);
+        page.capacity = page.count;
+        page.items = mr_calloc(page.capacity, sizeof(*page.items));
+        r = page.items == NULL ? MR_E_NOMEM
+                               : admin->host->ops->call(admin->host, copy_sources, &page);
+    }
+    if (r != MR_OK) {
+        mr_free(page.items);
+        return r;
+    }
+    *ret_infos = page.items;
+    *ret_count = page.count;
+    return MR_OK;
+}
+
 static void copy_status(void *argument, struct mr_bus *bus, struct mr_now now)
 {
     (void)now;

@@ -146,6 +146,10 @@ struct mr__target {
 enum mr_status mr__each_target(struct mr_admin *admin,
                                void (*fn)(void *context, const struct mr__target *target),
                                void *context);
+/** What the bus says of the sources, by id; names are NULL.
+ * @param[out] ret_infos the caller's to free */
+enum mr_status mr__source_infos(struct mr_admin *admin, struct mr_source_info **ret_infos,
+                                uint32_t *ret_count);
 enum mr_status mr__bus_status(struct mr_admin *admin, struct mr_bus_status *ret_status);
 /** The name of a subscription id, for ever the same; NULL when it is not known. */
 const char *mr__subscription_name(struct mr_admin *admin, uint32_t id);

@@ -29,6 +29,14 @@ const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
                        "Events accepted from a source since the start."),
     [MR__M_REJECTED] = F("millrace_source_rejected", "counter", NULL,
                          "Messages of a source that became ingest dead letters since the start."),
+    [MR__M_DUPLICATES] = F("millrace_source_duplicates", "counter", NULL,
+                           "Of the events accepted from a source: repeats within its dedupe "
+                           "window, answered with the offset of the first, since the start."),
+    [MR__M_DEDUPE_KEYS] = F("millrace_source_dedupe_keys", "gauge", NULL,
+                            "Keys a source keeps for its dedupe window now."),
+    [MR__M_DEDUPE_EARLY] = F("millrace_source_dedupe_keys_early", "counter", NULL,
+                             "Keys of a source that went before its dedupe window was over, for "
+                             "want of room, since the start."),
     [MR__M_SOURCE_LAG] = F("millrace_source_lag", "gauge", NULL,
                            "Messages waiting at the peer of a source, if it can tell."),
     [MR__M_SOURCE_PAUSED] = F("millrace_source_paused", "gauge", NULL,
@@ -138,6 +146,8 @@ const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
 
 struct scrape {
     struct mr_buf families[MR__FAMILY_MAX];
+    struct mr_source_info *sources; /* owned; by id */
+    uint32_t source_count;
     enum mr_status status;
 };
 
@@ -239,6 +249,12 @@ static void see_instance(void *context, const struct mr_admin_instance *instance
     if (instance->is_source) {
         put(scrape, MR__M_EVENTS, "source", name, NULL, NULL, instance->events);
         put(scrape, MR__M_REJECTED, "source", name, NULL, NULL, instance->rejected);
+        if (instance->id < scrape->source_count) {
+            const struct mr_source_info *info = &scrape->sources[instance->id];
+            put(scrape, MR__M_DUPLICATES, "source", name, NULL, NULL, info->duplicates);
+            put(scrape, MR__M_DEDUPE_KEYS, "source", name, NULL, NULL, info->keys);
+            put(scrape, MR__M_DEDUPE_EARLY, "source", name, NULL, NULL, info->keys_early);
+        }
         put(scrape, MR__M_SOURCE_LAG, "source", name, NULL, NULL, health->lag);
         put(scrape, MR__M_SOURCE_PAUSED, "source", name, NULL, NULL, instance->paused);
         put(scrape, MR__M_SOURCE_ERRORS, "source", name, NULL, NULL, health->errors);
@@ -461,9 +477,11 @@ void mr__get_metrics(struct mr_admin *admin, struct mr__call *call)
     for (int id = 0; id < MR__FAMILY_MAX; id++) {
         mr_buf_init(&scrape.families[id], FAMILY_SIZE_MAX);
     }
+    keep(&scrape, mr__source_infos(admin, &scrape.sources, &scrape.source_count));
     admin->host->ops->instances(admin->host, see_instance, &scrape);
     keep(&scrape, mr__each_subscription(admin, see_subscription, &scrape));
     keep(&scrape, mr__each_target(admin, see_target, &scrape));
+    mr_free(scrape.sources);
     admin->host->ops->usage(admin->host, see_usage, &scrape);
     admin->host->ops->jq(admin->host, see_jq, &scrape);
     put_whole(admin, &scrape, &whole);

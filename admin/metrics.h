@@ -5,6 +5,9 @@
 enum mr__family_id {
     MR__M_EVENTS = 0,
     MR__M_REJECTED,
+    MR__M_DUPLICATES,
+    MR__M_DEDUPE_KEYS,
+    MR__M_DEDUPE_EARLY,
     MR__M_SOURCE_LAG,
     MR__M_SOURCE_PAUSED,
     MR__M_SOURCE_ERRORS,

@@ -44,7 +44,7 @@
     X(BATCH_PAYS, "a batch that failed as a whole costs each delivery in it an attempt")           \
     X(BATCH_WHOLE, "a batch that failed as a whole is handed out whole again")                     \
     X(BATCH_LARGE, "a batch has one delivery more than it may have")                               \
-    X(BATCH_MIXED, "a batch holds deliveries of different values of what it goes by")               \
+    X(BATCH_MIXED, "a batch holds deliveries of different values of what it goes by")              \
     X(REPEAT_EARLY, "a repeat is acknowledged before its first is durable")                        \
     X(KEYS_UNREAD, "recovery does not read the keys of events behind the checkpoint")              \
     X(KEYS_UNSAVED, "checkpoints are read without the keys")                                       \

@@ -13,6 +13,7 @@
 #define EVENTS_IN_SEGMENT_MIN 4u /* as many of the largest fit into a segment of the log */
 #define SINK_MAX_RUN_NS 3600000000000ull
 #define SINK_GRACE_NS 5000000000ull
+#define DEDUPE_WINDOW_MIN_NS 1000000000ull
 #define CANONICAL_SIZE_MAX (8u * MR_CONFIG_SIZE_MAX) /* an escaped byte takes six */
 
 static int compare_names(const void *a, const void *b)
@@ -297,6 +298,21 @@ static enum mr_status read_entry(struct mr_loader *loader, enum mr_section_index
     return r;
 }
 
+static enum mr_status take_dedupe(struct mr_loader *loader, const struct mr_node *node,
+                                  const struct mr_dedupe_options *dedupe,
+                                  struct mr_source_config *source)
+{
+    const struct mr_node *block = mr__node_child(node, "dedupe");
+    source->dedupe_window_ns = dedupe->window_ns;
+    source->dedupe_keys = (uint32_t)dedupe->keys;
+    source->dedupe_ids = block != NULL && dedupe->window_ns > 0;
+    if (dedupe->window_ns == 0 || dedupe->window_ns >= DEDUPE_WINDOW_MIN_NS) {
+        return MR_OK;
+    }
+    return mr__report(loader, mr__node_child(block, "window"),
+                      "dedupe: window is less than a second: write 1s to 7d, or 0s for none");
+}
+
 static enum mr_status build_source(struct mr_builder *builder, struct mr_node *node)
 {
     struct mr_config *config = builder->config;
@@ -318,6 +334,7 @@ static enum mr_status build_source(struct mr_builder *builder, struct mr_node *n
         options.event_size_max == 0 ? config->event_size_max : options.event_size_max;
     source->hops_max = options.hops_max == 0 ? config->hops_max : (uint32_t)options.hops_max;
     source->paused = options.paused;
+    r = r == MR_OK ? take_dedupe(builder->loader, node, &options.dedupe, source) : r;
     r = r == MR_OK ? mr__build_transform(builder->loader, node, options.transform,
                                          &source->transform_json)
                    : r;

@@ -22,7 +22,6 @@ static const struct later later_names[] = {
     {"top", "transforms"},
     {"log", "mirror"},
     {"log", "engine"},
-    {"source", "dedupe"},
     {"source", "shard_by"},
     {"worker", "sandbox"},
     {"worker", "versions"},

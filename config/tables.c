@@ -122,6 +122,20 @@ static const struct mr_option validate_table[] = {
 };
 #undef AT
 
+#define AT(field) offsetof(struct mr_dedupe_options, field)
+static const struct mr_option dedupe_table[] = {
+    {.name = "window", .type = MR_OPTION_DURATION, .at = AT(window_ns), .default_text = "10m",
+     .max = 7 * 24 * NS_H,
+     .help = "How long after an event a repeat of it is no new event but answered with the "
+             "offset of the first: 1s to 7d; 0s: never, not even with an Idempotency-Key."},
+    {.name = "keys", .type = MR_OPTION_INT, .at = AT(keys), .default_text = "100000", .min = 1,
+     .max = 10000000,
+     .help = "How many keys are kept at most, 48 bytes of `memory.state` each; when there are "
+             "more, the oldest are forgotten before their time, and counted."},
+    MR_OPTION_END,
+};
+#undef AT
+
 #define AT(field) offsetof(struct mr_source_options, field)
 const struct mr_option mr__source_table[] = {
     {.name = "event_size_max", .type = MR_OPTION_SIZE, .at = AT(event_size_max), .min = KIB,
@@ -131,6 +145,9 @@ const struct mr_option mr__source_table[] = {
      .help = "The limit of hops for events of this source; default: the file's."},
     {.name = "paused", .type = MR_OPTION_BOOL, .at = AT(paused), .default_text = "false",
      .help = "Starts paused: nothing is taken in until it is resumed."},
+    {.name = "dedupe", .type = MR_OPTION_BLOCK, .at = AT(dedupe), .block = dedupe_table,
+     .help = "Takes an event with the `source` and `id` of an earlier one for a repeat of it. "
+             "Without this block only http requests with an Idempotency-Key are looked at."},
     {.name = "transform", .type = MR_OPTION_JSON, .at = AT(transform),
      .unit = "{set: …, rename: …, drop: …} or {jq: …, timeout: …}",
      .help = "Changes attributes and JSON data of its events before they are validated, stored and "

@@ -39,10 +39,16 @@ struct mr_validate_options {
     int otherwise;     /* enum mr_otherwise */
 };
 
+struct mr_dedupe_options {
+    uint64_t window_ns;
+    int64_t keys;
+};
+
 struct mr_source_options {
     uint64_t event_size_max; /* 0: the file's */
     int64_t hops_max;        /* 0: the file's */
     bool paused;
+    struct mr_dedupe_options dedupe;
     char *transform;
     struct mr_validate_options validate;
 };

@@ -45,6 +45,7 @@ struct mr_await {
     uint32_t id;           /* of the subscription */
     enum mr_verdict verdict;
     bool is_durable;
+    bool is_repeat;        /* of an earlier event, whose delivery is meant */
     bool is_resolved;
     bool is_seen;          /* in the window, or answered: when it is gone, it has settled */
     uint64_t gone_sequence; /* of the group that holds its end, at the latest; 0: it goes on */

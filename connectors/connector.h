@@ -100,6 +100,7 @@ struct mr_source_args {
     const char *data_dir;      /* files may be kept below it, in a folder named for the kind */
     const char *cursor;        /* last cursor logged for this source (JSON text), or NULL */
     struct mr_http_listener *listener; /* the ingest listener, NULL when `listen: off` */
+    uint64_t salt;             /* what keys of its events are made with: bus/dedupe.h */
 };
 
 struct mr_source_ops {

@@ -140,6 +140,10 @@ static void print_whole(const struct mr_cli *cli, const cJSON *whole)
     }
     fprintf(cli->out, "; %s rejected", mr_json_text(whole, "rejected", number));
     fprintf(cli->out, ", %s matched nothing", mr_json_text(whole, "unmatched", number));
+    if (mr_json_number(whole, "duplicates") > 0) {
+        fprintf(cli->out, "\nbeside  %s duplicates since the start, answered with the first offset",
+                mr_json_text(whole, "duplicates", number));
+    }
     fprintf(cli->out, "\nin      %s = ", mr_json_text(whole, "in", number));
     for (size_t i = 0; i < MR_ARRAY_COUNT(states); i++) {
         bool in_flight = strcmp(states[i], "in_flight") == 0;

@@ -178,6 +178,7 @@ int mr_cmd_source_list(struct mr_cli *cli)
     static const struct column columns[] = {
         {"NAME", "name", NULL},       {"KIND", "kind", NULL},     {"HEALTH", "health", NULL},
         {"PAUSED", "paused", NULL},   {"EVENTS", "events", NULL}, {"REJECTED", "rejected", NULL},
+        {"DUPLICATES", "duplicates", NULL},
         {"LAG", "lag", NULL},         {"DETAIL", "detail", NULL},
         {"LAST ERROR", "last_error", NULL},
     };

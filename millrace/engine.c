@@ -190,6 +190,9 @@ static void tell_tails(struct mr_engine *engine, const struct mr_batch *batch)
     pthread_mutex_lock(&engine->tails_mu);
     for (uint32_t t = 0; t < engine->tail_count; t++) {
         for (uint32_t i = 0; i < batch->count; i++) {
+            if (batch->items[i].duplicate) {
+                continue; /* no event of its own */
+            }
             engine->tails[t].fn(engine->tails[t].context, batch->items[i].offset, batch->source,
                                 mr_event_record(batch->items[i].event));
         }
@@ -687,6 +690,7 @@ static enum mr_status open_bus(struct mr_engine *engine, const struct mr_config 
     if (r != MR_OK) {
         return r;
     }
+    engine->salt = mr_bus_salt(engine->bus);
     const struct mr_bus_opened *opened = &engine->admin_host.opened;
     engine->admin_host.opened_at = now;
     if (opened->lost_events > 0) {

@@ -183,6 +183,7 @@ static enum mr_status admin_submit(struct mr_admin_host *host, const char *sourc
                                          index < 0 ? UINT32_MAX : (uint32_t)index,
                                          mr_event_record(item->event), &item->matches);
     }
+    engine_set_keys(engine, index < 0 ? NULL : &config->sources[index], batch);
     batch->generation = snapshot->generation;
     batch->addressed = to != NULL;
     snapshot_unref(snapshot);

@@ -97,6 +97,7 @@ void engine_await_batch(struct mr_engine *engine, const struct mr_batch *batch)
         await->is_durable = true;
         await->end = batch->result == MR_OK ? MR_AWAIT_NONE : MR_AWAIT_REFUSED;
         await->offset = item->offset;
+        await->is_repeat = item->duplicate;
         await->match_count = 0;
         for (uint32_t i = 0; is_taken && i < item->matches.count; i++) {
             if (await->match_count < MR_AWAIT_MATCHES_MAX) {
@@ -231,6 +232,10 @@ static enum mr_await_end look_at(struct mr_engine *engine, struct mr_await *awai
     }
     if (!await->is_resolved) {
         resolve(engine, await, now);
+        if (await->is_repeat && await->candidates == 1 && !is_gone(engine, await, now) &&
+            !await->is_seen) {
+            await->candidates = 0; /* what it repeats has ended, or waits on disk */
+        }
     }
     if (await->candidates != 1) {
         return MR_AWAIT_UNCLEAR;

@@ -130,6 +130,18 @@ static enum mr_status admit_batch(struct instance *instance, const struct mr_sou
     return r;
 }
 
+void engine_set_keys(const struct mr_engine *engine, const struct mr_source_config *source,
+                     struct mr_batch *batch)
+{
+    for (uint32_t i = 0; i < batch->count && source != NULL && source->dedupe_ids; i++) {
+        struct mr_batch_item *item = &batch->items[i];
+        if (item->rejected == NULL && !mr_dedupe_key_is_set(&item->keys[MR_DEDUPE_BY_ID])) {
+            item->keys[MR_DEDUPE_BY_ID] = mr_dedupe_key_of_id(
+                engine->salt, mr_event_record(item->event), item->id_is_claim);
+        }
+    }
+}
+
 static enum mr_status match_batch(struct snapshot *snapshot, struct mr_batch *batch)
 {
     uint32_t index = config_index(snapshot, batch->source);
@@ -152,6 +164,8 @@ void engine_enter(struct mr_engine *engine, struct mr_batch *batch)
     uint64_t pending = atomic_fetch_add_explicit(&engine->pending_bytes, batch->size,
                                                  memory_order_relaxed);
     struct snapshot *snapshot = snapshot_get(engine);
+    uint32_t index = config_index(snapshot, batch->source);
+    engine_set_keys(engine, index == UINT32_MAX ? NULL : &snapshot->config->sources[index], batch);
     enum mr_status r = pending > PENDING_BYTES_MAX ? MR_E_FULL : match_batch(snapshot, batch);
     snapshot_unref(snapshot);
     if (r == MR_OK) {

@@ -211,6 +211,7 @@ enum mr_status instance_create_source(struct mr_engine *engine, struct snapshot 
         .data_dir = snapshot->config->data_dir,
         .cursor = q.cursor,
         .listener = engine->listener,
+        .salt = engine->salt,
     };
     struct mr_problem why = {{0}};
     enum mr_status r = instance->source_ops->create(&args, &instance->source, &why);

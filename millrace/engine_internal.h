@@ -157,6 +157,7 @@ struct mr_engine {
     char *socket_path;               /* owned */
     struct mr_io *io;                /* owned */
     struct mr_bus *bus;              /* core thread once it runs */
+    uint64_t salt;                   /* of its log's keys; set before any other thread runs */
     struct mr_opq inbox;
     _Atomic uint64_t pending_bytes; /* of batches between submit and done; relaxed */
 
@@ -258,6 +259,9 @@ void engine_await_add(struct mr_engine *engine, struct mr_await *await);
 /* Whatever was asked by @p reply comes back with the next pass of the core. */
 void engine_await_withdraw(struct mr_engine *engine, const struct mr_opq *reply);
 /* Takes out those of a batch that is refused before the core has it; to be given back behind it. */
+/** Sets what repeats of the batch's events are known by, where @p source (or NULL) wants that. */
+void engine_set_keys(const struct mr_engine *engine, const struct mr_source_config *source,
+                     struct mr_batch *batch);
 struct mr_await *engine_await_take(struct mr_engine *engine, const struct mr_batch *batch);
 void engine_await_refuse(struct mr_engine *engine, struct mr_await *first);
 /* The rest on the core thread. The batch is durable, or refused. */

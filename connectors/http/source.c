@@ -232,6 +232,7 @@ static enum mr_status copy_options(struct mr_source *s, const struct mr_source_a
     s->has_options = r == MR_OK;
     s->name = mr_strdup(args->name);
     s->event_size_max = args->config->event_size_max;
+    s->salt = args->salt;
     if (r == MR_OK && s->name == NULL) {
         r = MR_E_NOMEM;
     }

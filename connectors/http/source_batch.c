@@ -42,6 +42,9 @@ static enum mr_status append_result(struct mr_buf *out, const struct mr_batch_it
     for (size_t i = 0; r == MR_OK && i < MR_ARRAY_COUNT(parts); i++) {
         r = mr_buf_append_text(out, parts[i]);
     }
+    if (r == MR_OK && item->duplicate) {
+        r = mr_buf_append_text(out, ",\"duplicate\":true");
+    }
     if (r == MR_OK && item->rejected != NULL) {
         r = mr_buf_append_text(out, ",\"rejected\":");
         r = r == MR_OK ? mr_buf_append_json(out, mr_bytes_of(item->rejected)) : r;
@@ -52,7 +55,10 @@ static enum mr_status append_result(struct mr_buf *out, const struct mr_batch_it
 static void answer_accepted(struct mr_source *s, const struct entry *entry,
                             const struct mr_batch *batch)
 {
+    const struct mr_field repeat = {MR_BYTES_LITERAL("Millrace-Duplicate"),
+                                    MR_BYTES_LITERAL("true")};
     const char *durable = mr_durability_text(batch->durable);
+    uint32_t duplicates = 0;
     struct mr_buf *out = &s->answer;
     mr_buf_clear(out);
     enum mr_status r = entry->is_array ? mr_buf_append_byte(out, '[') : MR_OK;
@@ -63,6 +69,7 @@ static void answer_accepted(struct mr_source *s, const struct entry *entry,
         if (r == MR_OK) {
             r = append_result(out, &batch->items[entry->first + i], durable);
         }
+        duplicates += batch->items[entry->first + i].duplicate;
     }
     if (r == MR_OK) {
         r = mr_buf_append_text(out, entry->is_array ? "]\n" : "\n");
@@ -73,9 +80,14 @@ static void answer_accepted(struct mr_source *s, const struct entry *entry,
     if (entry->wait != NULL) {
         entry->wait->accepted = mr_strndup((const char *)out->data, out->size); /* NULL: no body */
     } else {
-        mr_http_answer(entry->request, &(struct mr_http_answer){.status = 202,
-                                                                .content_type = "application/json",
-                                                                .body = mr_buf_bytes(out)});
+        mr_http_answer(entry->request,
+                       &(struct mr_http_answer){
+                           .status = 202,
+                           .content_type = "application/json",
+                           .headers = &repeat,
+                           .header_count = duplicates == entry->count ? 1 : 0, /* all are */
+                           .body = mr_buf_bytes(out),
+                       });
     }
     if (out->capacity > ANSWER_KEPT_SIZE) {
         mr_buf_release(out);
@@ -164,6 +176,21 @@ static void trim_batch(struct mr_batch *batch, uint32_t count)
     }
 }
 
+/* By what the sender calls its request, with the place of each event in it. */
+static void set_keys(const struct mr_source *s, const struct mr_http_request *request,
+                     struct mr_batch *batch, uint32_t first)
+{
+    struct mr_bytes name = mr__http_source_repeats(request);
+    for (uint32_t i = first; i < batch->count; i++) {
+        struct mr_batch_item *item = &batch->items[i];
+        item->id_is_claim = s->has_body_signature;
+        if (name.size > 0) {
+            item->keys[MR_DEDUPE_BY_REQUEST] = mr_dedupe_key_of_request(
+                s->salt, name, i - first, mr_event_record(item->event));
+        }
+    }
+}
+
 enum mr_status mr__http_source_add(struct mr_source *s, struct mr_http_request *request,
                                    struct mr_events *events, bool is_array, const char *rejected,
                                    struct mr__http_wait *wait)
@@ -196,6 +223,7 @@ enum mr_status mr__http_source_add(struct mr_source *s, struct mr_http_request *
         }
         return MR_E_NOMEM;
     }
+    set_keys(s, request, batch, entry.first);
     add_pending(s, size, true);
     if (wait != NULL) {
         mr__http_wait_begin(s, wait, request, batch, entry.first);

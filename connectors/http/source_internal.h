@@ -48,6 +48,7 @@ struct mr_source {
     struct mr__http_sns *sns;              /* owned; NULL: another scheme */
     struct mr_http_courier *courier;       /* owned; NULL: no errands to run */
     uint64_t event_size_max;
+    uint64_t salt;
     bool has_queue;
     bool has_lock;
     bool is_watched; /* control thread */
@@ -81,6 +82,9 @@ void mr__http_source_handle(void *source, struct mr_http_request *request);
 /** The part behind the signature; also for a request that had to wait for a certificate. */
 void mr__http_source_accept(struct mr_source *s, struct mr_http_request *request);
 void mr__http_source_refuse(struct mr_source *s, struct mr_http_request *request, const char *why);
+/** What the sender repeats when it sends the same again: Idempotency-Key, quoted or not, or the id
+ * of Standard Webhooks; empty: nothing. */
+struct mr_bytes mr__http_source_repeats(const struct mr_http_request *request);
 /** Whether nothing is taken now. */
 bool mr__http_source_is_busy(const struct mr_source *s, const char **ret_why);
 

@@ -220,9 +220,7 @@ static void make_id(struct mr_source *s, char id[ID_SIZE])
                    (unsigned)(b & 0xffffffff)); /* 36 characters by the format */
 }
 
-/* What the sender repeats when it sends the same again: Idempotency-Key, quoted or not, or the
- * id of Standard Webhooks. */
-static struct mr_bytes idempotency_key(const struct mr_http_request *request)
+struct mr_bytes mr__http_source_repeats(const struct mr_http_request *request)
 {
     struct mr_bytes key = mr_http_request_header(request, "Idempotency-Key");
     if (key.size >= 2 && key.data[0] == '"' && key.data[key.size - 1] == '"') {
@@ -241,7 +239,7 @@ struct reading {
 static enum mr_status read_foreign(struct mr_source *s, const struct mr_http_request *request,
                                    struct reading *reading, struct mr_problem *problem)
 {
-    struct mr_bytes key = idempotency_key(request);
+    struct mr_bytes key = mr__http_source_repeats(request);
     const struct mr_http_source_paths *paths = &s->options.paths;
     const struct mr_generic_paths generic = {
         .id = paths->id, .type = paths->type, .subject = paths->subject, .time = paths->time};
@@ -307,7 +305,7 @@ static enum mr_status add_rejected(struct mr_source *s, struct mr_http_request *
 {
     char unique[ID_SIZE];
     const char *reason = problem->text[0] != '\0' ? problem->text : mr_status_text(status);
-    struct mr_bytes id = idempotency_key(request);
+    struct mr_bytes id = mr__http_source_repeats(request);
     if (id.size == 0 || !mr_bytes_is_utf8(id)) {
         make_id(s, unique);
         id = mr_bytes_of(unique);

@@ -660,6 +660,39 @@ static void test_load_wrong_batches_are_refused(void **state)
                     "batch: `mail` is of the kind file, which takes deliveries one by one");
 }
 
+/* --- repeats ---------------------------------------------------------------------------------- */
+
+static void check_dedupe(const char *source, uint64_t window_ns, uint32_t keys, bool ids)
+{
+    char text[128];
+    (void)snprintf(text, sizeof(text), "sources: {a: {http: {path: /a}%s}}\n", source);
+    struct mr_config *config = load_right(text);
+    assert_int_equal(config->sources[0].dedupe_window_ns, window_ns);
+    assert_int_equal(config->sources[0].dedupe_keys, keys);
+    assert_int_equal(config->sources[0].dedupe_ids, ids);
+    mr_config_destroy(config);
+}
+
+static void test_load_dedupe_is_by_id_when_it_is_asked_for(void **state)
+{
+    (void)state;
+    check_dedupe("", 600 * S, 100000, false);
+    check_dedupe(", dedupe: {}", 600 * S, 100000, true);
+    check_dedupe(", dedupe: {window: 1h, keys: 5}", 3600 * S, 5, true);
+    check_dedupe(", dedupe: {window: 0s}", 0, 100000, false);
+}
+
+static void test_load_dedupe_without_sense_is_refused(void **state)
+{
+    (void)state;
+    check_one_error("sources: {a: {http: {path: /a}, dedupe: {window: 200ms}}}\n",
+                    "dedupe: window is less than a second: write 1s to 7d, or 0s for none");
+    check_one_error("sources: {a: {http: {path: /a}, dedupe: {window: 8000h}}}\n", "window");
+    check_one_error("sources: {a: {http: {path: /a}, dedupe: {keys: 0}}}\n", "keys");
+    check_one_error("sources: {a: {http: {path: /a}, dedupe: {key: 9}}}\n", "key");
+    check_one_error("sources: {a: {http: {path: /a}, dedupe: true}}\n", "`dedupe` wants a mapping, not a single value");
+}
+
 /* --- settings of later releases --------------------------------------------------------------- */
 
 static void test_load_later_settings_are_refused_by_name(void **state)
@@ -675,8 +708,6 @@ static void test_load_later_settings_are_refused_by_name(void **state)
         check_one_error(text, part);
     }
     check_one_error("log: {mirror: /x}\n", "`mirror` is not available in this release");
-    check_one_error("sources: {a: {http: {}, dedupe: {window: 10m}}}\n",
-                    "`dedupe` is not available in this release");
     check_one_error("workers: {a: {exec: {command: x}, sandbox: strict}}\n",
                     "`sandbox` is not available in this release");
 }
@@ -809,6 +840,8 @@ int main(void)
         cmocka_unit_test(test_load_hidden_subscriptions_come_after_all_visible),
         cmocka_unit_test(test_load_overtaking_is_taken),
         cmocka_unit_test(test_load_overtaking_without_keys_or_sense_is_refused),
+        cmocka_unit_test(test_load_dedupe_is_by_id_when_it_is_asked_for),
+        cmocka_unit_test(test_load_dedupe_without_sense_is_refused),
         cmocka_unit_test(test_load_limits_are_shared),
         cmocka_unit_test(test_load_wrong_limits_are_refused),
         cmocka_unit_test(test_load_batch_is_taken),
