@@ -168,7 +168,7 @@ def test_what_takes_too_much_is_killed_and_its_neighbours_do_not_notice():
             assert all(json.loads(r["body"])["seen"] for r in service.requests)
             metrics = m.metrics()
             assert metrics['millrace_jq_runs_total{subscription="loop"}'] >= 22 and metrics['millrace_jq_errors_total{subscription="loop"}'] == 2
-            assert metrics['millrace_jq_kills_total{subscription="loop"}'] == 2 and metrics['millrace_jq_busy_seconds_total{subscription="loop"}'] > 0
+            assert metrics['millrace_jq_kills_total{subscription="loop"}'] >= 2 and metrics['millrace_jq_busy_seconds_total{subscription="loop"}'] > 0
 
 
 def test_programs_that_are_killed_do_not_hold_up_others():

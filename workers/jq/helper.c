@@ -372,8 +372,10 @@ static enum mr_jq_end take_reply(struct mr_jq_helper *h, struct pending *ret_req
     MR_ASSERT(h->pending_count > 0);
     struct mr__jq_reply header;
     uint32_t limit_ms = h->pending[0].limit_ms;
-    uint64_t deadline_ns =
-        mr_clock_mono_ns() + (uint64_t)limit_ms * PATIENCE_FACTOR * MR_MS + PATIENCE_NS;
+    uint64_t deadline_ns = mr_clock_mono_ns() + PATIENCE_NS;
+    for (uint32_t i = 0; i < h->pending_count; i++) { /* it may tell of all in one piece */
+        deadline_ns += h->pending[i].limit_ms * PATIENCE_FACTOR * MR_MS;
+    }
     enum mr_status r = pump(h, deadline_ns, &header, ret_body);
     if (r == MR_E_CLOSED) {
         return explain_death(h, limit_ms, problem);

@@ -9,9 +9,9 @@
 #include <errno.h>
 #include <jq.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
 #include <time.h>
@@ -24,6 +24,7 @@
 #include "workers/jq/internal.h"
 
 #define LIBRARY "libjq.so.1"
+#define KEPT_SIZE (64u * MR_KIB) /* of requests read, and of replies written, at once */
 
 /* The library is loaded here and nowhere else: linked, it would cost every start of Millrace and
  * its resident memory. */
@@ -41,11 +42,17 @@ static struct {
 } lib;
 #undef MEMBER
 
-/* The reply being made: room for its header, and `size` bytes. */
-static struct {
-    char *bytes; /* owned by the process until it ends */
+/* Bytes that grow; owned by the process until it ends. */
+struct bytes {
+    char *data;
     size_t size;
-} reply;
+    size_t capacity;
+};
+
+static struct bytes input;   /* requests, from input_at on */
+static size_t input_at;
+static struct bytes reply;   /* the one being made, without its header */
+static struct bytes replies; /* made and not sent: many go at once */
 
 static jq_state *programs[MR__JQ_SLOTS];
 
@@ -123,16 +130,24 @@ static void end_without_memory(void *context)
     _exit(MR__JQ_EXIT_MEMORY);
 }
 
+static void grow(struct bytes *bytes, size_t size)
+{
+    if (size > bytes->capacity) {
+        char *data = mr_realloc(bytes->data, size);
+        if (data == NULL) {
+            end_without_memory(NULL);
+        }
+        bytes->data = data;
+        bytes->capacity = size;
+    }
+}
+
 /* --- replies ---------------------------------------------------------------------------------- */
 
 static void set_reply(const char *text, size_t size)
 {
-    char *bytes = mr_realloc(reply.bytes, sizeof(struct mr__jq_reply) + size);
-    if (bytes == NULL) {
-        _exit(MR__JQ_EXIT_MEMORY);
-    }
-    memcpy(bytes + sizeof(struct mr__jq_reply), text, size);
-    reply.bytes = bytes;
+    grow(&reply, size + 1);
+    memcpy(reply.data, text, size);
     reply.size = size;
 }
 
@@ -157,13 +172,23 @@ static enum mr__jq_reply_kind say_value(jv value)
     return kind;
 }
 
-/* In one piece: the other side wakes up once. */
-static void send_reply(enum mr__jq_reply_kind kind)
+static void send_replies(void)
+{
+    if (replies.size > 0 && !mr_fd_write_full(STDIN_FILENO, replies.data, replies.size)) {
+        _exit(0); /* the bus is gone */
+    }
+    replies.size = 0;
+}
+
+static void keep_reply(enum mr__jq_reply_kind kind)
 {
     struct mr__jq_reply header = {.kind = (uint32_t)kind, .size = (uint32_t)reply.size};
-    memcpy(reply.bytes, &header, sizeof(header));
-    if (!mr_fd_write_full(STDIN_FILENO, reply.bytes, sizeof(header) + reply.size)) {
-        _exit(0); /* the bus is gone */
+    grow(&replies, replies.size + sizeof(header) + reply.size);
+    memcpy(replies.data + replies.size, &header, sizeof(header));
+    memcpy(replies.data + replies.size + sizeof(header), reply.data, reply.size);
+    replies.size += sizeof(header) + reply.size;
+    if (replies.size > KEPT_SIZE) {
+        send_replies();
     }
 }
 
@@ -194,15 +219,21 @@ static void ignore_text(void *context, const char *text)
     (void)text;
 }
 
-static enum mr__jq_reply_kind compile(uint32_t slot, const char *text)
+static enum mr__jq_reply_kind compile(uint32_t slot, const char *program_text, size_t size)
 {
     bool said = false;
+    char text[MR_JQ_PROGRAM_SIZE_MAX + 1];
+    if (size >= sizeof(text)) {
+        return say_text("it is too long");
+    }
+    memcpy(text, program_text, size);
+    text[size] = '\0';
     if (programs[slot] != NULL) {
         lib.jq_teardown(&programs[slot]);
     }
     jq_state *program = lib.jq_init();
     if (program == NULL) {
-        _exit(MR__JQ_EXIT_MEMORY);
+        end_without_memory(NULL);
     }
     lib.jq_set_nomem_handler(program, end_without_memory, NULL);
     lib.jq_set_error_cb(program, on_error, &said);
@@ -298,39 +329,62 @@ static enum mr__jq_reply_kind run(uint32_t slot, const char *text, size_t size)
 
 /* --- the loop --------------------------------------------------------------------------------- */
 
-/* Never returns: the end of the bus, or of its patience, is the end. @p fault NULL: all is well */
+/* Reads until a whole request is there. Before it waits, what was done is told. */
+static struct mr__jq_request next_request(void)
+{
+    struct mr__jq_request request = {.kind = 0};
+    for (;;) {
+        size_t have = input.size - input_at;
+        size_t want = sizeof(request);
+        if (have >= sizeof(request)) {
+            memcpy(&request, input.data + input_at, sizeof(request));
+            if (request.slot >= MR__JQ_SLOTS || request.size > MR__JQ_INPUT_MAX) {
+                _exit(1);
+            }
+            want += request.size;
+        }
+        if (have >= want) {
+            input_at += sizeof(request);
+            return request;
+        }
+        send_replies();
+        if (input_at > 0) {
+            memmove(input.data, input.data + input_at, have);
+            input.size = have;
+            input_at = 0;
+        }
+        grow(&input, want > KEPT_SIZE ? want : KEPT_SIZE);
+        ssize_t n = recv(STDIN_FILENO, input.data + input.size, input.capacity - input.size, 0);
+        if (n == 0 || (n < 0 && errno != EINTR)) {
+            _exit(0); /* the bus is gone, or has no patience left */
+        }
+        input.size += n > 0 ? (size_t)n : 0;
+    }
+}
+
+/* @param fault NULL: all is well */
 static _Noreturn void serve(const char *fault)
 {
-    struct mr__jq_request request;
-    char *body = NULL;
-    while (mr_fd_read_full(STDIN_FILENO, &request, sizeof(request)) == sizeof(request)) {
-        if (request.slot >= MR__JQ_SLOTS || request.size > MR__JQ_INPUT_MAX) {
-            _exit(1);
-        }
-        char *room = mr_realloc(body, (size_t)request.size + 1);
-        if (room == NULL) {
-            _exit(MR__JQ_EXIT_MEMORY);
-        }
-        body = room;
-        if (mr_fd_read_full(STDIN_FILENO, body, request.size) != (int64_t)request.size) {
-            break;
-        }
-        body[request.size] = '\0';
+    for (;;) {
+        struct mr__jq_request request = next_request();
+        const char *body = input.data + input_at;
+        enum mr__jq_reply_kind kind = MR__JQ_UNAVAILABLE;
         set_reply("", 0);
-        enum mr__jq_reply_kind kind = MR__JQ_ERROR;
         set_timer(request.limit_ms);
         if (fault != NULL) {
             (void)say_text(fault);
-            kind = MR__JQ_UNAVAILABLE;
         } else if (request.kind == MR__JQ_COMPILE) {
-            kind = compile(request.slot, body);
+            kind = compile(request.slot, body, request.size);
         } else {
             kind = run(request.slot, body, request.size);
         }
         set_timer(0);
-        send_reply(kind);
+        keep_reply(kind);
+        input_at += request.size;
+        if (request.kind == MR__JQ_COMPILE) {
+            send_replies(); /* what comes now has another limit */
+        }
     }
-    _exit(0);
 }
 
 /* glibc hands main's arguments to constructors. Runs before main() of whatever program this is, so

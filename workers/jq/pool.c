@@ -207,43 +207,47 @@ static enum mr_jq_end receive_job(struct runner *self, struct mr_jq_job *job)
     return end;
 }
 
-/* Sends all of the chain, and takes the answers until one is missing because the helper died.
- * @return those that are to be sent again */
-static struct mr_jq_job *exchange(struct runner *self, struct mr_jq_job *first)
+/* Sends the first @p count of the chain in a row, and takes the answers until one is missing: the
+ * helper died. Who was by itself is to blame then; but if it was not for its time, only when it
+ * happens twice.
+ * @return those that are to be sent yet, or again */
+static struct mr_jq_job *exchange(struct runner *self, struct mr_jq_job *first, uint32_t count,
+                                  bool *ret_died)
 {
-    for (struct mr_jq_job *job = first; job != NULL; job = job->next) {
+    bool is_alone = count == 1 || first->next == NULL;
+    struct mr_jq_job *job = first;
+    for (uint32_t i = 0; i < count && job != NULL; i++, job = job->next) {
         send_job(self, job);
     }
-    while (first != NULL) {
-        struct mr_jq_job *job = first;
+    for (uint32_t i = 0; i < count && first != NULL; i++) {
+        job = first;
         enum mr_jq_end end = job->is_sent ? receive_job(self, job) : MR_JQ_OUTPUT;
-        if (end == MR_JQ_DEATH && !job->is_again) {
-            job->is_again = true;
+        *ret_died = end == MR_JQ_TIME || end == MR_JQ_DEATH;
+        if (*ret_died && (!is_alone || (end == MR_JQ_DEATH && !job->is_again))) {
+            job->is_again = is_alone;
             return first;
         }
         first = job->next;
         finish(self, job, job->status);
-        if (end == MR_JQ_UNAVAILABLE) {
-            for (; first != NULL; first = job) { /* the next helper would not do better now */
-                job = first->next;
-                first->problem = (struct mr_problem){.text = "jq is not available"};
-                finish(self, first, MR_E_UNAVAILABLE);
-            }
-        }
         if (end >= MR_JQ_UNAVAILABLE) {
             return first;
         }
     }
-    return NULL;
+    return first;
 }
 
+/* A helper tells what it did in one piece, so one that dies leaves open who did it: then all that
+ * have no answer are sent again one by one. */
 static void run_turn(struct runner *self, struct mr_jq_job *first)
 {
+    uint32_t in_a_row = MR_JQ_SENT_MAX;
     while (first != NULL && !atomic_load(&self->pool->stopping)) {
+        bool died = false;
         for (struct mr_jq_job *job = first; job != NULL; job = job->next) {
             job->is_sent = false;
         }
-        first = exchange(self, first);
+        first = exchange(self, first, in_a_row, &died);
+        in_a_row = died ? 1 : in_a_row;
     }
     while (first != NULL) {
         struct mr_jq_job *next = first->next;

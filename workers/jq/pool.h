@@ -6,9 +6,9 @@
  * whose last program had to be killed shares all helpers but one with others of its kind. So a
  * program that takes its whole limit for every event delays itself, and others by an event at most.
  *
- * A helper that dies takes one job with it; those sent behind it are sent again to the next one. A
- * job whose helper died of anything but the time it took is tried once more in a fresh one: what
- * others left behind in the process shall not count against it. */
+ * A helper that dies takes one job with it, which is found by sending what has no answer again, one
+ * by one. A job whose helper died of anything but the time it took is tried once more in a fresh
+ * one: what others left behind in the process shall not count against it. */
 #ifndef MR_WORKERS_JQ_POOL_H
 #define MR_WORKERS_JQ_POOL_H
 
