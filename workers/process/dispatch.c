@@ -221,6 +221,7 @@ static void give_all(struct mr__instance *i, struct mr_handout *h)
     uint32_t held = i->held;
     uint32_t count = 0;
     bool alone = h->alone;
+    bool joins = mr__instance_has_batch(i, h->batch, 0);
     for (const struct mr_handout *other = h; other != NULL; other = next_of(other)) {
         count++;
     }
@@ -236,7 +237,7 @@ static void give_all(struct mr__instance *i, struct mr_handout *h)
     if (i->held == held) {
         return;
     }
-    i->places++;
+    i->places += !joins;
     if (held == 0) {
         mr__instance_limit_cpu(i);
     }

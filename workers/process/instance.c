@@ -398,17 +398,27 @@ void mr__instance_check_cpu(struct mr__instance *i)
     }
 }
 
+/* Those of a batch stand in a row, unless they came apart on their way here. */
+bool mr__instance_has_batch(const struct mr__instance *i, uint64_t batch, uint32_t from)
+{
+    for (uint32_t k = 0; k < i->held && batch != 0; k++) {
+        if (i->slots[(from + k) % i->held].handout->batch == batch) {
+            return true;
+        }
+    }
+    return false;
+}
+
 void mr__instance_release_slot(struct mr__instance *i, uint32_t at)
 {
     MR_ASSERT(at < i->held);
     uint64_t batch = i->slots[at].handout->batch;
-    bool before = batch != 0 && at > 0 && i->slots[at - 1].handout->batch == batch;
-    bool behind = batch != 0 && at + 1 < i->held && i->slots[at + 1].handout->batch == batch;
-    i->places -= !before && !behind;
+    bool beside = batch != 0 && at > 0 && i->slots[at - 1].handout->batch == batch;
     i->cancelling -= i->slots[at].cancel_at_ns != 0;
     mr_free(i->slots[at].progress);
     memmove(&i->slots[at], &i->slots[at + 1], (i->held - at - 1) * sizeof(i->slots[0]));
     i->held--;
+    i->places -= !beside && !mr__instance_has_batch(i, batch, at);
     if (at == 0) {
         mr__instance_limit_cpu(i);
     }

@@ -180,6 +180,8 @@ void mr__instance_send(struct mr__instance *i, const char *text);
 void mr__instance_limit_cpu(struct mr__instance *i);
 /** Kills one that goes on beyond it: it ignores SIGXCPU. */
 void mr__instance_check_cpu(struct mr__instance *i);
+/** Whether it holds one of @p batch, other than 0; slot @p from is looked at first. */
+bool mr__instance_has_batch(const struct mr__instance *i, uint64_t batch, uint32_t from);
 void mr__instance_release_slot(struct mr__instance *i, uint32_t at);
 
 /* --- list.c --- */
