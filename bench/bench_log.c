@@ -1,4 +1,5 @@
-/* The bus in process, on a real disk: append, and append to settled with a no-op target.
+/* The bus in process, on a real disk: append, the same of a source that dedupes (each event new, so
+ * each key is looked for, logged and kept), and append to settled with a no-op target.
  *
  * One thread is core and producer, a second one writes; at most --outstanding events wait for the
  * disk. Between the rounds: a bare loop of durable writes of the groups' mean size, the most this
@@ -15,6 +16,7 @@
 
 #include "bus/bus.h"
 #include "core/alloc.h"
+#include "core/hash.h"
 
 #define EVENT_DATA_SIZE 900u /* with its attributes about 1 KiB */
 #define ROUNDS 7
@@ -186,7 +188,8 @@ static void turn(struct driver *d)
 }
 
 static void make_config(struct mr_config *config, struct mr_subscription_config *sub,
-                        struct mr_target_config *target, bool subscribed)
+                        struct mr_target_config *target, struct mr_source_config *source,
+                        bool subscribed)
 {
     static char none[] = "[]";
     static char name[] = "all";
@@ -199,7 +202,12 @@ static void make_config(struct mr_config *config, struct mr_subscription_config 
     sub->retry.step_ns = step_ns;
     *target = (struct mr_target_config){
         .name = target_name, .concurrency = 1, .timeout_ns = 30 * MR_SECOND};
+    static char source_name[] = "deduping";
+    *source = (struct mr_source_config){
+        .name = source_name, .dedupe_window_ns = 10 * MR_MINUTE, .dedupe_keys = 100000};
     *config = (struct mr_config){
+        .sources = source,
+        .source_count = 1,
         .canonical_json = json,
         .hash = subscribed ? 2 : 1,
         .targets = target,
@@ -252,9 +260,11 @@ static double bare_rate(struct mr_io *io, int file, const uint8_t *buf, uint64_t
 struct bench {
     struct driver d;
     bool subscribed;
+    bool dedupes;
     uint64_t outstanding;
     uint32_t source;
     struct mr_config config;
+    struct mr_source_config source_config;
     struct mr_subscription_config sub;
     struct mr_target_config target;
     struct mr_router *router;
@@ -290,13 +300,13 @@ static void open_bus(struct bench *b, const char *folder)
     if (mr_bus_open(d->io, &options, &ports, mr_clock_now(), &d->bus, &opened, &problem) != MR_OK) {
         die(problem.text);
     }
-    make_config(&b->config, &b->sub, &b->target, b->subscribed);
+    make_config(&b->config, &b->sub, &b->target, &b->source_config, b->subscribed);
     uint32_t refused;
     if (mr_router_create(&b->config, &b->router, &refused, &problem) != MR_OK ||
         mr_bus_configure(d->bus, mr_clock_now(), &b->config, b->router, 1) != MR_OK) {
         die("configure");
     }
-    b->source = mr_bus_source_id(d->bus, MR_SOURCE_SEND_NAME);
+    b->source = mr_bus_source_id(d->bus, b->dedupes ? "deduping" : MR_SOURCE_SEND_NAME);
     mr_bus_capacity(d->bus, mr_clock_now(), mr_bus_target_id(d->bus, "noop"), 1024);
     b->writer = (struct io_thread){d, &d->writer};
     b->background = (struct io_thread){d, &d->background};
@@ -346,6 +356,12 @@ static uint64_t send_for(struct bench *b, double seconds)
                                 &batch->items[0].matches) != MR_OK) {
                 die("batch");
             }
+            if (b->dedupes) {
+                struct mr_dedupe_key *key = &batch->items[0].keys[MR_DEDUPE_BY_ID];
+                *key = mr_dedupe_key_of_id(mr_bus_salt(d->bus), mr_event_record(b->event), false);
+                key->low += mr_hash_u64(b->sent); /* one event stands for all of them */
+                key->high += b->sent;
+            }
             batch->generation = 1;
             d->in_flight_batches++;
             mr_bus_ingest(d->bus, mr_clock_now(), batch);
@@ -377,10 +393,11 @@ static void print_median(const char *name, const char *suffix, double values[ROU
 
 /* Rounds of the bus and of bare writes of the same size in turn, so that both meet the same
  * machine; the ratio is taken within a round. */
-static void run(const char *folder, bool subscribed, uint64_t outstanding, double seconds)
+static void run(const char *folder, const char *name, uint64_t outstanding, double seconds)
 {
-    const char *name = subscribed ? "settle" : "append";
-    struct bench b = {.subscribed = subscribed, .outstanding = outstanding};
+    struct bench b = {.subscribed = strcmp(name, "settle") == 0,
+                      .dedupes = strcmp(name, "append_dedupe") == 0,
+                      .outstanding = outstanding};
     open_bus(&b, folder);
     uint8_t *buf = mr_alloc_aligned(MR_LOG_BLOCK, MR_SEGMENT_SIZE_MAX);
     if (buf == NULL) {
@@ -427,10 +444,11 @@ int main(int argc, char **argv)
     const char *folder = argc > 1 ? argv[1] : "bench-log";
     uint64_t outstanding = argc > 2 ? strtoull(argv[2], NULL, 10) : 256;
     double seconds = argc > 3 ? strtod(argv[3], NULL) : 3;
-    char path[4096];
-    (void)snprintf(path, sizeof(path), "%s-append", folder);
-    run(path, false, outstanding, seconds);
-    (void)snprintf(path, sizeof(path), "%s-settle", folder);
-    run(path, true, outstanding, seconds);
+    static const char *const names[] = {"append", "append_dedupe", "settle"};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
+        char path[4096];
+        (void)snprintf(path, sizeof(path), "%s-%s", folder, names[i]);
+        run(path, names[i], outstanding, seconds);
+    }
     return 0;
 }

@@ -34,6 +34,7 @@ FIGURES = {
     "append": ("events/s", 600_000, True),
     "append_vs_raw": ("ratio", 0.75, True),
     "append_cpu_us": ("us", None, False),
+    "append_dedupe_cpu_us": ("us", None, False),
     "settle": ("events/s", 350_000, True),
     "settle_vs_raw": ("ratio", None, True),
     "settle_cpu_us": ("us", None, False),
@@ -690,8 +691,8 @@ def run_burst(bench):
 
 
 GROUPS = {
-    run_log: ("append", "append_vs_raw", "append_cpu_us", "settle", "settle_vs_raw",
-              "settle_cpu_us"),
+    run_log: ("append", "append_vs_raw", "append_cpu_us", "append_dedupe_cpu_us", "settle",
+              "settle_vs_raw", "settle_cpu_us"),
     run_http: ("http", "http_bare", "http_vs_bare", "http_min", "http_batch"),
     run_mqtt: ("mqtt", "mqtt_bare", "mqtt_vs_bare", "mqtt_cpu_us", "mqtt_bare_cpu_us"),
     run_mqtt_sink: ("mqtt_sink", "mqtt_sink_bare", "mqtt_sink_vs_bare", "mqtt_sink_cpu_us",
