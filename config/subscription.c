@@ -248,13 +248,6 @@ static enum mr_status take_batch(struct mr_builder *builder, const struct mr_nod
                           "process worker, or http",
                           target->name, target->kind->name);
     }
-    const struct mr_node *transform = mr__node_child(entry, "transform");
-    if (transform != NULL && transform->kind == MR_NODE_MAPPING &&
-        mr__node_child(transform, "jq") != NULL) {
-        return mr__report(builder->loader, place,
-                          "batch: a transform in jq gives its deliveries back one by one; transform "
-                          "by rules, or at the source");
-    }
     subscription->batch_max = (uint32_t)options->max;
     subscription->batch_size = options->size;
     subscription->batch_window_ns = options->window_ns;

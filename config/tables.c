@@ -367,7 +367,7 @@ const struct mr_option mr__subscription_table[] = {
      .help = "Memory for its unsettled deliveries; more of them wait on disk."},
     {.name = "batch", .type = MR_OPTION_BLOCK, .at = AT(batch), .block = batch_table,
      .help = "Several deliveries are handed out together, to a process worker that takes batches "
-             "or over http; `{}` is a batch with the defaults. Not beside a transform in jq."},
+             "or over http; `{}` is a batch with the defaults."},
     {.name = "shadow", .type = MR_OPTION_STRING, .at = AT(shadow),
      .help = "A worker that gets a copy of every delivery, to be compared with `to`: what it says "
              "has no effect. It shows as NAME/shadow."},

@@ -658,9 +658,6 @@ static void test_load_wrong_batches_are_refused(void **state)
     check_batch_error("10", "batch");
     check_one_error(FAKE_BASE "subscriptions: {one: {to: mail, batch: {}}}\n",
                     "batch: `mail` is of the kind file, which takes deliveries one by one");
-    check_one_error(FAKE_BASE
-                    "subscriptions: {one: {to: thumbs, batch: {}, transform: {jq: .}}}\n",
-                    "batch: a transform in jq gives its deliveries back one by one");
 }
 
 /* --- repeats ---------------------------------------------------------------------------------- */
