@@ -104,10 +104,12 @@ void engine_jq_batch(struct mr_engine *engine, struct snapshot *snapshot, struct
             }
         }
     }
-    enum mr_status r = work->left == 0 ? MR_OK
-                                       : mr_jq_lane_push(changing->lane, work->jobs,
-                                                         MR_JQ_QUEUE_SIZE_MAX);
-    if (work->left == 0 || r != MR_OK) {
+    if (work->left == 0) { /* all of it came as dead letters */
+        finish_batch(engine, work);
+        return;
+    }
+    enum mr_status r = mr_jq_lane_push(changing->lane, work->jobs, MR_JQ_QUEUE_SIZE_MAX);
+    if (r != MR_OK) { /* else it is the pool's, and may be gone by now */
         for (uint32_t i = 0; i < work->left; i++) {
             mr_jq_program_unref(work->jobs[i].program);
         }
