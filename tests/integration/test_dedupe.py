@@ -211,6 +211,49 @@ def test_wait_and_send_know_repeats():
         wait_until("handled once more", lambda: handled(m) == ["w-1", "w-1"])
 
 
+def test_a_duplicate_waits_for_the_delivery_of_the_first():
+    slow = python("import os, threading\n"
+                  "def handle(event, ctx):\n"
+                  "    while not os.path.exists('go'):\n"
+                  "        threading.Event().wait(0.01)\n"
+                  "    return {'answer': event['id']}")
+    with Instance(config({}), files={"worker.py": slow}) as m:
+        answers = []
+
+        def ask():
+            answers.append(m.http("POST", "/in?wait=60", json.dumps(event("one")),
+                                  {"Content-Type": CLOUDEVENT}))
+
+        send(m, event("one"))
+        asking = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in asking:
+            thread.start()
+        wait_until("all to be known as duplicates", lambda: source(m)["duplicates"] == 3)
+        (m.folder / "go").write_text("")
+        for thread in asking:
+            thread.join()
+        for status, headers, text in answers:
+            assert status == 200 and json.loads(text) == {"answer": "one"}, (status, text)
+            assert headers["Millrace-Delivery"] == "all:1", headers
+        assert events_in(m) == 1
+
+
+def test_a_reload_switches_it():
+    with instance({"window": "0s"}) as m:
+        assert [send(m, event("a"), key="k")[0]["offset"] for _ in range(2)] == [1, 2]
+        m.write_config(config({"window": "1h"}))
+        assert m.cli("reload").code == 0
+        assert [send(m, event("a"), key="k")[0]["offset"] for _ in range(2)] == [3, 3]
+        m.write_config(config())
+        assert m.cli("reload").code == 0
+        assert send(m, event("a"), key="k")[0]["offset"] == 3
+        assert send(m, event("a"))[0]["offset"] == 4
+        m.write_config(config({"window": "0s"}))
+        assert m.cli("reload").code == 0
+        assert send(m, event("a"), key="k")[0]["offset"] == 5
+        assert source(m)["dedupe_keys"] == 0
+
+
 def test_few_keys_go_early_and_are_counted():
     with instance({"window": "1h", "keys": 10}) as m:
         for n in range(30):
