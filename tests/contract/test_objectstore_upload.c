@@ -149,9 +149,9 @@ static void test_upload_fails(void **state)
     free(data);
 }
 
-/* Parts that were sent are asked to be forgotten: the store lists no upload. The time is over within
- * a part: before, while it begins, the store may know of an upload whose id never got here. How long
- * either takes is the machine's, so it is tried out. */
+/* Parts that were sent are asked to be forgotten: the store lists no upload. The time is over
+ * within a part: before, while it begins, the store may know of an upload whose id never got here.
+ * How long either takes is the machine's, so it is tried out. */
 static void test_upload_late_in_a_part_leaves_nothing(void **state)
 {
     (void)state;
