@@ -1,5 +1,6 @@
 /* log verify and log dump: a log folder read offline, or beside a running instance. */
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 
@@ -298,6 +299,15 @@ static void write_matches(struct mr_json_out *out, const struct mr_record *recor
     mr_json_out_end(out);
 }
 
+static void write_key(struct mr_json_out *out, const struct mr_record *record)
+{
+    char key[40];
+    (void)snprintf(key, sizeof(key), "%016" PRIx64 "%016" PRIx64, record->d, record->c); /* 32 */
+    mr_json_out_u64(out, "source_id", record->a);
+    mr_json_out_text(out, "key", key);
+    mr_json_out_u64(out, "window_ms", record->b);
+}
+
 static void write_rest(struct mr_json_out *out, const struct mr_record *record)
 {
     static const char *const names[] = {"subscription", "source", "target"};
@@ -329,6 +339,9 @@ static void write_rest(struct mr_json_out *out, const struct mr_record *record)
         mr_json_out_u64(out, "id", record->a);
         mr_json_out_text(out, "of", record->b < MR_ARRAY_COUNT(names) ? names[record->b] : NULL);
         mr_json_out_bytes(out, "name", record->body);
+        break;
+    case MR_RECORD_KEY:
+        write_key(out, record);
         break;
     case MR_RECORD_LOST:
         mr_json_out_u64(out, "first_offset", record->c);

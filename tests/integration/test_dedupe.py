@@ -4,7 +4,7 @@ import json
 import signal
 import threading
 
-from support import BATCH, CLOUDEVENT, Instance, event, main, python, wait_until
+from support import BATCH, CLOUDEVENT, Instance, cli, event, main, python, wait_until
 
 WORKER = python("def handle(event, ctx):\n"
                 "    with open('handled', 'a') as f:\n"
@@ -145,6 +145,12 @@ def test_after_a_stop_and_after_a_kill():
             answer, repeat = send(m, event("e%d" % n, data=n))
             assert answer["offset"] == offsets[n] and repeat, answer
         assert events_in(m) > 0
+        m.stop()
+        rows = [json.loads(line)
+                for line in cli("log", "dump", m.folder / "data" / "log", "-o", "json").out.splitlines()]
+        fill = [row for row in rows if row["kind"] == "key" and row["offset"] > 40]
+        assert fill and all(row["window_ms"] == 3600000 for row in fill), fill[:2]
+        assert cli("log", "verify", m.folder / "data" / "log").code == 0
 
 
 def test_what_is_killed_on_the_way_is_sent_again_and_is_once():
