@@ -264,15 +264,22 @@ def test_a_reload_changes_the_program_and_refuses_a_broken_one():
             assert types() == ["first", "second", "second", "a"], types()
 
 
-def test_a_helper_that_is_killed_costs_nothing_and_one_that_stops_is_replaced():
+def test_a_helper_that_is_killed_or_stopped_costs_nothing():
     with Instance(config({"a": "."})) as m:
         m.post(event("0", "a"))
         m.wait_state("0", "a", "done")
-        for i in range(1, 6):
+        for i, number in enumerate((signal.SIGKILL, signal.SIGKILL, signal.SIGSTOP, signal.SIGSEGV)):
             for pid in helpers(m):
-                os.kill(pid, signal.SIGKILL)
-            m.post(event(str(i), "a"))
-            assert len(m.wait_state(str(i), "a", "done")["attempts"]) == 1
+                os.kill(pid, number)
+            m.post(event("after-%d" % i, "a"))
+            assert len(m.wait_state("after-%d" % i, "a", "done")["attempts"]) == 1
+
+
+def test_without_the_library_a_program_is_refused_by_name():
+    with Instance(config({"a": "."}), files={"libjq.so.1": "no library"}, start=False) as m:
+        done = m.cli("check", env={"LD_LIBRARY_PATH": str(m.folder)})
+        assert done.code == 65 and "jq is not available" in done.err and "libjq.so.1" in done.err, done.err
+        assert m.cli("check").code == 0
 
 
 def test_no_helper_outlives_the_bus():

@@ -386,9 +386,7 @@ static enum mr_jq_end take_reply(struct mr_jq_helper *h, struct pending *ret_req
                              r == MR_E_TIMEOUT   ? "the jq process did not answer in time"
                              : r == MR_E_INVALID ? "the jq process answered nonsense"
                                                  : mr_status_text(r));
-        return r == MR_E_TIMEOUT   ? MR_JQ_TIME
-               : r == MR_E_INVALID ? MR_JQ_DEATH
-                                   : MR_JQ_UNAVAILABLE;
+        return r == MR_E_TIMEOUT || r == MR_E_INVALID ? MR_JQ_DEATH : MR_JQ_UNAVAILABLE;
     }
     h->in_at += sizeof(header) + header.size; /* the bytes stay until the next read */
     *ret_request = h->pending[0];

@@ -68,8 +68,8 @@ enum mr_jq_end {
     MR_JQ_ERROR,       /* … an error, or not one object */
     /* The helper is gone, and with it what was sent behind: */
     MR_JQ_UNAVAILABLE, /* it cannot do its work: no library, or no memory on our side */
-    MR_JQ_TIME,  /* it took too long */
-    MR_JQ_DEATH, /* it ended otherwise: memory, a crash, a kill from outside */
+    MR_JQ_TIME,  /* the program took too long */
+    MR_JQ_DEATH, /* it ended otherwise: memory, a crash, a kill from outside, nonsense or silence */
     MR_JQ_END_MAX,
 };
 
