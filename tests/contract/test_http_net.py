@@ -1,7 +1,6 @@
 """The real program and HTTP clients with a wire between them that is cut, slow, lossy or resetting: what
 was answered 202 is there, what was not comes again, and others are served meanwhile."""
 import collections
-import json
 import pathlib
 import socket
 import sys
@@ -10,17 +9,15 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support")]
 import netlab
 from senders import Senders
-from support import Instance, event, http_source, main, wait_until
+from support import Instance, event, http_source, json_lines, main, wait_until
 
 net = None
 LARGE = 200_000
 
 
 def lines(m):
-    """How often each id is in the file; a line may be under way."""
-    path = m.folder / "out.jsonl"
-    whole = path.read_text().split("\n")[:-1] if path.exists() else []
-    return collections.Counter(json.loads(line)["id"] for line in whole)
+    """How often each id is in the file."""
+    return collections.Counter(e["id"] for e in json_lines(m.folder / "out.jsonl"))
 
 
 def descriptors(m):

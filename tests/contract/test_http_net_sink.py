@@ -2,7 +2,6 @@
 cut, slow, lossy or resetting: each event is delivered, all attempts at it have the same key, and no
 other subscription is held up."""
 import collections
-import json
 import pathlib
 import signal
 import socket
@@ -15,7 +14,7 @@ import threading
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support")]
 import netlab
-from support import Instance, Served, event, http_source, main, wait_until
+from support import Instance, Served, event, http_source, json_lines, main, wait_until
 
 net = None
 certs = None
@@ -23,10 +22,8 @@ LARGE = 200_000
 
 
 def lines(m):
-    """How often each id is in the file; a line may be under way."""
-    path = m.folder / "out.jsonl"
-    whole = path.read_text().split("\n")[:-1] if path.exists() else []
-    return collections.Counter(json.loads(line)["id"] for line in whole)
+    """How often each id is in the file."""
+    return collections.Counter(e["id"] for e in json_lines(m.folder / "out.jsonl"))
 
 
 class FarServer(Served):

@@ -1,7 +1,6 @@
 """kill -9 of the real program at each step of taking HTTP requests in: before the append, between
 the durable write and the 202, right before and after the 202 left. What was answered 202 is there
 after the restart, what was not is sent again, and a repeated request has the same id."""
-import json
 import os
 import pathlib
 import signal
@@ -10,7 +9,7 @@ import sys
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support")]
 from senders import Senders
-from support import Instance, Skip, http_source, main, wait_until
+from support import Instance, Skip, http_source, json_lines, main, wait_until
 
 ANSWER = "0:" + b"HTTP/1.1 202".hex()
 
@@ -21,9 +20,7 @@ def config():
 
 
 def arrived(m):
-    path = m.folder / "out.jsonl"
-    lines = path.read_text().split("\n")[:-1] if path.exists() else []
-    return [json.loads(line)["id"] for line in lines]
+    return [e["id"] for e in json_lines(m.folder / "out.jsonl")]
 
 
 def die_at(step, moments):

@@ -11,7 +11,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent / name) for name in ("integration", "support")]
 from objects import Elasticmq, Minio, record
 from senders import Senders
-from support import Instance, http_source, main, wait_until
+from support import Instance, http_source, json_lines, main, wait_until
 
 LOG = {"segment_size": "4MiB", "max_size": "16MiB", "retain_size": "4MiB", "checkpoint_size": "1MiB"}
 BODY = 50_000
@@ -23,9 +23,8 @@ def config(source, **more):
 
 
 def events(m):
-    """What the sink wrote; a line may be under way."""
-    path = m.folder / "out.jsonl"
-    return [json.loads(line) for line in path.read_text().split("\n")[:-1]] if path.exists() else []
+    """What the sink wrote."""
+    return json_lines(m.folder / "out.jsonl")
 
 
 def arrived(m, of=lambda e: e["id"]):

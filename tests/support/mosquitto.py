@@ -122,7 +122,10 @@ class Arrived:
                     if not line.endswith(b"\n"):
                         break  # is being written
                     self.at += len(line)
-                    n = json.loads(line)["data"]["n"]
+                    try:
+                        n = json.loads(line)["data"]["n"]
+                    except ValueError:
+                        continue  # a kill has torn it: it comes again, whole
                     self.times[n] = self.times.get(n, 0) + 1
         return self.times
 
