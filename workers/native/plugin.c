@@ -27,7 +27,7 @@ static enum mr_status check_ops(const struct millrace_native_plugin *ops, const 
 enum mr_status mr__plugin_load(struct mr__plugin *plugin, const char *path, const char *settings,
                                struct mr_problem *problem)
 {
-    *plugin = (struct mr__plugin){NULL};
+    *plugin = (struct mr__plugin){0};
     if (access(path, R_OK) != 0) {
         return mr_problem_set(problem, MR_E_NOT_FOUND, "cannot read the plugin %s", path);
     }
@@ -69,5 +69,5 @@ void mr__plugin_unload(struct mr__plugin *plugin)
     if (plugin->library != NULL) {
         (void)dlclose(plugin->library); /* what remains of it is only memory */
     }
-    *plugin = (struct mr__plugin){NULL};
+    *plugin = (struct mr__plugin){0};
 }
