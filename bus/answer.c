@@ -356,7 +356,7 @@ static void free_answer(struct mr_bus *bus, struct mr_handout *h)
         mr__time_attempt(bus->subs[h->subscription],
                          answer->ended_wall_ns - answer->started_wall_ns);
     }
-    bus->subs[h->subscription]->attempts_by_verdict[h->answer.verdict]++;
+    mr__count_verdict(bus->subs[h->subscription], h->answer.verdict);
     mr_handout_destroy(h);
 }
 
@@ -450,7 +450,7 @@ static bool time_out(struct mr_bus *bus, struct mr__delivery *d)
     if (apply(bus, d, NULL, &answer) != MR_OK) {
         return false;
     }
-    bus->subs[sub]->attempts_by_verdict[MR_VERDICT_TIMEOUT]++;
+    mr__count_verdict(bus->subs[sub], MR_VERDICT_TIMEOUT);
     struct mr__delivery *still = mr__delivery_find(bus->subs[sub], offset);
     if (still != NULL && still->where != MR__ENDING) {
         still->timed_out = true;

@@ -168,17 +168,19 @@ struct mr__shared { /* a limit that several subscriptions keep together; limit.c
 struct mr__times {
     struct mr_histogram delivery;
     struct mr_histogram attempt;
+    uint64_t verdicts[MR_VERDICT_MAX]; /* answers, by what they said */
 };
 
 struct mr__sub {
     uint32_t id;
+    bool known;        /* its NAME record is logged */
+    bool paused;
+    bool ingest;       /* pseudo-subscription of a source: dead letters only */
+    bool on_turn;
     char *name;                               /* owned */
     const struct mr_subscription_config *conf; /* borrowed from the configuration; NULL: removed */
     struct mr__target *target;                /* NULL when removed */
     uint64_t removed_log_ns;                  /* since; 0: there */
-    bool known;                               /* its NAME record is logged */
-    bool paused;
-    bool ingest;       /* pseudo-subscription of a source: dead letters only */
     struct mr_counts counts;
     uint64_t behind;   /* matched, waiting, not in the window */
     /* A changed order_by is a barrier: lanes of two orders cannot be compared, so what matched
@@ -187,13 +189,15 @@ struct mr__sub {
     uint16_t order_epoch;  /* counts its changes; each match is logged with it */
     uint16_t window_epoch; /* of what is in the window */
     bool barred;           /* the cursor stands at such a barrier */
+    bool live;             /* nothing is left to read behind the cursor */
+    bool cursor_in_stage;  /* cursor_position is a byte in the stage */
+    bool gathering;        /* what is ready has a place and waits for others of its batch */
     struct mr_map deliveries; /* offset -> struct mr__delivery * */
     struct mr_map lanes;      /* key -> struct mr__lane * */
     struct mr_map skip;       /* offsets beyond the cursor that are settled already */
     struct mr_map dead_lanes; /* lane -> settles counted since its first dead letter */
     struct mr__list ready;
     uint64_t ready_size; /* bytes of their events */
-    bool gathering;      /* what is ready has a place and waits for others of its batch */
     struct mr__delivery *oldest; /* by age in the window */
     struct mr__delivery *newest;
     uint32_t where_count[MR__WHERE_MAX];
@@ -208,18 +212,14 @@ struct mr__sub {
     uint64_t dead_capacity;
     uint64_t window_bytes;
     /* The cursor: everything matched below cursor_offset is in the window or settled; the rest is
-     * read from cursor_position on. live: nothing is left to read. */
-    bool live;
-    bool cursor_in_stage; /* cursor_position is a byte in the stage */
+     * read from cursor_position on. */
     uint64_t cursor_position;
     uint64_t cursor_offset;
-    uint64_t attempts_by_verdict[MR_VERDICT_MAX];
-    struct mr__times *times; /* owned; NULL until something ended */
+    struct mr__times *times; /* owned; NULL until something was answered or ended */
     struct mr__limit *limit; /* owned; NULL: none */
     struct mr__limit *limit_next; /* owned unless it is `limit`: of the configuration to come */
     struct mr__shared *shared; /* all of them; conf->limits says which are ours */
     struct mr__sub *turn_next; /* ring of subscriptions with something ready, per target */
-    bool on_turn;
 };
 
 struct mr__breaker {
@@ -659,6 +659,7 @@ bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state 
 /* query.c */
 void mr__time_delivery(struct mr__sub *sub, uint64_t ns);
 void mr__time_attempt(struct mr__sub *sub, uint64_t ns);
+void mr__count_verdict(struct mr__sub *sub, enum mr_verdict verdict);
 
 /* cold.c */
 void mr__cache_add(struct mr_bus *bus, struct mr__group *group);

@@ -50,6 +50,14 @@ void mr__time_attempt(struct mr__sub *sub, uint64_t ns)
     }
 }
 
+void mr__count_verdict(struct mr__sub *sub, enum mr_verdict verdict)
+{
+    struct mr__times *times = times_of(sub);
+    if (times != NULL) {
+        times->verdicts[verdict]++;
+    }
+}
+
 /* --- questions -------------------------------------------------------------------------------- */
 
 static uint64_t waiting_in_window(const struct mr__sub *sub)
@@ -92,7 +100,6 @@ void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint3
         .live = sub->live,
     };
     fill_counts(sub, &info.counts);
-    memcpy(info.attempts, sub->attempts_by_verdict, sizeof(info.attempts));
     info.behind_on = sub->conf == NULL                              ? MR_BLOCKED_REMOVED
                      : sub->barred && sub->deliveries.count > 0 ? MR_BLOCKED_ORDER
                                                                     : MR_BLOCKED_MEMORY;
@@ -100,6 +107,7 @@ void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint3
     if (sub->times != NULL) {
         info.delivery_time = sub->times->delivery;
         info.attempt_time = sub->times->attempt;
+        memcpy(info.attempts, sub->times->verdicts, sizeof(info.attempts));
     }
     for (int where = 0; where < MR__WHERE_MAX; where++) {
         info.blocked[mr__blocked_where(sub, (enum mr__where)where)] += sub->where_count[where];

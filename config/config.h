@@ -154,9 +154,9 @@ struct mr_subscription_config {
     uint32_t source_count;
     uint32_t target; /* index */
     int order;       /* enum mr_order */
+    int on_exhausted; /* enum mr_on_exhausted */
     char *order_key; /* owned */
     struct mr_retry retry;
-    int on_exhausted;            /* enum mr_on_exhausted */
     uint64_t retry_after_max_ns; /* cap of Retry-After and `after`; default 1h */
     uint64_t timeout_ns;         /* 0 = the target's */
     uint64_t max_age_ns;         /* 0 = for ever */
@@ -166,19 +166,19 @@ struct mr_subscription_config {
     uint64_t debounce_ns;        /* a lane is quiet so long before its latest goes; 0: at once */
     char *cancel_on;             /* owned; as filter_json; NULL: nothing cancels */
     uint32_t concurrency;        /* in flight at once; 0 = as the target allows */
-    struct mr_rates *rates;      /* owned; NULL: no limit */
-    uint32_t *limits;            /* owned; indexes of those it shares */
     uint32_t limit_count;
+    uint32_t *limits;            /* owned; indexes of those it shares */
+    struct mr_rates *rates;      /* owned; NULL: no limit */
     uint64_t window_size;        /* bytes of delivery state in memory; default 16MiB */
     uint32_t batch_max;          /* deliveries handed out together, at most; 0: one by one */
+    int batch_by;                /* enum mr_order: only with the same value of */
     uint64_t batch_size;         /* bytes of their events; the first may be larger by itself */
     uint64_t batch_window_ns;    /* how long the first waits for others */
-    int batch_by;                /* enum mr_order: only with the same value of */
     char *batch_key;             /* owned */
     uint64_t hash;               /* policy version: hash of everything that shapes deliveries */
     struct mr_destination *on_success; /* owned */
-    uint32_t on_success_count;
     struct mr_destination *on_failure; /* owned */
+    uint32_t on_success_count;
     uint32_t on_failure_count;
     /* Indexes of the hidden subscriptions that carry the outcomes to sinks, in the order of
      * on_success and on_failure; UINT32_MAX where the destination is the bus. */
