@@ -78,30 +78,12 @@ static void end_locked(void)
 
 static enum mr_status begin_locked(struct mr_problem *problem)
 {
-    int ends[2];
-    /* A socket pair, not a pipe: writing to one whose reader was killed raises no signal. */
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
-        return mr_problem_set(problem, MR_E_UNAVAILABLE, "no socket for the guardian: %s",
-                              strerrordesc_np(errno));
-    }
     char name[] = MR_GUARDIAN_NAME;
     char *argv[] = {name, self.bus, NULL};
-    char libraries[1024];
-    const char *path = getenv("LD_LIBRARY_PATH"); /* our program may need it to start */
-    int size = snprintf(libraries, sizeof(libraries), "LD_LIBRARY_PATH=%s",
-                        path == NULL ? "" : path);
-    char *envp[] = {path != NULL && (size_t)size < sizeof(libraries) ? libraries : NULL, NULL};
-    struct mr_spawn spawn = {.path = "/proc/self/exe", .argv = argv, .envp = envp, .folder = "/",
-                             .fds = {ends[0], -1, -1, -1}, .outlives = true};
-    pid_t pid;
-    enum mr_status r = mr_spawn(&spawn, &pid, problem);
-    close(ends[0]);
+    enum mr_status r = mr_spawn_self(argv, "guardian", true, &self.pid, &self.link, problem);
     if (r != MR_OK) {
-        close(ends[1]);
         return r;
     }
-    self.pid = pid;
-    self.link = ends[1];
     for (size_t i = 0; i < self.live_count; i++) {
         if (self.live[i].group != 0 && !tell_locked(self.live[i].group)) {
             break; /* it is gone again: the next message finds out */

@@ -4,9 +4,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -173,4 +176,29 @@ enum mr_status mr_spawn(const struct mr_spawn *spawn, pid_t *ret_pid, struct mr_
         *ret_pid = pid;
     }
     return r;
+}
+
+enum mr_status mr_spawn_self(char *const *argv, const char *what, bool outlives, pid_t *ret_pid,
+                             int *ret_fd, struct mr_problem *problem)
+{
+    int ends[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
+        return mr_problem_set(problem, MR_E_UNAVAILABLE, "no socket for the %s: %s", what,
+                              strerrordesc_np(errno));
+    }
+    char libraries[1024];
+    const char *path = getenv("LD_LIBRARY_PATH"); /* our program may need it to start */
+    int size = snprintf(libraries, sizeof(libraries), "LD_LIBRARY_PATH=%s",
+                        path == NULL ? "" : path);
+    char *envp[] = {path != NULL && (size_t)size < sizeof(libraries) ? libraries : NULL, NULL};
+    struct mr_spawn spawn = {.path = "/proc/self/exe", .argv = argv, .envp = envp, .folder = "/",
+                             .fds = {ends[0], -1, -1, -1}, .outlives = outlives};
+    enum mr_status r = mr_spawn(&spawn, ret_pid, problem);
+    close(ends[0]);
+    if (r != MR_OK) {
+        close(ends[1]);
+        return r;
+    }
+    *ret_fd = ends[1];
+    return MR_OK;
 }

@@ -148,32 +148,16 @@ void mr_jq_helper_destroy(struct mr_jq_helper *helper)
 
 static enum mr_status start(struct mr_jq_helper *h, struct mr_problem *problem)
 {
-    int ends[2];
-    /* A socket pair, not pipes: writing to a helper that died raises no signal. */
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0) {
-        return mr_problem_set(problem, MR_E_UNAVAILABLE, "no socket for the jq helper: %s",
-                              strerrordesc_np(errno));
-    }
     char name[] = MR__JQ_NAME;
     char *argv[] = {name, NULL};
-    char libraries[1024];
-    const char *path = getenv("LD_LIBRARY_PATH"); /* our program may need it to start */
-    int size = snprintf(libraries, sizeof(libraries), "LD_LIBRARY_PATH=%s",
-                        path == NULL ? "" : path);
-    char *envp[] = {path != NULL && (size_t)size < sizeof(libraries) ? libraries : NULL, NULL};
-    struct mr_spawn spawn = {.path = "/proc/self/exe", .argv = argv, .envp = envp, .folder = "/",
-                             .fds = {ends[0], -1, -1, -1}};
-    pid_t pid;
-    enum mr_status r = fcntl(ends[1], F_SETFL, O_NONBLOCK) == 0
-                           ? mr_spawn(&spawn, &pid, problem)
-                           : mr_problem_set(problem, MR_E_UNAVAILABLE, "no jq helper");
-    close(ends[0]);
+    enum mr_status r = mr_spawn_self(argv, "jq helper", false, &h->pid, &h->fd, problem);
     if (r != MR_OK) {
-        close(ends[1]);
         return mr_status_class(r) == MR_CLASS_RETRY ? r : MR_E_UNAVAILABLE;
     }
-    h->pid = pid;
-    h->fd = ends[1];
+    if (fcntl(h->fd, F_SETFL, O_NONBLOCK) != 0) {
+        mr_jq_helper_end(h);
+        return mr_problem_set(problem, MR_E_UNAVAILABLE, "no jq helper");
+    }
     return MR_OK;
 }
 
