@@ -219,13 +219,23 @@ struct mr_engine {
 };
 
 /* engine.c */
-/* Sends @p handout back: it did not reach its target. */
-void engine_answer(struct mr_engine *engine, struct mr_handout *handout, enum mr_verdict verdict,
-                   const char *error);
 enum mr_status engine_call(struct mr_engine *engine,
                            void (*fn)(void *argument, struct mr_bus *bus, struct mr_now now),
                            void *argument);
 void engine_post(struct mr_engine *engine, struct mr_op *first);
+void engine_wake_control(struct mr_engine *engine);
+
+/* engine_ports.c: on the core thread */
+struct mr_bus_ports engine_ports(struct mr_engine *engine);
+/* Sends @p handout back: it did not reach its target. */
+void engine_answer(struct mr_engine *engine, struct mr_handout *handout, enum mr_verdict verdict,
+                   const char *error);
+/* The instance of a target of the bus; NULL: there is none now. */
+struct instance *engine_target(const struct mr_engine *engine, uint32_t target);
+/* From the helper on to the target, which may have gone meanwhile. */
+void engine_take_transformed(struct mr_engine *engine, struct mr_op *op);
+/* What a step gathered goes out in groups: one wake-up for each target and source. */
+void engine_flush_outputs(struct mr_engine *engine);
 
 /* engine_snapshot.c */
 /* @p config: ownership moves on success only. @p api_set: copied; part of the configuration. */
