@@ -33,7 +33,8 @@ MR_MUST_USE enum mr_status mr_spawn(const struct mr_spawn *spawn, pid_t *ret_pid
 
 /** Starts our own program once more, under the name argv[0] that one of its constructors knows,
  * with nothing of our environment but where libraries are. Its descriptor 0 is the other end of
- * *ret_fd: a socket pair, as writing to one who was killed then raises no signal. @param what for the problem  @return as mr_spawn() */
+ * *ret_fd: a socket pair, as writing to one who was killed then raises no signal.
+ * @param what for the problem  @return as mr_spawn() */
 MR_MUST_USE enum mr_status mr_spawn_self(char *const *argv, const char *what, bool outlives,
                                          pid_t *ret_pid, int *ret_fd, struct mr_problem *problem);
 
