@@ -1,4 +1,5 @@
-/* What oracle.c (promises, checks) and oracle_fold.c (records) share. */
+/* What oracle.c (promises, checks), oracle_fold.c (records) and oracle_ends.c (attempts and what
+ * becomes of them) share. */
 #ifndef MR_TESTS_SIM_ORACLE_INTERNAL_H
 #define MR_TESTS_SIM_ORACLE_INTERNAL_H
 
@@ -153,5 +154,43 @@ struct oracle_answer *oracle_answer_of(struct oracle *oracle, uint32_t sub, uint
                                        uint32_t fence);
 struct oracle_event *oracle_event_of(struct oracle *oracle, uint64_t offset);
 struct oracle_delivery *oracle_delivery_of(struct oracle *oracle, uint32_t sub, uint64_t offset);
+
+/* --- the fold ------------------------------------------------------------------------------- */
+
+/* One group while it is folded. */
+struct fold {
+    struct oracle *o;
+    uint64_t sequence;
+    uint64_t position;
+    uint32_t emitted_first; /* events of this group begin here */
+    uint32_t settled;       /* SETTLE and DEAD records in it */
+    uint32_t children;      /* emitted events their results speak of */
+    uint32_t emitted;       /* emitted events found */
+    uint32_t outcomes;
+    uint32_t outcomes_wanted;
+};
+
+#define FAIL(f, ...) sim_fail((f)->o->world, __VA_ARGS__)
+#define LLU(x) ((unsigned long long)(x))
+
+/* Sets the state of a delivery and counts it so, under its subscription. */
+void oracle_set_state(struct oracle *o, struct oracle_delivery *d, enum mr_state state);
+
+/* Adds a delivery of @p event, the newest that has any; what was given out before is invalid. */
+struct oracle_delivery *oracle_delivery_add(struct oracle *o, struct oracle_event *event,
+                                            uint32_t sub, uint64_t lane, enum mr_state state);
+
+/* The number of the subscription in a configuration; false: none ever had it. */
+bool oracle_visible_index(const struct oracle *o, uint32_t id, uint32_t *ret_index);
+
+/* The delivery that @p r speaks of, kept in the journal as it was; there must be one. */
+struct oracle_delivery *oracle_find(struct fold *f, const struct mr_record *r);
+
+/* An attempt at @p d begins, in an ATTEMPT record or in its event's MATCH. */
+void oracle_begin(struct fold *f, struct oracle_delivery *d, uint32_t fence);
+
+void oracle_fold_attempt(struct fold *f, const struct mr_record *r);
+void oracle_fold_end(struct fold *f, const struct mr_record *r); /* SETTLE, DEAD */
+void oracle_fold_retry(struct fold *f, const struct mr_record *r);
 
 #endif
