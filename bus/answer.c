@@ -417,14 +417,16 @@ void mr_bus_heartbeat(struct mr_bus *bus, struct mr_now now, uint32_t subscripti
     }
     struct mr__sub *sub = bus->subs[subscription];
     struct mr__delivery *d = mr__delivery_find(sub, offset);
-    if (d == NULL || d->fence != fence || d->where != MR__FLIGHT || sub->conf == NULL ||
-        sub->target == NULL || sub->target->conf == NULL) {
+    if (d == NULL || d->fence != fence || d->where != MR__FLIGHT || sub->conf == NULL) {
         return;
     }
-    uint64_t timeout =
-        sub->conf->timeout_ns != 0 ? sub->conf->timeout_ns : sub->target->conf->timeout_ns;
+    const struct mr__target *target = mr__share_of(d)->target;
+    if (target == NULL || target->conf == NULL) {
+        return;
+    }
+    uint64_t timeout = sub->conf->timeout_ns != 0 ? sub->conf->timeout_ns : target->conf->timeout_ns;
     uint64_t lease = add_saturated(bus->log_ns, timeout);
-    uint64_t end = add_saturated(d->started_ns, sub->target->conf->max_run_ns);
+    uint64_t end = add_saturated(d->started_ns, target->conf->max_run_ns);
     d->lease_ns = lease < end ? lease : end;
     mr__timer_set(bus, d);
 }
@@ -443,7 +445,7 @@ static bool time_out(struct mr_bus *bus, struct mr__delivery *d)
         .ended_wall_ns = bus->now.wall_ns,
         .error = error,
     };
-    uint32_t target = d->sub->target == NULL ? UINT32_MAX : d->sub->target->id;
+    const struct mr__target *target = mr__share_of(d)->target;
     uint32_t sub = d->sub->id;
     uint64_t offset = d->offset;
     uint32_t fence = d->fence;
@@ -455,8 +457,8 @@ static bool time_out(struct mr_bus *bus, struct mr__delivery *d)
     if (still != NULL && still->where != MR__ENDING) {
         still->timed_out = true;
     }
-    if (target != UINT32_MAX) {
-        bus->ports.cancel(bus->ports.context, target, sub, offset, fence);
+    if (target != NULL) {
+        bus->ports.cancel(bus->ports.context, target->id, sub, offset, fence);
     }
     return true;
 }

@@ -197,13 +197,14 @@ static uint32_t most_with(const struct mr__delivery *d, uint32_t max)
 }
 
 /* Whether there can be enough, before each is looked at. */
-static bool may_be_full(const struct mr__sub *sub, uint32_t max)
+static bool may_be_full(const struct mr__share *share, uint32_t max)
 {
-    return sub->ready.count >= max || sub->ready_size >= sub->conf->batch_size;
+    return share->ready.count >= max || share->ready_size >= share->sub->conf->batch_size;
 }
 
-uint32_t mr__bundle_gather(struct mr_bus *bus, struct mr__sub *sub, uint64_t *ret_due_ns)
+uint32_t mr__bundle_gather(struct mr_bus *bus, struct mr__share *share, uint64_t *ret_due_ns)
 {
+    struct mr__sub *sub = share->sub;
     const struct mr_subscription_config *conf = sub->conf;
     uint32_t max = conf->batch_max + MR_PLANTED(BATCH_LARGE);
     uint64_t size = 0;
@@ -211,7 +212,7 @@ uint32_t mr__bundle_gather(struct mr_bus *bus, struct mr__sub *sub, uint64_t *re
     uint32_t limit = max;
     bool full = false;
     const struct mr__delivery *first = NULL;
-    struct mr__delivery *next = gathered_reserve(bus, max) ? sub->ready.first : NULL;
+    struct mr__delivery *next = gathered_reserve(bus, max) ? share->ready.first : NULL;
     for (uint64_t looked = 0; next != NULL && looked < max + LOOK_MAX && !full; looked++) {
         struct mr__delivery *d = next;
         next = d->next;
@@ -222,7 +223,7 @@ uint32_t mr__bundle_gather(struct mr_bus *bus, struct mr__sub *sub, uint64_t *re
             first = d;
             uint64_t due = d->started_ns + conf->batch_window_ns;
             *ret_due_ns = is_suspect(d) || due <= bus->log_ns ? 0 : due;
-            if (*ret_due_ns != 0 && !may_be_full(sub, max)) {
+            if (*ret_due_ns != 0 && !may_be_full(share, max)) {
                 return 1; /* it waits: which others there are can be seen then */
             }
         }

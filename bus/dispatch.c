@@ -83,11 +83,12 @@ static uint32_t ahead_of(const struct mr_bus *bus, uint32_t slots)
     return half > bus->options.ahead ? half : bus->options.ahead;
 }
 
-/* When the rates of @p sub, of its target and those it shares grant one more, monotonic. @p ahead:
- * beyond what has begun and is not handed out */
-static uint64_t limits_due_ns(const struct mr__sub *sub, bool ahead)
+/* When the rates of @p share, of its target and those it shares with others grant one more,
+ * monotonic. @p ahead: beyond what has begun and is not handed out */
+static uint64_t limits_due_ns(const struct mr__share *share, bool ahead)
 {
-    uint64_t due = mr__limit_due_ns(sub->target->limit, ahead ? sub->target->armed : 0);
+    const struct mr__sub *sub = share->sub;
+    uint64_t due = mr__limit_due_ns(share->target->limit, ahead ? share->target->armed : 0);
     uint64_t own =
         mr__limit_due_ns(sub->limit, ahead ? sub->places - sub->places_in_flight : 0);
     uint64_t shared = mr__shared_due_ns(sub, ahead);
@@ -95,15 +96,17 @@ static uint64_t limits_due_ns(const struct mr__sub *sub, bool ahead)
     return shared > due ? shared : due;
 }
 
-static bool is_limited(const struct mr__sub *sub)
+static bool is_limited(const struct mr__share *share)
 {
-    return sub->limit != NULL || sub->target->limit != NULL || mr__shared_has_rate(sub);
+    return share->sub->limit != NULL || share->target->limit != NULL ||
+           mr__shared_has_rate(share->sub);
 }
 
 /* @p far: beyond the free slots, so that the next one is durable when a slot is freed */
-static bool may_begin(const struct mr_bus *bus, const struct mr__sub *sub, bool far)
+static bool may_begin(const struct mr_bus *bus, const struct mr__share *share, bool far)
 {
-    const struct mr__target *target = sub->target;
+    const struct mr__sub *sub = share->sub;
+    const struct mr__target *target = share->target;
     if (sub->paused || sub->conf == NULL || target == NULL || target->conf == NULL ||
         bus->draining || bus->faulty) {
         return false;
@@ -115,9 +118,9 @@ static bool may_begin(const struct mr_bus *bus, const struct mr__sub *sub, bool 
     uint32_t slots = slots_now(bus, target);
     bool probing = target->breaker.open_until_ns != 0;
     /* What a rate lets go goes at once: nothing is logged far ahead of it. */
-    uint32_t bound = probing || is_limited(sub) || !far ? slots : slots + ahead_of(bus, slots);
+    uint32_t bound = probing || is_limited(share) || !far ? slots : slots + ahead_of(bus, slots);
     return target->armed + target->in_flight < bound &&
-           (!is_limited(sub) || limits_due_ns(sub, true) <= bus->now.mono_ns);
+           (!is_limited(share) || limits_due_ns(share, true) <= bus->now.mono_ns);
 }
 
 static bool is_batched(const struct mr__sub *sub)
@@ -125,9 +128,9 @@ static bool is_batched(const struct mr__sub *sub)
     return sub->conf != NULL && sub->conf->batch_max > 0;
 }
 
-bool mr__may_begin(const struct mr_bus *bus, const struct mr__sub *sub)
+bool mr__may_begin(const struct mr_bus *bus, const struct mr__share *share)
 {
-    return !is_batched(sub) && may_begin(bus, sub, true);
+    return !is_batched(share->sub) && may_begin(bus, share, true);
 }
 
 void mr__arm(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, struct mr_event *event)
@@ -160,7 +163,7 @@ static bool arm_one(struct mr_bus *bus, struct mr__delivery *d, struct mr__bundl
         .body = mr_bytes(body, sizeof(body)),
     };
     (void)mr__stage_record(bus, &record); /* found by its offset and fence */
-    const struct mr__target *target = sub->target;
+    const struct mr__target *target = mr__share_of(d)->target;
     if (target->queue.count * 2 < ahead_of(bus, target->slots)) {
         bus->stage.urgent = true; /* the target would soon wait for it */
     }
@@ -169,10 +172,10 @@ static bool arm_one(struct mr_bus *bus, struct mr__delivery *d, struct mr__bundl
     return true;
 }
 
-static bool arm_single(struct mr_bus *bus, struct mr__sub *sub)
+static bool arm_single(struct mr_bus *bus, struct mr__share *share)
 {
-    struct mr__delivery *d = sub->ready.first;
-    if (mr__overtaken(d) != NULL || !may_begin(bus, sub, true) || !arm_one(bus, d, NULL)) {
+    struct mr__delivery *d = share->ready.first;
+    if (mr__overtaken(d) != NULL || !may_begin(bus, share, true) || !arm_one(bus, d, NULL)) {
         return false;
     }
     mr__load_event(bus, d);
@@ -181,20 +184,20 @@ static bool arm_single(struct mr_bus *bus, struct mr__sub *sub)
 
 /* All that are there when a slot is free and they need not wait; ahead of that only a full batch:
  * another would grow meanwhile. */
-static bool arm_batch(struct mr_bus *bus, struct mr__sub *sub)
+static bool arm_batch(struct mr_bus *bus, struct mr__share *share)
 {
     uint64_t due = 0;
-    bool has_place = may_begin(bus, sub, false);
-    uint64_t least = has_place ? 1 : sub->conf->batch_max;
-    sub->gathering = false;
-    if (sub->ready.count < least || !may_begin(bus, sub, true)) {
+    bool has_place = may_begin(bus, share, false);
+    uint64_t least = has_place ? 1 : share->sub->conf->batch_max;
+    share->gathering = false;
+    if (share->ready.count < least || !may_begin(bus, share, true)) {
         return false;
     }
-    uint32_t count = mr__bundle_gather(bus, sub, &due);
+    uint32_t count = mr__bundle_gather(bus, share, &due);
     if (due != 0) {
         uint64_t at = bus->now.mono_ns + (due - bus->log_ns);
         bus->limit_due_ns = at < bus->limit_due_ns ? at : bus->limit_due_ns;
-        sub->gathering = has_place;
+        share->gathering = has_place;
     }
     if (due != 0 || count < least) {
         return false;
@@ -213,25 +216,25 @@ static bool arm_batch(struct mr_bus *bus, struct mr__sub *sub)
     return armed > 0;
 }
 
-/* Takes the next subscription in turn off the ring. */
-static struct mr__sub *take_turn(struct mr__target *target)
+/* Takes the next share in turn off the ring. */
+static struct mr__share *take_turn(struct mr__target *target)
 {
-    struct mr__sub *sub = target->turn_first;
-    if (sub != NULL) {
-        target->turn_first = sub->turn_next;
+    struct mr__share *share = target->turn_first;
+    if (share != NULL) {
+        target->turn_first = share->turn_next;
         if (target->turn_first == NULL) {
             target->turn_last = NULL;
         }
-        sub->turn_next = NULL;
-        sub->on_turn = false;
+        share->turn_next = NULL;
+        share->on_turn = false;
     }
-    return sub;
+    return share;
 }
 
 /* What a rate refused now is looked at again when it grants it. */
-static void note_limit(struct mr_bus *bus, const struct mr__sub *sub)
+static void note_limit(struct mr_bus *bus, const struct mr__share *share)
 {
-    uint64_t due = is_limited(sub) ? limits_due_ns(sub, true) : 0;
+    uint64_t due = is_limited(share) ? limits_due_ns(share, true) : 0;
     if (due > bus->now.mono_ns && due < bus->limit_due_ns) {
         bus->limit_due_ns = due;
     }
@@ -244,30 +247,30 @@ static void arm_target(struct mr_bus *bus, struct mr__target *target)
     if (target->armed + target->in_flight >= target->slots + ahead_of(bus, target->slots) / 2) {
         return;
     }
-    struct mr__sub *stuck = NULL; /* subscriptions that may not begin now: back on the ring after */
-    struct mr__sub *stuck_last = NULL;
+    struct mr__share *stuck = NULL; /* they may not begin now: back on the ring after */
+    struct mr__share *stuck_last = NULL;
     while (target->turn_first != NULL) {
         uint32_t slots = slots_now(bus, target);
         uint32_t bound = target->breaker.open_until_ns != 0 ? slots : slots + ahead_of(bus, slots);
         if (target->armed + target->in_flight >= bound) {
             break;
         }
-        struct mr__sub *sub = take_turn(target);
-        if (sub->ready.count == 0 || sub->target != target || sub->paused) {
+        struct mr__share *share = take_turn(target);
+        if (share->ready.count == 0 || share->target != target || share->sub->paused) {
             continue; /* back on the ring when something is ready, or when it resumes */
         }
-        if (is_batched(sub) ? arm_batch(bus, sub) : arm_single(bus, sub)) {
-            mr__turn_add(sub);
+        if (is_batched(share->sub) ? arm_batch(bus, share) : arm_single(bus, share)) {
+            mr__turn_add(share);
             continue;
         }
-        note_limit(bus, sub);
-        sub->on_turn = true;
+        note_limit(bus, share);
+        share->on_turn = true;
         if (stuck_last != NULL) {
-            stuck_last->turn_next = sub;
+            stuck_last->turn_next = share;
         } else {
-            stuck = sub;
+            stuck = share;
         }
-        stuck_last = sub;
+        stuck_last = share;
     }
     if (stuck != NULL) {
         stuck_last->turn_next = target->turn_first;
@@ -283,7 +286,7 @@ static void arm_target(struct mr_bus *bus, struct mr__target *target)
 static uint64_t policy_timeout(const struct mr__delivery *d)
 {
     const struct mr_subscription_config *conf = d->sub->conf;
-    return conf->timeout_ns != 0 ? conf->timeout_ns : d->sub->target->conf->timeout_ns;
+    return conf->timeout_ns != 0 ? conf->timeout_ns : mr__share_of(d)->target->conf->timeout_ns;
 }
 
 /* Fills @p h for @p d, whose place is counted, and gives it away. */
@@ -394,7 +397,7 @@ static void serve_queue(struct mr_bus *bus, struct mr__target *target)
         for (uint32_t i = 0; i < count; i++) {
             next = next->next;
         }
-        uint64_t due = limits_due_ns(d->sub, false);
+        uint64_t due = limits_due_ns(mr__share_of(d), false);
         if (due > bus->now.mono_ns) { /* armed when it was granted, written later */
             bus->limit_due_ns = due < bus->limit_due_ns ? due : bus->limit_due_ns;
         } else if (is_complete(bus, d, count) && !hand_out(bus, target, d, count)) {
@@ -409,11 +412,11 @@ static void tell_demand(struct mr_bus *bus, struct mr__target *target)
     uint64_t queued = target->armed;
     uint64_t oldest = 0;
     uint32_t looked = 0;
-    for (struct mr__sub *sub = target->turn_first; sub != NULL && looked < DEMAND_SUBS_MAX;
-         sub = sub->turn_next, looked++) {
-        queued += mr__bundle_places(sub, sub->ready.count + sub->behind);
-        if (sub->ready.first != NULL && bus->log_ns > sub->ready.first->arrival_ns) {
-            uint64_t age = bus->log_ns - sub->ready.first->arrival_ns;
+    for (struct mr__share *share = target->turn_first; share != NULL && looked < DEMAND_SUBS_MAX;
+         share = share->turn_next, looked++) {
+        queued += mr__bundle_places(share->sub, share->ready.count + share->sub->behind);
+        if (share->ready.first != NULL && bus->log_ns > share->ready.first->arrival_ns) {
+            uint64_t age = bus->log_ns - share->ready.first->arrival_ns;
             oldest = age > oldest ? age : oldest;
         }
     }
@@ -463,12 +466,14 @@ const char *mr_blocked_text(enum mr_blocked_on b)
     return (unsigned)b < MR_BLOCKED_MAX ? texts[b] : texts[0];
 }
 
-enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where where)
+enum mr_blocked_on mr__blocked_where(const struct mr__share *share, enum mr__where where)
 {
+    const struct mr__sub *sub = share->sub;
+    const struct mr__target *target = share->target;
     if (where == MR__FLIGHT) {
         return MR_BLOCKED_NOTHING;
     }
-    if (sub->conf == NULL || sub->target == NULL || sub->target->conf == NULL) {
+    if (sub->conf == NULL || target == NULL || target->conf == NULL) {
         return MR_BLOCKED_REMOVED;
     }
     switch (where) {
@@ -492,10 +497,10 @@ enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where w
     if (sub->paused) {
         return MR_BLOCKED_PAUSED;
     }
-    if (sub->target->breaker.open_until_ns != 0) {
+    if (target->breaker.open_until_ns != 0) {
         return MR_BLOCKED_BREAKER;
     }
-    if (sub->target->slots == 0) {
+    if (target->slots == 0) {
         return MR_BLOCKED_NO_INSTANCE;
     }
     if (where == MR__ARMED) {
@@ -504,16 +509,16 @@ enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where w
     if (!mr__shared_has_place(sub)) {
         return MR_BLOCKED_LIMIT;
     }
-    if (where == MR__READY && sub->gathering) {
+    if (where == MR__READY && share->gathering) {
         return MR_BLOCKED_BATCH;
     }
-    bool has_place = sub->target->armed + sub->target->in_flight < sub->target->slots;
-    return has_place && is_limited(sub) ? MR_BLOCKED_RATE : MR_BLOCKED_CONCURRENCY;
+    bool has_place = target->armed + target->in_flight < target->slots;
+    return has_place && is_limited(share) ? MR_BLOCKED_RATE : MR_BLOCKED_CONCURRENCY;
 }
 
 enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d)
 {
-    enum mr_blocked_on reason = mr__blocked_where(d->sub, (enum mr__where)d->where);
+    enum mr_blocked_on reason = mr__blocked_where(mr__share_of(d), (enum mr__where)d->where);
     if (reason == MR_BLOCKED_BACKOFF && d->ramp) {
         return MR_BLOCKED_RAMP;
     }

@@ -135,8 +135,9 @@ static uint32_t arrive(struct mr_bus *bus, struct mr__sub *sub, struct mr__arriv
         return 0;
     }
     mr__stage_created(bus, d);
-    if (d->where == MR__READY && sub->ready.first == d && mr__overtaken(d) == NULL &&
-        mr__may_begin(bus, sub)) {
+    const struct mr__share *share = mr__share_of(d);
+    if (d->where == MR__READY && share->ready.first == d && mr__overtaken(d) == NULL &&
+        mr__may_begin(bus, share)) {
         mr__arm(bus, d, 1, event);
         return MR_MATCH_BEGUN;
     }

@@ -7,6 +7,7 @@
  *   stage.c       the group being gathered, the one being written, segments
  *   ingest.c      events in
  *   dedupe.c      which of them are repeats
+ *   share.c       what of a subscription goes to which of its targets, and in which turn
  *   dispatch.c    attempts, hand-outs, breakers
  *   bundle.c      batches for handlers
  *   limit.c       rates
@@ -114,6 +115,7 @@ struct mr__delivery {
     uint16_t together; /* its batch failed as a whole: in the next, so many at most; 0: any. Not
                           logged: a start tries the whole again */
     uint8_t where; /* enum mr__where; changed by mr__set_where() only */
+    uint8_t share; /* of its subscription's; chosen when it becomes ready */
     bool alone;
     bool cancels;      /* its event cancels what is before it in its lane, */
     bool only_cancels; /* and is not delivered itself */
@@ -139,6 +141,7 @@ struct mr__list {
     struct mr__delivery *first;
     struct mr__delivery *last;
     uint64_t count;
+    struct mr__share *share; /* whose ready list it is; NULL: another list */
 };
 
 struct mr__lane {
@@ -171,6 +174,18 @@ struct mr__times {
     uint64_t verdicts[MR_VERDICT_MAX]; /* answers, by what they said */
 };
 
+struct mr__share { /* what of a subscription goes to one of its targets; share.c */
+    struct mr__sub *sub;
+    struct mr__target *target;   /* NULL when removed */
+    struct mr__share *turn_next; /* ring of shares with something ready, per target */
+    struct mr__list ready;
+    uint64_t ready_size; /* bytes of their events */
+    uint32_t weight;     /* of those of its subscription */
+    uint32_t ahead;      /* its deliveries that are armed or queued */
+    bool on_turn;
+    bool gathering; /* what is ready has a place and waits for others of its batch */
+};
+
 struct mr__sub {
     uint32_t id;
     bool known;        /* its NAME record is logged */
@@ -179,7 +194,9 @@ struct mr__sub {
     bool on_turn;
     char *name;                               /* owned */
     const struct mr_subscription_config *conf; /* borrowed from the configuration; NULL: removed */
-    struct mr__target *target;                /* NULL when removed */
+    struct mr__share share; /* mostly the only one */
+    struct mr__share *more; /* owned; the others, share_count - 1 of them */
+    uint32_t share_count;
     uint64_t removed_log_ns;                  /* since; 0: there */
     struct mr_counts counts;
     uint64_t behind;   /* matched, waiting, not in the window */
@@ -191,13 +208,10 @@ struct mr__sub {
     bool barred;           /* the cursor stands at such a barrier */
     bool live;             /* nothing is left to read behind the cursor */
     bool cursor_in_stage;  /* cursor_position is a byte in the stage */
-    bool gathering;        /* what is ready has a place and waits for others of its batch */
     struct mr_map deliveries; /* offset -> struct mr__delivery * */
     struct mr_map lanes;      /* key -> struct mr__lane * */
     struct mr_map skip;       /* offsets beyond the cursor that are settled already */
     struct mr_map dead_lanes; /* lane -> settles counted since its first dead letter */
-    struct mr__list ready;
-    uint64_t ready_size; /* bytes of their events */
     struct mr__delivery *oldest; /* by age in the window */
     struct mr__delivery *newest;
     uint32_t where_count[MR__WHERE_MAX];
@@ -219,7 +233,6 @@ struct mr__sub {
     struct mr__limit *limit; /* owned; NULL: none */
     struct mr__limit *limit_next; /* owned unless it is `limit`: of the configuration to come */
     struct mr__shared *shared; /* all of them; conf->limits says which are ours */
-    struct mr__sub *turn_next; /* ring of subscriptions with something ready, per target */
 };
 
 struct mr__breaker {
@@ -239,8 +252,8 @@ struct mr__target {
     uint32_t in_flight; /* places of hand-outs not yet given back: a batch takes one */
     uint32_t armed;     /* places of what is armed or queued */
     struct mr__list queue;
-    struct mr__sub *turn_first; /* subscriptions with something ready, in turn */
-    struct mr__sub *turn_last;
+    struct mr__share *turn_first; /* shares with something ready, in turn */
+    struct mr__share *turn_last;
     struct mr__breaker breaker;
     struct mr__limit *limit; /* as a subscription's */
     struct mr__limit *limit_next;
@@ -501,7 +514,6 @@ MR_MUST_USE enum mr_status mr__timer_reserve(struct mr_bus *bus, uint64_t count)
 void mr__timer_set(struct mr_bus *bus, struct mr__delivery *d);
 void mr__timer_clear(struct mr_bus *bus, struct mr__delivery *d);
 uint64_t mr__expiry(const struct mr_bus *bus, const struct mr__delivery *d);
-void mr__turn_add(struct mr__sub *sub);
 void mr__segment_live(struct mr_bus *bus, uint64_t position, int64_t change);
 struct mr__segment *mr__segment_of(struct mr_bus *bus, uint64_t position);
 bool mr__is_begun(const struct mr__delivery *d);
@@ -572,14 +584,31 @@ void mr__seen_release(struct mr_bus *bus, struct mr__seen *seen);
 void mr__seen_check(const struct mr__seen *seen);
 void mr__name_log(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id, const char *name);
 
+/* share.c */
+static inline struct mr__share *mr__share_at(const struct mr__sub *sub, uint32_t i)
+{
+    /* The first is part of the subscription: whoever holds that may change it. */
+    return i == 0 ? (struct mr__share *)(uintptr_t)&sub->share : &sub->more[i - 1];
+}
+static inline struct mr__share *mr__share_of(const struct mr__delivery *d)
+{
+    return mr__share_at(d->sub, d->share);
+}
+/* Which share of its subscription @p d goes to, now that it is ready. */
+uint8_t mr__share_choose(const struct mr__delivery *d);
+/* On the ring of its target, unless nothing is ready. */
+void mr__turn_add(struct mr__share *share);
+void mr__turn_add_all(struct mr__sub *sub);
+void mr__turn_leave(struct mr__share *share);
+
 /* dispatch.c */
-bool mr__may_begin(const struct mr_bus *bus, const struct mr__sub *sub);
+bool mr__may_begin(const struct mr_bus *bus, const struct mr__share *share);
 void mr__arm(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, struct mr_event *event);
 void mr__dispatch(struct mr_bus *bus);
 void mr__breaker_count(struct mr_bus *bus, struct mr__target *target, bool ok);
 enum mr_blocked_on mr__blocked_on(const struct mr__delivery *d);
-/* The same for whatever of @p sub stands there; the ramp and reads of single events apart. */
-enum mr_blocked_on mr__blocked_where(const struct mr__sub *sub, enum mr__where where);
+/* The same for whatever of @p share stands there; the ramp and reads of single events apart. */
+enum mr_blocked_on mr__blocked_where(const struct mr__share *share, enum mr__where where);
 
 /* bundle.c */
 struct mr__bundle *mr__bundle_create(struct mr_bus *bus); /* held; NULL: memory is short */
@@ -600,9 +629,9 @@ bool mr__bundle_tells(const struct mr_handout *h);
 uint32_t mr__bundle_share(const struct mr__delivery *d, const struct mr_answer *answer);
 /* How many stand in a row from @p d on, of a queue, that are handed out together. */
 uint32_t mr__bundle_row(const struct mr__delivery *d);
-/* What the next batch of @p sub is made of goes to bus->gathered. @return how many; *ret_due_ns:
+/* What the next batch of @p share is made of goes to bus->gathered. @return how many; *ret_due_ns:
  * when it waits for no others, log clock; 0: now */
-uint32_t mr__bundle_gather(struct mr_bus *bus, struct mr__sub *sub, uint64_t *ret_due_ns);
+uint32_t mr__bundle_gather(struct mr_bus *bus, struct mr__share *share, uint64_t *ret_due_ns);
 /* How many hand-outs @p count deliveries of @p sub will be. */
 uint64_t mr__bundle_places(const struct mr__sub *sub, uint64_t count);
 

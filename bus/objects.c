@@ -20,7 +20,9 @@ void mr__list_push(struct mr__list *list, struct mr__delivery *d)
     }
     list->last = d;
     list->count++;
-    d->sub->ready_size += list == &d->sub->ready ? d->size : 0;
+    if (list->share != NULL) {
+        list->share->ready_size += d->size;
+    }
 }
 
 void mr__list_remove(struct mr__delivery *d)
@@ -41,7 +43,9 @@ void mr__list_remove(struct mr__delivery *d)
     }
     MR_ASSERT(list->count > 0);
     list->count--;
-    d->sub->ready_size -= list == &d->sub->ready ? d->size : 0;
+    if (list->share != NULL) {
+        list->share->ready_size -= d->size;
+    }
     d->list = NULL;
     d->next = NULL;
     d->prev = NULL;
@@ -110,6 +114,9 @@ struct mr__sub *mr__sub_add(struct mr_bus *bus, const char *name)
     sub->id = bus->sub_count;
     sub->name = copy;
     sub->live = true;
+    sub->share.sub = sub;
+    sub->share.ready.share = &sub->share;
+    sub->share_count = 1;
     sub->ingest = strncmp(name, "ingest:", 7) == 0;
     bool added = add_named(bus, MR_NAME_SUBSCRIPTION, name, sub, &array, &bus->sub_count);
     bus->subs = (struct mr__sub **)array;

@@ -449,29 +449,6 @@ void mr_bus_destroy(struct mr_bus *bus)
 
 /* --- configuration ---------------------------------------------------------------------------- */
 
-static void leave_turn(struct mr__sub *sub)
-{
-    struct mr__target *target = sub->target;
-    if (target == NULL || !sub->on_turn) {
-        return;
-    }
-    struct mr__sub *before = NULL;
-    for (struct mr__sub *s = target->turn_first; s != sub; s = s->turn_next) {
-        MR_ASSERT(s != NULL);
-        before = s;
-    }
-    if (before == NULL) {
-        target->turn_first = sub->turn_next;
-    } else {
-        before->turn_next = sub->turn_next;
-    }
-    if (target->turn_last == sub) {
-        target->turn_last = before;
-    }
-    sub->turn_next = NULL;
-    sub->on_turn = false;
-}
-
 /* Everything that can fail, before anything changes. */
 static enum mr_status reserve_configuration(struct mr_bus *bus, const struct mr_config *config,
                                             uint32_t **ret_ids, struct mr__shared **ret_shared)
@@ -570,9 +547,9 @@ static void set_subscription(struct mr_bus *bus, struct mr__sub *sub,
     const char *target_name = config->targets[conf->target].name;
     struct mr__target *target =
         bus->targets[mr__name_find(bus, MR_NAME_TARGET, target_name)];
-    if (sub->target != NULL && sub->target != target) {
+    if (sub->share.target != NULL && sub->share.target != target) {
         mr__unarm(bus, sub);
-        leave_turn(sub);
+        mr__turn_leave(&sub->share);
     }
     uint64_t order = order_hash(conf);
     if (sub->order_hash != 0 && sub->order_hash != order) {
@@ -580,7 +557,7 @@ static void set_subscription(struct mr_bus *bus, struct mr__sub *sub,
     }
     sub->order_hash = order; /* logged with the names, which this group begins or ends with */
     sub->conf = conf;
-    sub->target = target;
+    sub->share.target = target;
     sub->shared = bus->shared;
     mr__limit_apply(&sub->limit, &sub->limit_next);
     if (sub->removed_log_ns != 0) {
@@ -588,7 +565,7 @@ static void set_subscription(struct mr_bus *bus, struct mr__sub *sub,
         (void)mr__stage_record(bus, &record);
         mr__apply_removed(bus, sub, 0, 0);
     }
-    mr__turn_add(sub);
+    mr__turn_add_all(sub);
 }
 
 static void remove_subscription(struct mr_bus *bus, struct mr__sub *sub)

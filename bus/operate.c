@@ -164,7 +164,7 @@ enum mr_status mr_bus_pause(struct mr_bus *bus, uint32_t subscription, bool paus
         if (paused) {
             mr__unarm(bus, sub);
         }
-        mr__turn_add(sub);
+        mr__turn_add_all(sub);
     }
     return MR_OK;
 }
@@ -255,8 +255,8 @@ bool mr__drop(struct mr_bus *bus, struct mr__delivery *d, const char *reason)
         }
         log_unarmed(bus, d);
     }
-    bool told = d->where == MR__FLIGHT && d->sub->target != NULL;
-    uint32_t target = told ? d->sub->target->id : 0;
+    const struct mr__target *target = mr__share_of(d)->target;
+    bool told = d->where == MR__FLIGHT && target != NULL;
     uint32_t sub = d->sub->id;
     uint64_t offset = d->offset;
     uint32_t fence = d->fence;
@@ -264,7 +264,7 @@ bool mr__drop(struct mr_bus *bus, struct mr__delivery *d, const char *reason)
         return false;
     }
     if (told) {
-        bus->ports.cancel(bus->ports.context, target, sub, offset, fence);
+        bus->ports.cancel(bus->ports.context, target->id, sub, offset, fence);
     }
     return true;
 }

@@ -82,6 +82,25 @@ uint32_t mr_bus_subscription_count(const struct mr_bus *bus)
     return bus->sub_count;
 }
 
+/* How many wait for what. Those that are ready or logged ahead wait for their own target; of these
+ * two only the sum is known for each target, and of several they count as logged ahead. */
+static void count_blocked(const struct mr__sub *sub, struct mr_subscription_info *info)
+{
+    bool several = sub->share_count > 1;
+    for (int where = 0; where < MR__WHERE_MAX; where++) {
+        bool own = where == MR__READY || where == MR__ARMED || where == MR__QUEUED;
+        if (!several || !own) {
+            enum mr_blocked_on reason = mr__blocked_where(&sub->share, (enum mr__where)where);
+            info->blocked[reason] += sub->where_count[where];
+        }
+    }
+    for (uint32_t i = 0; i < sub->share_count && several; i++) {
+        const struct mr__share *share = mr__share_at(sub, i);
+        info->blocked[mr__blocked_where(share, MR__READY)] += share->ready.count;
+        info->blocked[mr__blocked_where(share, MR__QUEUED)] += share->ahead;
+    }
+}
+
 void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint32_t id,
                               struct mr_subscription_info *ret_info)
 {
@@ -109,9 +128,7 @@ void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint3
         info.attempt_time = sub->times->attempt;
         memcpy(info.attempts, sub->times->verdicts, sizeof(info.attempts));
     }
-    for (int where = 0; where < MR__WHERE_MAX; where++) {
-        info.blocked[mr__blocked_where(sub, (enum mr__where)where)] += sub->where_count[where];
-    }
+    count_blocked(sub, &info);
     if (info.blocked[MR_BLOCKED_BACKOFF] >= sub->ramp_count) { /* removed: they wait for that */
         info.blocked[MR_BLOCKED_BACKOFF] -= sub->ramp_count;
         info.blocked[MR_BLOCKED_RAMP] = sub->ramp_count;
@@ -321,8 +338,10 @@ static void check_delivery(const struct mr_bus *bus, const struct mr__sub *sub,
     MR_ASSERT(d->sub == sub);
     MR_ASSERT(d->where < MR__WHERE_MAX);
     MR_ASSERT(d->heap_at == NO_HEAP || bus->heap[d->heap_at] == d);
-    MR_ASSERT((d->where == MR__READY) == (d->list == &sub->ready));
-    MR_ASSERT(d->where != MR__QUEUED || d->list == &sub->target->queue);
+    MR_ASSERT(d->share < sub->share_count);
+    const struct mr__share *share = mr__share_of(d);
+    MR_ASSERT((d->where == MR__READY) == (d->list == &share->ready));
+    MR_ASSERT(d->where != MR__QUEUED || d->list == &share->target->queue);
     MR_ASSERT(d->where != MR__FLIGHT || d->list == NULL);
     MR_ASSERT(d->where != MR__FLIGHT || d->heap_at != NO_HEAP);
     MR_ASSERT(d->where != MR__WAITING || d->heap_at != NO_HEAP);
@@ -364,6 +383,21 @@ static void check_shared(const struct mr_bus *bus)
     }
 }
 
+static void check_shares(const struct mr__sub *sub, uint64_t ready, uint64_t ready_size)
+{
+    uint32_t ahead = sub->where_count[MR__ARMED] + sub->where_count[MR__QUEUED];
+    for (uint32_t i = 0; i < sub->share_count; i++) {
+        const struct mr__share *share = mr__share_at(sub, i);
+        MR_ASSERT(share->sub == sub && share->ready.share == share);
+        MR_ASSERT(share->ready.count == 0 || share->target == NULL || share->on_turn ||
+                  sub->paused);
+        ready -= share->ready.count;
+        ready_size -= share->ready_size;
+        ahead -= share->ahead;
+    }
+    MR_ASSERT(ready == 0 && ready_size == 0 && ahead == 0);
+}
+
 void mr_bus_check(const struct mr_bus *bus)
 {
     check_shared(bus);
@@ -400,10 +434,9 @@ void mr_bus_check(const struct mr_bus *bus)
         MR_ASSERT(begun == sub->begun);
         MR_ASSERT(flying == sub->in_flight);
         MR_ASSERT(held == sub->counts.held);
-        MR_ASSERT(ready == sub->ready.count && ready_size == sub->ready_size);
+        check_shares(sub, ready, ready_size);
         MR_ASSERT(places <= sub->places && sub->places <= begun);
         MR_ASSERT(sum_holds(sub));
-        MR_ASSERT(ready == 0 || sub->target == NULL || sub->on_turn || sub->paused);
         for (uint64_t k = 0; k < sub->lanes.capacity; k++) {
             if (sub->lanes.slots[k].key != 0) {
                 check_lane(sub, (const struct mr__lane *)(uintptr_t)sub->lanes.slots[k].value);

@@ -581,7 +581,7 @@ static void queue_armed(struct mr__group *group)
         mr__list_remove(d);
         MR_ASSERT(d->where == MR__ARMED);
         mr__set_where(d, MR__QUEUED);
-        mr__list_push(&d->sub->target->queue, d);
+        mr__list_push(&mr__share_of(d)->target->queue, d);
     }
 }
 

@@ -9,22 +9,11 @@
 #define AGE_SEARCH 64u /* places looked at for one that comes out of turn */
 #define DELIVERY_COST (sizeof(struct mr__delivery) + 64u)
 
-/* --- turns and lanes -------------------------------------------------------------------------- */
+/* --- lanes ------------------------------------------------------------------------------------ */
 
-void mr__turn_add(struct mr__sub *sub)
+static bool is_ahead(enum mr__where where)
 {
-    struct mr__target *target = sub->target;
-    if (sub->on_turn || target == NULL || sub->ready.count == 0) {
-        return;
-    }
-    sub->on_turn = true;
-    sub->turn_next = NULL;
-    if (target->turn_last != NULL) {
-        target->turn_last->turn_next = sub;
-    } else {
-        target->turn_first = sub;
-    }
-    target->turn_last = sub;
+    return where == MR__ARMED || where == MR__QUEUED;
 }
 
 void mr__set_where(struct mr__delivery *d, enum mr__where where)
@@ -37,6 +26,8 @@ void mr__set_where(struct mr__delivery *d, enum mr__where where)
     MR_ASSERT(sub->where_count[d->where] > 0);
     sub->where_count[d->where]--;
     sub->where_count[where]++;
+    mr__share_of(d)->ahead -= is_ahead(d->where);
+    mr__share_of(d)->ahead += is_ahead(where);
     d->where = (uint8_t)where;
 }
 
@@ -78,10 +69,12 @@ static void let_go(struct mr_bus *bus, struct mr__delivery *d)
     if (d->due_ns != 0 && !MR_PLANTED(DELAY_IGNORED)) {
         mr__set_where(d, d->fence == 0 ? MR__DELAYED : MR__WAITING);
     } else {
+        d->share = mr__share_choose(d);
+        struct mr__share *share = mr__share_of(d);
         mr__set_where(d, MR__READY);
         d->started_ns = bus->log_ns;
-        mr__list_push(&d->sub->ready, d);
-        mr__turn_add(d->sub);
+        mr__list_push(&share->ready, d);
+        mr__turn_add(share);
     }
     mr__timer_set(bus, d);
 }
@@ -234,6 +227,7 @@ static void free_delivery(struct mr_bus *bus, struct mr__delivery *d)
     age_remove(d->sub, d);
     d->sub->ramp_count -= d->ramp;
     d->sub->where_count[d->where]--;
+    mr__share_of(d)->ahead -= is_ahead(d->where);
     d->sub->window_bytes -= DELIVERY_COST;
     bus->state_bytes -= DELIVERY_COST;
     bus->delivery_count--;
@@ -340,7 +334,7 @@ void mr__state_begin(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence)
         d->sub->places++;
         mr__shared_count(d->sub, 1, 0);
         if (!bus->recovering) {
-            d->sub->target->armed++;
+            mr__share_of(d)->target->armed++;
         }
     }
     mr__timer_set(bus, d);
@@ -361,9 +355,10 @@ static void leave_begun(struct mr_bus *bus, struct mr__delivery *d)
             d->sub->places--;
             d->sub->places_in_flight -= flies;
             mr__shared_count(d->sub, -1, flies ? -1 : 0);
-            if (!flies && d->sub->target != NULL && !bus->recovering) {
-                MR_ASSERT(d->sub->target->armed > 0);
-                d->sub->target->armed--;
+            struct mr__target *target = mr__share_of(d)->target;
+            if (!flies && target != NULL && !bus->recovering) {
+                MR_ASSERT(target->armed > 0);
+                target->armed--;
             }
         }
     }
@@ -450,7 +445,7 @@ void mr__state_end(struct mr_bus *bus, struct mr__delivery *d, enum mr_state sta
     mr__count_end(sub, state);
     lane_leave(bus, d);
     free_delivery(bus, d);
-    mr__turn_add(sub);
+    mr__turn_add_all(sub);
 }
 
 /* --- a start ---------------------------------------------------------------------------------- */
