@@ -139,6 +139,11 @@ static struct decision decide(struct mr_bus *bus, const struct mr__delivery *d,
         decide_retry(bus, d, answer, &decision);
         break;
     }
+    const struct mr_subscription_config *conf = d->sub->conf;
+    bool holds = conf != NULL && conf->dead_holds && d->lane != NULL;
+    if (decision.state == MR_STATE_DEAD && holds && !MR_PLANTED(LANE_LET_GO)) {
+        decision.state = MR_STATE_HELD;
+    }
     return decision;
 }
 
@@ -176,6 +181,7 @@ static enum mr_status go_on(struct mr_bus *bus, struct mr__delivery *d,
 {
     struct mr_result result;
     fill_result(d, answer, decision, &result);
+    result.children = 0; /* what it emitted counts when it ends */
     struct mr_buf body;
     mr_buf_init(&body, 16 * MR_KIB);
     enum mr_status r = mr_result_encode(&result, &body);

@@ -18,6 +18,7 @@
     X(DEAD_UNLOGGED, "a dead letter is made without its record")                                   \
     X(LANE_OVERTAKES, "a delivery is ready though another of its lane is before it")               \
     X(ATTEMPTS_FORGOTTEN, "recovery forgets the attempts that were counted")                       \
+    X(LANE_LET_GO, "what is to be held with its lane is dead")                                     \
     X(EXPIRED_TWICE, "an expiry is counted twice")                                                 \
     X(SETTLE_ALONE, "a settle is logged without the events it emitted")                            \
     X(CURSOR_AHEAD, "a source's cursor is logged before its events")                               \

@@ -161,6 +161,7 @@ struct mr_subscription_config {
     uint64_t timeout_ns;         /* 0 = the target's */
     uint64_t max_age_ns;         /* 0 = for ever */
     bool max_age_from_time;      /* counts from the event's time attribute, not its arrival */
+    bool dead_holds;             /* what has a lane and would be dead is held */
     bool keep_latest;            /* of those of a lane that wait */
     int when_busy;               /* enum mr_when_busy */
     uint64_t debounce_ns;        /* a lane is quiet so long before its latest goes; 0: at once */

@@ -224,12 +224,14 @@ static void say_retry(struct words *words, const struct mr_subscription_config *
     }
     static const char *const after[] = {
         [MR_EXHAUSTED_DEAD] = "is dead and stays in the dead-letter queue.\n",
-        [MR_EXHAUSTED_HOLD] = ("is held, and its lane with it, until it is resumed, skipped or "
-                               "edited.\n"),
+        [MR_EXHAUSTED_HOLD] = "is held, and its lane with it, until it is resumed or skipped.\n",
         [MR_EXHAUSTED_DROP] = "is dropped; its attempts stay in the log.\n",
     };
     say(words, "After the last failed attempt the delivery ");
     say(words, after[subscription->on_exhausted]);
+    if (subscription->dead_holds) {
+        say(words, "One that would be dead, whatever for, is held with its lane as well.\n");
+    }
 }
 
 static void say_time(struct words *words, const struct mr_target_config *target,

@@ -255,12 +255,13 @@ static enum mr_status take_batch(struct mr_builder *builder, const struct mr_nod
                     &subscription->batch_key);
 }
 
-/* What a later event of a key does to those before it: without keys there is no later one. */
+/* What events of a key do to one another: without keys there are no others. */
 static enum mr_status take_overtaking(struct mr_loader *loader, const struct mr_node *entry,
                                       const struct mr_subscription_options *options,
                                       struct mr_subscription_config *subscription)
 {
-    static const char *const keys[] = {"keep", "when_busy", "debounce", "cancel_on"};
+    static const char *const keys[] = {"keep", "when_busy", "debounce", "cancel_on",
+                                       "lane_on_dead"};
     subscription->when_busy = options->when_busy;
     subscription->debounce_ns = options->debounce_ns;
     subscription->keep_latest = options->keep == 1 || options->debounce_ns > 0 ||
@@ -399,6 +400,7 @@ static void take_plain(const struct mr_subscription_options *options,
                        struct mr_subscription_config *subscription)
 {
     subscription->on_exhausted = options->on_exhausted;
+    subscription->dead_holds = options->lane_on_dead == 1;
     subscription->retry_after_max_ns = options->retry_after_max_ns;
     subscription->timeout_ns = options->timeout_ns;
     subscription->is_default = options->is_default;
@@ -516,6 +518,7 @@ static enum mr_status build_shadow(struct mr_builder *builder, const struct mr_n
     struct mr_subscription_options copied = *options; /* borrowed */
     copied.to = options->shadow;
     copied.on_exhausted = MR_EXHAUSTED_DROP;
+    copied.lane_on_dead = 0;
     copied.limits.count = copied.on_success.count = copied.on_failure.count = 0;
     struct mr_subscription_config *shadow = &config->subscriptions[config->subscription_count++];
     struct mr_buf name;
@@ -697,6 +700,9 @@ static enum mr_status hash_names(const struct mr_config *config,
                           subscription->batch_size, subscription->batch_window_ns,
                           subscription->batch_by,
                           subscription->batch_key == NULL ? "" : subscription->batch_key);
+    }
+    if (r == MR_OK && subscription->dead_holds) {
+        r = mr_buf_printf(buf, "lane_on_dead hold\n");
     }
     if (r == MR_OK && subscription->transform_json != NULL) {
         r = mr_buf_printf(buf, "transform %s\n", subscription->transform_json);

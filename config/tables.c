@@ -13,6 +13,7 @@
 static const char *const sync_words[] = {"always", "interval", "never", NULL};
 static const char *const backoff_words[] = {"exponential", "linear", NULL};
 static const char *const exhausted_words[] = {"dead", "hold", "drop", NULL};
+static const char *const lane_on_dead_words[] = {"continue", "hold", NULL};
 static const char *const otherwise_words[] = {"accept", "reject", NULL};
 static const char *const keep_words[] = {"all", "latest", NULL};
 static const char *const when_busy_words[] = {"queue", "skip", "replace", NULL};
@@ -345,6 +346,11 @@ const struct mr_option mr__subscription_table[] = {
      .default_text = "dead", .words = exhausted_words,
      .help = "What follows the last attempt: the dead-letter queue; holding the delivery (and its "
              "lane) until somebody decides; or dropping it, for what may be missed."},
+    {.name = "lane_on_dead", .type = MR_OPTION_ENUM, .at = AT(lane_on_dead),
+     .default_text = "continue", .words = lane_on_dead_words,
+     .help = "What becomes of the later ones with the same value of order_by when one would be "
+             "dead, whatever for: they go on without it; or it is held instead, so that they wait "
+             "behind it until it is resumed or skipped."},
     {.name = "retry_after_max", .type = MR_OPTION_DURATION, .at = AT(retry_after_max_ns),
      .default_text = "1h",
      .help = "The longest wait a target may ask for with Retry-After or `after`."},

@@ -121,6 +121,7 @@ struct mr_subscription_options {
     struct mr_retry_options retry;
     char *shadow;
     int on_exhausted;
+    int lane_on_dead; /* 0 continue, 1 hold */
     uint64_t retry_after_max_ns;
     uint64_t timeout_ns;
     uint64_t max_age_ns;

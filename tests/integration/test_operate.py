@@ -1,6 +1,7 @@
 """What an operator does: dead letters, pausing, reloading, watching, scraping, asking why."""
 import datetime
 import json
+import signal
 import subprocess
 import threading
 
@@ -192,6 +193,37 @@ def test_held_deliveries_are_listed_resumed_and_skipped():
         for id in ("h1", "h2", "other"):
             wait_until(id, lambda: m.delivery(id, "s")["state"] == "done")
         assert m.ask_lines("delivery", "list", "s") == []
+
+
+def test_a_lane_is_held_where_its_head_would_be_dead():
+    """Whatever for: what the handler says, and attempts used up. Without a lane it is dead."""
+    worker = python("def handle(event, ctx):\n"
+                    "    if event['id'].endswith('ok') or (\n"
+                    "            event['id'] == 'dying' and os.path.exists('mended')):\n"
+                    "        return\n"
+                    "    raise (millrace.Dead if event['id'][0] == 'd' else millrace.Retry)('no')")
+    with shop(worker, lane_on_dead="hold", order_by="subject", retry={"attempts": 1}) as m:
+        for id, lane in (("dead", "a"), ("a-ok", "a"), ("tries", "b"), ("b-ok", "b"),
+                         ("dying", "c"), ("c-ok", "c"), ("d-free", None)):
+            m.post(event(id, subject=lane) if lane else event(id))
+        held = lambda: [d["id"] for d in m.ask_lines("delivery", "list", "s", "--state", "held")]
+        wait_until("three heads to be held", lambda: held() == ["dead", "tries", "dying"])
+        m.wait_state("d-free", "s", "dead")
+        assert m.counts("s")["dead"] == 1 and m.counts("s")["done"] == 0, m.counts("s")
+        m.stop(signal.SIGKILL)
+        m.start()
+        wait_until("they to be held again", lambda: held() == ["dead", "tries", "dying"])
+        assert m.delivery("a-ok", "s")["blocked_on"] == "lane head"
+        assert m.cli("delivery", "skip", "s", "dead").code == 0
+        m.wait_state("a-ok", "s", "done")
+        (m.folder / "mended").touch()
+        assert m.cli("delivery", "resume", "s", "dying").code == 0
+        m.wait_state("c-ok", "s", "done")
+        assert m.cli("delivery", "resume", "s", "tries").code == 0
+        wait_until("it to be held once more", lambda: held() == ["tries"]
+                   and len(m.delivery("tries", "s")["attempts"]) == 2)
+        assert m.delivery("b-ok", "s")["blocked_on"] == "lane head"
+        assert "is held with its lane as well" in m.cli("explain", "s").out
 
 
 def test_a_delivery_in_flight_can_be_skipped():

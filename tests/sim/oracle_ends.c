@@ -293,6 +293,41 @@ static bool is_given_up(const struct oracle *o, const struct oracle_delivery *d,
     return fits;
 }
 
+/* Whether all of the last configurations (@p all; else any of them) hold what has a lane and would
+ * be dead. */
+static bool dead_holds(const struct oracle *o, const struct oracle_delivery *d, bool all)
+{
+    uint32_t index;
+    uint64_t count = o->spec_count < ORACLE_SPECS ? o->spec_count : ORACLE_SPECS;
+    uint64_t holding = 0;
+    if (d->lane == 0 || !oracle_visible_index(o, d->sub, &index)) {
+        return false;
+    }
+    for (uint64_t i = 0; i < count; i++) {
+        const struct sim_sub_spec *s = &o->specs[i].subs[index];
+        holding += s->dead_holds && (s->present || !all);
+    }
+    return all ? holding == count : holding > 0;
+}
+
+/* Whether some policy of its subscription holds it after such a result. */
+static bool may_be_held(const struct oracle *o, const struct oracle_delivery *d,
+                        const struct mr_result *result)
+{
+    uint32_t index;
+    bool fails = result->verdict == MR_VERDICT_RETRY || result->verdict == MR_VERDICT_TIMEOUT ||
+                 result->verdict == MR_VERDICT_CRASH;
+    bool fits = (fails || result->verdict == MR_VERDICT_DEAD) && dead_holds(o, d, false);
+    sim_fired[SIM_LANE_HELD] += fits && result->verdict == MR_VERDICT_DEAD;
+    if (!fails || !oracle_visible_index(o, d->sub, &index)) {
+        return fits;
+    }
+    for (uint64_t i = 0; i < ORACLE_SPECS && i < o->spec_count; i++) {
+        fits = fits || o->specs[i].subs[index].hold;
+    }
+    return fits;
+}
+
 static void check_end_state(struct fold *f, const struct oracle_delivery *d,
                             const struct mr_result *result, uint16_t state)
 {
@@ -309,7 +344,7 @@ static void check_end_state(struct fold *f, const struct oracle_delivery *d,
         break;
     case MR_STATE_DEAD:
         fits = result->verdict != MR_VERDICT_OK && result->verdict != MR_VERDICT_DROP &&
-               result->verdict != MR_VERDICT_REFUSED;
+               result->verdict != MR_VERDICT_REFUSED && !dead_holds(f->o, d, true);
         break;
     case MR_STATE_EXPIRED:
         fits = !f->o->world->swarm.calm;
@@ -409,6 +444,10 @@ void oracle_fold_retry(struct fold *f, const struct mr_record *r)
     d->outside = false;
     if (r->extra == MR_STATE_HELD) {
         sim_fired[SIM_HELD]++;
+        if (!may_be_held(f->o, d, &result)) {
+            FAIL(f, "%u:%llu is held after %s", d->sub, LLU(d->offset),
+                 mr_verdict_text(result.verdict));
+        }
     }
     oracle_set_state(f->o, d, (enum mr_state)r->extra);
 }

@@ -57,6 +57,7 @@
     X(OUTCOME, "outcome to a destination")                                                         \
     X(EXPIRED, "expired")                                                                          \
     X(HELD, "held")                                                                                \
+    X(LANE_HELD, "held where it would be dead, for its lane")                                      \
     X(EXHAUSTED, "attempts used up")                                                               \
     X(INTERRUPTED, "interrupted by a crash")                                                       \
     X(BEHIND, "cursor stopped, caught up")                                                         \
@@ -128,6 +129,7 @@ struct sim_sub_spec {
     uint64_t step_ns;
     int jitter;
     bool hold;
+    bool dead_holds; /* what has a lane and would be dead */
     uint64_t max_age_ns;
     uint32_t concurrency;
     bool keep_latest;

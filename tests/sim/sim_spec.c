@@ -28,6 +28,15 @@ static void random_batch(struct sim_sub_spec *s)
     s->batch_by = (uint8_t)mr_rng_below(&rng, SIM_ORDERS);
 }
 
+/* From numbers of its own, too. */
+static void random_lane_end(struct sim_sub_spec *s)
+{
+    struct mr_rng rng;
+    mr_rng_init(&rng, s->window_size + s->step_ns * 5u + s->types * 613u + s->steps * 17u +
+                          s->sources * 3u + s->target);
+    s->dead_holds = s->order != SIM_UNORDERED && mr_rng_chance(&rng, 1, 3);
+}
+
 static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
 {
     static const uint64_t steps[] = {10 * MR_MS, 200 * MR_MS, MR_SECOND, 30 * MR_SECOND};
@@ -74,6 +83,7 @@ static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
         s->target = (uint32_t)(SIM_WORKERS + mr_rng_below(rng, SIM_TARGETS - SIM_WORKERS));
     }
     random_batch(s);
+    random_lane_end(s);
 }
 
 static void random_limits(struct mr_rng *rng, struct sim_spec *spec)
@@ -287,6 +297,7 @@ static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
     c->on_exhausted = s->hold            ? MR_EXHAUSTED_HOLD
                       : sim_sub_drops(s) ? MR_EXHAUSTED_DROP
                                          : MR_EXHAUSTED_DEAD;
+    c->dead_holds = s->dead_holds;
     c->retry_after_max_ns = MR_HOUR;
     c->timeout_ns = s->timeout_ns;
     c->max_age_ns = s->max_age_ns;

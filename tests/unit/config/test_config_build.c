@@ -593,8 +593,11 @@ static void test_load_overtaking_is_taken(void **state)
 {
     (void)state;
     struct mr_config *config = load_subscription(
-        "order_by: subject, debounce: 5s, when_busy: replace, cancel_on: {exact: {type: x}}");
+        "order_by: subject, debounce: 5s, when_busy: replace, lane_on_dead: hold, shadow: pager, "
+        "cancel_on: {exact: {type: x}}");
     const struct mr_subscription_config *one = &config->subscriptions[0];
+    assert_true(one->dead_holds);
+    assert_true(one[1].is_shadow && !one[1].dead_holds);
     assert_true(one->keep_latest);
     assert_int_equal(one->when_busy, MR_BUSY_REPLACE);
     assert_int_equal(one->debounce_ns, 5 * S);
@@ -608,6 +611,7 @@ static void test_load_overtaking_without_keys_or_sense_is_refused(void **state)
     check_subscription_error("keep: latest", "keep is about events of the same key");
     check_subscription_error("debounce: 1s", "debounce is about events of the same key");
     check_subscription_error("cancel_on: {exact: {type: x}}", "say with order_by which they are");
+    check_subscription_error("lane_on_dead: hold", "lane_on_dead is about events of the same key");
     check_subscription_error("order_by: subject, when_busy: skip, keep: latest",
                              "when_busy: skip keeps the first event of a key, keep: latest the");
     check_subscription_error("order_by: subject, when_busy: wait", "queue, skip, replace");
