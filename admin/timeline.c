@@ -32,6 +32,7 @@ void mr_timeline_release(struct mr_timeline *timeline)
         }
         mr_free(delivery->redriven);
         mr_free(delivery->edited);
+        mr_free(delivery->result);
         mr_free(delivery->attempts);
         mr_buf_release(&delivery->reason);
         mr_buf_release(&delivery->children);
@@ -237,6 +238,25 @@ static void take_answer(struct mr_timeline *timeline, const struct mr_record *re
     add_answer(timeline, delivery, &answer);
 }
 
+/* What the handler answered; only what ends done has it, and so at most once. */
+static void take_result(struct mr_timeline *timeline, const struct mr_record *record)
+{
+    struct mr_timeline_delivery *delivery = take_delivery(timeline, record->a);
+    if (delivery == NULL || delivery->result_size > 0) {
+        return;
+    }
+    delivery->result_size = record->body.size;
+    if (record->body.size > MR_TIMELINE_RESULTS_SIZE_MAX - timeline->results_size) {
+        return;
+    }
+    delivery->result = mr_strndup((const char *)record->body.data, record->body.size);
+    if (delivery->result == NULL) {
+        timeline->status = MR_E_NOMEM;
+        return;
+    }
+    timeline->results_size += record->body.size;
+}
+
 static void keep_action(struct mr_buf *to, struct mr_bytes json)
 {
     mr_buf_clear(to);
@@ -364,6 +384,9 @@ bool mr_timeline_visit(void *context, const struct mr_history_record *seen)
     case MR_RECORD_DEAD:
     case MR_RECORD_LATE:
         take_answer(timeline, record);
+        break;
+    case MR_RECORD_RESULT:
+        take_result(timeline, record);
         break;
     case MR_RECORD_REDRIVE:
         take_redrive(timeline, record->a, seen->wall_ns);
@@ -494,6 +517,11 @@ void mr_timeline_write_attempts(struct mr_json_out *out,
         }
     }
     mr_json_out_end(out);
+    if (delivery->result != NULL) {
+        mr_json_out_raw(out, "result", mr_bytes_of(delivery->result));
+    } else if (delivery->result_size > 0) {
+        mr_json_out_u64(out, "result_size", delivery->result_size);
+    }
     mr_json_out_u64(out, "refusals", live != NULL ? live->refusals : delivery->refusals);
     mr_json_out_u64(out, "interruptions",
                     live != NULL ? live->interruptions : delivery->interruptions);

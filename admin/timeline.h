@@ -10,6 +10,7 @@
 
 #define MR_TIMELINE_ATTEMPTS_MAX 10000u /* of one event, all deliveries together */
 #define MR_TIMELINE_REDRIVES_MAX 1000u  /* of one delivery; more are counted */
+#define MR_TIMELINE_RESULTS_SIZE_MAX (16u * MR_MIB) /* of all deliveries; more are told by size */
 
 struct mr_timeline_attempt {
     uint32_t fence;
@@ -44,6 +45,8 @@ struct mr_timeline_delivery {
     uint64_t due_log_ns;
     struct mr_timeline_attempt *attempts; /* owned */
     uint32_t attempt_count;
+    uint64_t result_size; /* of what the handler answered; 0: nothing, or it is not in the log */
+    char *result;         /* owned: that, JSON text; NULL: none, or no room for it here */
     struct mr_buf reason;   /* of where it stands: why it ended or is held; may be empty */
     struct mr_buf children; /* ids, a NUL behind each */
 };
@@ -53,6 +56,7 @@ struct mr_timeline {
     struct mr_timeline_delivery *deliveries; /* owned */
     uint32_t delivery_count;
     uint32_t attempt_count;
+    uint64_t results_size;
     bool truncated; /* more attempts than MR_TIMELINE_ATTEMPTS_MAX */
     bool matched;   /* its MATCH record was seen */
     uint64_t config_hash; /* of the configuration it was matched by; 0: not yet */
@@ -69,7 +73,7 @@ bool mr_timeline_visit(void *context, const struct mr_history_record *seen);
 /** Writes one attempt as an object of an array. @p result NULL: it is under way. */
 void mr_timeline_write_attempt(struct mr_json_out *out, uint32_t n, uint64_t started_wall_ns,
                                uint64_t ended_wall_ns, const struct mr_result *result);
-/** Writes attempts, other hand-outs and counters of @p delivery into the present object.
+/** Writes attempts, other hand-outs, result and counters of @p delivery into the present object.
  * @param live what the bus says, NULL when it does not know the delivery
  * @param subscription its name; NULL when it is not known */
 void mr_timeline_write_attempts(struct mr_json_out *out,

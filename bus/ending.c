@@ -66,6 +66,13 @@ static uint32_t read_notes(const struct mr__delivery *d, struct mr_outcome_attem
     return n;
 }
 
+/* Of an outcome with its result: with all that ends together with it, it must fit a group. */
+static size_t outcome_size_max(const struct mr_bus *bus)
+{
+    size_t most = mr__group_size_max(bus) / 4;
+    return most < MR_EVENT_SIZE_MAX ? most : MR_EVENT_SIZE_MAX;
+}
+
 /* The outcome event of d, or NULL when memory is short. */
 static struct mr_event *make_outcome(struct mr_bus *bus, const struct mr__delivery *d,
                                      const struct mr__ending *end)
@@ -97,7 +104,7 @@ static struct mr_event *make_outcome(struct mr_bus *bus, const struct mr__delive
         mr_text_clean(reason, sizeof(reason), last.reason);
         enum mr_status r = mr_adapt_outcome(
             mr_event_record(d->event), delivery, d->sub->name, mr_state_text(end->state), reason,
-            attempts, n, mr_bytes_of(end->result_json), bus->now.wall_ns, MR_EVENT_SIZE_MAX,
+            attempts, n, mr_bytes_of(end->result_json), bus->now.wall_ns, outcome_size_max(bus),
             &outcome);
         if (r == MR_E_TOO_BIG || r == MR_E_INVALID) {
             /* The original does not fit beside its outcome: without the result. */
@@ -166,6 +173,12 @@ static enum mr_status outcome_matches(struct mr_bus *bus, const struct mr__sub *
 
 /* --- the end ---------------------------------------------------------------------------------- */
 
+static struct mr_bytes result_data(const struct mr__ending *end)
+{
+    bool kept = end->state == MR_STATE_DONE || MR_PLANTED(RESULT_OF_ANY);
+    return mr_bytes_of(kept ? end->result_json : NULL);
+}
+
 static size_t end_record_size(const struct mr__delivery *d, const struct mr__ending *end)
 {
     return mr_record_size(end->result.size + (d->notes == NULL ? 0 : d->notes->size));
@@ -197,6 +210,24 @@ static uint64_t log_end(struct mr_bus *bus, const struct mr__delivery *d,
     return mr__stage_record(bus, &record);
 }
 
+/* Before its end, so that who reads the one knows the other. */
+static void log_result(struct mr_bus *bus, const struct mr__delivery *d,
+                       const struct mr__ending *end)
+{
+    if (MR_PLANTED(RESULT_LOST) && d->offset % 8 == 0) {
+        return;
+    }
+    struct mr_record record = {
+        .kind = MR_RECORD_RESULT,
+        .flags = MR_RECORD_SKIPPABLE,
+        .offset = d->offset,
+        .a = d->sub->id,
+        .b = d->fence,
+        .body = result_data(end),
+    };
+    (void)mr__stage_record(bus, &record); /* where it lies does not matter */
+}
+
 static void apply_end(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state,
                       uint64_t record_at)
 {
@@ -220,10 +251,12 @@ static void apply_end(struct mr_bus *bus, struct mr__delivery *d, enum mr_state 
     mr__state_end(bus, d, state);
 }
 
+/* @param ret_keeps whether the result data goes into the log: not when it and all the
+ * rest are more than half a group, for the end itself must never wait for room that cannot be */
 static enum mr_status reserve_end(struct mr_bus *bus, struct mr__delivery *d,
                                   const struct mr__ending *end, const struct mr_event *outcome,
                                   const struct mr_matches *matches,
-                                  const struct mr_handout *answer)
+                                  const struct mr_handout *answer, bool *ret_keeps)
 {
     size_t bytes = end_record_size(d, end);
     uint32_t deliveries = matches->count;
@@ -240,6 +273,10 @@ static enum mr_status reserve_end(struct mr_bus *bus, struct mr__delivery *d,
         deliveries += item->matches.count;
         rejected++;
     }
+    size_t result_size = mr_record_size(result_data(end).size);
+    *ret_keeps = result_data(end).size > 0 &&
+                 bytes + result_size <= mr__group_size_max(bus) / 2;
+    bytes += *ret_keeps ? result_size : 0;
     enum mr_status r = mr__stage_reserve(bus, bytes);
     r = r == MR_OK ? mr__state_reserve_dead(d->sub) : r;
     r = r == MR_OK ? mr__stage_reserve_dead(bus, rejected) : r;
@@ -287,6 +324,7 @@ static enum mr_status finish(struct mr_bus *bus, struct mr__delivery *d,
     struct mr_matches matches = {0};
     enum mr_status r = MR_OK;
     bool loop = false;
+    bool keeps_result = false;
     if (count > 0 && d->event != NULL) {
         outcome = make_outcome(bus, d, end);
         r = outcome == NULL
@@ -294,7 +332,7 @@ static enum mr_status finish(struct mr_bus *bus, struct mr__delivery *d,
                 : outcome_matches(bus, d->sub, end->state, outcome, &matches, &loop);
     }
     if (r == MR_OK) {
-        r = reserve_end(bus, d, end, outcome, &matches, answer);
+        r = reserve_end(bus, d, end, outcome, &matches, answer, &keeps_result);
     }
     if (r == MR_OK) {
         uint32_t sub = d->sub->id;
@@ -314,6 +352,9 @@ static enum mr_status finish(struct mr_bus *bus, struct mr__delivery *d,
             (void)mr__event_append_rejected(bus, outcome, MR_SOURCE_BUS,
                                             mr__ingest_sub(bus, MR_SOURCE_BUS)->id,
                                             "hop limit reached: outcomes go round in a loop");
+        }
+        if (keeps_result) {
+            log_result(bus, d, end);
         }
         bool unlogged = MR_PLANTED(DEAD_UNLOGGED) && end->state == MR_STATE_DEAD;
         uint64_t at = unlogged ? MR_GROUP_HEADER_SIZE : log_end(bus, d, end);

@@ -373,6 +373,7 @@ enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, ui
     case MR_RECORD_OPERATOR:
     case MR_RECORD_MARK:
     case MR_RECORD_LATE:
+    case MR_RECORD_RESULT:
         return MR_OK;
     default:
         return (record->flags & MR_RECORD_SKIPPABLE) != 0 ? MR_OK : MR_E_UNSUPPORTED;

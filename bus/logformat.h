@@ -89,6 +89,9 @@ enum mr_record_kind {
     MR_RECORD_KEY = 20,     /* offset of an event in this group; a source id, b dedupe window in ms,
                                c, d its key (bus/dedupe.h); extra: thousands of keys the source
                                may keep, rounded up */
+    MR_RECORD_RESULT = 21,  /* of a delivery that ends done, before its SETTLE in the same group:
+                               offset; a subscription id, b fence; body: what the handler answered,
+                               JSON text */
     MR_RECORD_MAX,
 };
 const char *mr_record_kind_text(uint8_t kind); /* "event", …; "unknown" */

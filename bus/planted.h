@@ -50,7 +50,9 @@
     X(KEYS_UNREAD, "recovery does not read the keys of events behind the checkpoint")              \
     X(KEYS_UNSAVED, "checkpoints are read without the keys")                                       \
     X(KEY_CUT, "a few bits of a key stand for all of it")                                          \
-    X(KEY_KEPT, "a key counts beyond the window")
+    X(KEY_KEPT, "a key counts beyond the window")                                                  \
+    X(RESULT_LOST, "a settle is logged without its result at times")                               \
+    X(RESULT_OF_ANY, "results of deliveries that do not end done are logged")
 
 #define MR_PLANTED_ENUM(name, text) MR_PLANTED_##name,
 enum mr_planted { MR_PLANTED_NONE = 0, MR_PLANTED_LIST(MR_PLANTED_ENUM) MR_PLANTED_MAX };

@@ -343,6 +343,11 @@ static void write_rest(struct mr_json_out *out, const struct mr_record *record)
     case MR_RECORD_KEY:
         write_key(out, record);
         break;
+    case MR_RECORD_RESULT:
+        mr_json_out_u64(out, "subscription_id", record->a);
+        mr_json_out_u64(out, "fence", record->b);
+        mr_json_out_raw(out, "result", record->body);
+        break;
     case MR_RECORD_LOST:
         mr_json_out_u64(out, "first_offset", record->c);
         mr_json_out_u64(out, "end_offset", record->d);

@@ -6,6 +6,8 @@
 #include "millrace/table.h"
 #include "millrace/verbs.h"
 
+#define RESULT_LINE_SIZE 400u /* bytes of a result in a line for people */
+
 /* A GET whose answer is printed as it stands with -o json, else by @p print. */
 static int show(struct mr_cli *cli, struct mr_path *path,
                 void (*print)(const struct mr_cli *cli, const cJSON *answer))
@@ -100,6 +102,23 @@ static void print_running(const struct mr_cli *cli, const cJSON *running)
     fputc('\n', cli->out);
 }
 
+/* One line of what the handler answered, all of it with -o json. */
+static void print_result(const struct mr_cli *cli, const cJSON *delivery)
+{
+    const cJSON *result = cJSON_GetObjectItemCaseSensitive(delivery, "result");
+    char *text = result == NULL ? NULL : cJSON_PrintUnformatted(result);
+    if (text != NULL) {
+        char line[RESULT_LINE_SIZE];
+        int size = snprintf(line, sizeof(line), "%s", text);
+        bool cut = size < 0 || (size_t)size >= sizeof(line);
+        fputs("         result: ", cli->out);
+        mr_print_clean(cli, line);
+        fputs(cut ? "… (whole with -o json)\n" : "\n", cli->out);
+        cJSON_free(text);
+    }
+    print_field(cli, "         result: ", delivery, "result_size", " bytes, too many to show\n");
+}
+
 static void print_delivery(const struct mr_cli *cli, const cJSON *delivery)
 {
     char number[32];
@@ -136,6 +155,7 @@ static void print_delivery(const struct mr_cli *cli, const cJSON *delivery)
     {
         print_attempt(cli, item, false);
     }
+    print_result(cli, delivery);
     print_running(cli, cJSON_GetObjectItemCaseSensitive(delivery, "running"));
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(delivery, "children"))
     {

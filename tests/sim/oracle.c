@@ -176,6 +176,9 @@ void oracle_answers(struct oracle *o, const struct mr_handout *handout)
     a->verdict = handout->answer.verdict;
     a->suspects = handout->answer.suspects;
     a->emitted = handout->answer.emitted_count;
+    struct mr_bytes result = mr_bytes_of(handout->answer.result);
+    a->result_size = (uint32_t)result.size;
+    a->result_crc = mr_crc32c(0, result.data, result.size);
     struct oracle_delivery *d = oracle_delivery_of(o, handout->subscription, handout->offset);
     if (d != NULL && d->fence == handout->fence) {
         d->outside = false;

@@ -392,6 +392,38 @@ static bool has_outcome(const struct oracle *o, uint32_t sub, uint16_t state)
     return (state == MR_STATE_DONE && s->success_to >= 0) || (failed && s->failure_to != -1);
 }
 
+/* --- RESULT ----------------------------------------------------------------------------------- */
+
+void oracle_fold_result(struct fold *f, const struct mr_record *r)
+{
+    const struct oracle_answer *a = oracle_answer_of(f->o, r->a, r->offset, r->b);
+    if (f->result.kind != 0 || r->body.size == 0 || r->body.size != a->result_size ||
+        r->body_crc != a->result_crc) {
+        FAIL(f, "a result of %u:%llu that was not answered", r->a, LLU(r->offset));
+    }
+    f->result = *r;
+}
+
+/* A delivery that ends done has what was answered right before it, if a group has room for that;
+ * no other has. */
+static void check_result(struct fold *f, const struct mr_record *r)
+{
+    const struct oracle *o = f->o;
+    const struct oracle_answer *a = oracle_answer_of(f->o, r->a, r->offset, r->b);
+    uint32_t wanted = r->extra == MR_STATE_DONE ? a->result_size : 0;
+    bool large = wanted > o->world->options.log.segment_size / 16;
+    bool there = f->result.kind != 0;
+    bool ours = f->result.a == r->a && f->result.offset == r->offset && f->result.b == r->b;
+    if ((there && (!ours || wanted == 0)) || (!there && wanted > 0 && !large)) {
+        FAIL(f, "%u:%llu ends %s, answered %u bytes, and its result is %s", r->a, LLU(r->offset),
+             mr_state_text((enum mr_state)r->extra), wanted,
+             !there ? "missing" : ours ? "there" : "that of another");
+    }
+    sim_fired[SIM_RESULT] += there;
+    sim_fired[SIM_RESULT_LARGE] += !there && large;
+    f->result = (struct mr_record){0};
+}
+
 void oracle_fold_end(struct fold *f, const struct mr_record *r)
 {
     struct oracle *o = f->o;
@@ -408,6 +440,7 @@ void oracle_fold_end(struct fold *f, const struct mr_record *r)
              mr_state_text((enum mr_state)r->extra));
     }
     check_end_state(f, d, &result, r->extra);
+    check_result(f, r);
     check_counters(f, d, &result);
     if (r->extra == MR_STATE_DEAD && result.verdict != MR_VERDICT_DEAD) {
         check_budget(f, d, &result, true);

@@ -397,6 +397,9 @@ static void fold_record(struct fold *f, const struct mr_record *r, bool names)
     case MR_RECORD_START:
         fold_start(f);
         break;
+    case MR_RECORD_RESULT:
+        oracle_fold_result(f, r);
+        break;
     case MR_RECORD_KEY:
         fold_key(f, r);
         break;
@@ -444,6 +447,9 @@ static void open_group(struct oracle *o, uint64_t sequence)
 /* Events emitted stand in a group with the settle they belong to, and nowhere else. */
 static void check_emitted(struct fold *f)
 {
+    if (f->result.kind != 0) {
+        FAIL(f, "group %llu ends with a result and no settle of it", LLU(f->sequence));
+    }
     if (f->children != f->emitted) {
         FAIL(f, "group %llu settles deliveries with %u emitted events and holds %u",
              LLU(f->sequence), f->children, f->emitted);

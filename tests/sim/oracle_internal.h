@@ -75,6 +75,8 @@ struct oracle_answer {
     enum mr_verdict verdict;
     uint32_t suspects;
     uint32_t emitted;
+    uint32_t result_size; /* 0: none */
+    uint32_t result_crc;
     uint64_t batch; /* it was handed out in; 0: none */
 };
 
@@ -168,6 +170,7 @@ struct fold {
     uint32_t emitted;       /* emitted events found */
     uint32_t outcomes;
     uint32_t outcomes_wanted;
+    struct mr_record result; /* whose settle comes next; of no kind: none */
 };
 
 #define FAIL(f, ...) sim_fail((f)->o->world, __VA_ARGS__)
@@ -191,6 +194,7 @@ void oracle_begin(struct fold *f, struct oracle_delivery *d, uint32_t fence);
 
 void oracle_fold_attempt(struct fold *f, const struct mr_record *r);
 void oracle_fold_end(struct fold *f, const struct mr_record *r); /* SETTLE, DEAD */
+void oracle_fold_result(struct fold *f, const struct mr_record *r);
 void oracle_fold_retry(struct fold *f, const struct mr_record *r);
 
 #endif

@@ -87,7 +87,9 @@
     X(REPEAT_WAITED, "the same, its first not yet durable")                                        \
     X(REPEATED_LATER, "the same, of a process before")                                             \
     X(AGAIN, "an event again after its window")                                                    \
-    X(KEY_EARLY, "a key that went early for want of room")
+    X(KEY_EARLY, "a key that went early for want of room")                                         \
+    X(RESULT, "an answer with a result")                                                           \
+    X(RESULT_LARGE, "a result too large for the log")
 
 #define SIM_FAULT_ENUM(name, text) SIM_##name,
 enum sim_fault { SIM_FAULT_LIST(SIM_FAULT_ENUM) SIM_FAULT_MAX };

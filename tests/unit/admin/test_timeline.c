@@ -346,6 +346,44 @@ static void test_timeline_late_answer_does_not_change_the_end(void **state)
     mr_timeline_release(&timeline);
 }
 
+static void see_result(struct mr_timeline *timeline, uint32_t subscription, const char *json)
+{
+    see(timeline,
+        (struct mr_record){.kind = MR_RECORD_RESULT, .offset = OFFSET, .a = subscription, .b = 1},
+        mr_bytes_of(json));
+}
+
+static void test_timeline_result_is_a_value_not_a_text(void **state)
+{
+    (void)state;
+    struct mr_timeline timeline;
+    mr_timeline_init(&timeline, OFFSET);
+    see_match(&timeline, 3, true);
+    struct mr_result ok = result_of(MR_VERDICT_OK, 1);
+    see_result(&timeline, 3, "{\"total\":42}");
+    see_answer(&timeline, MR_RECORD_SETTLE, MR_STATE_DONE, 1, &ok);
+    cJSON *json = written(&timeline, NULL);
+    const cJSON *result = cJSON_GetObjectItem(json, "result");
+    assert_int_equal(cJSON_GetObjectItem(result, "total")->valueint, 42);
+    cJSON_Delete(json);
+    mr_timeline_release(&timeline);
+}
+
+static void test_timeline_results_that_are_too_many_are_told_by_size(void **state)
+{
+    (void)state;
+    struct mr_timeline timeline;
+    mr_timeline_init(&timeline, OFFSET);
+    timeline.results_size = MR_TIMELINE_RESULTS_SIZE_MAX - 3;
+    see_match(&timeline, 3, true);
+    see_result(&timeline, 3, "1234");
+    cJSON *json = written(&timeline, NULL);
+    assert_null(cJSON_GetObjectItem(json, "result"));
+    assert_int_equal(cJSON_GetObjectItem(json, "result_size")->valueint, 4);
+    cJSON_Delete(json);
+    mr_timeline_release(&timeline);
+}
+
 static void test_timeline_other_offsets_are_not_ours(void **state)
 {
     (void)state;
@@ -384,6 +422,8 @@ int main(void)
         cmocka_unit_test(test_timeline_edit_is_told_where_it_was_purged),
         cmocka_unit_test(test_timeline_edit_that_failed_is_not_told),
         cmocka_unit_test(test_timeline_late_answer_does_not_change_the_end),
+        cmocka_unit_test(test_timeline_result_is_a_value_not_a_text),
+        cmocka_unit_test(test_timeline_results_that_are_too_many_are_told_by_size),
         cmocka_unit_test(test_timeline_other_offsets_are_not_ours),
         cmocka_unit_test(test_timeline_garbled_result_is_left_out),
     };
