@@ -20,10 +20,40 @@ HANDLERS = {
 }
 
 
-def example(language):
-    """The code block of that language in the section on the libraries."""
-    section = (ROOT / "docs" / "worker-protocol.md").read_text().split("\n## Client libraries\n")[1]
-    found = re.findall(r"^```%s\n(.*?)^```$" % language, section.split("\n## ")[0], re.M | re.S)
+# For batches: what stands before the handler of the documentation, the store it speaks of; its body.
+BATCH_HANDLERS = {
+    "python": ("""import millrace
+
+def store(event):
+    return event["data"]["size"] < 1000
+""", r"def handle\(batch\):\n(.*?)\n\n"),
+    "js": ("""const millrace = require('millrace');
+const store = async (event) => event.data.size < 1000;
+""", r"runBatch\([^\n]*\n(.*?)^\}\);"),
+    "go": ("""package main
+
+import (
+	"context"
+	"encoding/json"
+	"millrace"
+	"time"
+)
+
+func store(event millrace.Event) error {
+	var file struct{ Size int }
+	if err := json.Unmarshal(event.Data, &file); err != nil || file.Size < 1000 {
+		return err
+	}
+	return millrace.Retry("busy", 5*time.Second)
+}
+""", r"func handle\([^\n]*\n(.*?)^\}"),
+}
+
+
+def example(language, title="\n## Client libraries\n", end="\n## "):
+    """The code block of that language in a section, the one on the libraries."""
+    section = (ROOT / "docs" / "worker-protocol.md").read_text().split(title)[1]
+    found = re.findall(r"^```%s\n(.*?)^```$" % language, section.split(end)[0], re.M | re.S)
     assert len(found) == 1, "%d examples in %s" % (len(found), language)
     return found[0]
 
@@ -94,6 +124,29 @@ def test_go_example():
 
 def test_c_example():
     check_example("c")
+
+
+def check_batch_example(language):
+    source = example(language, "\n#### Batches\n", "\n#### ")
+    prelude, body = BATCH_HANDLERS[language]
+    lines = re.search(body, source, re.M | re.S)[1].strip().count("\n") + 1
+    assert lines <= 5, "the handler has %d lines:\n%s" % (lines, source)
+    with built(language, prelude + source) as (command, env), \
+            Instance(batched(command, env)) as m:
+        m.post([event(id, data={"size": 2000 if id == "bad" else 10})
+                for id in ("a", "bad", "b", "c")])
+        for id in "abc":
+            assert said(m.wait_state(id, "s", "done")) == [("ok", "")]
+        busy = m.delivery("bad", "s")
+        assert busy["blocked_on"] == "back-off" and said(busy) == [("retry", "busy")], busy
+
+
+def test_batch_examples_of_the_documentation():
+    for language in BATCH_HANDLERS:
+        try:
+            check_batch_example(language)
+        except Skip as why:
+            print("skipped for %s: %s" % (language, why))
 
 
 def said(delivery):
@@ -173,6 +226,56 @@ def test_node_drain():
 
 def test_go_drain():
     check_drain("go")
+
+
+def batched(command, env, **more):
+    whole = config(command, env, scale={"min": 1, "max": 1}, breaker={"percent": 0}, **more)
+    whole["subscriptions"]["s"].update(batch={"max": 4, "window": "1h"},
+                                       filter={"not": {"exact": {"type": "child"}}})
+    return whole
+
+
+def check_batches(language, panics):
+    """What is said of each of a batch, and what it costs when one fails it as a whole."""
+    source = (FEATURES / ("batch." + language)).read_text()
+    with built(language, source) as (command, env):
+        with Instance(batched(command, env)) as m:
+            m.post([event(kind, kind) for kind in ("result", "retry", "dead", "emit")])
+            assert said(m.wait_state("dead", "s", "dead")) == [("dead", "never")]
+            for kind in ("result", "emit"):
+                assert said(m.wait_state(kind, "s", "done")) == [("ok", "")]
+            assert m.trace("child of emit")["event"]["type"] == "child"
+            busy = m.delivery("retry", "s")
+            assert busy["blocked_on"] == "back-off" and said(busy) == [("retry", "busy")], busy
+            assert len(batches(m)) == 1, batches(m)
+            for kind, error in (("fail", "the batch is no good"), ("panic", panics)):
+                ids = [kind + str(i) for i in range(4)]
+                m.post([event(id, kind if id.endswith("2") else "ok") for id in ids])
+                poison = m.wait_state(ids[2], "s", "dead")
+                assert [v for v, _ in said(poison)] == ["retry"] * 3, poison
+                assert error in said(poison)[0][1], poison
+                assert len(poison["uncounted"]) == 2, poison  # a batch of four, one of two
+                for id in ids[:2] + ids[3:]:
+                    assert said(m.wait_state(id, "s", "done")) == [("ok", "")]
+        with Instance(batched(command, env, timeout="500ms", grace="30s")) as m:
+            m.post([event(id, "hang" if id == "h0" else "ok") for id in ("h0", "h1", "h2", "h3")])
+            attempts = m.wait_state("h0", "s", "dead")["attempts"]
+            assert all(a["signal"] is None for a in attempts), attempts
+            for id in ("h1", "h2", "h3"):
+                m.wait_state(id, "s", "done")
+            assert (m.folder / "told").read_text() == "cancelled"
+
+
+def batches(m):
+    return (m.folder / "batches").read_text().splitlines()
+
+
+def test_node_batches():
+    check_batches("js", "TypeError: ")
+
+
+def test_go_batches():
+    check_batches("go", "panic: poison")
 
 
 def test_without_millrace_they_say_so():

@@ -32,6 +32,7 @@ import sys
 import time
 
 CHECKS = []
+RAW = (b"", b"\n\n{}\n", bytes(range(256)) * 300)  # data that comes behind its frame
 
 
 def check(name, basic=False):
@@ -79,6 +80,7 @@ class Worker:
         self.number = 0
         self.ended = False
         self.hello = None
+        self.beats = []
 
     def close(self):
         self.sock.close()
@@ -377,7 +379,9 @@ def batch_answers(w, number, deliveries):
         frame = w.receive()
         if frame is None:
             raise Failed("it ended instead of answering")
-        if "heartbeat" not in frame and frame.get("delivery") in deliveries:
+        if "heartbeat" in frame:
+            w.beats.append(frame)
+        elif frame.get("delivery") in deliveries:
             answers[frame["delivery"]] = frame
         elif frame.get("batch") == number:
             answers[None] = frame
@@ -407,15 +411,78 @@ def batch_fails(w):
          batch_answers(w, 9, hand_batch(w, 9, "ok", "ok")).get(None, {}).get("verdict"), "ok")
 
 
+@check("cancel and heartbeat of one in a batch")
+def batch_cancel(w):
+    if "batch" not in w.features or "cancel" not in w.features:
+        raise Skipped("it does not declare batch and cancel")
+    ids = hand_batch(w, 10, "ok", "wait", "heartbeat")
+    w.send({"cancel": "test:0"})
+    w.send({"cancel": ids[1]})
+    answers = batch_answers(w, 10, ids)
+    said = [answers.get(id, answers.get(None, {})) for id in ids]
+    want("verdicts", [a.get("verdict") for a in said], ["ok", "retry", "ok"])
+    if "cancelled" not in (said[1].get("error") or ""):
+        raise Failed("error is %r" % said[1].get("error"))
+    want("heartbeats", [b["heartbeat"] for b in w.beats][:1], [ids[2]])
+
+
+@check("batches of many, several at once")
+def batch_many(w):
+    if "batch" not in w.features:
+        raise Skipped("it does not declare batch")
+    batches = {}
+    for number in range(20, 20 + min(w.max, 4)):
+        batches[number] = hand_batch(w, number, *["ok"] * 300)
+    waiting = {id for ids in batches.values() for id in ids}
+    while waiting:
+        frame = w.receive()
+        if frame is None:
+            raise Failed("it ended with %d deliveries unanswered" % len(waiting))
+        want("verdict", frame.get("verdict"), "ok")
+        if "batch" in frame:
+            waiting.difference_update(batches.pop(frame["batch"]))
+        else:
+            waiting.remove(frame["delivery"])
+
+
+@check("a batch in pieces, in flight at a stop")
+def batch_stop(w):
+    if "batch" not in w.features:
+        raise Skipped("it does not declare batch")
+    frames = [w.delivery("ok", subject="in pieces") for _ in range(3)]
+    data = b'{"batch":30,"count":3         }\n' + b"".join(line_of(f) for f in frames)
+    for i in range(0, len(data), 40):
+        w.send(data[i:i + 40])
+        select.select([], [], [], 0.0005)  # so that they are read apart
+    w.send({"stop": True})
+    answers = batch_answers(w, 30, [f["delivery"] for f in frames])
+    want("verdicts", {a.get("verdict") for a in answers.values()}, {"ok"})
+    want("exit code", w.end(), 0)
+
+
 @check("raw data")
 def raw(w):
     if "raw" not in w.features:
         raise Skipped("it does not declare raw")
-    for data in (b"", b"\n\n{}\n", bytes(range(256)) * 300):
+    for data in RAW:
         frame = w.delivery("size", datacontenttype="application/octet-stream")
         frame["data_size"] = len(data)
         w.send(line_of(frame) + data)
         want("data", w.answer(frame["delivery"]).get("data"), len(data))
+
+
+@check("raw data in a batch")
+def batch_raw(w):
+    if "raw" not in w.features or "batch" not in w.features:
+        raise Skipped("it does not declare raw and batch")
+    frames = [w.delivery("size", datacontenttype="application/octet-stream") for _ in RAW]
+    for frame, data in zip(frames, RAW):
+        frame["data_size"] = len(data)
+    ids = [frame["delivery"] for frame in frames]
+    w.send(line_of({"batch": 11, "count": len(RAW)}) +
+           b"".join(line_of(f) + d for f, d in zip(frames, RAW)))
+    answers = batch_answers(w, 11, ids)
+    want("data", [answers.get(id, {}).get("data") for id in ids], [len(d) for d in RAW])
 
 
 @check("stop ends it", basic=True)

@@ -1,5 +1,4 @@
-// Package millrace is a worker of Millrace in Go: one file, nothing but the standard library,
-// Go 1.19 or later.
+// Package millrace is a worker of Millrace in Go: nothing but the standard library, Go 1.19 or later.
 //
 //	package main
 //
@@ -25,6 +24,8 @@
 // With Concurrency(8) eight deliveries are handled at once, each in a goroutine of its own. The
 // worker's `concurrency` in Millrace's configuration is the upper bound.
 //
+// For a subscription with `batch` there is RunBatch, whose handler gets several deliveries at once.
+//
 // The module is found without any download: put into go.mod
 //
 //	require millrace v0.0.0
@@ -44,7 +45,6 @@ import (
 	"net"
 	"os"
 	"runtime"
-	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
@@ -105,10 +105,16 @@ type Delivery struct {
 
 	server  *server
 	line    []byte
+	batch   *batch
+	ctx     context.Context
 	cancel  context.CancelFunc
 	mu      sync.Mutex // protects what follows
 	emitted []json.RawMessage
+	said    *answer
 }
+
+// Context is done when Millrace gave this delivery up. A Handler gets it as its own.
+func (d *Delivery) Context() context.Context { return d.ctx }
 
 // Decode reads the event's JSON data into v. Its error is Dead: data that does not fit now will
 // not fit at the next attempt either.
@@ -219,7 +225,11 @@ func FD(fd int) Option { return func(s *server) { s.fd = fd } }
 // Run serves deliveries until Millrace says stop. When it cannot, it says why on standard error and
 // ends the process.
 func Run(handle Handler, options ...Option) {
-	if err := Serve(handle, options...); err != nil {
+	exitWith(Serve(handle, options...))
+}
+
+func exitWith(err error) {
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -227,10 +237,19 @@ func Run(handle Handler, options ...Option) {
 
 // Serve is Run that returns its error. A Millrace that went away is none.
 func Serve(handle Handler, options ...Option) error {
+	return serve(func(ctx context.Context, batch []*Delivery) error {
+		batch[0].Answer(handle(ctx, batch[0]))
+		return nil
+	}, options)
+}
+
+// serve serves whatever the features it declares, beside the usual ones, ask for.
+func serve(handle BatchHandler, options []Option, features ...string) error {
 	s := &server{handle: handle, fd: 3, running: map[string]*Delivery{}}
 	s.idle.L = &s.mu
 	s.hello.Millrace = 1
-	s.hello.Features = []string{"cancel", "progress", "raw"} // raw: data is not parsed in vain
+	// raw: data is not parsed in vain
+	s.hello.Features = append([]string{"cancel", "progress", "raw"}, features...)
 	for _, option := range options {
 		option(s)
 	}
@@ -254,7 +273,8 @@ func Serve(handle Handler, options ...Option) error {
 }
 
 type server struct {
-	handle Handler
+	handle BatchHandler
+	open   *batch // whose deliveries are still coming
 	fd     int
 	conn   net.Conn
 	hello  struct {
@@ -285,12 +305,16 @@ type frame struct {
 		Data   json.RawMessage `json:"data"`
 		Base64 []byte          `json:"data_base64"`
 	} `json:"event"`
+	Batch  *uint64 `json:"batch"`
+	Count  int     `json:"count"`
 	Cancel *string `json:"cancel"`
 	Stop   bool    `json:"stop"`
 }
 
+// answer is about a delivery, or about all of a batch that have none.
 type answer struct {
-	Delivery string            `json:"delivery"`
+	Delivery string            `json:"delivery,omitempty"`
+	Batch    *uint64           `json:"batch,omitempty"`
 	Verdict  string            `json:"verdict"`
 	Error    string            `json:"error,omitempty"`
 	After    *float64          `json:"after,omitempty"`
@@ -332,15 +356,15 @@ func (s *server) take(ctx context.Context, line []byte, reader io.Reader) error 
 		if err != nil {
 			return nil // the end of input, which is found again
 		}
-		ctx, d.cancel = context.WithCancel(ctx)
-		s.mu.Lock()
-		s.running[d.ID] = d
-		s.mu.Unlock()
-		go s.work(ctx, d)
+		if b := s.gather(d); b != nil {
+			s.begin(ctx, b)
+		}
+	case f.Batch != nil:
+		s.open = &batch{number: f.Batch, count: f.Count}
 	case f.Cancel != nil:
 		s.mu.Lock()
 		if d := s.running[*f.Cancel]; d != nil {
-			d.cancel()
+			d.batch.giveUp(d)
 		}
 		s.mu.Unlock()
 	case f.Stop:
@@ -376,27 +400,9 @@ func (s *server) delivery(f *frame, line []byte, reader io.Reader) (*Delivery, e
 	return d, nil
 }
 
-// work runs the handler and sends its answer.
-func (s *server) work(ctx context.Context, d *Delivery) {
-	a := s.run(ctx, d)
-	text, err := json.Marshal(a)
-	if err != nil {
-		text, _ = json.Marshal(answer{Delivery: d.ID, Verdict: "retry", Error: err.Error()})
-	}
-	d.cancel()
-	s.send(text, d.ID)
-}
-
-func (s *server) run(ctx context.Context, d *Delivery) (a answer) {
-	a.Delivery = d.ID
-	defer func() {
-		if reason := recover(); reason != nil {
-			fmt.Fprintf(os.Stderr, "panic: %v\n%s", reason, debug.Stack())
-			a = answer{Delivery: d.ID, Verdict: "retry", Error: fmt.Sprintf("panic: %v", reason)}
-		}
-	}()
-	result, err := s.handle(ctx, d)
-	a.Verdict = "ok"
+// answerOf is the answer to what a handler returned.
+func answerOf(result any, err error) *answer {
+	a := &answer{Verdict: "ok"}
 	var verdict *Verdict
 	if errors.As(err, &verdict) {
 		a.Verdict = verdict.verdict
@@ -408,29 +414,22 @@ func (s *server) run(ctx context.Context, d *Delivery) (a answer) {
 		}
 	} else if err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		a.Verdict = "retry"
-		a.Error = err.Error()
-		result = nil
-	}
-	if a.Verdict != "retry" {
-		d.mu.Lock()
-		a.Events = d.emitted
-		d.mu.Unlock()
+		return &answer{Verdict: "retry", Error: err.Error()}
 	}
 	if result != nil {
 		if a.Data, err = json.Marshal(result); err != nil {
-			a = answer{Delivery: d.ID, Verdict: "retry", Error: "the result is no JSON: " + err.Error()}
+			return &answer{Verdict: "retry", Error: "the result is no JSON: " + err.Error()}
 		}
 	}
 	return a
 }
 
-// send writes one frame; done: the deliveries that end with it. Frames of goroutines that are ready
+// send writes frames; done: the deliveries that end with them. Frames of goroutines that are ready
 // at the same time go together: the first one writes for all.
 func (s *server) send(text []byte, done ...string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.out = append(append(s.out, text...), '\n')
+	s.out = append(append(s.out, text...), '\n') // of several frames the last one lacks it
 	for _, id := range done {
 		delete(s.running, id)
 	}

@@ -1,5 +1,5 @@
 // The worker that ../conformance.py asks for, with this library.
-// Argument: how many deliveries at once (1).
+// Arguments: how many deliveries at once (1), then perhaps `batch`.
 package main
 
 import (
@@ -41,10 +41,27 @@ func handle(ctx context.Context, d *millrace.Delivery) (any, error) {
 	return nil, nil
 }
 
+func handleBatch(_ context.Context, batch []*millrace.Delivery) error {
+	for _, d := range batch {
+		if d.Event.Type == "conformance.fail" {
+			panic("all of it")
+		}
+		if data, err := handle(d.Context(), d); data != nil || err != nil {
+			d.Answer(data, err)
+		}
+	}
+	return nil
+}
+
 func main() {
 	max := 1
 	if len(os.Args) > 1 {
 		max, _ = strconv.Atoi(os.Args[1]) // no number: 0, which is taken for 1
 	}
-	millrace.Run(handle, millrace.Concurrency(max), millrace.Version("1.0"))
+	options := []millrace.Option{millrace.Concurrency(max), millrace.Version("1.0")}
+	if len(os.Args) > 2 && os.Args[2] == "batch" {
+		millrace.RunBatch(handleBatch, options...)
+	} else {
+		millrace.Run(handle, options...)
+	}
 }
