@@ -47,6 +47,17 @@ func store(event millrace.Event) error {
 	return millrace.Retry("busy", 5*time.Second)
 }
 """, r"func handle\([^\n]*\n(.*?)^\}"),
+    "c": ("""#include "millrace.h"
+#include <string.h>
+
+static enum millrace_verdict store(struct millrace_delivery *d, void *context)
+{
+    (void)context;
+    return strstr(d->data, "2000") != NULL && millrace_after(d, 5) == 0 &&
+           millrace_error(d, "busy") == 0 ? MILLRACE_RETRY : MILLRACE_OK;
+}
+
+""", r"handle\([^\n]*\n\{\n(.*?)^\}"),
 }
 
 
@@ -235,8 +246,8 @@ def batched(command, env, **more):
     return whole
 
 
-def check_batches(language, panics):
-    """What is said of each of a batch, and what it costs when one fails it as a whole."""
+def check_batches(language, **errors):
+    """What is said of each of a batch, and what it costs when one fails it as a whole: @p errors."""
     source = (FEATURES / ("batch." + language)).read_text()
     with built(language, source) as (command, env):
         with Instance(batched(command, env)) as m:
@@ -248,7 +259,7 @@ def check_batches(language, panics):
             busy = m.delivery("retry", "s")
             assert busy["blocked_on"] == "back-off" and said(busy) == [("retry", "busy")], busy
             assert len(batches(m)) == 1, batches(m)
-            for kind, error in (("fail", "the batch is no good"), ("panic", panics)):
+            for kind, error in errors.items():
                 ids = [kind + str(i) for i in range(4)]
                 m.post([event(id, kind if id.endswith("2") else "ok") for id in ids])
                 poison = m.wait_state(ids[2], "s", "dead")
@@ -271,11 +282,15 @@ def batches(m):
 
 
 def test_node_batches():
-    check_batches("js", "TypeError: ")
+    check_batches("js", fail="the batch is no good", panic="TypeError: ")
 
 
 def test_go_batches():
-    check_batches("go", "panic: poison")
+    check_batches("go", fail="the batch is no good", panic="panic: poison")
+
+
+def test_c_batches():
+    check_batches("c", fail="the batch is no good")
 
 
 def test_without_millrace_they_say_so():

@@ -1,5 +1,5 @@
-/* The worker that ../conformance.py asks for, with this library. Argument: how many deliveries are
- * taken over at once (1). */
+/* The worker that ../conformance.py asks for, with this library. Arguments: how many deliveries are
+ * taken over at once (1), then perhaps `batch`. */
 #include "millrace.h"
 
 #include <stdio.h>
@@ -38,7 +38,8 @@ static enum millrace_verdict handle(struct millrace_delivery *d, void *context)
             return MILLRACE_RETRY;
         }
     } else if (strcmp(kind, "echo") == 0) {
-        return millrace_result(d, d->data) == 0 ? MILLRACE_OK : MILLRACE_RETRY;
+        const char *data = d->data == NULL ? "null" : d->data;
+        return millrace_result(d, data) == 0 ? MILLRACE_OK : MILLRACE_RETRY;
     } else if (strcmp(kind, "size") == 0) {
         char size[32];
         snprintf(size, sizeof(size), "%zu", d->data_size);
@@ -53,9 +54,26 @@ static enum millrace_verdict handle(struct millrace_delivery *d, void *context)
     return MILLRACE_OK;
 }
 
+static enum millrace_verdict handle_batch(struct millrace_delivery *batch, size_t count,
+                                          void *context)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(batch[i].type, "conformance.fail") == 0) {
+            return end_with(&batch[i], MILLRACE_RETRY, "all of it");
+        }
+        enum millrace_verdict verdict = handle(&batch[i], context);
+        if (verdict != MILLRACE_OK) {
+            millrace_answer(&batch[i], verdict);
+        }
+    }
+    return MILLRACE_OK;
+}
+
 int main(int argc, char **argv)
 {
     struct millrace_options options = {.version = "1.0"};
     options.max = argc > 1 ? (unsigned)strtoul(argv[1], NULL, 10) : 1;
-    return millrace_run_with(handle, NULL, &options);
+    return argc > 2 && strcmp(argv[2], "batch") == 0
+               ? millrace_run_batch_with(handle_batch, NULL, &options)
+               : millrace_run_with(handle, NULL, &options);
 }

@@ -11,11 +11,13 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/types.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FRAME_MAX ((size_t)8 * 1024 * 1024)
 #define DEPTH_MAX 128
 #define READ_SIZE ((size_t)64 * 1024)
+#define FLUSH_NS 2000000 /* of work: then the answers go that wait for others to go with them */
 
 struct text {
     char *data; /* owned */
@@ -28,26 +30,48 @@ struct slice {
     size_t size;
 };
 
-struct worker {
-    int fd;
-    int stopping;      /* a stop frame came, or the end of input */
-    int broken;        /* memory is short, or the socket is gone */
-    struct text in;    /* bytes received */
-    size_t taken;      /* of them, those the present line ends before */
-    struct text out;   /* answers not yet sent */
-};
-
-/* One delivery while its handler runs. */
-struct running {
+/* One delivery, from the frame it came in to its answer. */
+struct item {
     struct worker *worker;
+    struct text line; /* the frame, until the handler's turn comes */
+    struct text id;
     int cancelled;
-    struct slice event;
+    int answered; /* the handler of its batch said a verdict */
+    enum millrace_verdict verdict;
+    struct slice event; /* in the delivery's `json` */
     struct text error;
     struct text result;
     struct text events;
     char after[48];
     struct text *strings; /* decoded texts; owned */
     size_t string_count;
+};
+
+/* What one call of the handler is about: deliveries that came together, or one by itself. */
+struct batch {
+    struct batch *next;
+    char number[24];    /* "": one by itself */
+    size_t count;       /* to come */
+    struct item *items; /* owned; they move while more come */
+    size_t size;
+    size_t capacity;
+};
+
+struct worker {
+    millrace_handler handler;
+    millrace_batch_handler batch_handler; /* NULL: the other */
+    void *context;
+    int fd;
+    int stopping;    /* a stop frame came */
+    int gone;        /* the end of input, or of the socket */
+    int failed;      /* memory is short, or a frame too large */
+    struct text in;  /* of the frame that is coming */
+    size_t scanned;  /* of it, what is known to hold no newline */
+    struct text out; /* answers not yet sent; whole ones */
+    struct batch *open; /* whose deliveries are coming; owned, as the next two */
+    struct batch *todo; /* not begun, in order */
+    struct batch **todo_end;
+    struct batch *now; /* the handler runs; owned by work() */
 };
 
 /* --- memory ----------------------------------------------------------------------------------- */
@@ -104,6 +128,40 @@ static void clear(struct text *t)
 {
     free(t->data);
     memset(t, 0, sizeof(*t));
+}
+
+static void fail(struct worker *w, const char *why)
+{
+    if (!w->failed) {
+        fprintf(stderr, "millrace: %s\n", why);
+    }
+    w->failed = 1;
+}
+
+static void fail_for_memory(struct worker *w)
+{
+    fail(w, "memory is short");
+}
+
+static void batch_free(struct batch *b)
+{
+    if (b == NULL) {
+        return;
+    }
+    for (size_t i = 0; i < b->size; i++) {
+        struct item *item = &b->items[i];
+        for (size_t n = 0; n < item->string_count; n++) {
+            clear(&item->strings[n]);
+        }
+        free(item->strings);
+        clear(&item->line);
+        clear(&item->id);
+        clear(&item->error);
+        clear(&item->result);
+        clear(&item->events);
+    }
+    free(b->items);
+    free(b);
 }
 
 /* --- JSON: one flat look at an object --------------------------------------------------------- */
@@ -317,23 +375,141 @@ static int add_unbase64(struct text *t, struct slice json)
     return 0;
 }
 
-/* --- the socket ------------------------------------------------------------------------------- */
+/* --- frames ----------------------------------------------------------------------------------- */
 
 static void send_all(struct worker *w)
 {
     size_t sent = 0;
-    while (sent < w->out.size && !w->broken) {
+    while (sent < w->out.size && !w->gone) {
         ssize_t n = send(w->fd, w->out.data + sent, w->out.size - sent, MSG_NOSIGNAL);
         if (n >= 0) {
             sent += (size_t)n;
         } else if (errno != EINTR) {
-            w->broken = 1;
+            w->gone = 1;
         }
     }
     w->out.size = 0;
 }
 
-/* Reads what there is. @return whether something came */
+/* The batch that the next delivery belongs to; a new one when none is coming. NULL: no memory */
+static struct batch *open_batch(struct worker *w)
+{
+    if (w->open == NULL) {
+        w->open = malloc(sizeof(*w->open));
+        if (w->open != NULL) {
+            *w->open = (struct batch){.count = 1};
+        }
+    }
+    return w->open;
+}
+
+static int add_item(struct batch *b, struct item item)
+{
+    if (b->size == b->capacity) {
+        size_t capacity = b->capacity == 0 ? 1 : b->capacity * 2;
+        struct item *grown = capacity > SIZE_MAX / 2 / sizeof(item)
+                                 ? NULL
+                                 : realloc(b->items, capacity * sizeof(item));
+        if (grown == NULL) {
+            return -1;
+        }
+        b->items = grown;
+        b->capacity = capacity;
+    }
+    b->items[b->size++] = item;
+    return 0;
+}
+
+/* A delivery came: it is to be done, or waits for the others of its batch. */
+static void gather(struct worker *w, struct slice line, struct slice id)
+{
+    struct item item = {.worker = w};
+    struct batch *b = open_batch(w);
+    int failed = b == NULL || add(&item.line, line.data, line.size) != 0 ||
+                 (id.data[0] == '"' && add_decoded(&item.id, id) != 0) ||
+                 add(&item.id, "", 1) != 0;
+    if (failed || add_item(b, item) != 0) {
+        clear(&item.line);
+        clear(&item.id);
+        fail_for_memory(w);
+        return;
+    }
+    if (b->size >= b->count) {
+        *w->todo_end = b;
+        w->todo_end = &b->next;
+        w->open = NULL;
+    }
+}
+
+static void begin_batch(struct worker *w, struct slice line, struct slice number)
+{
+    struct slice count;
+    struct batch *b = open_batch(w);
+    if (b == NULL) {
+        fail_for_memory(w);
+    } else if (number.size < sizeof(b->number) && member(line, "count", &count)) {
+        memcpy(b->number, number.data, number.size);
+        b->number[number.size] = '\0';
+        b->count = strtoul(count.data, NULL, 10); /* ends at the object's end at the latest */
+    }
+}
+
+static void cancel_in(struct batch *b, const struct text *id)
+{
+    for (size_t i = 0; b != NULL && i < b->size; i++) {
+        struct item *item = &b->items[i];
+        item->cancelled |= item->id.size == id->size + 1 && id->size > 0 &&
+                           memcmp(item->id.data, id->data, id->size) == 0;
+    }
+}
+
+static void cancel(struct worker *w, struct slice value)
+{
+    struct text id = {0};
+    if (value.data[0] == '"' && add_decoded(&id, value) != 0) {
+        fail_for_memory(w);
+    }
+    cancel_in(w->now, &id);
+    cancel_in(w->open, &id);
+    for (struct batch *b = w->todo; b != NULL; b = b->next) {
+        cancel_in(b, &id);
+    }
+    clear(&id);
+}
+
+/* Acts on the frames that are complete. */
+static void take_frames(struct worker *w)
+{
+    size_t from = 0;
+    while (!w->failed && w->scanned < w->in.size) {
+        struct slice line = {w->in.data + from, 0};
+        struct slice value;
+        const char *newline = memchr(w->in.data + w->scanned, '\n', w->in.size - w->scanned);
+        if (newline == NULL) {
+            w->scanned = w->in.size;
+            break;
+        }
+        line.size = (size_t)(newline - line.data);
+        from += line.size + 1;
+        w->scanned = from;
+        if (member(line, "delivery", &value)) {
+            gather(w, line, value);
+        } else if (member(line, "batch", &value)) {
+            begin_batch(w, line, value);
+        } else if (member(line, "cancel", &value)) {
+            cancel(w, value);
+        } else if (member(line, "stop", &value)) {
+            w->stopping = 1;
+        }
+    }
+    if (from > 0) {
+        memmove(w->in.data, w->in.data + from, w->in.size - from);
+        w->in.size -= from;
+        w->scanned -= from;
+    }
+}
+
+/* Reads what there is and acts on it. @return whether something came */
 static int receive(struct worker *w, int flags)
 {
     char chunk[READ_SIZE];
@@ -345,50 +521,38 @@ static int receive(struct worker *w, int flags)
         return 0;
     }
     if (n <= 0) {
-        w->stopping = 1;
+        w->gone = 1;
         return 0;
     }
-    if (w->in.size > FRAME_MAX || add(&w->in, chunk, (size_t)n) != 0) {
-        fprintf(stderr, "millrace: a frame is too large or memory is short\n");
-        w->broken = 1;
-        return 0;
+    if (w->in.size > FRAME_MAX) {
+        fail(w, "a frame is too large");
+    } else if (add(&w->in, chunk, (size_t)n) != 0) {
+        fail_for_memory(w);
+    } else {
+        take_frames(w);
     }
-    return 1;
-}
-
-/* Next complete line at or behind *at, which ends behind its newline. */
-static int next_line(const struct worker *w, size_t *at, struct slice *ret)
-{
-    const char *from = w->in.data + *at;
-    const char *newline = *at < w->in.size ? memchr(from, '\n', w->in.size - *at) : NULL;
-    if (newline == NULL) {
-        return 0;
-    }
-    ret->data = from;
-    ret->size = (size_t)(newline - from);
-    *at += ret->size + 1;
-    return 1;
+    return !w->failed;
 }
 
 /* --- deliveries ------------------------------------------------------------------------------- */
 
 /* A NUL-terminated text that lives as long as the delivery. */
-static const char *keep(struct running *r, struct text *text)
+static const char *keep(struct item *item, struct text *text)
 {
-    struct text *grown = realloc(r->strings, (r->string_count + 1) * sizeof(*grown));
+    struct text *grown = realloc(item->strings, (item->string_count + 1) * sizeof(*grown));
     if (grown != NULL) {
-        r->strings = grown;
+        item->strings = grown;
     }
     if (grown == NULL || add(text, "", 1) != 0) {
         clear(text);
-        r->worker->broken = 1;
+        fail_for_memory(item->worker);
         return "";
     }
-    r->strings[r->string_count++] = *text;
+    item->strings[item->string_count++] = *text;
     return text->data;
 }
 
-static const char *keep_string(struct running *r, struct slice object, const char *name)
+static const char *keep_string(struct item *item, struct slice object, const char *name)
 {
     struct slice value;
     struct text text = {0};
@@ -397,8 +561,10 @@ static const char *keep_string(struct running *r, struct slice object, const cha
     }
     int failed = value.data[0] == '"' ? add_decoded(&text, value)
                                       : add(&text, value.data, value.size);
-    r->worker->broken |= failed != 0;
-    return keep(r, &text);
+    if (failed) {
+        fail_for_memory(item->worker);
+    }
+    return keep(item, &text);
 }
 
 static int is_json_type(const char *type)
@@ -408,23 +574,25 @@ static int is_json_type(const char *type)
            (n >= 5 && strncmp(type + n - 5, "+json", 5) == 0);
 }
 
-static void fill_data(struct running *r, struct millrace_delivery *d)
+static void fill_data(struct item *item, struct millrace_delivery *d)
 {
     struct slice value;
     struct text text = {0};
     int failed = 0;
-    if (member(r->event, "data_base64", &value) && value.size >= 2) {
+    if (member(item->event, "data_base64", &value) && value.size >= 2) {
         failed = add_unbase64(&text, value);
-    } else if (!member(r->event, "data", &value)) {
+    } else if (!member(item->event, "data", &value)) {
         return;
     } else if (value.data[0] == '"' && !is_json_type(d->datacontenttype)) {
         failed = add_decoded(&text, value);
     } else {
         failed = add(&text, value.data, value.size);
     }
-    r->worker->broken |= failed != 0;
+    if (failed) {
+        fail_for_memory(item->worker);
+    }
     d->data_size = text.size;
-    d->data = keep(r, &text);
+    d->data = keep(item, &text);
 }
 
 static const char *or_empty(const char *text)
@@ -432,143 +600,237 @@ static const char *or_empty(const char *text)
     return text == NULL ? "" : text;
 }
 
-static void fill(struct running *r, struct millrace_delivery *d, struct slice line)
+static void fill(struct item *item, struct millrace_delivery *d)
 {
-    struct slice value;
+    struct slice line = {item->line.data, item->line.size};
+    struct slice value = {"{}", 2};
     struct text json = {0};
-    const char *attempt = or_empty(keep_string(r, line, "attempt"));
-    d->internal = r;
-    d->delivery = or_empty(keep_string(r, line, "delivery"));
+    const char *attempt = or_empty(keep_string(item, line, "attempt"));
+    d->internal = item;
+    d->delivery = item->id.data;
     d->attempt = (unsigned)strtoul(attempt, NULL, 10);
-    d->last = member(line, "last", &value) && value.data[0] == 't';
-    d->deadline = or_empty(keep_string(r, line, "deadline"));
-    if (!member(line, "event", &r->event)) {
-        r->event.data = "{}";
-        r->event.size = 2;
+    d->deadline = or_empty(keep_string(item, line, "deadline"));
+    (void)member(line, "event", &value); /* absent: the empty one */
+    if (add(&json, value.data, value.size) != 0) {
+        fail_for_memory(item->worker);
     }
-    r->worker->broken |= add(&json, r->event.data, r->event.size) != 0;
     d->json_size = json.size;
-    d->json = keep(r, &json);
+    d->json = keep(item, &json);
+    item->event = (struct slice){d->json, d->json_size};
+    d->last = member(line, "last", &value) && value.data[0] == 't';
+    clear(&item->line);
     d->id = or_empty(millrace_attribute(d, "id"));
     d->source = or_empty(millrace_attribute(d, "source"));
     d->type = or_empty(millrace_attribute(d, "type"));
     d->subject = or_empty(millrace_attribute(d, "subject"));
     d->datacontenttype = or_empty(millrace_attribute(d, "datacontenttype"));
-    fill_data(r, d);
+    fill_data(item, d);
 }
 
-static void add_answer(struct worker *w, const struct running *r, const char *delivery,
-                       enum millrace_verdict verdict)
+/* --- answers ---------------------------------------------------------------------------------- */
+
+static int add_verdict(struct text *out, enum millrace_verdict verdict, const struct text *error,
+                       const char *after)
 {
     static const char *const names[] = {"ok", "retry", "drop", "dead"};
-    struct text *out = &w->out;
-    int failed = add_text(out, "{\"delivery\":") || add_json_string(out, delivery) ||
-                 add_text(out, ",\"verdict\":\"") ||
-                 add_text(out, (unsigned)verdict < 4 ? names[verdict] : "retry") ||
+    int failed = add_text(out, ",\"verdict\":\"") || add_text(out, names[verdict]) ||
                  add_text(out, "\"");
-    if (r->error.size > 0) {
-        failed = failed || add_text(out, ",\"error\":") || add(out, r->error.data, r->error.size);
+    if (error->size > 0) {
+        failed = failed || add_text(out, ",\"error\":") || add(out, error->data, error->size);
     }
-    if (r->after[0] != '\0') {
-        failed = failed || add_text(out, ",\"after\":") || add_text(out, r->after);
+    if (after[0] != '\0') {
+        failed = failed || add_text(out, ",\"after\":") || add_text(out, after);
     }
-    if (r->events.size > 0 && verdict != MILLRACE_RETRY) {
+    return failed;
+}
+
+static int add_answer(struct text *out, const struct item *item, enum millrace_verdict verdict)
+{
+    int failed = add_text(out, "{\"delivery\":") || add_json_string(out, item->id.data) ||
+                 add_verdict(out, verdict, &item->error, item->after);
+    if (item->events.size > 0 && verdict != MILLRACE_RETRY) {
         failed = failed || add_text(out, ",\"events\":[") ||
-                 add(out, r->events.data, r->events.size) || add_text(out, "]");
+                 add(out, item->events.data, item->events.size) || add_text(out, "]");
     }
-    if (r->result.size > 0) {
-        failed = failed || add_text(out, ",\"data\":") || add(out, r->result.data, r->result.size);
+    if (item->result.size > 0) {
+        failed = failed || add_text(out, ",\"data\":") ||
+                 add(out, item->result.data, item->result.size);
     }
-    w->broken |= failed || add_text(out, "}\n");
+    return failed || add_text(out, "}\n");
 }
 
-static void work(struct worker *w, struct slice line, millrace_handler handler, void *context)
+/* Whether the answer for the whole batch says all there is to say of one without its own. */
+static int goes_together(const struct batch *b, const struct item *item,
+                         enum millrace_verdict whole)
 {
-    struct running r = {.worker = w};
-    struct millrace_delivery d = {0};
-    fill(&r, &d, line);
-    if (!w->broken) {
-        enum millrace_verdict verdict = handler(&d, context);
-        add_answer(w, &r, d.delivery, verdict);
-    }
-    for (size_t i = 0; i < r.string_count; i++) {
-        clear(&r.strings[i]);
-    }
-    free(r.strings);
-    clear(&r.error);
-    clear(&r.result);
-    clear(&r.events);
+    int plain = item->result.size == 0 && item->events.size == 0 && item->error.size == 0;
+    return b->number[0] != '\0' &&
+           (whole == MILLRACE_RETRY || (whole == MILLRACE_OK && plain));
 }
 
-static void serve(struct worker *w, millrace_handler handler, void *context)
+static enum millrace_verdict known(enum millrace_verdict verdict)
 {
-    for (;;) {
-        struct slice line;
-        struct slice value;
-        w->taken = 0;
-        while (!w->broken && next_line(w, &w->taken, &line)) {
-            if (member(line, "delivery", &value)) {
-                /* The handler may receive more, which moves the buffer: it gets a copy. */
-                struct text copy = {0};
-                w->broken |= add(&copy, line.data, line.size) != 0;
-                work(w, (struct slice){copy.data, copy.size}, handler, context);
-                clear(&copy);
-                struct slice ahead;
-                size_t at = w->taken;
-                if (!next_line(w, &at, &ahead)) {
-                    send_all(w); /* nothing more to go with it */
-                }
-            } else if (member(line, "stop", &value)) {
-                w->stopping = 1;
+    return (unsigned)verdict <= MILLRACE_DEAD ? verdict : MILLRACE_RETRY;
+}
+
+/* @p whole: of those that the handler said nothing of */
+static int add_answers(struct text *out, const struct batch *b, enum millrace_verdict whole)
+{
+    static const struct text none = {0};
+    const struct text *error = &none;
+    const char *after = "";
+    int left = 0;
+    int failed = 0;
+    for (size_t i = 0; i < b->size && !failed; i++) {
+        const struct item *item = &b->items[i];
+        if (item->answered || !goes_together(b, item, whole)) {
+            failed = add_answer(out, item, item->answered ? item->verdict : whole);
+            continue;
+        }
+        left = 1;
+        error = error->size == 0 ? &item->error : error;
+        after = after[0] == '\0' ? item->after : after;
+    }
+    if (left) {
+        failed = failed || add_text(out, "{\"batch\":") || add_text(out, b->number) ||
+                 add_verdict(out, whole, error, after) || add_text(out, "}\n");
+    }
+    return failed;
+}
+
+/* Runs the handler, as it is for one or for several, and adds what it said. */
+static void work(struct worker *w, struct batch *b)
+{
+    struct millrace_delivery one = {0};
+    struct millrace_delivery *deliveries = b->size == 1 ? &one : calloc(b->size, sizeof(one));
+    if (deliveries == NULL) {
+        fail_for_memory(w);
+    }
+    w->now = b;
+    for (size_t i = 0; i < b->size && !w->failed; i++) {
+        fill(&b->items[i], &deliveries[i]);
+    }
+    if (!w->failed) {
+        enum millrace_verdict verdict = w->batch_handler == NULL
+                                            ? w->handler(&one, w->context)
+                                            : w->batch_handler(deliveries, b->size, w->context);
+        size_t before = w->out.size;
+        /* Without memory the handler may have seen less than there was: it is not believed. */
+        if (w->failed || add_answers(&w->out, b, known(verdict)) != 0) {
+            fail_for_memory(w);
+            w->out.size = before;
+        }
+    }
+    w->now = NULL;
+    if (deliveries != &one) {
+        free(deliveries);
+    }
+    batch_free(b);
+}
+
+static struct batch *next_todo(struct worker *w)
+{
+    struct batch *b = w->todo;
+    w->todo = b->next;
+    w->todo_end = w->todo == NULL ? &w->todo : w->todo_end;
+    return b;
+}
+
+static int64_t now_ns(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now); /* this clock is always there */
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
+}
+
+/* Until the end of input, or a stop when all is done. */
+static void serve(struct worker *w)
+{
+    while (!w->stopping && !w->gone && !w->failed) {
+        (void)receive(w, 0);
+        int64_t last = now_ns();
+        while (w->todo != NULL && !w->gone && !w->failed) {
+            work(w, next_todo(w));
+            if (w->todo != NULL && now_ns() - last > FLUSH_NS) {
+                send_all(w);
+                last = now_ns();
             }
         }
         send_all(w);
-        if (w->taken > 0) {
-            memmove(w->in.data, w->in.data + w->taken, w->in.size - w->taken);
-            w->in.size -= w->taken;
-            w->taken = 0;
-        }
-        if (w->stopping || w->broken) {
-            return;
-        }
-        (void)receive(w, 0);
     }
+}
+
+static void release(struct worker *w)
+{
+    while (w->todo != NULL) {
+        batch_free(next_todo(w));
+    }
+    batch_free(w->open);
+    clear(&w->in);
+    clear(&w->out);
+}
+
+static int say_hello(struct worker *w, const struct millrace_options *options)
+{
+    char hello[128];
+    snprintf(hello, sizeof(hello),
+             "{\"millrace\":1,\"max\":%u,\"features\":[\"cancel\",\"progress\"%s]",
+             options->max == 0 ? 1 : options->max, w->batch_handler == NULL ? "" : ",\"batch\"");
+    int failed = add_text(&w->out, hello);
+    if (options->version != NULL) {
+        failed = failed || add_text(&w->out, ",\"version\":") ||
+                 add_json_string(&w->out, options->version);
+    }
+    return failed || add_text(&w->out, "}\n");
+}
+
+static int run(struct worker *w, const struct millrace_options *options)
+{
+    int type;
+    socklen_t size = sizeof(type);
+    w->fd = options->fd == 0 ? 3 : options->fd;
+    w->todo_end = &w->todo;
+    if (getsockopt(w->fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
+        fprintf(stderr, "millrace: descriptor %d is no socket; is this started by Millrace?\n",
+                w->fd);
+        return 1;
+    }
+    (void)setvbuf(stdout, NULL, _IOLBF, 0); /* a log, line by line */
+    if (say_hello(w, options) != 0) {
+        fail_for_memory(w);
+    } else {
+        send_all(w);
+    }
+    /* A socket that went away is the end of Millrace, and a worker then just ends. */
+    serve(w);
+    release(w);
+    return w->failed;
 }
 
 int millrace_run_with(millrace_handler handler, void *context,
                       const struct millrace_options *options)
 {
-    struct worker w = {.fd = options->fd == 0 ? 3 : options->fd};
-    char hello[128];
-    int type;
-    socklen_t size = sizeof(type);
-    if (getsockopt(w.fd, SOL_SOCKET, SO_TYPE, &type, &size) != 0) {
-        fprintf(stderr, "millrace: descriptor %d is no socket; is this started by Millrace?\n",
-                w.fd);
-        return 1;
-    }
-    (void)setvbuf(stdout, NULL, _IOLBF, 0); /* a log, line by line */
-    snprintf(hello, sizeof(hello),
-             "{\"millrace\":1,\"max\":%u,\"features\":[\"cancel\",\"progress\"]",
-             options->max == 0 ? 1 : options->max);
-    int failed = add_text(&w.out, hello);
-    if (options->version != NULL) {
-        failed = failed || add_text(&w.out, ",\"version\":") ||
-                 add_json_string(&w.out, options->version);
-    }
-    w.broken = failed || add_text(&w.out, "}\n");
-    send_all(&w);
-    /* A socket that went away is the end of Millrace, and a worker then just ends. */
-    serve(&w, handler, context);
-    clear(&w.in);
-    clear(&w.out);
-    return 0;
+    struct worker w = {.handler = handler, .context = context};
+    return run(&w, options);
 }
 
 int millrace_run(millrace_handler handler, void *context)
 {
     struct millrace_options options = {0};
     return millrace_run_with(handler, context, &options);
+}
+
+int millrace_run_batch_with(millrace_batch_handler handler, void *context,
+                            const struct millrace_options *options)
+{
+    struct worker w = {.batch_handler = handler, .context = context};
+    return run(&w, options);
+}
+
+int millrace_run_batch(millrace_batch_handler handler, void *context)
+{
+    struct millrace_options options = {0};
+    return millrace_run_batch_with(handler, context, &options);
 }
 
 /* --- what a handler says ---------------------------------------------------------------------- */
@@ -584,37 +846,45 @@ static int replace(struct text *to, struct text *with, int failed)
     return 0;
 }
 
+void millrace_answer(struct millrace_delivery *delivery, enum millrace_verdict verdict)
+{
+    struct item *item = delivery->internal;
+    item->answered = 1;
+    item->verdict = known(verdict);
+}
+
 int millrace_error(struct millrace_delivery *delivery, const char *text)
 {
-    struct running *r = delivery->internal;
+    struct item *item = delivery->internal;
     struct text json = {0};
-    return replace(&r->error, &json, add_json_string(&json, text));
+    return replace(&item->error, &json, add_json_string(&json, text));
 }
 
 int millrace_after(struct millrace_delivery *delivery, double seconds)
 {
-    struct running *r = delivery->internal;
+    struct item *item = delivery->internal;
     seconds = seconds < 0 ? 0 : seconds > 1e9 ? 1e9 : seconds;
     /* Not %f: a locale may write a comma. */
     unsigned long whole = (unsigned long)seconds;
     unsigned milli = (unsigned)((seconds - (double)whole) * 1000.0);
-    snprintf(r->after, sizeof(r->after), "%lu.%03u", whole, milli);
+    snprintf(item->after, sizeof(item->after), "%lu.%03u", whole, milli);
     return 0;
 }
 
 int millrace_result(struct millrace_delivery *delivery, const char *json)
 {
-    struct running *r = delivery->internal;
+    struct item *item = delivery->internal;
     struct text copy = {0};
-    return replace(&r->result, &copy, add_text(&copy, json));
+    return replace(&item->result, &copy, add_text(&copy, json));
 }
 
 int millrace_emit(struct millrace_delivery *delivery, const char *event_json)
 {
-    struct running *r = delivery->internal;
-    size_t before = r->events.size;
-    if ((before > 0 && add_text(&r->events, ",") != 0) || add_text(&r->events, event_json) != 0) {
-        r->events.size = before;
+    struct item *item = delivery->internal;
+    size_t before = item->events.size;
+    if ((before > 0 && add_text(&item->events, ",") != 0) ||
+        add_text(&item->events, event_json) != 0) {
+        item->events.size = before;
         return -1;
     }
     return 0;
@@ -622,8 +892,8 @@ int millrace_emit(struct millrace_delivery *delivery, const char *event_json)
 
 int millrace_heartbeat(struct millrace_delivery *delivery, const char *progress_json)
 {
-    struct running *r = delivery->internal;
-    struct worker *w = r->worker;
+    struct item *item = delivery->internal;
+    struct worker *w = item->worker;
     size_t before = w->out.size;
     int failed = add_text(&w->out, "{\"heartbeat\":") ||
                  add_json_string(&w->out, delivery->delivery);
@@ -640,27 +910,15 @@ int millrace_heartbeat(struct millrace_delivery *delivery, const char *progress_
 
 int millrace_cancelled(struct millrace_delivery *delivery)
 {
-    struct running *r = delivery->internal;
-    struct worker *w = r->worker;
-    struct slice line;
-    struct slice value;
-    size_t at = w->taken; /* frames behind the present one stay where they are */
-    while (!w->stopping && receive(w, MSG_DONTWAIT)) {
+    struct item *item = delivery->internal;
+    struct worker *w = item->worker;
+    while (!w->gone && !w->failed && receive(w, MSG_DONTWAIT)) {
     }
-    while (!r->cancelled && next_line(w, &at, &line)) {
-        struct text text = {0};
-        if (!member(line, "delivery", &value) && member(line, "cancel", &value) &&
-            add_decoded(&text, value) == 0) {
-            r->cancelled = text.size == strlen(delivery->delivery) &&
-                           memcmp(text.data, delivery->delivery, text.size) == 0;
-        }
-        clear(&text);
-    }
-    return r->cancelled || w->stopping; /* the end of input: Millrace is gone */
+    return item->cancelled || w->gone || w->failed; /* nobody waits for the answer any more */
 }
 
 const char *millrace_attribute(struct millrace_delivery *delivery, const char *name)
 {
-    struct running *r = delivery->internal;
-    return keep_string(r, r->event, name);
+    struct item *item = delivery->internal;
+    return keep_string(item, item->event, name);
 }

@@ -17,7 +17,22 @@
  *     }
  *
  * Deliveries are handled one after the other in the calling thread. Everything in a delivery is
- * valid until the handler returns. The protocol below this is docs/worker-protocol.md. */
+ * valid until the handler returns. For a subscription with `batch` the handler gets an array:
+ *
+ *     static enum millrace_verdict handle(struct millrace_delivery *batch, size_t n, void *context)
+ *     {
+ *         for (size_t i = 0; i < n; i++) {
+ *             millrace_answer(&batch[i], store(&batch[i], context));
+ *         }
+ *         return MILLRACE_OK;
+ *     }
+ *
+ *     int main(void)
+ *     {
+ *         return millrace_run_batch(handle, NULL);
+ *     }
+ *
+ * The protocol below this is docs/worker-protocol.md. */
 #ifndef MILLRACE_H
 #define MILLRACE_H
 
@@ -55,17 +70,33 @@ struct millrace_delivery {
 typedef enum millrace_verdict (*millrace_handler)(struct millrace_delivery *delivery,
                                                   void *context);
 
+/* Handles @p count deliveries, one or more, at once. What it returns is the verdict of those it
+ * did not millrace_answer(): MILLRACE_OK, they are done, MILLRACE_DROP or _DEAD, they end so.
+ * MILLRACE_RETRY: the batch failed as a whole, they are tried again in halves, at no cost, until
+ * one is alone; what millrace_error() and millrace_after() said of one of them is said of all. */
+typedef enum millrace_verdict (*millrace_batch_handler)(struct millrace_delivery *batch,
+                                                        size_t count, void *context);
+
 struct millrace_options {
     int fd;              /* descriptor of the socket; 0 means 3 */
-    unsigned max;        /* deliveries taken over at once, handled in turn; 0 means 1 */
+    unsigned max;        /* deliveries, batches taken over at once, handled in turn; 0 means 1 */
     const char *version; /* shown with each attempt; NULL: none */
 };
 
 /* Serves deliveries until Millrace says stop. Returns 0, or 1 when descriptor 3 is no socket or
- * memory is short (with a line on standard error): what main() should return. */
+ * memory is short (with a line on standard error): what main() should return. What was not answered
+ * then is tried again. */
 int millrace_run(millrace_handler handler, void *context);
 int millrace_run_with(millrace_handler handler, void *context,
                       const struct millrace_options *options);
+
+/* The same for batches; a delivery that comes by itself is a batch of one. */
+int millrace_run_batch(millrace_batch_handler handler, void *context);
+int millrace_run_batch_with(millrace_batch_handler handler, void *context,
+                            const struct millrace_options *options);
+
+/* What becomes of one delivery of a batch; it costs the others nothing. The last word counts. */
+void millrace_answer(struct millrace_delivery *delivery, enum millrace_verdict verdict);
 
 /* What a handler may say; texts are copied. 0: done; -1: memory is short, nothing changed. */
 int millrace_error(struct millrace_delivery *delivery, const char *text);
