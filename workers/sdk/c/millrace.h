@@ -77,6 +77,7 @@ typedef enum millrace_verdict (*millrace_handler)(struct millrace_delivery *deli
 typedef enum millrace_verdict (*millrace_batch_handler)(struct millrace_delivery *batch,
                                                         size_t count, void *context);
 
+/* Taking over several is for handlers that are short: an answer may wait for the handler after. */
 struct millrace_options {
     int fd;              /* descriptor of the socket; 0 means 3 */
     unsigned max;        /* deliveries, batches taken over at once, handled in turn; 0 means 1 */

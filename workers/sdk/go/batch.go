@@ -22,7 +22,8 @@ import (
 // before: Millrace takes that back and tries it again in halves, at no cost, until one is alone.
 // Drop and Dead end all it said nothing of.
 //
-// Its context is done when Millrace gave up all of the batch; each delivery has a Context of its own.
+// Its context is done when Millrace gave up all of the batch; each delivery has a Context of its
+// own.
 type BatchHandler func(ctx context.Context, batch []*Delivery) error
 
 // RunBatch is Run for batches, whose number at once Concurrency sets. A delivery that comes by

@@ -1,4 +1,5 @@
-// Package millrace is a worker of Millrace in Go: nothing but the standard library, Go 1.19 or later.
+// Package millrace is a worker of Millrace in Go: nothing but the standard library, Go 1.19 or
+// later.
 //
 //	package main
 //
@@ -404,6 +405,9 @@ func (s *server) delivery(f *frame, line []byte, reader io.Reader) (*Delivery, e
 func answerOf(result any, err error) *answer {
 	a := &answer{Verdict: "ok"}
 	var verdict *Verdict
+	if v, is := err.(*Verdict); is && v == nil {
+		err = nil // as its function meant it, which returns *Verdict
+	}
 	if errors.As(err, &verdict) {
 		a.Verdict = verdict.verdict
 		a.Error = err.Error()
