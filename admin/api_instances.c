@@ -65,6 +65,7 @@ static void write_target(struct listing *listing, const struct mr_admin_instance
         mr_json_out_u64(out, "crash_streak", health->crash_streak);
         mr_json_out_seconds(out, "backoff_seconds", health->backoff_ns);
         mr_json_out_u64(out, "rss_peak", health->rss_peak);
+        mr_json_out_bytes_or_null(out, "limits", mr_bytes_of(health->limits));
     }
     for (uint32_t i = 0; i < listing->target_count; i++) {
         const struct mr_target_info *info = &listing->targets[i].info;

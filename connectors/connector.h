@@ -85,6 +85,7 @@ struct mr_health {
     uint32_t crash_streak;  /* instances that failed since the last answer */
     uint64_t backoff_ns;    /* until the next start after those; 0: none waits */
     uint64_t rss_peak;
+    char limits[320];       /* what bounds its instances: "cgroup", "rlimits (why)", "" nothing */
 };
 
 struct mr_source; /* opaque, one per connector */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdio.h>
@@ -16,6 +17,7 @@
 #include "core/assert.h"
 #include "core/clock.h"
 #include "core/io.h"
+#include "workers/cgroup.h"
 #include "workers/guardian.h"
 #include "workers/spawn.h"
 
@@ -232,14 +234,28 @@ static enum mr_status run(const struct mr_command *command, const char *const *e
     struct rusage usage = {0};
     (void)getrusage(RUSAGE_SELF, &usage); /* unknown: 0 */
     child->rss_floor = (uint64_t)usage.ru_maxrss * 1024u;
+    int group = 0;
+    enum mr_status r = MR_OK;
+    if (command->limits.grouped) {
+        r = mr_cgroup_make(child->mark, &command->limits, &group, problem);
+        child->grouped = r == MR_OK;
+        child->memory_max = command->limits.memory_size;
+    }
     struct mr_spawn spawn = {.path = path, .argv = command->argv, .envp = envp,
                              .folder = command->folder,
+                             .group = group,
                              .limits = &command->limits,
                              .fds = {ends->child[0], ends->child[1], ends->child[2],
                                      ends->child[3]}};
-    enum mr_status r = mr_spawn(&spawn, &child->pid, problem);
+    r = r == MR_OK ? mr_spawn(&spawn, &child->pid, problem) : r;
     mr_free(envp);
+    if (group > 0) {
+        close(group);
+    }
     if (r != MR_OK) {
+        if (child->grouped) {
+            (void)mr_cgroup_finish(child->mark); /* nobody ever was in it */
+        }
         mr_guardian_forget(child->mark);
         return r;
     }
@@ -286,6 +302,19 @@ void mr_child_signal(const struct mr_child *child, int sig)
     if (kill(-child->pid, sig) != 0) {
         (void)kill(child->pid, sig); /* the group is not made yet, or empty */
     }
+    if (sig == SIGKILL && child->grouped) {
+        mr_cgroup_kill(child->mark);
+    }
+}
+
+static void finish_group(struct mr_child *child, struct mr_child_end *end)
+{
+    struct mr_cgroup_end group = mr_cgroup_finish(child->mark);
+    end->out_of_memory = group.killed && end->signal == SIGKILL;
+    end->memory_max = group.at_limit ? child->memory_max : 0;
+    end->forks_failed = group.forks_failed;
+    end->rss_peak = group.memory_peak != 0 ? group.memory_peak : end->rss_peak;
+    child->grouped = false;
 }
 
 void mr_child_finish(struct mr_child *child, struct mr_child_end *ret_end)
@@ -295,6 +324,9 @@ void mr_child_finish(struct mr_child *child, struct mr_child_end *ret_end)
     struct mr_child_end end = {.code = -1};
     /* The leader is dead but not reaped, so the group's number is still its own. */
     (void)kill(-child->pid, SIGKILL); /* ESRCH: nobody is left */
+    if (child->grouped) {
+        mr_cgroup_kill(child->mark);
+    }
     mr_guardian_forget(child->mark);
     pid_t got;
     do {
@@ -309,6 +341,9 @@ void mr_child_finish(struct mr_child *child, struct mr_child_end *ret_end)
         end.rss_peak = peak > child->rss_floor ? peak : 0;
         end.cpu_ns = (uint64_t)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) * MR_SECOND +
                      (uint64_t)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1000u;
+    }
+    if (child->grouped) {
+        finish_group(child, &end);
     }
     close_all(child);
     child->pid = 0;
@@ -342,7 +377,13 @@ struct mr_child_memory mr_child_memory(const struct mr_child *child)
 
 const char *mr_child_end_text(const struct mr_child_end *end, char text[128])
 {
-    if (end->signal != 0) {
+    if (end->out_of_memory && end->memory_max != 0) {
+        (void)snprintf(text, 128, "was killed: out of memory (limit %" PRIu64 " MiB)",
+                       end->memory_max / (1024u * 1024u)); /* fits */
+    } else if (end->out_of_memory) {
+        (void)snprintf(text, 128, "was killed: the host, or a control group above, was out of "
+                                  "memory"); /* fits */
+    } else if (end->signal != 0) {
         const char *name = sigdescr_np(end->signal);
         (void)snprintf(text, 128, "was killed by signal %d (%s)", (int)end->signal,
                        name == NULL ? "unknown" : name); /* cut is fine */

@@ -48,14 +48,19 @@ struct mr_child {
     int out; /* its standard output, reading */
     int err;
     uint64_t mark;      /* of the guardian */
+    bool grouped;       /* it has a control group, of number `mark` */
+    uint64_t memory_max; /* of that group; 0 none */
     uint64_t rss_floor; /* bytes: the kernel's peak value starts here (see mr_child_end.rss_peak) */
 };
 
 struct mr_child_end {
     int32_t code;   /* -1: ended by a signal, or unknown */
     int32_t signal; /* 0: exited */
-    uint64_t rss_peak; /* bytes; 0 unknown */
+    uint64_t rss_peak; /* bytes; 0 unknown; of its whole control group, if it had one */
     uint64_t cpu_ns;   /* processor time it used, with the children it waited for */
+    bool out_of_memory; /* killed for that */
+    uint64_t memory_max; /* the limit that it reached; 0: others left it none */
+    uint64_t forks_failed; /* at max_processes */
 };
 
 /** Starts @p command with @p extra ("NAME=value", NULL-terminated) added to its environment. All
@@ -64,7 +69,7 @@ struct mr_child_end {
 MR_MUST_USE enum mr_status mr_child_start(const struct mr_command *command,
                                           const char *const *extra, unsigned flags,
                                           struct mr_child *ret_child, struct mr_problem *problem);
-/** Signals the whole process group. */
+/** Signals the whole process group; SIGKILL the whole control group too. */
 void mr_child_signal(const struct mr_child *child, int sig);
 /** After the pidfd became readable: kills what is left of the group, reaps, closes everything.
  * Nothing of the child is left afterwards. */
@@ -78,7 +83,7 @@ struct mr_child_memory {
 struct mr_child_memory mr_child_memory(const struct mr_child *child);
 
 /** One sentence about @p end: "exited with code 3", "was killed by signal 11 (Segmentation
- * fault)". Written to @p text, which is returned. */
+ * fault)", "was killed: out of memory (limit 256 MiB)". Written to @p text, which is returned. */
 const char *mr_child_end_text(const struct mr_child_end *end, char text[128]);
 
 #endif

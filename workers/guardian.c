@@ -45,15 +45,27 @@ static struct {
     size_t live_count;
     size_t live_capacity;
     char bus[MR__BUS_NAME_SIZE];
+    struct mr_cgroup_tree tree; /* folder "": none */
 } self = {.mu = PTHREAD_MUTEX_INITIALIZER, .link = -1};
 
-static bool tell_locked(int32_t message)
+static bool send_locked(const void *message, size_t size)
 {
     ssize_t n;
     do {
-        n = send(self.link, &message, sizeof(message), MSG_NOSIGNAL | MSG_DONTWAIT);
+        n = send(self.link, message, size, MSG_NOSIGNAL | MSG_DONTWAIT);
     } while (n < 0 && errno == EINTR);
-    return n == (ssize_t)sizeof(message);
+    return n == (ssize_t)size;
+}
+
+static bool tell_locked(int32_t message)
+{
+    return send_locked(&message, sizeof(message));
+}
+
+static bool tell_tree_locked(void)
+{
+    struct mr__guardian_tree message = {MR__GUARDIAN_TREE, self.tree};
+    return send_locked(&message, sizeof(message));
 }
 
 static void end_locked(void)
@@ -83,6 +95,9 @@ static enum mr_status begin_locked(struct mr_problem *problem)
     enum mr_status r = mr_spawn_self(argv, "guardian", true, &self.pid, &self.link, problem);
     if (r != MR_OK) {
         return r;
+    }
+    if (self.tree.folder[0] != '\0') {
+        (void)tell_tree_locked(); /* it is gone again: the next message finds out */
     }
     for (size_t i = 0; i < self.live_count; i++) {
         if (self.live[i].group != 0 && !tell_locked(self.live[i].group)) {
@@ -119,7 +134,9 @@ void mr_guardian_unref(void)
     self.refs--;
     if (self.refs == 0) {
         MR_ASSERT(self.live_count == 0);
+        mr_cgroup_leave();
         end_locked();
+        self.tree.folder[0] = '\0';
         (void)prctl(PR_SET_CHILD_SUBREAPER, (unsigned long)self.reaper_before, 0, 0, 0);
         mr_free(self.live);
         self.live = NULL;
@@ -149,17 +166,31 @@ uint64_t mr_guardian_mark(char mark[MR_MARK_SIZE])
     return number;
 }
 
-/* Tells the guardian; one that was killed is replaced, and the new one is told everything. */
-static void tell_or_replace_locked(int32_t message)
+/* One that was killed is replaced, and the new one is told everything. */
+static void replace_locked(void)
 {
-    if (self.pid != 0 && tell_locked(message)) {
-        return;
-    }
     struct mr_problem problem = {.text = "it does not answer"};
     end_locked();
     if (begin_locked(&problem) != MR_OK) {
         MR_WARN("workers", "no guardian, workers may outlive a killed bus: %s", problem.text);
     }
+}
+
+static void tell_or_replace_locked(int32_t message)
+{
+    if (self.pid == 0 || !tell_locked(message)) {
+        replace_locked();
+    }
+}
+
+void mr_guardian_set_tree(const struct mr_cgroup_tree *tree)
+{
+    pthread_mutex_lock(&self.mu);
+    self.tree = *tree;
+    if (self.pid == 0 || !tell_tree_locked()) {
+        replace_locked();
+    }
+    pthread_mutex_unlock(&self.mu);
 }
 
 static struct marked *find_locked(uint64_t number)
@@ -299,7 +330,7 @@ uint32_t mr_guardian_sweep(void)
 {
     struct mr_buf buf;
     char path[64];
-    uint32_t left = 0;
+    uint32_t left = mr_cgroup_sweep();
     pid_t main_thread = getpid();
     /* Orphans come to the main thread, which starts no worker itself (its thread would have to
      * live as long: PR_SET_PDEATHSIG). */

@@ -4,7 +4,8 @@
  *   1. PR_SET_PDEATHSIG on each child kills the worker itself when the bus dies.
  *   2. A small process of its own session holds one end of a socket pair with the bus and knows
  *      every process group of ours. End of file means that the bus is gone, in whatever way: it
- *      kills all groups, then whoever still carries the bus's mark in its environment, and ends.
+ *      kills all groups, then whoever still carries the bus's mark in its environment, removes
+ *      the bus's control groups (cgroup.h), and ends.
  *   3. While the bus lives it is the reaper of its descendants (PR_SET_CHILD_SUBREAPER), so that
  *      a process that forked twice out of its group comes back to us: mr_guardian_sweep() kills
  *      it once its worker is gone, and reaps what died.
@@ -21,6 +22,7 @@
 #include <sys/types.h>
 
 #include "core/problem.h"
+#include "workers/cgroup.h"
 
 #define MR_GUARDIAN_NAME "millrace-guardian"
 #define MR_MARK_NAME "MILLRACE_BUS="
@@ -42,8 +44,12 @@ void mr_guardian_add(uint64_t number, pid_t group);
 /** The group has been killed; call it before its leader is reaped. @thread any */
 void mr_guardian_forget(uint64_t number);
 
+/** Names the control groups the guardian shall take apart when it ends. @thread any */
+void mr_guardian_set_tree(const struct mr_cgroup_tree *tree);
+
 /** Reaps orphans that died and kills those whose mark is no longer alive.
- * @return how many of those are still to be reaped @thread any  @blocks on /proc, microseconds */
+ * Removes control groups that were not empty yet.
+ * @return how many of both are still there @thread any  @blocks on /proc, microseconds */
 uint32_t mr_guardian_sweep(void);
 /** Sweeps until nothing is left of marks no longer alive, at most 500 ms. */
 void mr_guardian_sweep_all(void);

@@ -8,6 +8,14 @@
 
 #define MR__BUS_NAME_SIZE 40u
 
+/* What the guardian is told: the number of a process group to kill, minus one it need not any
+ * more, or this, with the tree behind it. */
+#define MR__GUARDIAN_TREE 1
+struct mr__guardian_tree {
+    int32_t message; /* MR__GUARDIAN_TREE */
+    struct mr_cgroup_tree tree;
+};
+
 /** The number in the mark of process @p pid, when the mark is one of @p bus. */
 bool mr__guardian_read_mark(pid_t pid, const char *bus, uint64_t *ret_number);
 

@@ -70,19 +70,27 @@ static unsigned kill_marked(const char *bus)
 static void guard(const char *bus)
 {
     struct groups groups = {0};
+    struct mr_cgroup_tree tree = {0};
     int32_t message;
     while (mr_fd_read_full(STDIN_FILENO, &message, sizeof(message)) == sizeof(message)) {
         if (message > 1) {
             add_group(&groups, message);
         } else if (message < -1) {
             remove_group(&groups, -message);
+        } else if (message == MR__GUARDIAN_TREE &&
+                   mr_fd_read_full(STDIN_FILENO, &tree, sizeof(tree)) != sizeof(tree)) {
+            tree.folder[0] = '\0'; /* cut off by the end: the next start removes it */
         }
     }
     for (size_t i = 0; i < groups.count; i++) {
         kill(-groups.items[i], SIGKILL);
     }
+    int dir = mr_cgroup_take_over(&tree);
     for (int round = 0; round < SCAN_ROUNDS_MAX && kill_marked(bus) > 0; round++) {
         (void)poll(NULL, 0, SCAN_PAUSE_MS); /* killed processes take a moment to go */
+    }
+    if (dir >= 0) {
+        mr_cgroup_remove(&tree, dir);
     }
 }
 

@@ -3,17 +3,60 @@
 #include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/resource.h>
 #include <time.h>
 
 #include "core/clock.h"
 #include "core/limits.h"
+#include "core/logger.h"
+#include "workers/cgroup.h"
 #include "workers/child.h"
 
 #define CPU_MIN_NS MR_SECOND             /* the kernel counts this limit in seconds */
 #define MEMORY_MIN_SIZE (4u * MR_MIB)    /* less and not even a shell starts */
 #define FILES_MIN 16
 #define CPU_LAST_S 2u                    /* between SIGXCPU and SIGKILL */
+
+#define CPUS_MIN_MILLI 10u               /* the kernel's least quota is 1 ms */
+#define CPUS_MAX 4096u
+
+const char *const mr_limits_cgroup_words[] = {"auto", "require", "off", NULL};
+
+/* "2", "0.5", "1.25": at most three places. */
+static bool read_cpus(const char *text, uint32_t *ret_milli)
+{
+    size_t whole_size = strcspn(text, ".");
+    const char *part = text[whole_size] == '.' ? text + whole_size + 1 : "";
+    size_t part_size = strlen(part);
+    uint64_t whole;
+    uint64_t milli = 0;
+    if (!mr_parse_u64(mr_bytes(text, whole_size), &whole) || whole > CPUS_MAX || part_size > 3 ||
+        (text[whole_size] == '.' && !mr_parse_u64(mr_bytes(part, part_size), &milli))) {
+        return false;
+    }
+    for (size_t i = part_size; i < 3; i++) {
+        milli *= 10;
+    }
+    *ret_milli = (uint32_t)(whole * 1000 + milli);
+    return *ret_milli >= CPUS_MIN_MILLI;
+}
+
+static enum mr_status check_group(const struct mr_limits *limits, struct mr_problem *problem)
+{
+    uint32_t milli;
+    if (limits->cpus != NULL && !read_cpus(limits->cpus, &milli)) {
+        return mr_problem_set(problem, MR_E_INVALID,
+                              "cpus: `%.40s` is no number of processors from 0.01 to %u, such as "
+                              "0.5", limits->cpus, CPUS_MAX);
+    }
+    if (limits->cgroup == MR_LIMITS_OFF && (limits->cpus != NULL || limits->processes != 0)) {
+        return mr_problem_set(problem, MR_E_INVALID,
+                              "%s takes a control group, which `cgroup: off` forbids",
+                              limits->cpus != NULL ? "cpus" : "max_processes");
+    }
+    return MR_OK;
+}
 
 enum mr_status mr_limits_check(const struct mr_limits *limits, struct mr_problem *problem)
 {
@@ -26,6 +69,64 @@ enum mr_status mr_limits_check(const struct mr_limits *limits, struct mr_problem
     }
     if (limits->files != 0 && limits->files < FILES_MIN) {
         return mr_problem_set(problem, MR_E_INVALID, "max_files is less than %d, or 0", FILES_MIN);
+    }
+    return check_group(limits, problem);
+}
+
+static unsigned controllers_of(const struct mr_limits *limits)
+{
+    return (limits->memory_size != 0 ? MR_CGROUP_MEMORY : 0u) |
+           (limits->processes != 0 ? MR_CGROUP_PIDS : 0u) |
+           (limits->cpus_milli != 0 ? MR_CGROUP_CPU : 0u);
+}
+
+static enum mr_status refuse(const struct mr_problem *why, struct mr_problem *problem)
+{
+    return mr_problem_set(problem, MR_E_UNAVAILABLE, "cgroup: require: %s", why->text);
+}
+
+enum mr_status mr_limits_take(struct mr_limits *limits, struct mr_problem *problem)
+{
+    if (limits->cpus != NULL && !read_cpus(limits->cpus, &limits->cpus_milli)) {
+        return mr_problem_set(problem, MR_E_INVALID, "cpus is no number"); /* not when checked */
+    }
+    limits->cpus = NULL;
+    struct mr_problem why;
+    return limits->cgroup != MR_LIMITS_REQUIRE ||
+                   mr_cgroup_check(controllers_of(limits), &why) == MR_OK
+               ? MR_OK
+               : refuse(&why, problem);
+}
+
+enum mr_status mr_limits_settle(struct mr_limits *limits, const char *who,
+                                char said[MR_LIMITS_SAID_SIZE], struct mr_problem *problem)
+{
+    unsigned controllers = controllers_of(limits);
+    struct mr_problem why = {.text = "cgroup: off"};
+    bool wanted = controllers != 0 || limits->cgroup == MR_LIMITS_REQUIRE;
+    bool any = controllers != 0 || limits->cpu_ns != 0 || limits->cpu_apart || limits->files != 0;
+    (void)snprintf(said, MR_LIMITS_SAID_SIZE, "%s", any ? "rlimits" : "");
+    if (!wanted) {
+        return MR_OK;
+    }
+    enum mr_status r = limits->cgroup == MR_LIMITS_OFF ? MR_E_UNAVAILABLE
+                                                       : mr_cgroup_begin(controllers, &why);
+    if (r == MR_OK) {
+        limits->grouped = true;
+        (void)snprintf(said, MR_LIMITS_SAID_SIZE, "cgroup"); /* fits */
+        return MR_OK;
+    }
+    if (limits->cgroup == MR_LIMITS_REQUIRE) {
+        return refuse(&why, problem);
+    }
+    bool lost = limits->processes != 0 || limits->cpus_milli != 0;
+    const char *what = limits->cpus_milli == 0  ? "max_processes"
+                       : limits->processes == 0 ? "cpus"
+                                                : "max_processes and cpus";
+    (void)snprintf(said, MR_LIMITS_SAID_SIZE, "rlimits%s%s (%.260s)", lost ? ", without " : "",
+                   lost ? what : "", why.text); /* fits: the end of the reason is cut */
+    if (lost) {
+        MR_WARN("workers", "%s: %s cannot be had: %s", who, what, why.text);
     }
     return MR_OK;
 }
@@ -42,7 +143,7 @@ void mr_limits_apply(const struct mr_limits *limits)
         rlim_t seconds = whole_seconds(limits->cpu_ns);
         (void)setrlimit(RLIMIT_CPU, &(struct rlimit){seconds, seconds + CPU_LAST_S});
     }
-    if (limits->memory_size != 0) {
+    if (limits->memory_size != 0 && !limits->grouped) {
         /* Not RLIMIT_AS: Go, Java and JavaScript reserve address space by the gigabyte and use
          * little of it. */
         rlim_t size = (rlim_t)limits->memory_size;
@@ -82,14 +183,24 @@ const char *mr_limits_note(const struct mr_limits *limits, const struct mr_child
         (void)snprintf(text, 160, " (it used up max_cpu)"); /* fits */
         return text;
     }
-    uint64_t memory_mib = limits->memory_size / MR_MIB;
-    bool full = limits->memory_size != 0 && end->rss_peak >= limits->memory_size / 4 * 3;
+    if (end->out_of_memory) {
+        return text; /* its end says so already */
+    }
+    if (end->forks_failed > 0) {
+        (void)snprintf(text, 160, " (it was at its max_processes of %" PRId64 ")",
+                       limits->processes); /* fits */
+        return text;
+    }
+    /* In a control group no allocation fails for max_memory. */
+    uint64_t memory_size = limits->grouped ? 0 : limits->memory_size;
+    uint64_t memory_mib = memory_size / MR_MIB;
+    bool full = memory_size != 0 && end->rss_peak >= memory_size / 4 * 3;
     if (full) {
         (void)snprintf(text, 160, " (it was at its max_memory of %" PRIu64 " MiB)", memory_mib);
-    } else if (limits->memory_size != 0 && limits->files != 0) {
+    } else if (memory_size != 0 && limits->files != 0) {
         (void)snprintf(text, 160, " (under max_memory %" PRIu64 " MiB, max_files %" PRId64 ")",
                        memory_mib, limits->files);
-    } else if (limits->memory_size != 0) {
+    } else if (memory_size != 0) {
         (void)snprintf(text, 160, " (under max_memory %" PRIu64 " MiB)", memory_mib);
     } else if (limits->files != 0) {
         (void)snprintf(text, 160, " (under max_files %" PRId64 ")", limits->files);

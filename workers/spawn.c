@@ -19,6 +19,7 @@
 
 enum step {
     STEP_NONE = 0,
+    STEP_GROUP,
     STEP_FOLDER,
     STEP_EXEC,
     STEP_FDS,
@@ -55,6 +56,11 @@ static _Noreturn void become_program(struct shared *shared)
         if (getppid() != shared->parent) {
             _exit(127); /* the bus died before the line above */
         }
+    }
+    shared->step = STEP_GROUP;
+    if (spawn->group > 0 && write(spawn->group, "0", 1) != 1) {
+        shared->error = errno;
+        _exit(127);
     }
     (void)prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
     struct rlimit no_core = {0, 0};
@@ -118,6 +124,9 @@ static enum mr_status failure(const struct shared *shared, struct mr_problem *pr
 {
     const struct mr_spawn *spawn = shared->spawn;
     const char *why = strerrordesc_np(shared->error);
+    if (shared->step == STEP_GROUP) {
+        return mr_problem_set(problem, MR_E_UNAVAILABLE, "cannot enter its control group: %s", why);
+    }
     if (shared->step == STEP_FOLDER) {
         return mr_problem_set(problem, MR_E_NOT_FOUND, "cannot enter the folder \"%s\": %s",
                               spawn->folder, why);

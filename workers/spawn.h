@@ -20,6 +20,7 @@ struct mr_spawn {
     const struct mr_limits *limits; /* NULL: none */
     const char *folder; /* becomes the working directory; NULL: ours */
     int fds[MR_SPAWN_FDS]; /* what 0..3 become; -1: /dev/null for 0..2, closed for 3 */
+    int group;          /* to enter before anything else: mr_cgroup_make(); 0: none */
     bool outlives;      /* the guardian alone: is not killed when its starter ends, and
                            ignores every signal that can be */
 };

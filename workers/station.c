@@ -91,6 +91,12 @@ enum mr_status mr_station_start(struct mr_target *t, struct mr_problem *problem)
 {
     struct mr_station *s = station_of(t);
     enum mr_status r = mr_guardian_ref(problem);
+    if (r == MR_OK && s->limits != NULL) {
+        r = mr_limits_settle(s->limits, s->name, s->now_health.limits, problem);
+        if (r != MR_OK) {
+            mr_guardian_unref();
+        }
+    }
     if (r != MR_OK) {
         return r;
     }

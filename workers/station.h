@@ -18,6 +18,7 @@
 #include "core/clock.h"
 #include "core/limits.h"
 #include "core/rng.h"
+#include "workers/limits.h"
 #include "workers/tail.h"
 
 /* A lease ran out: which hand-out is meant. */
@@ -66,6 +67,7 @@ struct mr_station {
     _Atomic uint32_t index;
     char name[MR_NAME_SIZE_MAX + 1];
     uint64_t generation;
+    struct mr_limits *limits; /* borrowed: the runtime's own, settled at the start; NULL: none */
 
     pthread_t thread;
     _Atomic bool started; /* the control thread's to change; `list` looks at it */

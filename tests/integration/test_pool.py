@@ -72,7 +72,7 @@ def handle(event, ctx):
         kept = [open('/dev/null') for i in range(1000)]
     return 'ok'
 """)
-    limits = {"max_cpu": "1s", "max_memory": "256MiB", "max_files": 64}
+    limits = {"max_cpu": "1s", "max_memory": "256MiB", "max_files": 64, "cgroup": "off"}
     with Instance(*pool(code, limits, {"retry": {"attempts": 1}}, timeout="100s")) as m:
         for id, state, verdict, part in (
                 ("good", "done", "ok", None),
@@ -92,7 +92,8 @@ def handle(event, ctx):
 def test_limits_of_exec():
     with Instance({"sources": {"shop": http_source()},
                    "workers": {"w": {"exec": {"command": ["./w.sh"], "max_cpu": "1s",
-                                              "max_memory": "256MiB", "max_files": 32}}},
+                                              "max_memory": "256MiB", "max_files": 32,
+                                              "cgroup": "off"}}},
                    "subscriptions": {"s": {"to": "w", "retry": {"attempts": 1}}}},
                   {"w.sh": "#!/bin/sh\ncase $CE_ID in\ncpu) while :; do :; done;;\n"
                            "files) ulimit -n; exit 65;;\n"

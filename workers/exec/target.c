@@ -76,6 +76,8 @@ static enum mr_status exec_create(const struct mr_target_args *args,
                             o->cwd == NULL ? args->folder : o->cwd, problem);
     }
     t->command.limits = o->limits;
+    t->base.limits = &t->command.limits;
+    r = r == MR_OK ? mr_limits_take(&t->command.limits, problem) : r;
     if (r != MR_OK) {
         exec_destroy(t);
         return r;

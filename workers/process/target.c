@@ -109,7 +109,10 @@ static enum mr_status process_create(const struct mr_target_args *args,
                             o->cwd == NULL ? args->folder : o->cwd, problem);
     }
     t->command.limits = o->limits;
-    t->command.limits.cpu_ns = 0; /* set for each delivery: instance.c */
+    t->base.limits = &t->command.limits;
+    t->command.limits.cpu_apart = o->limits.cpu_ns != 0; /* by instance.c */
+    t->command.limits.cpu_ns = 0;
+    r = r == MR_OK ? mr_limits_take(&t->command.limits, problem) : r;
     if (r != MR_OK) {
         process_destroy(t);
         return r;
