@@ -107,6 +107,39 @@ mr_adapt_outcome(struct mr_bytes record, const char *delivery, const char *subsc
                  uint32_t attempt_count, struct mr_bytes result, uint64_t wall_ns, size_t size_max,
                  struct mr_event **ret_event);
 
+/* What became of one subscription of a fan-out. */
+struct mr_joined_member {
+    const char *subscription;
+    const char *state; /* "done", "dead", …; "waiting": it has not ended */
+    uint32_t attempts;
+    struct mr_bytes reason; /* empty: none */
+    struct mr_bytes result; /* JSON text; empty: none */
+    bool truncated;         /* it had a result, which was not kept */
+};
+
+struct mr_joined {
+    const char *fanout;
+    struct mr_bytes head; /* record of the original: mr_adapt_joined_head() is enough */
+    uint64_t offset;
+    const char *reason; /* why it is not complete; NULL: it is */
+    const struct mr_joined_member *members;
+    uint32_t member_count;
+    uint64_t wall_ns;
+};
+
+/** What mr_adapt_joined() needs of the event @p record, as an event without data. */
+MR_MUST_USE enum mr_status mr_adapt_joined_head(struct mr_bytes record,
+                                                struct mr_event **ret_event);
+
+/** How all subscriptions of a fan-out have ended, as a CloudEvent: id
+ * "<fanout>:<offset>:completed", source /millrace/fanout/<name>, type io.millrace.fanout.completed,
+ * subject the fan-out's name, causationid the original's id, mrhops one more than the original's,
+ * its partitionkey and correlationid; data is JSON {fanout, event:{id, source, type, offset},
+ * complete, reason, results:{SUBSCRIPTION:{state, attempts, reason, result, truncated}}}. When it
+ * does not fit @p size_max, without results, then without reasons. */
+MR_MUST_USE enum mr_status mr_adapt_joined(const struct mr_joined *joined, size_t size_max,
+                                           struct mr_event **ret_event);
+
 /** The hop counter of @p record (extension mrhops), 0 when it has none or it is no number. */
 uint32_t mr_event_hops(struct mr_bytes record);
 

@@ -266,9 +266,93 @@ static void test_adapters_every_failed_allocation_leaks_nothing(void **state)
     mr_event_unref(of);
 }
 
+/* --- what tells of a fan-out ------------------------------------------------------------------ */
+
+static struct mr_event *head_of(const char *text)
+{
+    struct mr_event *event = decode_ok(text);
+    struct mr_event *head = NULL;
+    assert_int_equal(mr_adapt_joined_head(mr_event_record(event), &head), MR_OK);
+    mr_event_unref(event);
+    return head;
+}
+
+static enum mr_status joined(const struct mr_event *head, const char *reason, size_t size_max,
+                             struct mr_event **ret_event)
+{
+    const struct mr_joined_member members[] = {
+        {.subscription = "one", .state = "done", .attempts = 1, .result = mr_bytes_of("{\"n\":1}")},
+        {.subscription = "two", .state = "dead", .attempts = 3, .reason = mr_bytes_of("used up")},
+        {.subscription = "three", .state = "done", .attempts = 1, .truncated = true},
+    };
+    const struct mr_joined what = {.fanout = "orders",
+                                   .head = mr_event_record(head),
+                                   .offset = 7,
+                                   .reason = reason,
+                                   .members = members,
+                                   .member_count = 3,
+                                   .wall_ns = WALL_NS};
+    *ret_event = NULL;
+    return mr_adapt_joined(&what, size_max, ret_event);
+}
+
+static void test_joined_tells_everything(void **state)
+{
+    (void)state;
+    struct mr_event *head = head_of(MINIMAL ",\"mrhops\":3,\"partitionkey\":\"k\",\"data\":5}");
+    assert_int_equal(mr_event_data(mr_event_record(head)).size, 0);
+    struct mr_event *event;
+    assert_int_equal(joined(head, NULL, MR_EVENT_SIZE_MAX, &event), MR_OK);
+    struct mr_bytes record = mr_event_record(event);
+    assert_bytes(mr_event_id(record), "orders:7:completed");
+    assert_bytes(mr_event_source(record), "/millrace/fanout/orders");
+    assert_bytes(mr_event_type(record), "io.millrace.fanout.completed");
+    assert_bytes(mr_event_value(record, "subject"), "orders");
+    assert_bytes(mr_event_value(record, "partitionkey"), "k");
+    assert_int_equal(mr_event_hops(record), 4);
+    cJSON *json = document_of(event);
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItem(json, "complete")));
+    const cJSON *results = cJSON_GetObjectItem(json, "results");
+    const cJSON *one = cJSON_GetObjectItem(results, "one");
+    assert_int_equal(
+        cJSON_GetObjectItem(cJSON_GetObjectItem(one, "result"), "n")->valueint, 1);
+    assert_string_equal(
+        cJSON_GetObjectItem(cJSON_GetObjectItem(results, "two"), "reason")->valuestring, "used up");
+    assert_true(cJSON_IsTrue(
+        cJSON_GetObjectItem(cJSON_GetObjectItem(results, "three"), "truncated")));
+    assert_int_equal(
+        cJSON_GetObjectItem(cJSON_GetObjectItem(json, "event"), "offset")->valueint, 7);
+    cJSON_Delete(json);
+    mr_event_unref(event);
+    mr_event_unref(head);
+}
+
+static void test_joined_too_big_says_less(void **state)
+{
+    (void)state;
+    struct mr_event *head = head_of(MINIMAL "}");
+    struct mr_event *event;
+    assert_int_equal(joined(head, "its time is over", MR_EVENT_SIZE_MAX, &event), MR_OK);
+    size_t whole = event->size;
+    mr_event_unref(event);
+    assert_int_equal(joined(head, "its time is over", whole - 1, &event), MR_OK);
+    cJSON *json = document_of(event);
+    assert_true(cJSON_IsFalse(cJSON_GetObjectItem(json, "complete")));
+    assert_string_equal(cJSON_GetObjectItem(json, "reason")->valuestring, "its time is over");
+    const cJSON *one = cJSON_GetObjectItem(cJSON_GetObjectItem(json, "results"), "one");
+    assert_null(cJSON_GetObjectItem(one, "result"));
+    assert_true(cJSON_IsTrue(cJSON_GetObjectItem(one, "truncated")));
+    cJSON_Delete(json);
+    mr_event_unref(event);
+    assert_int_equal(joined(head, NULL, 100, &event), MR_E_TOO_BIG);
+    mr_event_unref(head);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_joined_tells_everything),
+        cmocka_unit_test(test_joined_too_big_says_less),
         cmocka_unit_test(test_generic_takes_the_body_under_its_type),
         cmocka_unit_test(test_generic_without_or_with_a_bad_type_is_octets),
         cmocka_unit_test(test_generic_without_body_has_no_data),
