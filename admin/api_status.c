@@ -40,6 +40,17 @@ static void write_opened(struct mr_json_out *out, const struct mr_bus_opened *op
     mr_json_out_u64(out, "lost_events", opened->lost_events);
 }
 
+static void write_fanout(void *context, const struct mr__fanout_seen *fanout)
+{
+    struct mr_json_out *out = context;
+    mr_json_out_object(out, NULL);
+    mr_json_out_text(out, "name", fanout->info.name);
+    mr_json_out_u64(out, "open", fanout->info.open);
+    mr_json_out_u64(out, "complete", fanout->info.complete);
+    mr_json_out_u64(out, "incomplete", fanout->info.incomplete);
+    mr_json_out_end(out);
+}
+
 static const char *sync_text(const struct mr_config *config)
 {
     static const char *const words[] = {"always", "interval", "never"};
@@ -108,6 +119,14 @@ void mr__get_status(struct mr_admin *admin, struct mr__call *call)
     mr_json_out_object(&out, "recovery");
     write_opened(&out, &admin->host->opened);
     mr_json_out_end(&out);
+    mr_json_out_array(&out, "fanouts");
+    r = mr__each_fanout(admin, write_fanout, &out);
+    mr_json_out_end(&out);
+    if (r != MR_OK) {
+        mr_json_out_release(&out);
+        mr__answer_status(call, r, NULL);
+        return;
+    }
     mr_json_out_u64(&out, "unmatched", status.unmatched);
     mr_json_out_u64(&out, "late_answers", status.late_answers);
     mr_json_out_end(&out);

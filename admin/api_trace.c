@@ -184,14 +184,7 @@ static void write_delivery(struct mr_admin *admin, struct mr_json_out *out,
         write_running(admin, out, id);
     }
     mr_json_out_bytes_or_null(out, "reason", mr_buf_bytes(&delivery->reason));
-    mr_json_out_array(out, "children");
-    const struct mr_buf *children = &delivery->children;
-    for (size_t at = 0; at < children->size;) {
-        size_t size = strlen((const char *)children->data + at);
-        mr_json_out_bytes(out, NULL, mr_bytes(children->data + at, size));
-        at += size + 1;
-    }
-    mr_json_out_end(out);
+    mr_timeline_write_children(out, &delivery->children);
     mr_json_out_end(out);
 }
 
@@ -311,6 +304,7 @@ void mr__get_trace(struct mr_admin *admin, struct mr__call *call)
         write_delivery(admin, &out, &story, i);
     }
     mr_json_out_end(&out);
+    mr_timeline_write_children(&out, &story.timeline.children);
     if (story.timeline.truncated) {
         mr_json_out_bool(&out, "truncated", true);
     }

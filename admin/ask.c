@@ -140,6 +140,48 @@ enum mr_status mr__each_target(struct mr_admin *admin,
     return r;
 }
 
+struct fanout_page {
+    uint32_t first;
+    uint32_t count;
+    struct mr__fanout_seen items[PAGE];
+};
+
+static void copy_fanouts(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    (void)now;
+    struct fanout_page *page = argument;
+    uint32_t count = mr_bus_fanout_count(bus);
+    page->count = 0;
+    while (page->count < PAGE && page->first + page->count < count) {
+        struct mr__fanout_seen *to = &page->items[page->count];
+        mr_bus_fanout_info(bus, page->first + page->count++, &to->info);
+        (void)snprintf(to->name, sizeof(to->name), "%s", to->info.name); /* names are bounded */
+    }
+}
+
+enum mr_status mr__each_fanout(struct mr_admin *admin,
+                               void (*fn)(void *context, const struct mr__fanout_seen *fanout),
+                               void *context)
+{
+    struct fanout_page *page = mr_calloc(1, sizeof(*page));
+    if (page == NULL) {
+        return MR_E_NOMEM;
+    }
+    enum mr_status r;
+    do {
+        r = admin->host->ops->call(admin->host, copy_fanouts, page);
+        for (uint32_t i = 0; r == MR_OK && i < page->count; i++) {
+            page->items[i].info.name = page->items[i].name;
+            if (page->items[i].info.configured || page->items[i].info.open > 0) {
+                fn(context, &page->items[i]);
+            }
+        }
+        page->first += page->count;
+    } while (r == MR_OK && page->count == PAGE);
+    mr_free(page);
+    return r;
+}
+
 struct source_page {
     struct mr_source_info *items; /* owned */
     uint32_t capacity;

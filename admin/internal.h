@@ -146,6 +146,15 @@ struct mr__target {
 enum mr_status mr__each_target(struct mr_admin *admin,
                                void (*fn)(void *context, const struct mr__target *target),
                                void *context);
+/* One fan-out, copied out of the bus; info.name is `name`. */
+struct mr__fanout_seen {
+    struct mr_fanout_info info;
+    char name[MR_NAME_SIZE_MAX + 1];
+};
+/** Those that are configured, and those that have open ones still. */
+enum mr_status mr__each_fanout(struct mr_admin *admin,
+                               void (*fn)(void *context, const struct mr__fanout_seen *fanout),
+                               void *context);
 /** What the bus says of the sources, by id; names are NULL.
  * @param[out] ret_infos the caller's to free */
 enum mr_status mr__source_infos(struct mr_admin *admin, struct mr_source_info **ret_infos,

@@ -70,6 +70,11 @@ const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
                              "Dead letters in the queue of a subscription now."),
     [MR__M_PAUSED] = F("millrace_subscription_paused", "gauge", NULL,
                        "1 while a subscription is paused."),
+    [MR__M_FANOUTS_OPEN] = F("millrace_fanouts_open", "gauge", NULL,
+                             "Events of which not all of a fan-out have ended."),
+    [MR__M_FANOUTS] = F("millrace_fanouts_completed", "counter", NULL,
+                        "Events told of a fan-out since the start; complete is false when its time "
+                        "was over, or it gave way to others."),
     [MR__M_TARGET_SLOTS] = F("millrace_target_slots", "gauge", NULL,
                              "Deliveries a target can take at once now."),
     [MR__M_TARGET_IN_FLIGHT] = F("millrace_target_in_flight", "gauge", NULL,
@@ -317,6 +322,15 @@ static void see_subscription(void *context, const struct mr__subscription *subsc
     put(scrape, MR__M_PAUSED, "subscription", name, NULL, NULL, info->paused);
 }
 
+static void see_fanout(void *context, const struct mr__fanout_seen *fanout)
+{
+    struct scrape *scrape = context;
+    const struct mr_fanout_info *info = &fanout->info;
+    put(scrape, MR__M_FANOUTS_OPEN, "fanout", info->name, NULL, NULL, info->open);
+    put(scrape, MR__M_FANOUTS, "fanout", info->name, "complete", "true", info->complete);
+    put(scrape, MR__M_FANOUTS, "fanout", info->name, "complete", "false", info->incomplete);
+}
+
 static void see_target(void *context, const struct mr__target *target)
 {
     struct scrape *scrape = context;
@@ -481,6 +495,7 @@ void mr__get_metrics(struct mr_admin *admin, struct mr__call *call)
     admin->host->ops->instances(admin->host, see_instance, &scrape);
     keep(&scrape, mr__each_subscription(admin, see_subscription, &scrape));
     keep(&scrape, mr__each_target(admin, see_target, &scrape));
+    keep(&scrape, mr__each_fanout(admin, see_fanout, &scrape));
     mr_free(scrape.sources);
     admin->host->ops->usage(admin->host, see_usage, &scrape);
     admin->host->ops->jq(admin->host, see_jq, &scrape);

@@ -16,6 +16,7 @@ void mr_timeline_init(struct mr_timeline *timeline, uint64_t offset)
     *timeline = (struct mr_timeline){.offset = offset, .status = MR_OK};
     mr_buf_init(&timeline->action, ACTION_SIZE_MAX);
     mr_buf_init(&timeline->edit, ACTION_SIZE_MAX);
+    mr_buf_init(&timeline->children, CHILDREN_SIZE_MAX);
 }
 
 void mr_timeline_release(struct mr_timeline *timeline)
@@ -40,6 +41,7 @@ void mr_timeline_release(struct mr_timeline *timeline)
     mr_free(timeline->deliveries);
     mr_buf_release(&timeline->action);
     mr_buf_release(&timeline->edit);
+    mr_buf_release(&timeline->children);
     *timeline = (struct mr_timeline){.offset = timeline->offset};
 }
 
@@ -335,13 +337,15 @@ static void take_child(struct mr_timeline *timeline, const struct mr_record *rec
 {
     struct mr_timeline_delivery *parent = find_delivery(timeline, record->b);
     struct mr_bytes id = mr_event_id(record->body);
-    if (parent == NULL) {
+    struct mr_buf *children = parent != NULL          ? &parent->children
+                              : record->b == UINT32_MAX ? &timeline->children
+                                                      : NULL;
+    if (children == NULL) {
         return;
     }
-    size_t before = parent->children.size;
-    if (mr_buf_append_bytes(&parent->children, id) != MR_OK ||
-        mr_buf_append_byte(&parent->children, 0) != MR_OK) {
-        parent->children.size = before; /* more than fit are not listed */
+    size_t before = children->size;
+    if (mr_buf_append_bytes(children, id) != MR_OK || mr_buf_append_byte(children, 0) != MR_OK) {
+        children->size = before; /* more than fit are not listed */
     }
 }
 
@@ -401,6 +405,17 @@ bool mr_timeline_visit(void *context, const struct mr_history_record *seen)
 }
 
 /* --- writing ---------------------------------------------------------------------------------- */
+
+void mr_timeline_write_children(struct mr_json_out *out, const struct mr_buf *children)
+{
+    mr_json_out_array(out, "children");
+    for (size_t at = 0; at < children->size;) {
+        size_t size = strlen((const char *)children->data + at);
+        mr_json_out_bytes(out, NULL, mr_bytes(children->data + at, size));
+        at += size + 1;
+    }
+    mr_json_out_end(out);
+}
 
 void mr_timeline_write_attempt(struct mr_json_out *out, uint32_t n, uint64_t started_wall_ns,
                                uint64_t ended_wall_ns, const struct mr_result *result)

@@ -57,6 +57,7 @@ struct mr_timeline {
     uint32_t delivery_count;
     uint32_t attempt_count;
     uint64_t results_size;
+    struct mr_buf children; /* ids of events that tell of all of it, a NUL behind each */
     bool truncated; /* more attempts than MR_TIMELINE_ATTEMPTS_MAX */
     bool matched;   /* its MATCH record was seen */
     uint64_t config_hash; /* of the configuration it was matched by; 0: not yet */
@@ -70,6 +71,8 @@ void mr_timeline_release(struct mr_timeline *timeline);
 /** A visitor for mr_history_scan(); @p context is the timeline. */
 bool mr_timeline_visit(void *context, const struct mr_history_record *seen);
 
+/** Writes ids with a NUL behind each as the array `children`. */
+void mr_timeline_write_children(struct mr_json_out *out, const struct mr_buf *children);
 /** Writes one attempt as an object of an array. @p result NULL: it is under way. */
 void mr_timeline_write_attempt(struct mr_json_out *out, uint32_t n, uint64_t started_wall_ns,
                                uint64_t ended_wall_ns, const struct mr_result *result);

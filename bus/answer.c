@@ -318,7 +318,7 @@ static enum mr_status settle_emitted(struct mr_bus *bus, struct mr_handout *h)
             uint32_t index = item->matches.items[k].subscription;
             item->matches.items[k].subscription = bus->sub_of_index[index];
         }
-        bytes += mr_record_size(item->event->size) +
+        bytes += mr_record_size(item->event->size) + mr__fanout_size(bus, item->matches.count) +
                  mr_record_size((size_t)item->matches.count * MR_MATCH_ENTRY_SIZE);
     }
     if (bytes > mr__group_size_max(bus) / 2) {
@@ -430,7 +430,8 @@ void mr_bus_heartbeat(struct mr_bus *bus, struct mr_now now, uint32_t subscripti
     if (target == NULL || target->conf == NULL) {
         return;
     }
-    uint64_t timeout = sub->conf->timeout_ns != 0 ? sub->conf->timeout_ns : target->conf->timeout_ns;
+    uint64_t own_ns = sub->conf->timeout_ns;
+    uint64_t timeout = own_ns != 0 ? own_ns : target->conf->timeout_ns;
     uint64_t lease = add_saturated(bus->log_ns, timeout);
     uint64_t end = add_saturated(d->started_ns, target->conf->max_run_ns);
     d->lease_ns = lease < end ? lease : end;

@@ -51,6 +51,7 @@ struct mr_bus_options {
     uint32_t ahead;          /* attempts logged beyond a target's capacity, so that a freed slot
                                 is refilled without waiting for the disk; 0 = 32 */
     uint64_t mark_after_ns;  /* idle spell after which a mark is written; 0 = 200 ms */
+    uint64_t fanouts_open_max; /* more give way, the oldest first; 0 = MR_FANOUTS_OPEN_MAX */
     uint64_t linger_ns;      /* how long a group of nothing but settles waits for company: nobody
                                 waits for them, and a write each would cost more than they do;
                                 0 = 1 ms */
@@ -297,6 +298,15 @@ struct mr_source_info {
     uint64_t keys_early; /* of them that went for want of room, since the process started */
 };
 void mr_bus_source_info(const struct mr_bus *bus, uint32_t id, struct mr_source_info *ret_info);
+struct mr_fanout_info {
+    const char *name;    /* borrowed until the next configure */
+    bool configured;     /* not: of a configuration before */
+    uint64_t open;       /* events whose fan-out is not over */
+    uint64_t complete;   /* told with complete: true, since the process started */
+    uint64_t incomplete; /* told with complete: false, likewise */
+};
+uint32_t mr_bus_fanout_count(const struct mr_bus *bus);
+void mr_bus_fanout_info(const struct mr_bus *bus, uint32_t id, struct mr_fanout_info *ret_info);
 /** The last cursor logged for a source, or NULL; borrowed until the next input. */
 const char *mr_bus_source_cursor(const struct mr_bus *bus, uint32_t id);
 void mr_bus_status(const struct mr_bus *bus, struct mr_bus_status *ret_status);

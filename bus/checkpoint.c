@@ -2,7 +2,7 @@
  * Either slot alone is enough: the other may be torn, old or missing.
  *
  *     0  u64 magic "MRCKPT01"      40  u64 sequence of the last group that is in it
- *     8  u32 version 2 or 3        48  u64 size of the file
+ *     8  u32 version 2, 3 or 4     48  u64 size of the file
  *    12  u32 checksum of the body  56  u32 header checksum of that group (the chain)
  *    16  u64 generation            60  u32 checksum of bytes 0..59
  *    24  u64 log id                64  body
@@ -18,9 +18,9 @@
 #include "core/hash.h"
 
 #define CHECKPOINT_HEAD_SIZE 64u
-/* 1 had no order of a subscription, 2 no keys; they are read still, and without keys 2 is written,
- * which the release before can read. */
-#define CHECKPOINT_VERSION 3u
+/* 1 had no order of a subscription, 2 no keys, 3 no fan-outs; they are read still, and the lowest
+ * that holds what there is is written, which a release before can read. */
+#define CHECKPOINT_VERSION 4u
 #define CHECKPOINT_SIZE_MAX (4ull << 30)
 
 static const uint8_t checkpoint_magic[8] = {'M', 'R', 'C', 'K', 'P', 'T', '0', '1'};
@@ -203,8 +203,43 @@ static void save_keys(struct saver *s, const struct mr__seen *seen)
     }
 }
 
+static void save_fanouts(struct saver *s, const struct mr_bus *bus)
+{
+    put64(s, bus->fanout_count);
+    for (uint32_t i = 0; i < bus->fanout_count; i++) {
+        put_text(s, mr_bytes_of(bus->fanouts[i].name));
+    }
+    if (bus->fanout_count == 0) {
+        return;
+    }
+    put64(s, bus->join_count);
+    const struct mr__join *join = bus->join_first;
+    for (; join != NULL && s->status == MR_OK; join = join->next) {
+        put64(s, join->offset);
+        put64(s, join->due_ns);
+        put_text(s, mr_event_record(join->head));
+        put64(s, (uint64_t)join->fanout << 32 | join->count);
+        for (uint32_t i = 0; i < join->count; i++) {
+            const struct mr__join_member *member = &join->members[i];
+            put64(s, (uint64_t)member->sub << 32 | (uint64_t)member->attempts << 16 |
+                         (uint64_t)member->state << 8 | (member->truncated ? 1u : 0u));
+            put_text(s, mr_bytes(member->texts, member->reason_size));
+            put_text(s, mr_bytes(member->texts == NULL ? NULL
+                                                       : member->texts + member->reason_size,
+                                 member->result_size));
+        }
+    }
+}
+
+/* The lowest version that holds all there is. */
+static uint32_t version_of(const struct mr_bus *bus)
+{
+    return bus->fanout_count > 0 ? CHECKPOINT_VERSION : has_keys(bus) ? 3u : 2u;
+}
+
 static void save_state(struct saver *s, const struct mr_bus *bus)
 {
+    uint32_t version = version_of(bus);
     put64(s, bus->next_offset);
     put64(s, bus->log_ns);
     put64(s, bus->now.mono_ns);
@@ -235,8 +270,11 @@ static void save_state(struct saver *s, const struct mr_bus *bus)
     for (uint32_t i = 0; i < bus->sub_count && s->status == MR_OK; i++) {
         save_sub(s, bus->subs[i]);
     }
-    for (uint32_t i = 0; i < bus->source_count && has_keys(bus); i++) {
+    for (uint32_t i = 0; i < bus->source_count && version >= 3; i++) {
         save_keys(s, &bus->sources[i]->seen);
+    }
+    if (version >= 4) {
+        save_fanouts(s, bus);
     }
 }
 
@@ -259,7 +297,7 @@ void mr__checkpoint_build(struct mr_bus *bus, uint64_t sequence, uint64_t positi
     }
     uint8_t *at = s.buf.data;
     memcpy(at, checkpoint_magic, sizeof(checkpoint_magic));
-    mr_put_u32(at + 8, has_keys(bus) ? CHECKPOINT_VERSION : CHECKPOINT_VERSION - 1);
+    mr_put_u32(at + 8, version_of(bus));
     mr_put_u32(at + 12,
                mr_crc32c(0, at + CHECKPOINT_HEAD_SIZE, s.buf.size - CHECKPOINT_HEAD_SIZE));
     mr_put_u64(at + 16, bus->checkpoint_generation + 1);
@@ -602,6 +640,72 @@ static void load_keys(struct mr_bus *bus, struct mr__seen *seen, struct loader *
     }
 }
 
+static enum mr_status load_member(const struct mr_bus *bus, struct mr__join_member *member,
+                                  struct loader *l)
+{
+    uint64_t v = get64(l);
+    struct mr_bytes reason = get_text(l);
+    struct mr_bytes result = get_text(l);
+    *member = (struct mr__join_member){
+        .sub = (uint32_t)(v >> 32),
+        .attempts = (uint16_t)(v >> 16),
+        .state = (uint8_t)(v >> 8),
+        .truncated = (v & 1) != 0,
+    };
+    if (l->status != MR_OK || member->sub >= bus->sub_count || member->state >= MR_STATE_MAX ||
+        reason.size > MR_KIB || result.size > MR_FANOUT_RESULT_SIZE_MAX) {
+        return l->status == MR_OK ? MR_E_CORRUPT : l->status;
+    }
+    if (reason.size + result.size > 0) {
+        member->texts = mr_alloc(reason.size + result.size);
+        if (member->texts == NULL) {
+            return MR_E_NOMEM;
+        }
+        memcpy(member->texts, reason.data, reason.size);
+        memcpy(member->texts + reason.size, result.data, result.size);
+        member->reason_size = (uint32_t)reason.size;
+        member->result_size = (uint32_t)result.size;
+    }
+    return MR_OK;
+}
+
+static void load_join(struct mr_bus *bus, struct loader *l)
+{
+    struct mr__join_saved saved = {.offset = get64(l), .due_ns = get64(l)};
+    saved.head = get_text(l);
+    uint64_t v = get64(l);
+    saved.fanout = (uint32_t)(v >> 32);
+    saved.count = (uint32_t)v;
+    if (l->status == MR_OK && (saved.offset == 0 || saved.count > l->left / 24)) {
+        l->status = MR_E_CORRUPT;
+    }
+    struct mr__join *join = NULL;
+    if (l->status == MR_OK) {
+        l->status = mr__join_restore(bus, &saved, &join);
+    }
+    for (uint32_t i = 0; i < saved.count && l->status == MR_OK; i++) {
+        l->status = load_member(bus, &join->members[i], l);
+    }
+    if (join != NULL && (l->status != MR_OK || MR_PLANTED(JOINS_UNSAVED))) {
+        mr__join_unmake(join);
+    } else if (join != NULL) {
+        l->status = mr__join_restored(bus, join);
+    }
+}
+
+static void load_fanouts(struct mr_bus *bus, struct loader *l)
+{
+    uint64_t names = get64(l);
+    for (uint64_t i = 0; i < names && l->status == MR_OK; i++) {
+        struct mr_bytes name = get_text(l);
+        l->status = l->status == MR_OK ? mr__fanout_name(bus, (uint32_t)i, name) : l->status;
+    }
+    uint64_t joins = names == 0 ? 0 : get64(l);
+    for (uint64_t i = 0; i < joins && l->status == MR_OK; i++) {
+        load_join(bus, l);
+    }
+}
+
 enum mr_status mr__checkpoint_load(struct mr_bus *bus, struct mr_bytes slot)
 {
     struct loader l = {.at = slot.data + CHECKPOINT_HEAD_SIZE,
@@ -658,6 +762,9 @@ enum mr_status mr__checkpoint_load(struct mr_bus *bus, struct mr_bytes slot)
     }
     for (uint32_t i = 0; i < bus->source_count && l.version >= 3; i++) {
         load_keys(bus, &bus->sources[i]->seen, &l);
+    }
+    if (l.version >= 4 && l.status == MR_OK) {
+        load_fanouts(bus, &l);
     }
     return l.status;
 }

@@ -413,6 +413,8 @@ static enum walk walk_group(struct mr_bus *bus, struct mr__sub *sub, const uint8
                 sub->behind--;
                 sub->counts.lost++;
                 bus->lost_events++;
+                const struct mr__end end = {.state = MR_STATE_LOST};
+                mr__fanout_ended(bus, sub->id, record.offset, &end);
             }
             break;
         }
@@ -494,6 +496,7 @@ static void become_live(struct mr_bus *bus, struct mr__sub *sub)
         sub->counts.lost += sub->behind;
         bus->lost_events += sub->behind;
         sub->behind = 0;
+        mr__fanout_gone(bus, sub, MR_STATE_LOST, "its match could not be read back from the log");
         bus->ports.alarm(bus->ports.context,
                          "matches in damaged groups of the log could not be read: they end lost");
     }

@@ -228,6 +228,22 @@ static void log_result(struct mr_bus *bus, const struct mr__delivery *d,
     (void)mr__stage_record(bus, &record); /* where it lies does not matter */
 }
 
+/* @param result what is in the log of what the handler answered; may be empty */
+static void tell_fanouts(struct mr_bus *bus, const struct mr__delivery *d,
+                         const struct mr__ending *ending, struct mr_bytes result)
+{
+    struct mr_result last = {0};
+    if (bus->join_count == 0 ||
+        mr_result_decode(mr_buf_bytes(&ending->result), &last, NULL) != MR_OK) {
+        last = (struct mr_result){.attempts = d->attempts};
+    }
+    const struct mr__end end = {.state = ending->state,
+                                .attempts = last.attempts,
+                                .reason = last.reason,
+                                .result = result};
+    mr__fanout_ended(bus, d->sub->id, d->offset, &end);
+}
+
 static void apply_end(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state,
                       uint64_t record_at)
 {
@@ -262,13 +278,13 @@ static enum mr_status reserve_end(struct mr_bus *bus, struct mr__delivery *d,
     uint32_t deliveries = matches->count;
     uint32_t rejected = end->state == MR_STATE_DEAD;
     if (outcome != NULL) {
-        bytes += mr_record_size(outcome->size) +
+        bytes += mr_record_size(outcome->size) + mr__fanout_size(bus, matches->count) +
                  mr_record_size((size_t)matches->count * MR_MATCH_ENTRY_SIZE) + 1024;
         rejected++;
     }
     for (uint32_t i = 0; answer != NULL && i < answer->answer.emitted_count; i++) {
         const struct mr_batch_item *item = &answer->answer.emitted[i];
-        bytes += mr_record_size(item->event->size) +
+        bytes += mr_record_size(item->event->size) + mr__fanout_size(bus, item->matches.count) +
                  mr_record_size((size_t)item->matches.count * MR_MATCH_ENTRY_SIZE) + 1024;
         deliveries += item->matches.count;
         rejected++;
@@ -291,6 +307,14 @@ static enum mr_status reserve_end(struct mr_bus *bus, struct mr__delivery *d,
         for (uint32_t k = 0; k < m->count && r == MR_OK; k++) {
             r = mr__state_reserve(bus, bus->subs[m->items[k].subscription], deliveries);
         }
+    }
+    mr__fanout_forget(bus);
+    if (r == MR_OK && outcome != NULL) {
+        r = mr__fanout_prepare(bus, outcome, matches->items, matches->count, 0);
+    }
+    for (uint32_t i = 0; answer != NULL && i < answer->answer.emitted_count && r == MR_OK; i++) {
+        const struct mr_batch_item *item = &answer->answer.emitted[i];
+        r = mr__fanout_prepare(bus, item->event, item->matches.items, item->matches.count, 0);
     }
     if (r == MR_OK && rejected > (end->state == MR_STATE_DEAD)) {
         struct mr__sub *ingest = mr__ingest_sub(bus, MR_SOURCE_BUS);
@@ -358,6 +382,7 @@ static enum mr_status finish(struct mr_bus *bus, struct mr__delivery *d,
         }
         bool unlogged = MR_PLANTED(DEAD_UNLOGGED) && end->state == MR_STATE_DEAD;
         uint64_t at = unlogged ? MR_GROUP_HEADER_SIZE : log_end(bus, d, end);
+        tell_fanouts(bus, d, end, keeps_result ? result_data(end) : mr_bytes(NULL, 0));
         apply_end(bus, d, end->state, at);
     }
     mr_event_unref(outcome);

@@ -54,6 +54,9 @@ static enum mr_status fold_name(struct mr_bus *bus, const struct mr_record *reco
 {
     enum mr_name_kind kind = (enum mr_name_kind)record->b;
     uint32_t id = record->a;
+    if (kind == MR_NAME_FANOUT) {
+        return mr__fanout_name(bus, id, record->body);
+    }
     if (kind > MR_NAME_TARGET) {
         return MR_OK; /* nothing in this version bears it */
     }
@@ -177,6 +180,23 @@ static enum mr_status fold_attempt(struct mr_bus *bus, const struct mr_log_group
     return load_and_begin(bus, sub, &arrival, record->b);
 }
 
+/* What was answered stands before the settle, in the same group. */
+static void tell_fanouts(struct mr_bus *bus, const struct mr_record *record,
+                         const struct mr_result *last)
+{
+    const struct mr_record *result = &bus->result_read;
+    bool ours = result->kind == MR_RECORD_RESULT && result->offset == record->offset &&
+                result->a == record->a && result->b == record->b;
+    const struct mr__end end = {.state = (enum mr_state)record->extra,
+                                .attempts = last->attempts,
+                                .reason = last->reason,
+                                .result = ours ? result->body : mr_bytes(NULL, 0)};
+    if (!MR_PLANTED(JOIN_FORGETS)) {
+        mr__fanout_ended(bus, record->a, record->offset, &end);
+    }
+    bus->result_read = (struct mr_record){0};
+}
+
 static enum mr_status fold_end(struct mr_bus *bus, uint64_t position,
                                const struct mr_record *record, const struct mr_record *event,
                                uint64_t event_position)
@@ -191,6 +211,10 @@ static enum mr_status fold_end(struct mr_bus *bus, uint64_t position,
     if (mr_result_decode(record->body, &result, NULL) != MR_OK) {
         result = (struct mr_result){0}; /* a dead letter made while memory was short */
     }
+    if (record->extra < MR_STATE_DONE || record->extra >= MR_STATE_MAX) {
+        return MR_E_CORRUPT;
+    }
+    tell_fanouts(bus, record, &result);
     if (d == NULL && dead && sub->ingest) {
         enum mr_status r = mr__state_reserve_dead(sub);
         bool event_good = event->kind == MR_RECORD_EVENT && event->offset == record->offset;
@@ -240,9 +264,6 @@ static enum mr_status fold_end(struct mr_bus *bus, uint64_t position,
         mr__state_end(bus, d, MR_STATE_DEAD);
         return MR_OK;
     }
-    if (record->extra < MR_STATE_DONE || record->extra >= MR_STATE_MAX) {
-        return MR_E_CORRUPT;
-    }
     mr__state_end(bus, d, (enum mr_state)record->extra);
     return MR_OK;
 }
@@ -289,6 +310,17 @@ static enum mr_status fold_key(struct mr_bus *bus, const struct mr_record *recor
         (void)mr__seen_enter(bus, seen, &key); /* it was counted when it came */
     }
     return r;
+}
+
+static enum mr_status fold_fanout(struct mr_bus *bus, const struct mr_record *record,
+                                  const struct mr_record *event)
+{
+    for (size_t at = 0; at + sizeof(uint32_t) <= record->body.size; at += sizeof(uint32_t)) {
+        if (sub_of(bus, mr_get_u32(record->body.data + at)) == NULL) {
+            return MR_E_NOMEM;
+        }
+    }
+    return mr__fold_fanout(bus, record, event);
 }
 
 static enum mr_status fold_operator(struct mr_bus *bus, const struct mr_record *record)
@@ -373,7 +405,14 @@ enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, ui
     case MR_RECORD_OPERATOR:
     case MR_RECORD_MARK:
     case MR_RECORD_LATE:
+        return MR_OK;
     case MR_RECORD_RESULT:
+        bus->result_read = *record;
+        return MR_OK;
+    case MR_RECORD_FANOUT:
+        return fold_fanout(bus, record, event);
+    case MR_RECORD_JOINED:
+        mr__fold_joined(bus, record);
         return MR_OK;
     default:
         return (record->flags & MR_RECORD_SKIPPABLE) != 0 ? MR_OK : MR_E_UNSUPPORTED;

@@ -37,6 +37,9 @@ enum mr_status mr__names_reserve(struct mr_bus *bus)
     for (uint32_t i = 0; i < bus->target_count; i++) {
         bytes += name_size(bus->targets[i]->name);
     }
+    for (uint32_t i = 0; i < bus->fanout_count; i++) {
+        bytes += name_size(bus->fanouts[i].name);
+    }
     return mr__stage_reserve(bus, bytes);
 }
 
@@ -61,29 +64,6 @@ struct mr__sub *mr__ingest_sub(struct mr_bus *bus, uint32_t source)
 }
 
 /* --- one event -------------------------------------------------------------------------------- */
-
-enum mr_status mr__event_reserve(struct mr_bus *bus, const struct mr_event *event,
-                                 const struct mr_match *matches, uint32_t count, bool rejected,
-                                 const char *reason)
-{
-    size_t bytes = mr_record_size(event->size) +
-                   mr_record_size((size_t)count * MR_MATCH_ENTRY_SIZE) +
-                   (rejected ? mr_record_size(256 + (reason == NULL ? 0 : strlen(reason))) : 0);
-    enum mr_status r = mr__stage_reserve(bus, bytes);
-    if (r == MR_OK) {
-        r = mr__stage_reserve_created(bus, count);
-    }
-    if (r == MR_OK && rejected) {
-        r = mr__stage_reserve_dead(bus, 1);
-    }
-    for (uint32_t i = 0; i < count && r == MR_OK; i++) {
-        struct mr__sub *sub = bus->subs[matches[i].subscription];
-        if (sub->live) {
-            r = mr__state_reserve(bus, sub, 1);
-        }
-    }
-    return r;
-}
 
 static uint64_t append_event_record(struct mr_bus *bus, const struct mr_event *event,
                                     uint32_t source, uint32_t cause_sub, uint64_t cause_offset,
@@ -180,6 +160,9 @@ uint64_t mr__event_append(struct mr_bus *bus, struct mr_event *event, uint32_t s
         .body = mr_bytes(entries, body_size),
     };
     (void)mr__stage_record(bus, &record); /* found through its EVENT record */
+    if (bus->join_prepared != NULL) {
+        mr__fanout_open(bus, event, offset);
+    }
     return offset;
 }
 
@@ -300,7 +283,7 @@ static bool has_keys(const struct mr_batch_item *item)
     return mr_dedupe_key_is_set(&item->keys[0]) || mr_dedupe_key_is_set(&item->keys[1]);
 }
 
-static size_t batch_bytes(const struct mr_batch *batch)
+static size_t batch_bytes(const struct mr_bus *bus, const struct mr_batch *batch)
 {
     size_t bytes = batch->cursor == NULL ? 0 : mr_record_size(strlen(batch->cursor));
     for (uint32_t i = 0; i < batch->count; i++) {
@@ -310,6 +293,7 @@ static size_t batch_bytes(const struct mr_batch *batch)
         if (item->rejected != NULL) {
             bytes += mr_record_size(256 + strlen(item->rejected)) + mr_record_size(128);
         }
+        bytes += mr__fanout_size(bus, item->matches.count);
         bytes += has_keys(item) ? MR_DEDUPE_BY_MAX * mr_record_size(0) : 0;
     }
     return bytes;
@@ -327,6 +311,7 @@ static enum mr_status reserve_batch(struct mr_bus *bus, struct mr_batch *batch, 
     enum mr_status r = mr__stage_reserve(bus, bytes);
     uint32_t matches = 0;
     uint32_t rejected = 0;
+    mr__fanout_forget(bus);
     for (uint32_t i = 0; i < batch->count && r == MR_OK; i++) {
         struct mr_batch_item *item = &batch->items[i];
         if (item->rejected != NULL) {
@@ -341,6 +326,9 @@ static enum mr_status reserve_batch(struct mr_bus *bus, struct mr_batch *batch, 
         for (uint32_t k = 0; k < item->matches.count && r == MR_OK; k++) {
             struct mr__sub *sub = bus->subs[item->matches.items[k].subscription];
             r = sub->live ? mr__state_reserve(bus, sub, batch->count) : MR_OK;
+        }
+        if (r == MR_OK && !batch->addressed) { /* else it is meant for one alone */
+            r = mr__fanout_prepare(bus, item->event, item->matches.items, item->matches.count, 0);
         }
     }
     if (r == MR_OK) {
@@ -483,7 +471,7 @@ static bool take_batch(struct mr_bus *bus, struct mr_batch *batch)
         return true;
     }
     enum mr_status r = batch->generation == 0 ? MR_OK : settle_matches(bus, batch);
-    size_t bytes = batch_bytes(batch);
+    size_t bytes = batch_bytes(bus, batch);
     if (r == MR_OK && bytes + MR_GROUP_HEADER_SIZE > mr__group_size_max(bus)) {
         r = MR_E_TOO_BIG;
     }

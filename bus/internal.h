@@ -14,6 +14,8 @@
  *   overtaken.c   what a later event of the lane makes pointless
  *   answer.c      verdicts and leases
  *   ending.c      the end of a delivery, with its outcome
+ *   fanout.c      which events wait for the ends of several subscriptions
+ *   joined.c      the event that tells of all these ends
  *   cold.c        the cache of recent groups, reads, subscriptions that are behind
  *   checkpoint.c  the two slots
  *   open.c        recovery and configuration
@@ -186,11 +188,64 @@ struct mr__share { /* what of a subscription goes to one of its targets; share.c
     bool gathering; /* what is ready has a place and waits for others of its batch */
 };
 
+struct mr__join_member { /* one subscription of a fan-out, for one event */
+    char *texts; /* owned: reason, then result; NULL: neither */
+    uint32_t sub;
+    uint32_t reason_size;
+    uint32_t result_size;
+    uint16_t attempts;
+    uint8_t state;  /* enum mr_state: of its first end; NONE: it has not ended */
+    bool truncated; /* it had a result, which is not kept */
+};
+
+struct mr__join { /* an event whose fan-out is not over; fanout.c */
+    struct mr__join *next; /* of those open, by offset */
+    struct mr__join *prev;
+    struct mr__join *same;       /* others of the same event */
+    struct mr__join *ended_next; /* of those all of whose members have ended */
+    const struct mr_event *of;   /* only while it is prepared: whose it will be */
+    struct mr_event *head;       /* owned: what is told of the event */
+    uint64_t offset;
+    uint64_t due_ns; /* log clock */
+    uint64_t bytes;  /* of state */
+    uint64_t results_size;
+    uint32_t fanout; /* id */
+    uint32_t heap_at;
+    uint32_t count;
+    uint32_t left;  /* members that have not ended */
+    bool ended;     /* it is on that list */
+    struct mr__join_member members[]; /* by subscription */
+};
+
+struct mr__join_saved { /* as a checkpoint has it */
+    uint64_t offset;
+    uint64_t due_ns;
+    uint32_t fanout;
+    uint32_t count;
+    struct mr_bytes head;
+};
+
+struct mr__fanout {
+    char *name; /* owned */
+    const struct mr_fanout_config *conf; /* NULL: not configured now */
+    uint64_t open;
+    uint64_t complete; /* since the process started, as the next */
+    uint64_t incomplete;
+};
+
+struct mr__end { /* how a delivery ended, for the fan-outs it belongs to */
+    enum mr_state state;
+    uint32_t attempts;
+    struct mr_bytes reason;
+    struct mr_bytes result; /* JSON text; empty: none */
+};
+
 struct mr__sub {
     uint32_t id;
     bool known;        /* its NAME record is logged */
     bool paused;
     bool ingest;       /* pseudo-subscription of a source: dead letters only */
+    uint32_t fanout;   /* id of the one it belongs to now, + 1; 0: none */
     bool on_turn;
     char *name;                               /* owned */
     const struct mr_subscription_config *conf; /* borrowed from the configuration; NULL: removed */
@@ -375,6 +430,22 @@ struct mr_bus {
     uint32_t source_count;
     struct mr_map names; /* hash of kind and name -> id + 1 */
 
+    struct mr__fanout *fanouts; /* owned; by id */
+    uint32_t fanout_count;
+    struct mr_map joins;           /* offset -> the first struct mr__join of that event */
+    struct mr__join *join_first;   /* owned; all that are open */
+    struct mr__join *join_last;
+    struct mr__join **join_heap;   /* owned; by due time */
+    uint64_t join_heap_capacity;
+    uint64_t join_count;
+    uint64_t join_bytes;           /* of state_bytes */
+    struct mr__join *join_ended;   /* wait for their event */
+    struct mr__join *join_ended_last;
+    struct mr__join *join_prepared; /* owned; for events about to be appended */
+    struct mr__join *join_prepared_last;
+    uint64_t join_prepared_count;
+    struct mr_record result_read;   /* recovery: whose settle comes next; kind 0: none */
+
     uint64_t next_offset;
     uint64_t next_sequence;
     uint64_t durable_sequence;
@@ -550,11 +621,8 @@ void mr__batch_answer(struct mr_bus *bus, struct mr_batch *batch, enum mr_status
 size_t mr__group_size_max(const struct mr_bus *bus);
 
 /* ingest.c */
-/* Appends one event with its matches to the stage. Room for it was reserved with
- * mr__event_reserve(). @p begin: attempts may be armed at once. */
-enum mr_status mr__event_reserve(struct mr_bus *bus, const struct mr_event *event,
-                                 const struct mr_match *matches, uint32_t count, bool rejected,
-                                 const char *reason);
+/* Appends one event with its matches to the stage, and opens its joins. Room for all of it was
+ * reserved. */
 uint64_t mr__event_append(struct mr_bus *bus, struct mr_event *event, uint32_t source,
                           uint32_t cause_sub, uint64_t cause_offset,
                           const struct mr_match *matches, uint32_t count);
@@ -684,6 +752,44 @@ void mr__ending_release(struct mr__ending *end); /* NULL-safe */
 /* Ends d without an answer: expired, lost. @return false: no room now, try again */
 bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state,
                       const char *reason);
+
+/* fanout.c */
+uint32_t mr__fanout_id(struct mr_bus *bus, const char *name); /* made when new; UINT32_MAX: NOMEM */
+/* Fan-outs up to @p id exist; that one has @p name, or any when it is empty. */
+enum mr_status mr__fanout_name(struct mr_bus *bus, uint32_t id, struct mr_bytes name);
+enum mr_status mr__fanouts_reserve(struct mr_bus *bus, const struct mr_config *config);
+void mr__fanouts_configure(struct mr_bus *bus, const struct mr_config *config);
+/* The joins of an event with @p matches (ids) are made ready, so that appending it cannot fail.
+ * @param except id + 1 of a fan-out it does not belong to; 0: none */
+MR_MUST_USE enum mr_status mr__fanout_prepare(struct mr_bus *bus, const struct mr_event *event,
+                                              const struct mr_match *matches, uint32_t count,
+                                              uint32_t except);
+void mr__fanout_forget(struct mr_bus *bus); /* what was prepared and not opened */
+size_t mr__fanout_size(const struct mr_bus *bus, uint32_t matches); /* bytes of log, at most */
+/* Opens and logs what was prepared for @p event, whose MATCH was just staged. */
+void mr__fanout_open(struct mr_bus *bus, const struct mr_event *event, uint64_t offset);
+enum mr_status mr__fold_fanout(struct mr_bus *bus, const struct mr_record *record,
+                               const struct mr_record *event);
+void mr__fold_joined(struct mr_bus *bus, const struct mr_record *record);
+/* Every end of every delivery; the first of each counts. */
+void mr__fanout_ended(struct mr_bus *bus, uint32_t sub, uint64_t offset,
+                      const struct mr__end *end);
+/* The same for all of @p sub that are not in its window: they were on disk, and are no more. */
+void mr__fanout_gone(struct mr_bus *bus, const struct mr__sub *sub, enum mr_state state,
+                     const char *reason);
+void mr__join_close(struct mr_bus *bus, struct mr__join *join);
+/* One of a checkpoint, its members still to be filled in; then it is opened or unmade. */
+enum mr_status mr__join_restore(struct mr_bus *bus, const struct mr__join_saved *saved,
+                                struct mr__join **ret_join);
+enum mr_status mr__join_restored(struct mr_bus *bus, struct mr__join *join); /* takes it */
+void mr__join_unmake(struct mr__join *join);
+void mr__fanouts_check(const struct mr_bus *bus);
+uint64_t mr__fanouts_hash(const struct mr_bus *bus);
+void mr__fanouts_destroy(struct mr_bus *bus);
+
+/* joined.c */
+void mr__fanouts_run(struct mr_bus *bus);
+uint64_t mr__fanout_due_ns(const struct mr_bus *bus); /* log clock; UINT64_MAX: none is open */
 
 /* query.c */
 void mr__time_delivery(struct mr__sub *sub, uint64_t ns);

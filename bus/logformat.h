@@ -92,6 +92,11 @@ enum mr_record_kind {
     MR_RECORD_RESULT = 21,  /* of a delivery that ends done, before its SETTLE in the same group:
                                offset; a subscription id, b fence; body: what the handler answered,
                                JSON text */
+    MR_RECORD_FANOUT = 22,  /* offset of an event in this group; a fan-out's id, c log clock at
+                               which its time is over; body: u32 each, ids of the subscriptions
+                               whose ends it waits for */
+    MR_RECORD_JOINED = 23,  /* offset of a FANOUT before; a fan-out's id: the event that tells how
+                               it ended is in this group */
     MR_RECORD_MAX,
 };
 const char *mr_record_kind_text(uint8_t kind); /* "event", …; "unknown" */
@@ -107,6 +112,7 @@ enum mr_name_kind {
     MR_NAME_SUBSCRIPTION = 0,
     MR_NAME_SOURCE = 1,
     MR_NAME_TARGET = 2,
+    MR_NAME_FANOUT = 3,
 };
 
 /* States of a delivery as they stand in `extra` and in every output (design section 2). */

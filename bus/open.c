@@ -153,6 +153,7 @@ static enum mr_status fold_group(struct mr_bus *bus, const struct mr_log_group *
     uint64_t position;
     struct mr_record record;
     struct mr_record event = {0};
+    bus->result_read = (struct mr_record){0}; /* borrowed from the group before */
     uint64_t event_position = 0;
     if (group->header_good) {
         bus->now.mono_ns = group->header.mono_ns;
@@ -435,6 +436,7 @@ void mr_bus_destroy(struct mr_bus *bus)
     }
     mr__cache_release(bus);
     mr__bundles_destroy(bus);
+    mr__fanouts_destroy(bus);
     mr_map_release(&bus->names);
     mr_matches_release(&bus->rematch);
     mr_free(bus->subs);
@@ -501,6 +503,7 @@ static enum mr_status reserve_configuration(struct mr_bus *bus, const struct mr_
     for (uint32_t i = 0; i < bus->sub_count; i++) {
         bytes += mr_record_size(0) + mr__unarm_size(bus->subs[i]);
     }
+    r = r == MR_OK ? mr__fanouts_reserve(bus, config) : r;
     r = r == MR_OK ? mr__names_reserve(bus) : r;
     r = r == MR_OK ? mr__stage_reserve(bus, bytes) : r;
     r = r == MR_OK ? mr__shared_prepare(bus, config, ret_shared) : r;
@@ -621,6 +624,7 @@ enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
         bus->config_due = false;
     }
     mr__shared_recount(bus);
+    mr__fanouts_configure(bus, config);
     mr_free(bus->sub_of_index);
     bus->sub_of_index = ids;
     bus->sub_of_index_count = config->subscription_count;

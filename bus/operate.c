@@ -40,6 +40,7 @@ enum mr_status mr__name_set(struct mr_bus *bus, enum mr_name_kind kind, uint32_t
 void mr__apply_removed(struct mr_bus *bus, struct mr__sub *sub, uint32_t what, uint64_t log_ns)
 {
     if (what == 2) { /* what was on disk for it expires */
+        mr__fanout_gone(bus, sub, MR_STATE_EXPIRED, "subscription removed");
         sub->counts.expired += sub->behind;
         sub->behind = 0;
         if (!sub->live) {

@@ -52,7 +52,11 @@
     X(KEY_CUT, "a few bits of a key stand for all of it")                                          \
     X(KEY_KEPT, "a key counts beyond the window")                                                  \
     X(RESULT_LOST, "a settle is logged without its result at times")                               \
-    X(RESULT_OF_ANY, "results of deliveries that do not end done are logged")
+    X(RESULT_OF_ANY, "results of deliveries that do not end done are logged")                      \
+    X(JOINED_UNLOGGED, "the event of a fan-out is logged without the record that ends it")         \
+    X(JOIN_EARLY, "a fan-out is over with one of it not ended")                                    \
+    X(JOIN_FORGETS, "recovery forgets the ends that a fan-out waits for")                          \
+    X(JOINS_UNSAVED, "checkpoints are read without the fan-outs that are open")
 
 #define MR_PLANTED_ENUM(name, text) MR_PLANTED_##name,
 enum mr_planted { MR_PLANTED_NONE = 0, MR_PLANTED_LIST(MR_PLANTED_ENUM) MR_PLANTED_MAX };

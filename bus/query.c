@@ -460,7 +460,8 @@ void mr_bus_check(const struct mr_bus *bus)
     }
     MR_ASSERT(keys * MR_DEDUPE_KEY_COST == bus->seen_bytes);
     MR_ASSERT(all == bus->delivery_count);
-    MR_ASSERT(bytes + bus->seen_bytes == bus->state_bytes);
+    mr__fanouts_check(bus);
+    MR_ASSERT(bytes + bus->seen_bytes + bus->join_bytes == bus->state_bytes);
     MR_ASSERT(not_live == bus->not_live);
     MR_ASSERT(in_stage == bus->cursors_in_stage);
     for (uint32_t i = 1; i < bus->heap_count; i++) {
@@ -523,5 +524,5 @@ uint64_t mr_bus_state_hash(const struct mr_bus *bus)
             hash = mix(mix(hash, key->key.low), key->offset);
         }
     }
-    return hash;
+    return mix(hash, mr__fanouts_hash(bus));
 }

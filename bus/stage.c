@@ -456,6 +456,9 @@ static void log_names(struct mr_bus *bus)
     for (uint32_t i = 0; i < bus->target_count; i++) {
         mr__name_log(bus, MR_NAME_TARGET, i, bus->targets[i]->name);
     }
+    for (uint32_t i = 0; i < bus->fanout_count; i++) {
+        mr__name_log(bus, MR_NAME_FANOUT, i, bus->fanouts[i].name);
+    }
     bus->names_due = false;
 }
 

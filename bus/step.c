@@ -143,6 +143,7 @@ void mr_bus_step(struct mr_bus *bus, struct mr_now now)
         }
         mr__timers_run(bus);
         expire_removed(bus);
+        mr__fanouts_run(bus);
         if (bus->loading.count > 0) {
             loading_run(bus);
         }
@@ -183,6 +184,10 @@ uint64_t mr_bus_next_timer(const struct mr_bus *bus)
     if (bus->mark_wanted && !bus->faulty) {
         uint64_t mark = bus->last_write_mono_ns + bus->options.mark_after_ns;
         next = mark < next ? mark : next;
+    }
+    uint64_t fanout = mr__fanout_due_ns(bus);
+    if (fanout > bus->log_ns && !bus->faulty && mono_at(bus, fanout) < next) {
+        next = mono_at(bus, fanout); /* one that is over waits for room */
     }
     if (bus->limit_due_ns < next && !bus->faulty) {
         next = bus->limit_due_ns;

@@ -516,6 +516,7 @@ static enum mr_status build_entries(struct mr_builder *builder, enum mr_section_
         if (r == MR_OK && ok) {
             r = index == MR_SECTION_SOURCES  ? build_source(builder, node)
                 : index == MR_SECTION_LIMITS ? build_limit(builder, node)
+                : index == MR_SECTION_FANOUTS ? mr__build_fanout(builder, node)
                                              : build_target(builder, index, node);
         }
     }
@@ -533,7 +534,7 @@ static enum mr_status build_sections(struct mr_builder *builder, struct mr_node 
     struct mr_loader *loader = builder->loader;
     static const uint32_t count_max[MR_SECTION_MAX] = {MR_SOURCES_MAX, MR_TARGETS_MAX / 2,
                                                        MR_TARGETS_MAX / 2, MR_LIMITS_MAX,
-                                                       MR_SUBSCRIPTIONS_MAX};
+                                                       MR_SUBSCRIPTIONS_MAX, MR_FANOUTS_MAX};
     struct mr_node *nodes[MR_SECTION_MAX];
     enum mr_status r = MR_OK;
     for (size_t i = 0; i < MR_SECTION_MAX && r == MR_OK; i++) {
@@ -549,7 +550,10 @@ static enum mr_status build_sections(struct mr_builder *builder, struct mr_node 
     config->targets = mr_calloc(target_count + 1, sizeof(*config->targets));
     uint32_t limit_count = count_of(nodes[MR_SECTION_LIMITS]);
     config->limits = mr_calloc(limit_count + 1, sizeof(*config->limits));
-    if (config->sources == NULL || config->targets == NULL || config->limits == NULL) {
+    uint32_t fanout_count = count_of(nodes[MR_SECTION_FANOUTS]);
+    config->fanouts = mr_calloc(fanout_count + 1, sizeof(*config->fanouts));
+    if (config->sources == NULL || config->targets == NULL || config->limits == NULL ||
+        config->fanouts == NULL) {
         return MR_E_NOMEM;
     }
     r = reserve_names(&builder->sources, source_count);
@@ -571,7 +575,10 @@ static enum mr_status build_sections(struct mr_builder *builder, struct mr_node 
     if (r == MR_OK) {
         r = seal_names(loader, &builder->limits);
     }
-    return r == MR_OK ? mr__build_subscriptions(builder, nodes[MR_SECTION_SUBSCRIPTIONS]) : r;
+    if (r == MR_OK) {
+        r = mr__build_subscriptions(builder, nodes[MR_SECTION_SUBSCRIPTIONS]);
+    }
+    return r == MR_OK ? build_entries(builder, MR_SECTION_FANOUTS, nodes[MR_SECTION_FANOUTS]) : r;
 }
 
 /* --- the whole -------------------------------------------------------------------------------- */

@@ -36,6 +36,9 @@ MR_MUST_USE enum mr_status mr__check_name(struct mr_loader *loader, const struct
 MR_MUST_USE enum mr_status mr__build_subscriptions(struct mr_builder *builder,
                                                    struct mr_node *section);
 
+/** One entry of `fanouts`, after all subscriptions are there. */
+MR_MUST_USE enum mr_status mr__build_fanout(struct mr_builder *builder, struct mr_node *node);
+
 /** The windows of `rate` in @p entry, owned by *ret_rates; untouched when there are none. */
 MR_MUST_USE enum mr_status mr__build_rates(struct mr_loader *loader, const struct mr_node *entry,
                                            const struct mr_strings *texts,

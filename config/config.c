@@ -38,6 +38,10 @@ void mr_config_destroy(struct mr_config *config)
     mr_free(config->sources);
     mr_free(config->targets);
     mr_free(config->limits);
+    for (uint32_t i = 0; i < config->fanout_count; i++) {
+        mr_free(config->fanouts[i].name);
+    }
+    mr_free(config->fanouts);
     mr_free(config->subscriptions);
     mr_free(config->path);
     mr_free(config->folder);

@@ -98,6 +98,12 @@ struct mr_limit_config {
     struct mr_rates *rates; /* owned; NULL: no limit */
 };
 
+/* What has to end before one event tells of all of it. */
+struct mr_fanout_config {
+    char *name;         /* owned */
+    uint64_t within_ns; /* after that it tells of what has not ended, too */
+};
+
 struct mr_source_config {
     char *name;                        /* owned */
     const struct mr_config_kind *kind; /* borrowed: static */
@@ -176,6 +182,7 @@ struct mr_subscription_config {
     uint64_t batch_size;         /* bytes of their events; the first may be larger by itself */
     uint64_t batch_window_ns;    /* how long the first waits for others */
     char *batch_key;             /* owned */
+    uint32_t fanout;             /* index of the one it belongs to, + 1; 0: none */
     uint64_t hash;               /* policy version: hash of everything that shapes deliveries */
     struct mr_destination *on_success; /* owned */
     struct mr_destination *on_failure; /* owned */
@@ -222,6 +229,8 @@ struct mr_config {
     uint32_t worker_count;
     struct mr_limit_config *limits; /* owned */
     uint32_t limit_count;
+    struct mr_fanout_config *fanouts; /* owned */
+    uint32_t fanout_count;
     struct mr_subscription_config *subscriptions; /* owned; hidden ones last */
     uint32_t subscription_count;
     struct mr_schedule *schedules; /* owned, a list: subscriptions with equal waits share one */

@@ -147,6 +147,20 @@ static void say_limits(struct words *words, const struct mr_config *config,
     }
 }
 
+static void say_fanout(struct words *words, const struct mr_config *config,
+                       const struct mr_subscription_config *subscription)
+{
+    if (subscription->fanout == 0) {
+        return;
+    }
+    const struct mr_fanout_config *fanout = &config->fanouts[subscription->fanout - 1];
+    say(words, "How each event ended here is told together with the others of the fan-out ");
+    say(words, fanout->name);
+    say(words, ", as the event io.millrace.fanout.completed, after ");
+    say_duration(words, fanout->within_ns);
+    say(words, " at the latest.\n");
+}
+
 static void say_order(struct words *words, const struct mr_subscription_config *subscription)
 {
     if (subscription->order == MR_ORDER_NONE) {
@@ -347,6 +361,7 @@ enum mr_status mr_config_explain(const struct mr_config *config, uint32_t index,
         words.status = mr__format_size(subscription->window_size, out);
     }
     say(&words, " of memory; the rest waits on disk.\n");
+    say_fanout(&words, config, subscription);
     say_destinations(&words, config, subscription->on_success, subscription->on_success_count,
                      "The outcome of what ends well goes ");
     say_destinations(&words, config, subscription->on_failure, subscription->on_failure_count,

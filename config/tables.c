@@ -385,6 +385,18 @@ const struct mr_option mr__subscription_table[] = {
 };
 #undef AT
 
+#define AT(field) offsetof(struct mr_fanout_options, field)
+const struct mr_option mr__fanout_table[] = {
+    {.name = "of", .type = MR_OPTION_STRINGS, .at = AT(of), .flags = MR_OPTION_REQUIRED,
+     .help = "The subscriptions whose ends it waits for; `merchant-*` takes all whose names begin "
+             "so. Of those, the ones that an event matches; each belongs to one fan-out at most."},
+    {.name = "within", .type = MR_OPTION_DURATION, .at = AT(within_ns), .default_text = "24h",
+     .min = NS_MS, .max = NS_YEAR,
+     .help = "How long it waits after the event came; then it tells what has not ended, too."},
+    MR_OPTION_END,
+};
+#undef AT
+
 const struct mr_section mr__sections[MR_SECTION_MAX] = {
     [MR_SECTION_SOURCES] = {"sources", "source", "Where events come from.", mr__source_table},
     [MR_SECTION_WORKERS] = {"workers", "worker", "What handles events.", mr__worker_table},
@@ -396,6 +408,11 @@ const struct mr_section mr__sections[MR_SECTION_MAX] = {
     [MR_SECTION_SUBSCRIPTIONS] = {"subscriptions", "subscription",
                                   "Which events go where, and with which delivery policy.",
                                   mr__subscription_table},
+    [MR_SECTION_FANOUTS] = {"fanouts", "fan-out",
+                            "Subscriptions that end together: when all of those that an event "
+                            "matched have ended, one event of the type "
+                            "`io.millrace.fanout.completed` tells how.",
+                            mr__fanout_table},
 };
 
 const struct mr_config_kind *mr__section_kinds(const struct mr_config_kinds *kinds,
@@ -410,6 +427,7 @@ const struct mr_config_kind *mr__section_kinds(const struct mr_config_kinds *kin
         return kinds->sinks;
     case MR_SECTION_LIMITS:
     case MR_SECTION_SUBSCRIPTIONS:
+    case MR_SECTION_FANOUTS:
     case MR_SECTION_MAX:
         break;
     }

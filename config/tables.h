@@ -104,6 +104,11 @@ struct mr_limit_options {
     struct mr_strings rate;
 };
 
+struct mr_fanout_options {
+    struct mr_strings of;
+    uint64_t within_ns;
+};
+
 struct mr_batch_options {
     int64_t max;
     uint64_t size;
@@ -145,6 +150,7 @@ extern const struct mr_option mr__worker_table[];
 extern const struct mr_option mr__sink_table[];
 extern const struct mr_option mr__limit_table[];
 extern const struct mr_option mr__subscription_table[];
+extern const struct mr_option mr__fanout_table[];
 
 /* The named sections, which hold one mapping for each name. */
 struct mr_section {
@@ -159,11 +165,12 @@ enum mr_section_index {
     MR_SECTION_SINKS,
     MR_SECTION_LIMITS,
     MR_SECTION_SUBSCRIPTIONS,
+    MR_SECTION_FANOUTS,
     MR_SECTION_MAX,
 };
 extern const struct mr_section mr__sections[MR_SECTION_MAX];
 
-/** The kinds of a section; NULL for limits and subscriptions. */
+/** The kinds of a section; NULL for limits, subscriptions and fan-outs. */
 const struct mr_config_kind *mr__section_kinds(const struct mr_config_kinds *kinds,
                                                enum mr_section_index section);
 

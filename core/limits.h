@@ -24,6 +24,8 @@
 #define MR_SUBSCRIPTIONS_MAX 100000u
 #define MR_TARGETS_MAX 4096u
 #define MR_LIMITS_MAX 4096u /* named ones, which subscriptions share */
+#define MR_FANOUTS_MAX 1000u
+#define MR_FANOUT_MEMBERS_MAX 1000u /* of one; what tells of all of them must fit an event */
 #define MR_SOURCES_MAX 16384u /* ten thousand timers are a few MiB */
 #define MR_FILTER_DEPTH_MAX 16u
 #define MR_FILTER_NODES_MAX 1000u
@@ -45,6 +47,9 @@
 #define MR_RATE_COUNT_MAX 1000000u
 #define MR_ERROR_TEXT_MAX 512u   /* of one attempt, after control bytes are stripped */
 #define MR_STDERR_TAIL_MAX 4096u /* last bytes of a worker's stderr kept with an attempt */
+#define MR_FANOUTS_OPEN_MAX 100000u /* events whose fan-out is not over; a few hundred bytes each */
+#define MR_FANOUT_RESULT_SIZE_MAX (4u * MR_KIB)    /* kept of one member of a fan-out, */
+#define MR_FANOUT_RESULTS_SIZE_MAX (256u * MR_KIB) /* and of all of them */
 #define MR_EMITTED_MAX 100u      /* events one verdict may emit */
 
 /* Transforms in jq. */

@@ -271,7 +271,9 @@ static void write_event(struct mr_json_out *out, const struct mr_record *record)
     mr_json_out_time(out, "arrived", record->c);
     if (record->d != 0) {
         mr_json_out_u64(out, "cause_offset", record->d);
-        mr_json_out_u64(out, "cause_subscription_id", record->b);
+        if (record->b != UINT32_MAX) { /* one of the event, not of a delivery of it */
+            mr_json_out_u64(out, "cause_subscription_id", record->b);
+        }
     }
     mr_json_out_u64(out, "size", record->body.size);
     if (mr_event_check(record->body) == MR_OK) {
@@ -308,9 +310,20 @@ static void write_key(struct mr_json_out *out, const struct mr_record *record)
     mr_json_out_u64(out, "window_ms", record->b);
 }
 
+static void write_fanout(struct mr_json_out *out, const struct mr_record *record)
+{
+    mr_json_out_u64(out, "fanout_id", record->a);
+    mr_json_out_time(out, "until", record->c);
+    mr_json_out_array(out, "subscription_ids");
+    for (size_t at = 0; at + 4 <= record->body.size; at += 4) {
+        mr_json_out_u64(out, NULL, mr_get_u32(record->body.data + at));
+    }
+    mr_json_out_end(out);
+}
+
 static void write_rest(struct mr_json_out *out, const struct mr_record *record)
 {
-    static const char *const names[] = {"subscription", "source", "target"};
+    static const char *const names[] = {"subscription", "source", "target", "fanout"};
     switch (record->kind) {
     case MR_RECORD_ATTEMPT:
         mr_json_out_u64(out, "subscription_id", record->a);
@@ -342,6 +355,12 @@ static void write_rest(struct mr_json_out *out, const struct mr_record *record)
         break;
     case MR_RECORD_KEY:
         write_key(out, record);
+        break;
+    case MR_RECORD_FANOUT:
+        write_fanout(out, record);
+        break;
+    case MR_RECORD_JOINED:
+        mr_json_out_u64(out, "fanout_id", record->a);
         break;
     case MR_RECORD_RESULT:
         mr_json_out_u64(out, "subscription_id", record->a);

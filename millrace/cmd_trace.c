@@ -181,6 +181,12 @@ static void print_trace(const struct mr_cli *cli, const cJSON *answer)
     {
         print_delivery(cli, item);
     }
+    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(answer, "children"))
+    {
+        fputs("  told as ", cli->out);
+        mr_print_clean(cli, cJSON_IsString(item) ? item->valuestring : "?");
+        fputc('\n', cli->out);
+    }
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(answer, "unmatched"))
     {
         fputs("  ", cli->out);

@@ -213,9 +213,18 @@ def test_orders_reach_a_thousand_merchants_though_one_is_down():
         assert counts["done"] == counts["dead"] == 0, counts
         assert m.delivery("o0", "m0666")["attempts"] == [], m.delivery("o0", "m0666")
         assert m.delivery("o0", "m0667")["state"] == "done"
+        joined = m.folder / "joined.jsonl"
+        assert not joined.exists() or joined.read_text() == "", joined.read_text()
         down.open()
         wait_until("the last one's", lambda: m.counts("m0666")["done"] == 3)
         assert dict(down.taken) == {"m0666": sent}, down.taken
+        told = wait_until("all three told", lambda: m.counts("joined")["done"] == 3 and
+                          [json.loads(line) for line in joined.read_text().splitlines()])
+        assert {e["data"]["event"]["id"] for e in told} == set(sent), told
+        for one in told:
+            results = one["data"]["results"]
+            assert one["data"]["complete"] is True and len(results) == 1000, one["data"]["complete"]
+            assert {r["state"] for r in results.values()} == {"done"}, results
 
 
 def test_the_merchants_are_as_their_script_writes_them():

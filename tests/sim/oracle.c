@@ -444,6 +444,7 @@ void oracle_handed_out(struct oracle *o, const struct mr_handout *h)
         sim_fail(o->world, "%s was interrupted %u times and is not alone", h->delivery,
                  d->interruptions);
     }
+    sim_fired[SIM_JOINED_ANEW] += o->events[h->offset - 1].kind == ORACLE_JOINED;
     check_batch(o, h);
     a->batch = h->batch;
     check_lane_alone(o, d);
@@ -514,6 +515,7 @@ void oracle_undo(struct oracle *o, uint64_t sequence)
         o->cursor = group->cursor;
         o->submitted = group->sequence - 1;
     }
+    oracle_undo_joins(o, sequence);
     if (o->submitted != sequence) {
         sim_fail(o->world, "the log goes back to group %llu, behind what was durable (%llu)",
                  (unsigned long long)sequence, (unsigned long long)o->submitted);
@@ -554,7 +556,7 @@ uint64_t oracle_unsettled(const struct oracle *o)
     for (uint32_t i = 0; i < ORACLE_SUBS && !o->rotten; i++) {
         sum += o->counts[i].waiting + o->counts[i].in_flight + o->counts[i].held;
     }
-    return sum;
+    return sum + (o->rotten ? 0 : oracle_open_joins(o, UINT64_MAX));
 }
 
 static void check_count(const struct oracle *o, uint32_t sub, const char *where, const char *what,
@@ -628,6 +630,22 @@ static void check_keys(const struct oracle *o, const struct mr_bus *bus, uint32_
     }
 }
 
+static void check_open(const struct oracle *o, const struct mr_bus *bus, uint64_t sequence,
+                       const char *where)
+{
+    uint64_t open = 0;
+    for (uint32_t i = 0; i < mr_bus_fanout_count(bus); i++) {
+        struct mr_fanout_info info;
+        mr_bus_fanout_info(bus, i, &info);
+        open += info.open;
+    }
+    if (open != oracle_open_joins(o, sequence)) {
+        sim_fail(o->world, "%s: %llu fan-outs are open, should be %llu", where,
+                 (unsigned long long)open,
+                 (unsigned long long)oracle_open_joins(o, sequence));
+    }
+}
+
 uint64_t oracle_check_recovered(struct oracle *o, const struct mr_bus *bus, uint64_t floor,
                                 const char *where)
 {
@@ -669,6 +687,7 @@ uint64_t oracle_check_recovered(struct oracle *o, const struct mr_bus *bus, uint
                  (unsigned long long)status.lost_events);
     }
     check_counts(o, bus, counts, where);
+    check_open(o, bus, sequence, where);
     check_keys(o, bus, (uint32_t)events, where);
     uint32_t id = mr_bus_source_id(bus, o->world->sources[SIM_CURSOR_SOURCE].name);
     const char *text = id == UINT32_MAX ? NULL : mr_bus_source_cursor(bus, id);
@@ -714,6 +733,7 @@ void oracle_check_end(struct oracle *o, const struct mr_bus *bus)
         return;
     }
     check_counts(o, bus, o->counts, "at the end");
+    check_open(o, bus, UINT64_MAX, "at the end");
     for (uint32_t i = 0; i < o->delivery_count; i++) {
         const struct oracle_delivery *d = &o->deliveries[i];
         if (d->state == MR_STATE_WAITING || d->state == MR_STATE_IN_FLIGHT ||

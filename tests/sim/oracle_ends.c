@@ -33,12 +33,21 @@ static enum sim_order order_of(uint64_t lane)
     return lane == 0 ? SIM_UNORDERED : SIM_BY_ZONE;
 }
 
+/* What tells of a fan-out has neither key, and so no lane in any order. */
+static bool has_no_key(const struct oracle *o, const struct oracle_delivery *d)
+{
+    return o->events[d->offset - 1].kind == ORACLE_JOINED;
+}
+
 /* What was ordered by another key goes before: lanes of two keys cannot be compared. */
 static void check_order_barrier(struct fold *f, const struct oracle_delivery *d)
 {
     const struct oracle *o = f->o;
-    for (uint32_t i = 0; i < o->delivery_count; i++) {
+    for (uint32_t i = 0; i < o->delivery_count && !has_no_key(o, d); i++) {
         const struct oracle_delivery *other = &o->deliveries[i];
+        if (has_no_key(o, other)) {
+            continue;
+        }
         bool open = other->state == MR_STATE_WAITING || other->state == MR_STATE_HELD ||
                     other->state == MR_STATE_IN_FLIGHT;
         if (other->sub == d->sub && open && other->offset < d->offset && !other->redriven &&
@@ -376,6 +385,7 @@ static bool fold_rejected(struct fold *f, const struct mr_record *r)
         return false;
     }
     oracle_delivery_add(o, event, r->a, 0, MR_STATE_DEAD)->letter = true;
+    event->rejected = true;
     sim_fired[SIM_REJECTED]++;
     return true;
 }
@@ -458,6 +468,11 @@ void oracle_fold_end(struct fold *f, const struct mr_record *r)
     f->settled++;
     f->outcomes_wanted += has_outcome(o, r->a, r->extra);
     d->letter = r->extra == MR_STATE_DEAD;
+    if (d->first_end == MR_STATE_NONE) {
+        d->first_end = (uint8_t)r->extra;
+        d->first_attempts = (uint16_t)result.attempts;
+        d->first_fence = d->fence;
+    }
     d->attempts = (uint16_t)result.attempts;
     d->refusals = (uint16_t)result.refusals;
     d->outside = false;

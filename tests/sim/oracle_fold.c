@@ -123,6 +123,15 @@ static void know_message(struct fold *f, struct oracle_event *event, uint32_t s)
     }
 }
 
+static uint32_t fanout_id(const struct oracle *o, struct mr_bytes name)
+{
+    uint32_t id = 0;
+    while (id < SIM_FANOUTS && !mr_bytes_equal(name, mr_bytes_of(o->fanouts[id]))) {
+        id++;
+    }
+    return id;
+}
+
 static void fold_event(struct fold *f, const struct mr_record *r)
 {
     struct oracle *o = f->o;
@@ -146,6 +155,12 @@ static void fold_event(struct fold *f, const struct mr_record *r)
         .cause_offset = r->d,
     };
     if (r->a == MR_SOURCE_BUS) {
+        if (mr_bytes_ends(id, MR_BYTES_LITERAL(":completed"))) {
+            event->kind = ORACLE_JOINED;
+            event->n = fanout_id(o, mr_event_value(r->body, "subject"));
+            oracle_joined_event(f, r);
+            return;
+        }
         if (!id_number(id, "w-", &event->n)) {
             f->outcomes++;
             sim_fired[SIM_OUTCOME]++;
@@ -203,6 +218,9 @@ static uint8_t matches_spec(const struct sim_spec *spec, uint32_t sub,
     const struct sim_sub_spec *s = &spec->subs[sub];
     bool from = s->sources == 0 ||
                 (e->kind == ORACLE_FROM_SOURCE && ((unsigned)s->sources >> e->source & 1u) != 0);
+    if (e->kind == ORACLE_JOINED) {
+        return s->present && s->sources == 0 && s->joined ? 0 : UINT8_MAX;
+    }
     if (!s->present || e->type >= 8 || !from) {
         return UINT8_MAX;
     }
@@ -355,6 +373,10 @@ static void fold_cursor(struct fold *f, const struct mr_record *r)
 static void fold_name(struct fold *f, const struct mr_record *r)
 {
     struct oracle *o = f->o;
+    if (r->b == MR_NAME_FANOUT && r->a < SIM_FANOUTS && r->body.size < sizeof(o->fanouts[0])) {
+        memcpy(o->fanouts[r->a], r->body.data, r->body.size);
+        o->fanouts[r->a][r->body.size] = '\0';
+    }
     if (r->b != MR_NAME_SUBSCRIPTION) {
         return;
     }
@@ -399,6 +421,12 @@ static void fold_record(struct fold *f, const struct mr_record *r, bool names)
         break;
     case MR_RECORD_RESULT:
         oracle_fold_result(f, r);
+        break;
+    case MR_RECORD_FANOUT:
+        oracle_fold_fanout(f, r);
+        break;
+    case MR_RECORD_JOINED:
+        oracle_fold_joined(f, r);
         break;
     case MR_RECORD_KEY:
         fold_key(f, r);
@@ -521,6 +549,7 @@ void oracle_write(struct oracle *o, const struct mr_log_request *request)
         .sequence = header.sequence,
         .position = mr_position(request->number, request->at),
         .emitted_first = o->event_count,
+        .log_ns = header.log_ns,
     };
     uint32_t records = fold_records(&fold, request->buf, header.size, true);
     (void)fold_records(&fold, request->buf, header.size, false); /* the same number */
@@ -529,4 +558,5 @@ void oracle_write(struct oracle *o, const struct mr_log_request *request)
                  header.records, LLU(header.next_offset));
     }
     check_emitted(&fold);
+    oracle_check_fanouts(&fold);
 }

@@ -14,6 +14,7 @@ enum oracle_kind {
     ORACLE_FROM_SOURCE = 0,
     ORACLE_EMITTED,
     ORACLE_OUTCOME,
+    ORACLE_JOINED, /* tells how a fan-out ended */
 };
 
 struct oracle_event {
@@ -24,10 +25,11 @@ struct oracle_event {
     enum oracle_kind kind;
     uint32_t crc;
     uint32_t source;
-    uint32_t n;     /* message or emitted number */
+    uint32_t n;     /* message or emitted number, or id of the fan-out */
     uint32_t first; /* its deliveries */
     uint32_t count;
     uint8_t type;    /* index of its type, for the expected matches */
+    bool rejected;   /* dead at once, matched by nothing */
     uint32_t cause_sub;
     uint64_t cause_offset;
 };
@@ -45,6 +47,9 @@ struct oracle_delivery {
     bool timed_out;
     bool redriven;
     uint16_t together; /* after a batch that failed as a whole: so many at most; 0: any */
+    uint8_t first_end; /* enum mr_state: how it ended first; NONE: it has not */
+    uint16_t first_attempts;
+    uint32_t first_fence;
     bool letter;  /* in the dead-letter queue */
     bool outside; /* handed out, not answered */
     bool cancels;
@@ -96,6 +101,16 @@ struct oracle_message {
     uint32_t logged;
 };
 
+struct oracle_join { /* an event whose members of a fan-out end together */
+    uint64_t offset;
+    uint64_t due_ns;
+    uint64_t opened; /* sequences of the groups */
+    uint64_t joined; /* 0: it is open */
+    uint32_t fanout;
+    uint32_t count;
+    uint32_t subs[SIM_SUBS_MAX];
+};
+
 struct oracle_emitted {
     uint64_t offset;
     uint32_t sub;
@@ -116,6 +131,10 @@ struct oracle {
     uint64_t started_ns;   /* log clock when this process began */
     uint32_t cursor;
     char names[ORACLE_SUBS][64];
+    char fanouts[SIM_FANOUTS][8]; /* names, by id */
+    struct oracle_join *joins;    /* as they were opened */
+    uint32_t join_count;
+    uint32_t join_capacity;
     struct mr_counts counts[ORACLE_SUBS];
     struct sim_spec specs[ORACLE_SPECS]; /* the last ones */
     uint64_t spec_count;
@@ -170,7 +189,9 @@ struct fold {
     uint32_t emitted;       /* emitted events found */
     uint32_t outcomes;
     uint32_t outcomes_wanted;
+    uint64_t log_ns;         /* log clock when it was written */
     struct mr_record result; /* whose settle comes next; of no kind: none */
+    struct mr_record joined_event; /* whose JOINED comes next; of no kind: none */
 };
 
 #define FAIL(f, ...) sim_fail((f)->o->world, __VA_ARGS__)
@@ -196,5 +217,13 @@ void oracle_fold_attempt(struct fold *f, const struct mr_record *r);
 void oracle_fold_end(struct fold *f, const struct mr_record *r); /* SETTLE, DEAD */
 void oracle_fold_result(struct fold *f, const struct mr_record *r);
 void oracle_fold_retry(struct fold *f, const struct mr_record *r);
+
+/* Fan-outs that are open at the end of group @p sequence. */
+uint64_t oracle_open_joins(const struct oracle *o, uint64_t sequence);
+void oracle_undo_joins(struct oracle *o, uint64_t sequence);
+void oracle_fold_fanout(struct fold *f, const struct mr_record *r);
+void oracle_joined_event(struct fold *f, const struct mr_record *r); /* an EVENT that tells of one */
+void oracle_fold_joined(struct fold *f, const struct mr_record *r);
+void oracle_check_fanouts(struct fold *f); /* once the group is folded */
 
 #endif

@@ -148,6 +148,8 @@ static void choose_options(struct mr_rng *rng, struct mr_bus_options *o)
         .ahead = 1 + (uint32_t)mr_rng_below(rng, 8),
         .linger_ns = mr_rng_chance(rng, 1, 2) ? 1 : 5 * MR_MS,
     };
+    static const uint64_t most[] = {0, 0, 2, 12};
+    o->fanouts_open_max = most[o->ahead % 4]; /* not drawn */
     if (mr_rng_chance(rng, 1, 8)) {
         o->log.sync = mr_rng_chance(rng, 3, 4) ? MR_SYNC_INTERVAL : MR_SYNC_NEVER;
     }

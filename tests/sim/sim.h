@@ -89,7 +89,13 @@
     X(AGAIN, "an event again after its window")                                                    \
     X(KEY_EARLY, "a key that went early for want of room")                                         \
     X(RESULT, "an answer with a result")                                                           \
-    X(RESULT_LARGE, "a result too large for the log")
+    X(RESULT_LARGE, "a result too large for the log")                                              \
+    X(FANOUT, "an event that fans out")                                                            \
+    X(JOINED, "a fan-out that ended")                                                              \
+    X(JOINED_RESULT, "a result told with it")                                                      \
+    X(JOIN_DUE, "a fan-out whose time was over")                                                   \
+    X(JOIN_GAVE_WAY, "a fan-out that gave way to others")                                          \
+    X(JOINED_ANEW, "what tells of a fan-out delivered")
 
 #define SIM_FAULT_ENUM(name, text) SIM_##name,
 enum sim_fault { SIM_FAULT_LIST(SIM_FAULT_ENUM) SIM_FAULT_MAX };
@@ -149,6 +155,7 @@ struct sim_sub_spec {
     uint64_t timeout_ns;
     int success_to; /* sink 2 or 3, or -1 */
     int failure_to; /* likewise; -2: the bus */
+    bool joined;    /* it takes what tells of fan-outs */
 };
 
 #define SIM_LIMITS 2u /* shared by subscriptions */
@@ -166,7 +173,10 @@ struct sim_dedupe_spec {
     bool by_request;
 };
 
+#define SIM_FANOUTS 2u
 struct sim_spec {
+    uint8_t fanout_of[SIM_SUBS_MAX]; /* 1, 2; 0: none */
+    uint64_t within_ns[SIM_FANOUTS];
     struct sim_limit_spec limits[SIM_LIMITS];
     struct sim_dedupe_spec dedupe[SIM_SOURCES];
     struct sim_sub_spec subs[SIM_SUBS_MAX];

@@ -115,6 +115,26 @@ static void random_dedupe(struct mr_rng *rng, struct sim_spec *spec)
     }
 }
 
+/* From numbers of its own: half of the seeds have none and stay what they are without. */
+static void random_fanouts(uint64_t number, struct sim_spec *spec)
+{
+    static const uint64_t withins[] = {50 * MR_MS, 2 * MR_SECOND, MR_MINUTE, MR_DAY};
+    struct mr_rng rng;
+    mr_rng_init(&rng, number * 2654435761u + 77);
+    for (uint32_t i = 0; i < SIM_SUBS_MAX; i++) {
+        spec->fanout_of[i] = (uint8_t)mr_rng_below(&rng, SIM_FANOUTS + 1);
+        spec->subs[i].joined = mr_rng_chance(&rng, 1, 6);
+    }
+    for (uint32_t i = 0; i < SIM_FANOUTS; i++) {
+        spec->within_ns[i] = pick(&rng, withins, MR_ARRAY_COUNT(withins));
+    }
+}
+
+static bool has_fanouts(const struct sim_spec *spec)
+{
+    return spec->within_ns[0] > 0;
+}
+
 void sim_spec_random(struct mr_rng *rng, bool calm, struct sim_spec *ret_spec)
 {
     *ret_spec = (struct sim_spec){
@@ -127,6 +147,9 @@ void sim_spec_random(struct mr_rng *rng, bool calm, struct sim_spec *ret_spec)
     for (uint32_t i = 0; i < SIM_SUBS_MAX; i++) {
         random_sub(rng, calm, &ret_spec->subs[i]);
         ret_spec->subs[i].present = i < ret_spec->sub_count;
+    }
+    if (ret_spec->hash % 16 < 8) {
+        random_fanouts(ret_spec->hash, ret_spec);
     }
 }
 
@@ -151,6 +174,7 @@ void sim_spec_mutate(struct mr_rng *rng, struct sim_spec *spec)
             struct sim_sub_spec old = *s;
             random_sub(rng, false, s);
             s->present = present;
+            s->joined = old.joined;
             if (s->order != SIM_UNORDERED && old.order != SIM_UNORDERED &&
                 mr_rng_chance(rng, 1, 2)) {
                 s->order = old.order;
@@ -161,6 +185,9 @@ void sim_spec_mutate(struct mr_rng *rng, struct sim_spec *spec)
         }
     }
     spec->hash = mr_rng_next(rng) | 1;
+    if (has_fanouts(spec) && spec->hash % 16 < 4) {
+        random_fanouts(spec->hash, spec);
+    }
 }
 
 void sim_spec_calm(struct sim_spec *spec)
@@ -189,7 +216,7 @@ static char *numbered(const char *prefix, unsigned n)
     return copy_of(text);
 }
 
-static char *filter_of(uint8_t types)
+static char *filter_of(uint8_t types, bool joined)
 {
     static const char *const names[SIM_TYPES] = {"t.0", "t.1", "t.2", "t.3", "e.0", "e.1"};
     char text[512] = "[{\"any\":[";
@@ -204,7 +231,8 @@ static char *filter_of(uint8_t types)
             first = false;
         }
     }
-    (void)snprintf(text + n, sizeof(text) - n, "]}]"); /* fits: six short names */
+    (void)snprintf(text + n, sizeof(text) - n, "%s]}]", /* fits: seven short names */
+                   joined ? ",{\"exact\":{\"type\":\"io.millrace.fanout.completed\"}}" : "");
     return copy_of(text);
 }
 
@@ -304,7 +332,7 @@ static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
     c->keep_latest = s->keep_latest;
     c->when_busy = s->when_busy;
     c->debounce_ns = s->debounce_ns;
-    c->cancel_on = s->cancels == 0 ? NULL : filter_of(s->cancels);
+    c->cancel_on = s->cancels == 0 ? NULL : filter_of(s->cancels, false);
     c->concurrency = s->concurrency;
     c->rates = rates_of(s->rate_count, s->rate_per_ns);
     c->limits = cleared(SIM_LIMITS, sizeof(*c->limits));
@@ -401,6 +429,11 @@ struct mr_config *sim_config_create(const struct sim_spec *spec, const struct mr
     }
     fill_targets(config, spec);
     fill_limits(config, spec);
+    config->fanouts = cleared(SIM_FANOUTS, sizeof(*config->fanouts));
+    for (uint32_t i = 0; i < SIM_FANOUTS && has_fanouts(spec); i++) {
+        config->fanouts[config->fanout_count++] = (struct mr_fanout_config){
+            .name = numbered("fan", i), .within_ns = spec->within_ns[i]};
+    }
     config->subscriptions = cleared(SIM_ALL_SUBS_MAX, sizeof(*config->subscriptions));
     uint32_t visible[SIM_SUBS_MAX];
     for (uint32_t i = 0; i < spec->sub_count; i++) {
@@ -409,7 +442,8 @@ struct mr_config *sim_config_create(const struct sim_spec *spec, const struct mr
             visible[index] = i;
             struct mr_subscription_config *c = &config->subscriptions[index];
             c->name = numbered("sub", i);
-            c->filter_json = filter_of(spec->subs[i].types);
+            c->filter_json = filter_of(spec->subs[i].types, spec->subs[i].joined);
+            c->fanout = has_fanouts(spec) ? spec->fanout_of[i] : 0;
             fill_sub(config, c, &spec->subs[i]);
         }
     }
@@ -436,6 +470,10 @@ void sim_config_destroy(struct mr_config *config)
         free(config->limits[i].rates);
     }
     free(config->limits);
+    for (uint32_t i = 0; i < config->fanout_count; i++) {
+        free(config->fanouts[i].name);
+    }
+    free(config->fanouts);
     for (uint32_t i = 0; i < config->subscription_count; i++) {
         struct mr_subscription_config *c = &config->subscriptions[i];
         free(c->name);

@@ -56,6 +56,7 @@ static const char CONFIG[] =
     "  in: {http: {path: /events}}\n"
     "sinks:\n"
     "  out: {file: {path: out.jsonl}}\n"
+    "fanouts: {all: {of: all}}\n"
     "subscriptions:\n"
     "  all: {to: out, filter: {exact: {type: t}}, order_by: subject,\n"
     "        retry: {schedule: [10ms, 10ms, 10ms, 10ms], jitter: none}}\n";

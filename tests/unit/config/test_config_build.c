@@ -587,6 +587,43 @@ static void test_load_wrong_limits_are_refused(void **state)
                     "limits: `api` is named twice");
 }
 
+/* --- fan-outs --------------------------------------------------------------------------------- */
+
+static void test_load_fanouts_take_their_subscriptions(void **state)
+{
+    (void)state;
+    struct mr_config *config = load_right(
+        FAKE_BASE "subscriptions: {one: {to: thumbs, shadow: pager}, two: {to: mail, on_success: "
+                  "mail}, other: {to: mail}}\nfanouts: {a: {of: [one, t*], within: 2s}, b: {of: "
+                  "other}}\n");
+    assert_int_equal(config->fanout_count, 2);
+    assert_string_equal(config->fanouts[0].name, "a");
+    assert_int_equal(config->fanouts[0].within_ns, 2 * S);
+    assert_int_equal(config->fanouts[1].within_ns, 24 * 3600 * S);
+    for (uint32_t i = 0; i < config->subscription_count; i++) {
+        const struct mr_subscription_config *s = &config->subscriptions[i];
+        uint32_t wanted = s->hidden || s->is_shadow ? 0 : strcmp(s->name, "other") == 0 ? 2 : 1;
+        assert_int_equal(s->fanout, wanted);
+    }
+    mr_config_destroy(config);
+}
+
+static void test_load_wrong_fanouts_are_refused(void **state)
+{
+    (void)state;
+    check_one_error("fanouts: {a: x}\n", "the fan-out `a` wants a mapping");
+    check_one_error("fanouts: {a: {within: 1s}}\n", "of");
+    check_one_error("fanouts: {a: {of: one}}\n", "no subscription is called `one`");
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: mail}}\nfanouts: {a: {of: [one, x*]}}\n",
+                    "no subscription is called `x*`");
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: mail}}\nfanouts: {a: {of: one}, b: {of: "
+                              "o*}}\n",
+                    "`one` belongs to the fan-out `a` already, and to `b`");
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: mail}}\nfanouts: {a: {of: one, within: "
+                              "0s}}\n",
+                    "within");
+}
+
 /* --- what a later event does to an earlier one ------------------------------------------------ */
 
 static void test_load_overtaking_is_taken(void **state)
@@ -848,6 +885,8 @@ int main(void)
         cmocka_unit_test(test_load_dedupe_without_sense_is_refused),
         cmocka_unit_test(test_load_limits_are_shared),
         cmocka_unit_test(test_load_wrong_limits_are_refused),
+        cmocka_unit_test(test_load_fanouts_take_their_subscriptions),
+        cmocka_unit_test(test_load_wrong_fanouts_are_refused),
         cmocka_unit_test(test_load_batch_is_taken),
         cmocka_unit_test(test_load_wrong_batches_are_refused),
         cmocka_unit_test(test_load_later_settings_are_refused_by_name),
