@@ -73,18 +73,19 @@ static size_t outcome_size_max(const struct mr_bus *bus)
     return most < MR_EVENT_SIZE_MAX ? most : MR_EVENT_SIZE_MAX;
 }
 
-/* The outcome event of d, or NULL when memory is short. */
-static struct mr_event *make_outcome(struct mr_bus *bus, const struct mr__delivery *d,
-                                     const struct mr__ending *end)
+/* The outcome event of d. One that cannot be made is left out, told to the log of the process: d
+ * ends all the same, and so does what waits behind it. @return MR_OK, MR_E_NOMEM */
+static enum mr_status make_outcome(struct mr_bus *bus, const struct mr__delivery *d,
+                                   const struct mr__ending *end, struct mr_event **ret_event)
 {
     struct mr_result last;
     if (mr_result_decode(mr_buf_bytes(&end->result), &last, NULL) != MR_OK) {
-        return NULL;
+        return MR_E_NOMEM; /* it was encoded a moment ago */
     }
+    enum mr_status r = MR_E_NOMEM;
     struct mr_outcome_attempt *attempts =
         mr_calloc(OUTCOME_ATTEMPTS_MAX, sizeof(*attempts));
     struct attempt_texts *texts = mr_calloc(1, sizeof(*texts));
-    struct mr_event *outcome = NULL;
     if (attempts != NULL && texts != NULL) {
         uint32_t n = read_notes(d, attempts, texts);
         if (last.verdict != MR_VERDICT_NONE) {
@@ -102,24 +103,19 @@ static struct mr_event *make_outcome(struct mr_bus *bus, const struct mr__delive
         (void)snprintf(delivery, sizeof(delivery), "%s:%" PRIu64, d->sub->name, d->offset);
         char reason[256];
         mr_text_clean(reason, sizeof(reason), last.reason);
-        enum mr_status r = mr_adapt_outcome(
-            mr_event_record(d->event), delivery, d->sub->name, mr_state_text(end->state), reason,
-            attempts, n, mr_bytes_of(end->result_json), bus->now.wall_ns, outcome_size_max(bus),
-            &outcome);
-        if (r == MR_E_TOO_BIG || r == MR_E_INVALID) {
-            /* The original does not fit beside its outcome: without the result. */
-            r = mr_adapt_outcome(mr_event_record(d->event), delivery, d->sub->name,
-                                 mr_state_text(end->state), reason, attempts, n,
-                                 mr_bytes(NULL, 0), bus->now.wall_ns, MR_EVENT_SIZE_MAX * 2,
-                                 &outcome);
-        }
-        if (r != MR_OK) {
-            outcome = NULL;
+        r = mr_adapt_outcome(mr_event_record(d->event), delivery, d->sub->name,
+                             mr_state_text(end->state), reason, attempts, n,
+                             mr_bytes_of(end->result_json), bus->now.wall_ns,
+                             outcome_size_max(bus), ret_event);
+        if (r != MR_OK && r != MR_E_NOMEM) {
+            bus->ports.alarm(bus->ports.context, "the outcome of a delivery cannot be made an "
+                                                 "event: it is left out");
+            r = MR_OK;
         }
     }
     mr_free(texts);
     mr_free(attempts);
-    return outcome;
+    return r;
 }
 
 /* The subscriptions an outcome goes to: the hidden ones of its sinks, and for `bus` whatever the
@@ -350,10 +346,10 @@ static enum mr_status finish(struct mr_bus *bus, struct mr__delivery *d,
     bool loop = false;
     bool keeps_result = false;
     if (count > 0 && d->event != NULL) {
-        outcome = make_outcome(bus, d, end);
-        r = outcome == NULL
-                ? MR_E_NOMEM
-                : outcome_matches(bus, d->sub, end->state, outcome, &matches, &loop);
+        r = make_outcome(bus, d, end, &outcome);
+    }
+    if (r == MR_OK && outcome != NULL) {
+        r = outcome_matches(bus, d->sub, end->state, outcome, &matches, &loop);
     }
     if (r == MR_OK) {
         r = reserve_end(bus, d, end, outcome, &matches, answer, &keeps_result);

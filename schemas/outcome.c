@@ -5,6 +5,8 @@
 #include "schemas/json_format.h"
 #include "schemas/text.h"
 
+#define CAUSE_SIZE_MAX 1024u /* of an id that is repeated as an attribute; the data has it anyway */
+
 /* What mr_adapt_outcome() was asked, kept together for the helpers. */
 struct outcome {
     struct mr_bytes record;
@@ -173,6 +175,12 @@ static void release_texts(struct outcome_texts *t)
     mr_buf_release(&t->hops);
 }
 
+/* Attributes have 64 KiB together, which one of the original alone may fill. */
+static struct mr_bytes if_short(struct mr_bytes text)
+{
+    return text.size <= CAUSE_SIZE_MAX ? text : mr_bytes(NULL, 0);
+}
+
 static enum mr_status build_event(const struct outcome *o, const struct outcome_texts *t,
                                   const char *time, enum detail detail, size_t size_max,
                                   struct mr_event **ret_event)
@@ -185,11 +193,11 @@ static enum mr_status build_event(const struct outcome *o, const struct outcome_
         {"id", MR_ATTR_STRING, mr_buf_bytes(&t->id)},
         {"source", MR_ATTR_URI_REF, mr_buf_bytes(&t->source)},
         {"type", MR_ATTR_STRING, mr_buf_bytes(&t->type)},
-        {"subject", MR_ATTR_STRING, mr_event_id(o->record)},
+        {"subject", MR_ATTR_STRING, if_short(mr_event_id(o->record))},
         {"time", MR_ATTR_TIMESTAMP, mr_bytes_of(time)},
         {"datacontenttype", MR_ATTR_STRING, MR_BYTES_LITERAL("application/json")},
-        {"causationid", MR_ATTR_STRING, mr_event_id(o->record)},
-        {"correlationid", MR_ATTR_STRING, mr_event_value(o->record, "correlationid")},
+        {"causationid", MR_ATTR_STRING, if_short(mr_event_id(o->record))},
+        {"correlationid", MR_ATTR_STRING, if_short(mr_event_value(o->record, "correlationid"))},
         {"mrhops", MR_ATTR_INTEGER, mr_buf_bytes(&t->hops)},
         {"truncated", MR_ATTR_BOOLEAN, mr_bytes_of(detail == DETAIL_ALL ? "" : "true")},
     };

@@ -41,6 +41,21 @@ def test_bodies_that_are_no_events_get_400_with_a_reason():
         still_works(m)
 
 
+def test_an_event_with_huge_attributes_ends_and_holds_up_nobody():
+    """What tells of its end names it in attributes of its own, which have 64 KiB together."""
+    with Instance({"sources": {"in": http_source()}, "sinks": {"out": {"file": {"path": "out.jsonl"}}},
+                   "subscriptions": {"s": {"to": "out", "on_success": "out", "filter": {"prefix": {"type": "t"}}},
+                                     "told": {"to": "out", "filter": {"prefix": {"type": "io."}}}},
+                   "fanouts": {"all": {"of": "s"}}}) as m:
+        for n, huge in enumerate(({"id": "i" * 60000}, {"source": "/" + "s" * 60000}, {"type": "t" * 60000},
+                                  {"correlationid": "c" * 60000}, {"partitionkey": "p" * 60000})):
+            m.post(dict(event("e%d" % n, type="t"), **huge))
+        m.post(event("alive", type="t"))
+        wait_until("all of them", lambda: m.counts("s")["done"] == 6)
+        wait_until("all told", lambda: m.counts("told")["done"] == 6)
+        wait_until("all outcomes", lambda: m.counts("s/on_success/out")["done"] == 6)
+
+
 def test_batch_is_all_or_nothing():
     with bus() as m:
         status, _, text = m.http("POST", "/events", json.dumps([event("b1"), {"id": "x"}]),

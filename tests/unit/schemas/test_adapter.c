@@ -212,6 +212,25 @@ static void test_outcome_with_a_broken_result_has_null(void **state)
     mr_event_unref(of);
 }
 
+static void test_outcome_of_an_event_with_a_long_id_is_made(void **state)
+{
+    (void)state;
+    static char text[70000];
+    static char id[60001];
+    memset(id, 'i', sizeof(id) - 1);
+    (void)snprintf(text, sizeof(text),
+                   "{\"specversion\":\"1.0\",\"source\":\"/s\",\"type\":\"t\",\"id\":\"%s\"}", id);
+    struct mr_event *of = decode_ok(text);
+    struct mr_event *event;
+    assert_int_equal(outcome(of, "1", MR_EVENT_SIZE_MAX, &event), MR_OK);
+    assert_int_equal(mr_event_value(mr_event_record(event), "causationid").size, 0);
+    cJSON *json = document_of(event);
+    assert_string_equal(string_of(cJSON_GetObjectItem(json, "event"), "id"), id);
+    cJSON_Delete(json);
+    mr_event_unref(event);
+    mr_event_unref(of);
+}
+
 static void test_outcome_too_big_says_less(void **state)
 {
     (void)state;
@@ -363,6 +382,7 @@ int main(void)
         cmocka_unit_test(test_outcome_tells_everything),
         cmocka_unit_test(test_outcome_without_attempts_and_result_has_nulls),
         cmocka_unit_test(test_outcome_with_a_broken_result_has_null),
+        cmocka_unit_test(test_outcome_of_an_event_with_a_long_id_is_made),
         cmocka_unit_test(test_outcome_too_big_says_less),
         cmocka_unit_test(test_adapters_every_failed_allocation_leaks_nothing),
     };
