@@ -259,17 +259,20 @@ static bool switch_on(int home, int dir, unsigned controllers)
     return false;
 }
 
-static enum mr_status give_controllers(int home, unsigned controllers, struct mr_problem *problem)
+/* Those that OWN does not hand down yet. */
+static unsigned missing_in(int home, unsigned controllers)
 {
     char text[MR__CGROUP_TEXT_MAX];
-    char words[48];
     int64_t size = mr__cgroup_read(home, "cgroup.subtree_control", text);
-    unsigned missing = mr__cgroup_missing(controllers, mr_bytes(text, size < 0 ? 0 : (size_t)size));
-    if (missing != 0) {
-        if (!switch_on(home, tree.dir, missing)) {
-            return failed("hand controllers down from its parent", tree.shared.folder, problem);
-        }
-        tree.shared.switched_on |= missing;
+    return mr__cgroup_missing(controllers, mr_bytes(text, size < 0 ? 0 : (size_t)size));
+}
+
+static enum mr_status give_controllers(int home, unsigned controllers, struct mr_problem *problem)
+{
+    char words[48];
+    unsigned missing = missing_in(home, controllers);
+    if (missing != 0 && !switch_on(home, tree.dir, missing)) {
+        return failed("hand controllers down from its parent", tree.shared.folder, problem);
     }
     if (controllers != 0 && !mr__cgroup_write(tree.dir, "cgroup.subtree_control",
                                               mr__cgroup_switch_text(controllers, '+', words))) {
@@ -315,12 +318,12 @@ static enum mr_status make_tree(int home, const char *folder, struct mr_problem 
     return MR_OK;
 }
 
-/* With the lock of OWN, so that Millraces that begin and end there do so one after another. */
-static enum mr_status begin_locked(unsigned controllers, struct mr_problem *problem)
+/* OWN, locked, so that Millraces that begin and end there do so one after another; and the tree. */
+static enum mr_status open_locked(unsigned controllers, int *ret_home, struct mr_problem *problem)
 {
     char folder[PATH_MAX];
-    int home = -1;
     bool first = tree.dir < 0;
+    int home = -1;
     enum mr_status r = MR_OK;
     if (first) {
         r = open_home(controllers, folder, &home, problem);
@@ -336,12 +339,9 @@ static enum mr_status begin_locked(unsigned controllers, struct mr_problem *prob
         r = make_tree(home, folder, problem);
     }
     if (r == MR_OK) {
-        r = give_controllers(home, controllers, problem);
-        if (r != MR_OK && first) {
-            drop_tree(home);
-        }
-    }
-    if (home >= 0) {
+        tree.shared.switched_on |= missing_in(home, controllers);
+        *ret_home = home;
+    } else if (home >= 0) {
         close(home);
     }
     return r;
@@ -349,17 +349,29 @@ static enum mr_status begin_locked(unsigned controllers, struct mr_problem *prob
 
 enum mr_status mr_cgroup_begin(unsigned controllers, struct mr_problem *problem)
 {
-    enum mr_status r = MR_OK;
-    struct mr_cgroup_tree shared = {0};
     pthread_mutex_lock(&tree.mu);
-    if (tree.dir < 0 || (controllers & ~tree.controllers) != 0) {
-        r = begin_locked(controllers, problem);
-        shared = tree.shared;
-    }
+    bool first = tree.dir < 0;
+    bool enough = !first && (controllers & ~tree.controllers) == 0;
+    int home = -1;
+    enum mr_status r = enough ? MR_OK : open_locked(controllers, &home, problem);
+    struct mr_cgroup_tree shared = tree.shared;
     pthread_mutex_unlock(&tree.mu);
-    if (r == MR_OK && shared.folder[0] != '\0') {
+    if (enough || r != MR_OK) {
+        return r;
+    }
+    /* Before any process moves: whenever we are killed, the guardian knows what to put back. */
+    mr_guardian_set_tree(&shared);
+    pthread_mutex_lock(&tree.mu);
+    r = give_controllers(home, controllers, problem);
+    if (r != MR_OK && first) {
+        drop_tree(home);
+    }
+    shared = tree.shared;
+    pthread_mutex_unlock(&tree.mu);
+    if (r != MR_OK) {
         mr_guardian_set_tree(&shared);
     }
+    close(home);
     return r;
 }
 

@@ -2,6 +2,7 @@
 the test makes for them, as a service manager would; where it cannot, only what holds without one is
 tested."""
 import contextlib
+import errno
 import json
 import os
 import pathlib
@@ -16,8 +17,9 @@ from support import Instance, Skip, cli, event, http_source, main, python, wait_
 NEEDED = {"memory", "pids", "cpu"}
 WRAPPER = """#!/bin/sh
 if [ "$1" = run ]; then echo $$ > "$TEST_CGROUP/cgroup.procs" || exit 99; fi
-exec "$TEST_MILLRACE" "$@"
+exec $TEST_AS "$TEST_MILLRACE" "$@"
 """
+NOBODY = 65534
 REAL = support.MILLRACE
 
 PLAIN = python("def handle(event, ctx):\n    return {'pid': os.getpid()}")
@@ -92,20 +94,21 @@ def words(path):
     return set(path.read_text().split())
 
 
-def find_base():
-    """A group below which groups with all controllers can be made, and those to be switched on."""
+def find_base(needed=NEEDED):
+    """A group below which groups with these controllers can be made, and those to be switched on.
+    """
     top, own = mounted()
     why = "no group above ours can be written"
     for folder in (own, *own.parents):
         if not os.access(folder, os.W_OK):
             continue
-        lacks = NEEDED - words(folder / "cgroup.controllers")
+        lacks = needed - words(folder / "cgroup.controllers")
         if lacks:
             why = "%s has no controller %s" % (folder, ", ".join(sorted(lacks)))
-        elif not NEEDED - words(folder / "cgroup.subtree_control"):
+        elif not needed - words(folder / "cgroup.subtree_control"):
             return folder, set()
         elif folder == top and not (folder / "cgroup.type").exists():
-            return folder, NEEDED - words(folder / "cgroup.subtree_control")
+            return folder, needed - words(folder / "cgroup.subtree_control")
         if folder == top:
             break
     raise Skip(why)
@@ -123,32 +126,41 @@ def switch(folder, sign, names):
         (folder / "cgroup.subtree_control").write_text(sign + name)
 
 
+def below(folder):
+    """The groups below a group; some may go while we look."""
+    return sorted(pathlib.Path(path) for path, _, _ in os.walk(folder))[1:]
+
+
 def groups(folder):
-    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_dir())
+    return [str(path.relative_to(folder)) for path in below(folder)]
 
 
 def pids(folder):
-    return [int(pid) for path in [folder, *(p for p in folder.rglob("*") if p.is_dir())]
-            for pid in (path / "cgroup.procs").read_text().split()]
+    found = []
+    for path in [folder, *below(folder)]:
+        try:
+            found += [int(pid) for pid in (path / "cgroup.procs").read_text().split()]
+        except OSError as why:
+            if why.errno not in (errno.ENOENT, errno.ENODEV):
+                raise
+    return found
 
 
 def remove(folder):
     def gone():
         with contextlib.suppress(OSError):
             (folder / "cgroup.kill").write_text("1")
-        for path in sorted((p for p in folder.rglob("*") if p.is_dir()), reverse=True):
+        for path in [*reversed(below(folder)), folder]:
             with contextlib.suppress(OSError):
                 path.rmdir()
-        with contextlib.suppress(OSError):
-            folder.rmdir()
         return not folder.exists()
     wait_until("%s is removed" % folder, gone)
 
 
 @contextlib.contextmanager
-def home():
+def home(needed=NEEDED):
     """A group for the instances started in it; as with a unit that has Delegate=yes."""
-    base, off = find_base()
+    base, off = find_base(needed)
     folder = base / ("mrtest-%d" % os.getpid())
     switch(base, "+", off)
     try:
@@ -156,7 +168,7 @@ def home():
         wrapper = pathlib.Path(support.tempfile.mkdtemp(prefix="mr-")) / "millrace"
         wrapper.write_text(WRAPPER)
         wrapper.chmod(0o755)
-        os.environ.update(TEST_CGROUP=str(folder), TEST_MILLRACE=REAL)
+        os.environ.update(TEST_CGROUP=str(folder), TEST_MILLRACE=REAL, TEST_AS="")
         support.MILLRACE = str(wrapper)
         yield folder
     finally:
@@ -287,6 +299,51 @@ def test_kill_9_leaves_nothing():
             m.wait_state("again", "s", "done")
 
 
+def test_kill_9_while_it_starts_is_no_obstacle():
+    with home() as folder:
+        config, files = setup(PLAIN, {"max_memory": "64MiB"})
+        with Instance(config, files, start=False) as m:
+            for depth in (1, 2, 2):  # as soon as there is a tree, as soon as there is more
+                m.process = subprocess.Popen([support.MILLRACE, "run", "-c", str(m.path)],
+                                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                             stderr=subprocess.DEVNULL)
+                wait_until("a group", lambda: len(groups(folder)) >= depth)
+                kill_at_once(m)
+                m.process.stdout.close()
+                wait_until("no process", lambda: not pids(folder))
+            m.start()
+            assert limits_of(m) == "cgroup"
+            tree_of(folder)  # there is but one
+            m.stop()
+        assert groups(folder) == [], groups(folder)
+
+
+def test_no_root_is_needed_in_a_delegated_group():
+    with home() as folder:
+        user = "setpriv --reuid=%d --regid=%d --clear-groups" % (NOBODY, NOBODY)
+        try:
+            subprocess.run([*user.split(), REAL, "--version"], check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError) as why:
+            raise Skip("another user cannot run it: %s" % why)
+        for path in (folder, *(folder / ("cgroup." + name)
+                               for name in ("procs", "threads", "subtree_control"))):
+            os.chown(path, NOBODY, NOBODY)
+        os.environ["TEST_AS"] = user
+        with Instance(*setup(HOG, {"max_memory": "64MiB", "max_processes": 30, "cpus": 1}),
+                      start=False) as m:
+            for path in (m.folder, *m.folder.iterdir()):
+                os.chown(path, NOBODY, NOBODY)
+            m.start()
+            assert limits_of(m) == "cgroup", limits_of(m)
+            m.post([event("hog"), event("fine")])
+            m.wait_state("fine", "s", "done")
+            error = m.wait_state("hog", "s", "dead")["attempts"][0]["error"]
+            assert "was killed: out of memory (limit 64 MiB)" in error, error
+            kill_at_once(m)
+            wait_until("no group", lambda: groups(folder) == [])
+            assert pids(folder) == []
+
+
 def test_a_start_removes_what_a_killed_guardian_left():
     with home() as folder:
         with Instance(*setup(PLAIN, {"max_memory": "64MiB"}, {"min": 2, "max": 2})) as m:
@@ -324,6 +381,27 @@ def test_a_living_neighbours_groups_stay():
         a.stop()
     wait_until("nothing is left", lambda: groups(base) == before)
     assert not off - (NEEDED - words(base / "cgroup.subtree_control"))
+
+
+def test_a_required_group_without_limits_takes_no_controllers():
+    with home(set()) as folder:
+        with Instance(*setup(STRAY, {"cgroup": "require"}, {"min": 2, "max": 2})) as m:
+            assert limits_of(m) == "cgroup"
+            wait_until("two groups", lambda: len(instances(folder)) == 2)
+            assert (folder / "cgroup.procs").read_text().split() != []  # nothing had to move
+            m.post(event("leaves"))
+            m.wait_state("leaves", "s", "dead")
+            strays = [path.read_text().strip() for path in m.folder.glob("stray.*")]
+            wait_until("the strays are gone", lambda: not any(
+                os.path.exists("/proc/" + pid) for pid in strays))
+            old = tree_of(folder)
+            (folder / "cgroup.kill").write_text("1")
+            m.process.wait()
+            wait_until("no process", lambda: not pids(folder))
+            m.start()
+            wait_until("the old tree is gone", lambda: tree_of(folder) != old)
+            m.stop()
+        assert groups(folder) == [], groups(folder)
 
 
 def test_strangers_in_our_group_are_left_alone():
