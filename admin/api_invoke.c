@@ -37,7 +37,7 @@ static enum mr_status find_subscription(struct mr_admin *admin, const char *name
     uint32_t count = found < 0 ? 0 : 1;
     for (uint32_t i = 0; target >= 0 && i < config->subscription_count; i++) {
         const struct mr_subscription_config *subscription = &config->subscriptions[i];
-        if (subscription->target == (uint32_t)target && !subscription->hidden &&
+        if (mr_subscription_reaches(subscription, (uint32_t)target) && !subscription->hidden &&
             !subscription->is_shadow) {
             found = i;
             count++;

@@ -80,6 +80,24 @@ static void write_shadow(struct mr_json_out *out, const struct mr_shadow_report 
     mr_json_out_end(out);
 }
 
+static void write_shares(struct mr_json_out *out, const struct mr_share_info *shares,
+                         uint32_t count)
+{
+    if (count == 0) {
+        return;
+    }
+    mr_json_out_array(out, "to");
+    for (uint32_t i = 0; i < count; i++) {
+        mr_json_out_object(out, NULL);
+        mr_json_out_text(out, "target", shares[i].target);
+        mr_json_out_u64(out, "weight", shares[i].weight);
+        mr_json_out_bool(out, "returned", shares[i].returned);
+        mr_json_out_u64(out, "ready", shares[i].ready);
+        mr_json_out_end(out);
+    }
+    mr_json_out_end(out);
+}
+
 void mr__get_subscriptions(struct mr_admin *admin, struct mr__call *call)
 {
     struct mr_json_out out;
@@ -101,6 +119,8 @@ static void answer_one(struct mr_admin *admin, struct mr__call *call)
 {
     struct mr__subscription subscription;
     struct mr_shadow_report shadow = {0};
+    struct mr_share_info shares[MR_SHARES_MAX];
+    uint32_t share_count = 0;
     enum mr_status r = mr__find_subscription(admin, call->name, &subscription);
     if (r == MR_E_NOT_FOUND) {
         mr__answer_error(call, 404, "no subscription is called %s", call->name);
@@ -109,6 +129,9 @@ static void answer_one(struct mr_admin *admin, struct mr__call *call)
     if (r == MR_OK) {
         r = admin->host->ops->shadow(admin->host, call->name, &shadow);
     }
+    if (r == MR_OK) {
+        r = mr__find_shares(admin, subscription.info.id, shares, &share_count);
+    }
     if (r != MR_OK) {
         mr__answer_status(call, r, NULL);
         return;
@@ -116,6 +139,7 @@ static void answer_one(struct mr_admin *admin, struct mr__call *call)
     struct mr_json_out out;
     mr_json_out_init(&out, MR_MIB);
     write_subscription(&out, &subscription);
+    write_shares(&out, shares, share_count);
     write_shadow(&out, &shadow);
     mr_json_out_end(&out);
     mr__answer_json(call, 200, &out);

@@ -99,6 +99,29 @@ enum mr_status mr__find_subscription(struct mr_admin *admin, const char *name,
     return r;
 }
 
+struct shares_wanted {
+    uint32_t id;
+    uint32_t count;
+    struct mr_share_info *shares;
+};
+
+static void copy_shares(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    (void)now;
+    struct shares_wanted *wanted = argument;
+    wanted->count = mr_bus_subscription_shares(bus, wanted->id, wanted->shares);
+}
+
+enum mr_status mr__find_shares(struct mr_admin *admin, uint32_t id,
+                               struct mr_share_info ret_shares[MR_SHARES_MAX],
+                               uint32_t *ret_count)
+{
+    struct shares_wanted wanted = {.id = id, .shares = ret_shares};
+    enum mr_status r = admin->host->ops->call(admin->host, copy_shares, &wanted);
+    *ret_count = wanted.count;
+    return r;
+}
+
 struct target_page {
     uint32_t first;
     uint32_t count;

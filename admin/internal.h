@@ -139,6 +139,10 @@ enum mr_status mr__each_subscription(struct mr_admin *admin,
                                      void *context);
 enum mr_status mr__find_subscription(struct mr_admin *admin, const char *name,
                                      struct mr__subscription *ret_subscription);
+/** Its targets, when there are several; *ret_count else 0. */
+enum mr_status mr__find_shares(struct mr_admin *admin, uint32_t id,
+                               struct mr_share_info ret_shares[MR_SHARES_MAX],
+                               uint32_t *ret_count);
 struct mr__target {
     struct mr_target_info info;
     char name[MR__SUBSCRIPTION_NAME_SIZE];

@@ -75,6 +75,8 @@ const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
     [MR__M_FANOUTS] = F("millrace_fanouts_completed", "counter", NULL,
                         "Events told of a fan-out since the start; complete is false when its time "
                         "was over, or it gave way to others."),
+    [MR__M_RETURNED] = F("millrace_subscription_returned_weights", "gauge", NULL,
+                         "Of several targets: those that failed too often and lost their weight."),
     [MR__M_TARGET_SLOTS] = F("millrace_target_slots", "gauge", NULL,
                              "Deliveries a target can take at once now."),
     [MR__M_TARGET_IN_FLIGHT] = F("millrace_target_in_flight", "gauge", NULL,
@@ -320,6 +322,7 @@ static void see_subscription(void *context, const struct mr__subscription *subsc
     put(scrape, MR__M_QUEUE_BEHIND, "subscription", name, NULL, NULL, info->behind);
     put(scrape, MR__M_DEAD_LETTERS, "subscription", name, NULL, NULL, info->dead_letters);
     put(scrape, MR__M_PAUSED, "subscription", name, NULL, NULL, info->paused);
+    put(scrape, MR__M_RETURNED, "subscription", name, NULL, NULL, info->returned);
 }
 
 static void see_fanout(void *context, const struct mr__fanout_seen *fanout)

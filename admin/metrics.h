@@ -25,6 +25,7 @@ enum mr__family_id {
     MR__M_PAUSED,
     MR__M_FANOUTS_OPEN,
     MR__M_FANOUTS,
+    MR__M_RETURNED,
     MR__M_TARGET_SLOTS,
     MR__M_TARGET_IN_FLIGHT,
     MR__M_TARGET_QUEUED,

@@ -267,6 +267,12 @@ static bool breaker_ok(enum mr_verdict v)
     return v == MR_VERDICT_OK || v == MR_VERDICT_DROP || v == MR_VERDICT_DEAD;
 }
 
+/* Of a version on trial, as against of a target that is up. */
+static bool is_good(enum mr_verdict v)
+{
+    return v == MR_VERDICT_OK || v == MR_VERDICT_DROP;
+}
+
 static enum mr_status log_late(struct mr_bus *bus, const struct mr_handout *h)
 {
     const struct mr_answer *answer = &h->answer;
@@ -378,6 +384,7 @@ void mr_bus_answer(struct mr_bus *bus, struct mr_now now, struct mr_handout *h)
     bool stopped = h->answer.verdict == MR_VERDICT_CRASH && h->answer.suspects == 0;
     if (!stopped && tells) {
         mr__breaker_count(bus, target, breaker_ok(h->answer.verdict));
+        mr__share_judge(bus, bus->subs[h->subscription], target, is_good(h->answer.verdict));
     }
     if (bus->deferred == NULL && !bus->faulty && take_answer(bus, h)) {
         free_answer(bus, h);

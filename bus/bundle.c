@@ -199,7 +199,7 @@ static uint32_t most_with(const struct mr__delivery *d, uint32_t max)
 /* Whether there can be enough, before each is looked at. */
 static bool may_be_full(const struct mr__share *share, uint32_t max)
 {
-    return share->ready.count >= max || share->ready_size >= share->sub->conf->batch_size;
+    return share->ready_count >= max || share->ready_size >= share->sub->conf->batch_size;
 }
 
 uint32_t mr__bundle_gather(struct mr_bus *bus, struct mr__share *share, uint64_t *ret_due_ns)
@@ -212,10 +212,12 @@ uint32_t mr__bundle_gather(struct mr_bus *bus, struct mr__share *share, uint64_t
     uint32_t limit = max;
     bool full = false;
     const struct mr__delivery *first = NULL;
-    struct mr__delivery *next = gathered_reserve(bus, max) ? share->ready.first : NULL;
+    struct mr__delivery *head = gathered_reserve(bus, max) ? mr__ready_next(share) : NULL;
+    uint8_t first_level = head == NULL ? 0 : head->level;
+    struct mr__delivery *next = head;
     for (uint64_t looked = 0; next != NULL && looked < max + LOOK_MAX && !full; looked++) {
         struct mr__delivery *d = next;
-        next = d->next;
+        next = mr__ready_after(share, first_level, d);
         if (mr__overtaken(d) != NULL || !knows_key(bus, sub, d)) {
             continue;
         }

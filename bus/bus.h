@@ -220,9 +220,18 @@ struct mr_subscription_info {
     uint64_t lanes;
     bool paused;
     bool live; /* its cursor is at the end of the log */
+    uint32_t returned; /* of its targets: those whose weight went to the others */
     uint64_t blocked[MR_BLOCKED_MAX]; /* how many wait for what */
     struct mr_histogram delivery_time; /* from arrival to the end; since the process started */
     struct mr_histogram attempt_time;  /* with a handler */
+};
+
+/* One of several targets of a subscription. */
+struct mr_share_info {
+    char target[MR_NAME_SIZE_MAX + 1];
+    uint32_t weight;
+    bool returned; /* it went to the others */
+    uint64_t ready;
 };
 
 struct mr_target_info {
@@ -256,6 +265,7 @@ struct mr_dead_letter {
     uint32_t fence;           /* of its last hand-out */
     uint32_t event_size;      /* body of the EVENT record */
     uint64_t lane;
+    uint8_t level; /* of priority */
 };
 
 struct mr_bus_status {
@@ -287,6 +297,9 @@ uint32_t mr_bus_subscription_count(const struct mr_bus *bus);
 /** @param id 0..count-1 */
 void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint32_t id,
                               struct mr_subscription_info *ret_info);
+/** @return how many were filled; 0: everything goes to one target */
+uint32_t mr_bus_subscription_shares(const struct mr_bus *bus, uint32_t id,
+                                    struct mr_share_info ret_shares[MR_SHARES_MAX]);
 uint32_t mr_bus_target_count(const struct mr_bus *bus);
 void mr_bus_target_info(const struct mr_bus *bus, uint32_t id, struct mr_target_info *ret_info);
 uint32_t mr_bus_source_count(const struct mr_bus *bus);

@@ -18,8 +18,8 @@
 #include "core/hash.h"
 
 #define CHECKPOINT_HEAD_SIZE 64u
-/* 1 had no order of a subscription, 2 no keys, 3 no fan-outs; they are read still, and the lowest
- * that holds what there is is written, which a release before can read. */
+/* 1 had no order of a subscription, 2 no keys, 3 no fan-outs and no weights; they are read still,
+ * and the lowest that holds what there is is written, which a release before can read. */
 #define CHECKPOINT_VERSION 4u
 #define CHECKPOINT_SIZE_MAX (4ull << 30)
 
@@ -98,7 +98,7 @@ static void save_delivery(struct saver *s, const struct mr__delivery *d)
     put64(s, (uint64_t)d->attempts << 48 | (uint64_t)d->refusals << 32 |
                  (uint64_t)d->interruptions << 16 | (uint64_t)saved_where(d) << 8 |
                  (d->alone ? 1u : 0u) | (d->ramp ? 2u : 0u) | (d->cancels ? 4u : 0u) |
-                 (d->only_cancels ? 8u : 0u));
+                 (d->only_cancels ? 8u : 0u) | (uint64_t)d->level << 4);
     put_text(s, d->notes == NULL ? mr_bytes(NULL, 0) : mr_bytes(d->notes->data, d->notes->size));
 }
 
@@ -157,7 +157,7 @@ static void save_sub(struct saver *s, const struct mr__sub *sub)
         put64(s, l->record_position);
         put64(s, l->died_log_ns);
         put64(s, (uint64_t)l->attempts << 32 | l->fence);
-        put64(s, l->event_size);
+        put64(s, (uint64_t)l->level << 32 | l->event_size);
         put64(s, l->lane);
         put64(s, mr__dead_later(sub, &sub->dead[i]));
     }
@@ -203,6 +203,27 @@ static void save_keys(struct saver *s, const struct mr__seen *seen)
     }
 }
 
+static bool has_weights(const struct mr_bus *bus)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < bus->sub_count && !any; i++) {
+        any = bus->subs[i]->returned_count > 0;
+    }
+    return any;
+}
+
+static void save_weights(struct saver *s, const struct mr_bus *bus)
+{
+    for (uint32_t i = 0; i < bus->sub_count; i++) {
+        const struct mr__sub *sub = bus->subs[i];
+        put64(s, sub->returned_count);
+        for (uint32_t k = 0; k < sub->returned_count; k++) {
+            put64(s, sub->returned[k].target);
+            put64(s, sub->returned[k].hash);
+        }
+    }
+}
+
 static void save_fanouts(struct saver *s, const struct mr_bus *bus)
 {
     put64(s, bus->fanout_count);
@@ -234,7 +255,8 @@ static void save_fanouts(struct saver *s, const struct mr_bus *bus)
 /* The lowest version that holds all there is. */
 static uint32_t version_of(const struct mr_bus *bus)
 {
-    return bus->fanout_count > 0 ? CHECKPOINT_VERSION : has_keys(bus) ? 3u : 2u;
+    bool newest = bus->fanout_count > 0 || has_weights(bus);
+    return newest ? CHECKPOINT_VERSION : has_keys(bus) ? 3u : 2u;
 }
 
 static void save_state(struct saver *s, const struct mr_bus *bus)
@@ -275,6 +297,7 @@ static void save_state(struct saver *s, const struct mr_bus *bus)
     }
     if (version >= 4) {
         save_fanouts(s, bus);
+        save_weights(s, bus);
     }
 }
 
@@ -424,6 +447,7 @@ struct saved_delivery {
     uint8_t where;
     bool alone, ramp;
     uint8_t cancels;
+    uint8_t level;
     struct mr_bytes notes;
 };
 
@@ -448,6 +472,7 @@ static struct saved_delivery get_delivery(struct loader *l)
     d.ramp = (v & 2) != 0;
     d.cancels = (uint8_t)(((v & 4) != 0 ? MR_MATCH_CANCELS : 0) |
                           ((v & 8) != 0 ? MR_MATCH_ONLY_CANCELS : 0));
+    d.level = v >> 4 & 0xf;
     d.notes = get_text(l);
     return d;
 }
@@ -457,7 +482,8 @@ static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct loa
 {
     struct mr__delivery *d = NULL;
     bool sense = saved->offset != 0 && mr__delivery_find(sub, saved->offset) == NULL &&
-                 (saved->where != SAVED_BEGUN || saved->fence > 0);
+                 (saved->where != SAVED_BEGUN || saved->fence > 0) &&
+                 saved->level <= MR_PRIORITY_MAX;
     if (!sense) {
         l->status = MR_E_CORRUPT;
         return;
@@ -472,6 +498,7 @@ static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct loa
             .due_ns = saved->where == SAVED_READY ? saved->due : 0, /* the head of its lane goes */
             .size = saved->size,
             .cancels = saved->cancels,
+            .level = saved->level,
         };
         d = mr__state_load(bus, sub, &arrival);
     }
@@ -551,7 +578,9 @@ static void load_dead(struct mr_bus *bus, struct mr__sub *sub, struct loader *l)
         uint64_t v = get64(l);
         letter.attempts = (uint32_t)(v >> 32);
         letter.fence = (uint32_t)v;
-        letter.event_size = (uint32_t)get64(l);
+        v = get64(l);
+        letter.event_size = (uint32_t)v;
+        letter.level = (uint8_t)(v >> 32) > MR_PRIORITY_MAX ? 0 : (uint8_t)(v >> 32);
         letter.lane = get64(l);
         uint64_t later = get64(l);
         if (l->status == MR_OK) {
@@ -636,6 +665,22 @@ static void load_keys(struct mr_bus *bus, struct mr__seen *seen, struct loader *
         key.log_ns = get64(l);
         if (seen->limit > 0 && mr_dedupe_key_is_set(&key.key) && !MR_PLANTED(KEYS_UNSAVED)) {
             (void)mr__seen_enter(bus, seen, &key); /* it was counted when it came */
+        }
+    }
+}
+
+static void load_weights(struct mr_bus *bus, struct loader *l)
+{
+    for (uint32_t i = 0; i < bus->sub_count && l->status == MR_OK; i++) {
+        uint64_t count = get64(l);
+        for (uint64_t k = 0; k < count && l->status == MR_OK; k++) {
+            uint64_t target = get64(l);
+            uint64_t hash = get64(l);
+            if (l->status == MR_OK && (target >= bus->target_count || hash == 0)) {
+                l->status = MR_E_CORRUPT;
+            } else if (l->status == MR_OK) {
+                l->status = mr__state_weight(bus->subs[i], (uint32_t)target, hash);
+            }
         }
     }
 }
@@ -765,6 +810,7 @@ enum mr_status mr__checkpoint_load(struct mr_bus *bus, struct mr_bytes slot)
     }
     if (l.version >= 4 && l.status == MR_OK) {
         load_fanouts(bus, &l);
+        load_weights(bus, &l);
     }
     return l.status;
 }

@@ -345,6 +345,7 @@ static void load_match(struct mr_bus *bus, struct mr__sub *sub, const uint8_t *e
         .offset = event->offset,
         .lane = mr_get_u64(entry + 8),
         .cancels = (uint8_t)mr_get_u32(entry + 4),
+        .level = entry[5],
         .position = position,
         .arrival_ns = mr__age_start(sub, event->body, event->c),
         .size = (uint32_t)event->body.size,

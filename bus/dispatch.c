@@ -12,20 +12,6 @@
 
 /* --- breaker: failures of a target within a sliding window ------------------------------------ */
 
-static void breaker_roll(struct mr_bus *bus, struct mr__target *target)
-{
-    struct mr__breaker *b = &target->breaker;
-    uint64_t width = target->conf->breaker_window_ns / BREAKER_BUCKETS;
-    width = width == 0 ? 1 : width;
-    uint64_t steps = (bus->log_ns - b->bucket_ns) / width;
-    for (uint64_t i = 0; i < steps && i < BREAKER_BUCKETS; i++) {
-        b->bucket = (b->bucket + 1) % BREAKER_BUCKETS;
-        b->ok[b->bucket] = 0;
-        b->failed[b->bucket] = 0;
-    }
-    b->bucket_ns += steps * width;
-}
-
 void mr__breaker_count(struct mr_bus *bus, struct mr__target *target, bool ok)
 {
     const struct mr_target_config *conf = target->conf;
@@ -39,22 +25,14 @@ void mr__breaker_count(struct mr_bus *bus, struct mr__target *target, bool ok)
         }
         b->half_open = false;
         if (ok) {
-            *b = (struct mr__breaker){.bucket_ns = bus->log_ns};
+            *b = (struct mr__breaker){.window.bucket_ns = bus->log_ns};
         } else {
             b->open_until_ns = bus->log_ns + conf->breaker_open_ns;
         }
         return;
     }
-    breaker_roll(bus, target);
-    b->ok[b->bucket] += ok;
-    b->failed[b->bucket] += !ok;
-    uint64_t failed = 0;
-    uint64_t all = 0;
-    for (uint32_t i = 0; i < BREAKER_BUCKETS; i++) {
-        failed += b->failed[i];
-        all += b->failed[i] + b->ok[i];
-    }
-    if (!ok && all >= conf->breaker_calls && failed * 100 >= all * conf->breaker_percent) {
+    mr__window_count(&b->window, conf->breaker_window_ns, bus->log_ns, ok);
+    if (!ok && mr__window_is_over(&b->window, conf->breaker_calls, conf->breaker_percent)) {
         b->open_until_ns = bus->log_ns + conf->breaker_open_ns;
     }
 }
@@ -74,9 +52,10 @@ static uint32_t slots_now(const struct mr_bus *bus, const struct mr__target *tar
 
 /* --- arming ----------------------------------------------------------------------------------- */
 
-static uint32_t ahead_of(const struct mr_bus *bus, uint32_t slots)
+/* What is logged ahead goes in that order, whatever comes: none where some goes before others. */
+static uint32_t ahead_of(const struct mr_bus *bus, const struct mr__target *target, uint32_t slots)
 {
-    if (slots == 0) {
+    if (slots == 0 || target->has_levels) {
         return 0;
     }
     uint32_t half = slots / 2;
@@ -118,7 +97,8 @@ static bool may_begin(const struct mr_bus *bus, const struct mr__share *share, b
     uint32_t slots = slots_now(bus, target);
     bool probing = target->breaker.open_until_ns != 0;
     /* What a rate lets go goes at once: nothing is logged far ahead of it. */
-    uint32_t bound = probing || is_limited(share) || !far ? slots : slots + ahead_of(bus, slots);
+    bool ahead = far && !probing && !is_limited(share);
+    uint32_t bound = slots + (ahead ? ahead_of(bus, target, slots) : 0);
     return target->armed + target->in_flight < bound &&
            (!is_limited(share) || limits_due_ns(share, true) <= bus->now.mono_ns);
 }
@@ -151,6 +131,7 @@ static bool arm_one(struct mr_bus *bus, struct mr__delivery *d, struct mr__bundl
         return false;
     }
     mr_put_u32(body, d->size);
+    mr_put_u32(body + 4, d->level);
     mr_put_u64(body + 8, d->arrival_ns);
     struct mr_record record = {
         .kind = MR_RECORD_ATTEMPT,
@@ -164,7 +145,7 @@ static bool arm_one(struct mr_bus *bus, struct mr__delivery *d, struct mr__bundl
     };
     (void)mr__stage_record(bus, &record); /* found by its offset and fence */
     const struct mr__target *target = mr__share_of(d)->target;
-    if (target->queue.count * 2 < ahead_of(bus, target->slots)) {
+    if (target->has_levels || target->queue.count * 2 < ahead_of(bus, target, target->slots)) {
         bus->stage.urgent = true; /* the target would soon wait for it */
     }
     d->bundle = bundle;
@@ -174,7 +155,7 @@ static bool arm_one(struct mr_bus *bus, struct mr__delivery *d, struct mr__bundl
 
 static bool arm_single(struct mr_bus *bus, struct mr__share *share)
 {
-    struct mr__delivery *d = share->ready.first;
+    struct mr__delivery *d = mr__ready_next(share);
     if (mr__overtaken(d) != NULL || !may_begin(bus, share, true) || !arm_one(bus, d, NULL)) {
         return false;
     }
@@ -190,7 +171,7 @@ static bool arm_batch(struct mr_bus *bus, struct mr__share *share)
     bool has_place = may_begin(bus, share, false);
     uint64_t least = has_place ? 1 : share->sub->conf->batch_max;
     share->gathering = false;
-    if (share->ready.count < least || !may_begin(bus, share, true)) {
+    if (share->ready_count < least || !may_begin(bus, share, true)) {
         return false;
     }
     uint32_t count = mr__bundle_gather(bus, share, &due);
@@ -216,21 +197,6 @@ static bool arm_batch(struct mr_bus *bus, struct mr__share *share)
     return armed > 0;
 }
 
-/* Takes the next share in turn off the ring. */
-static struct mr__share *take_turn(struct mr__target *target)
-{
-    struct mr__share *share = target->turn_first;
-    if (share != NULL) {
-        target->turn_first = share->turn_next;
-        if (target->turn_first == NULL) {
-            target->turn_last = NULL;
-        }
-        share->turn_next = NULL;
-        share->on_turn = false;
-    }
-    return share;
-}
-
 /* What a rate refused now is looked at again when it grants it. */
 static void note_limit(struct mr_bus *bus, const struct mr__share *share)
 {
@@ -244,19 +210,21 @@ static void note_limit(struct mr_bus *bus, const struct mr__share *share)
  * when half of what was logged ahead is used up: then many attempts share one write. */
 static void arm_target(struct mr_bus *bus, struct mr__target *target)
 {
-    if (target->armed + target->in_flight >= target->slots + ahead_of(bus, target->slots) / 2) {
+    uint32_t ahead = ahead_of(bus, target, target->slots);
+    if (target->armed + target->in_flight >= target->slots + ahead / 2) {
         return;
     }
     struct mr__share *stuck = NULL; /* they may not begin now: back on the ring after */
     struct mr__share *stuck_last = NULL;
     while (target->turn_first != NULL) {
         uint32_t slots = slots_now(bus, target);
-        uint32_t bound = target->breaker.open_until_ns != 0 ? slots : slots + ahead_of(bus, slots);
+        bool probing = target->breaker.open_until_ns != 0;
+        uint32_t bound = probing ? slots : slots + ahead_of(bus, target, slots);
         if (target->armed + target->in_flight >= bound) {
             break;
         }
-        struct mr__share *share = take_turn(target);
-        if (share->ready.count == 0 || share->target != target || share->sub->paused) {
+        struct mr__share *share = mr__turn_take(target);
+        if (share->ready_count == 0 || share->target != target || share->sub->paused) {
             continue; /* back on the ring when something is ready, or when it resumes */
         }
         if (is_batched(share->sub) ? arm_batch(bus, share) : arm_single(bus, share)) {
@@ -264,6 +232,9 @@ static void arm_target(struct mr_bus *bus, struct mr__target *target)
             continue;
         }
         note_limit(bus, share);
+        if (share->on_turn) {
+            continue; /* one that was looked at has ended, and put it back */
+        }
         share->on_turn = true;
         if (stuck_last != NULL) {
             stuck_last->turn_next = share;
@@ -414,9 +385,10 @@ static void tell_demand(struct mr_bus *bus, struct mr__target *target)
     uint32_t looked = 0;
     for (struct mr__share *share = target->turn_first; share != NULL && looked < DEMAND_SUBS_MAX;
          share = share->turn_next, looked++) {
-        queued += mr__bundle_places(share->sub, share->ready.count + share->sub->behind);
-        if (share->ready.first != NULL && bus->log_ns > share->ready.first->arrival_ns) {
-            uint64_t age = bus->log_ns - share->ready.first->arrival_ns;
+        queued += mr__bundle_places(share->sub, share->ready_count + share->sub->behind);
+        const struct mr__delivery *next = mr__ready_next(share);
+        if (next != NULL && bus->log_ns > next->arrival_ns) {
+            uint64_t age = bus->log_ns - next->arrival_ns;
             oldest = age > oldest ? age : oldest;
         }
     }

@@ -256,6 +256,7 @@ static void apply_end(struct mr_bus *bus, struct mr__delivery *d, enum mr_state 
             .fence = d->fence,
             .event_size = d->size,
             .lane = d->lane == NULL ? 0 : d->lane->key,
+            .level = d->level,
         };
         mr__state_add_dead(bus, sub, &letter);
         mr__stage_dead(bus, sub->id, offset);

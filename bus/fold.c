@@ -128,6 +128,7 @@ static enum mr_status fold_match(struct mr_bus *bus, const struct mr_log_group *
         if (begun || (sub->live && fold_has_room(bus, sub, epoch))) {
             sub->window_epoch = epoch;
             arrival.lane = mr_get_u64(entry + 8);
+            arrival.level = entry[5];
             arrival.cancels = MR_PLANTED(CANCEL_FORGOTTEN) ? 0 : (uint8_t)mr_get_u32(entry + 4);
             enum mr_status r = load_and_begin(bus, sub, &arrival, begun ? 1 : 0);
             if (r != MR_OK) {
@@ -176,6 +177,7 @@ static enum mr_status fold_attempt(struct mr_bus *bus, const struct mr_log_group
         .position = position,
         .arrival_ns = mr_get_u64(record->body.data + 8),
         .size = mr_get_u32(record->body.data),
+        .level = record->body.data[4],
     };
     return load_and_begin(bus, sub, &arrival, record->b);
 }
@@ -259,6 +261,7 @@ static enum mr_status fold_end(struct mr_bus *bus, uint64_t position,
             .fence = d->fence,
             .event_size = d->size,
             .lane = d->lane == NULL ? 0 : d->lane->key,
+            .level = d->level,
         };
         mr__state_add_dead(bus, sub, &letter);
         mr__state_end(bus, d, MR_STATE_DEAD);
@@ -345,6 +348,9 @@ static enum mr_status fold_operator(struct mr_bus *bus, const struct mr_record *
     case MR_RECORD_REMOVED:
         mr__apply_removed(bus, sub, record->b, record->c);
         return MR_OK;
+    case MR_RECORD_WEIGHT:
+        return MR_PLANTED(WEIGHT_FORGOTTEN) ? MR_OK
+                                            : mr__state_weight(sub, record->b, record->c);
     default:
         return MR_OK;
     }
@@ -376,6 +382,7 @@ enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, ui
     case MR_RECORD_PURGE:
     case MR_RECORD_PAUSE:
     case MR_RECORD_REMOVED:
+    case MR_RECORD_WEIGHT:
         return fold_operator(bus, record);
     case MR_RECORD_KEY:
         return fold_key(bus, record, event);

@@ -116,7 +116,7 @@ static uint32_t arrive(struct mr_bus *bus, struct mr__sub *sub, struct mr__arriv
     }
     mr__stage_created(bus, d);
     const struct mr__share *share = mr__share_of(d);
-    if (d->where == MR__READY && share->ready.first == d && mr__overtaken(d) == NULL &&
+    if (d->where == MR__READY && mr__ready_next(share) == d && mr__overtaken(d) == NULL &&
         mr__may_begin(bus, share)) {
         mr__arm(bus, d, 1, event);
         return MR_MATCH_BEGUN;
@@ -143,12 +143,14 @@ uint64_t mr__event_append(struct mr_bus *bus, struct mr_event *event, uint32_t s
     for (uint32_t i = 0; i < count; i++) {
         struct mr__sub *sub = bus->subs[matches[i].subscription];
         arrival.lane = matches[i].lane;
+        arrival.level = matches[i].level > MR_PRIORITY_MAX ? MR_PRIORITY_MAX : matches[i].level;
         arrival.cancels = (uint8_t)((matches[i].cancels ? MR_MATCH_CANCELS : 0) |
                                     (matches[i].only_cancels ? MR_MATCH_ONLY_CANCELS : 0));
         uint32_t flags = arrival.cancels | arrive(bus, sub, &arrival, event);
         uint8_t *entry = entries + (size_t)i * MR_MATCH_ENTRY_SIZE;
         mr_put_u32(entry, sub->id);
-        mr_put_u32(entry + 4, flags | (uint32_t)sub->order_epoch << MR_MATCH_EPOCH_SHIFT);
+        mr_put_u32(entry + 4, flags | (uint32_t)arrival.level << MR_MATCH_LEVEL_SHIFT |
+                                  (uint32_t)sub->order_epoch << MR_MATCH_EPOCH_SHIFT);
         mr_put_u64(entry + 8, matches[i].lane);
     }
     struct mr_record record = {
@@ -270,8 +272,9 @@ void mr__pending_rematch(struct mr_bus *bus)
                 struct mr_batch_item *item = &batch->items[k];
                 if (item->matches.count > 0 &&
                     item->matches.items[0].subscription == bus->sub_of_index[i]) {
-                    item->matches.items[0].lane =
-                        mr_router_lane(bus->router, i, mr_event_record(item->event));
+                    struct mr_bytes record = mr_event_record(item->event);
+                    item->matches.items[0].lane = mr_router_lane(bus->router, i, record);
+                    item->matches.items[0].level = mr_router_level(bus->router, i, record);
                 }
             }
         }

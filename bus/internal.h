@@ -38,7 +38,6 @@
 #define REFUSED_BACKOFF_MAX_NS (30 * MR_SECOND)
 #define INTERRUPTIONS_ALONE 3u
 #define NOTES_SIZE_MAX (8u * MR_KIB)
-#define BREAKER_BUCKETS 30u
 #define COLD_CHUNK (256u * MR_KIB)
 #define COLD_CHUNKS_MAX 64u
 #define READS_MAX 8u
@@ -118,6 +117,7 @@ struct mr__delivery {
                           logged: a start tries the whole again */
     uint8_t where; /* enum mr__where; changed by mr__set_where() only */
     uint8_t share; /* of its subscription's; chosen when it becomes ready */
+    uint8_t level; /* of priority */
     bool alone;
     bool cancels;      /* its event cancels what is before it in its lane, */
     bool only_cancels; /* and is not delivered itself */
@@ -137,6 +137,7 @@ struct mr__arrival { /* what a delivery is made of */
     uint32_t size;       /* of the event record's body */
     uint32_t fence;      /* of its last attempt; 0: none yet */
     uint8_t cancels;     /* MR_MATCH_CANCELS, MR_MATCH_ONLY_CANCELS */
+    uint8_t level;       /* of priority */
 };
 
 struct mr__list {
@@ -176,14 +177,33 @@ struct mr__times {
     uint64_t verdicts[MR_VERDICT_MAX]; /* answers, by what they said */
 };
 
+#define WINDOW_BUCKETS 30u
+
+struct mr__window { /* what came of attempts of late */
+    uint32_t ok[WINDOW_BUCKETS];
+    uint32_t failed[WINDOW_BUCKETS];
+    uint64_t bucket_ns; /* start of the newest bucket, log clock */
+    uint32_t bucket;
+};
+
+struct mr__returned { /* a weight that went to the others of its subscription */
+    uint32_t target;
+    uint64_t hash; /* of the share then: another one begins anew */
+};
+
 struct mr__share { /* what of a subscription goes to one of its targets; share.c */
     struct mr__sub *sub;
     struct mr__target *target;   /* NULL when removed */
     struct mr__share *turn_next; /* ring of shares with something ready, per target */
-    struct mr__list ready;
-    uint64_t ready_size; /* bytes of their events */
-    uint32_t weight;     /* of those of its subscription */
-    uint32_t ahead;      /* its deliveries that are armed or queued */
+    struct mr__list ready;       /* of level 0; as it became ready, like the next */
+    struct mr__list *levels;     /* owned; of 1..MR_PRIORITY_MAX; NULL: there is but one level */
+    uint64_t ready_count;        /* of all levels, */
+    uint64_t ready_size;         /* and bytes of their events */
+    struct mr__window *window;   /* owned; how it fared of late; NULL: its weight stays */
+    uint64_t hash;               /* of its configuration; 0: it is the only one */
+    uint32_t weight;             /* of those of its subscription */
+    uint32_t ahead;              /* its deliveries that are armed or queued */
+    bool returned;               /* its weight went to the others */
     bool on_turn;
     bool gathering; /* what is ready has a place and waits for others of its batch */
 };
@@ -249,9 +269,14 @@ struct mr__sub {
     bool on_turn;
     char *name;                               /* owned */
     const struct mr_subscription_config *conf; /* borrowed from the configuration; NULL: removed */
-    struct mr__share share; /* mostly the only one */
-    struct mr__share *more; /* owned; the others, share_count - 1 of them */
+    struct mr__share *shares;      /* owned; one, or one for each of several targets */
+    struct mr__share *shares_next; /* owned; of the configuration to come; NULL: as they are */
     uint32_t share_count;
+    uint32_t share_next_count;
+    struct mr__returned *returned; /* owned */
+    uint32_t returned_count;
+    uint32_t lane_width; /* of one lane so many side by side */
+    bool was_wide;       /* that was more once: what began then may stand beyond it */
     uint64_t removed_log_ns;                  /* since; 0: there */
     struct mr_counts counts;
     uint64_t behind;   /* matched, waiting, not in the window */
@@ -291,10 +316,7 @@ struct mr__sub {
 };
 
 struct mr__breaker {
-    uint32_t ok[BREAKER_BUCKETS];
-    uint32_t failed[BREAKER_BUCKETS];
-    uint64_t bucket_ns; /* start of the newest bucket, log clock */
-    uint32_t bucket;
+    struct mr__window window;
     uint64_t open_until_ns; /* log clock; 0: closed */
     bool half_open;
 };
@@ -310,6 +332,7 @@ struct mr__target {
     struct mr__share *turn_first; /* shares with something ready, in turn */
     struct mr__share *turn_last;
     struct mr__breaker breaker;
+    bool has_levels; /* a subscription with priorities goes to it */
     struct mr__limit *limit; /* as a subscription's */
     struct mr__limit *limit_next;
     uint64_t told_queued; /* last demand told */
@@ -558,6 +581,10 @@ void mr__state_begin(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence)
 /* Back to waiting until due (0: ready at once). */
 void mr__state_wait(struct mr_bus *bus, struct mr__delivery *d, uint64_t due_ns);
 void mr__state_hold(struct mr_bus *bus, struct mr__delivery *d);
+/* As many of each lane of @p sub may go as its configuration says. */
+void mr__state_set_width(struct mr_bus *bus, struct mr__sub *sub);
+/* Whether so few of its lane are before it that it may go. */
+bool mr__lane_has_way(const struct mr__delivery *d);
 /* Decided, but the event's bytes are wanted first. Not logged: a crash decides again. */
 void mr__state_ending(struct mr_bus *bus, struct mr__delivery *d, struct mr__ending *end);
 /* The end: counts it, frees d, lets its lane go on. DEAD: also mr__state_add_dead before. */
@@ -653,21 +680,45 @@ void mr__seen_check(const struct mr__seen *seen);
 void mr__name_log(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id, const char *name);
 
 /* share.c */
-static inline struct mr__share *mr__share_at(const struct mr__sub *sub, uint32_t i)
-{
-    /* The first is part of the subscription: whoever holds that may change it. */
-    return i == 0 ? (struct mr__share *)(uintptr_t)&sub->share : &sub->more[i - 1];
-}
 static inline struct mr__share *mr__share_of(const struct mr__delivery *d)
 {
-    return mr__share_at(d->sub, d->share);
+    return &d->sub->shares[d->share];
 }
-/* Which share of its subscription @p d goes to, now that it is ready. */
-uint8_t mr__share_choose(const struct mr__delivery *d);
+/* @p count shares of @p sub, without targets; NULL: memory is short. */
+struct mr__share *mr__shares_create(struct mr__sub *sub, uint32_t count);
+void mr__shares_destroy(struct mr__share *shares, uint32_t count); /* NULL-safe */
+/* Makes sub->shares_next of what @p conf wants. Targets are known by then; bytes of what applying
+ * it may log are added to *bytes. */
+MR_MUST_USE enum mr_status mr__shares_prepare(struct mr_bus *bus, struct mr__sub *sub,
+                                              const struct mr_subscription_config *conf,
+                                              const struct mr_config *config, size_t *bytes);
+void mr__shares_apply(struct mr_bus *bus, struct mr__sub *sub);
+/* Into the ready list of the share and level it belongs to. */
+void mr__ready_push(struct mr__delivery *d);
+/* Which of what is ready goes next, or NULL. */
+struct mr__delivery *mr__ready_next(const struct mr__share *share);
+/* From mr__ready_next() on, which has @p first_level, all that is ready, level by level; NULL: that
+ * was the last. */
+struct mr__delivery *mr__ready_after(const struct mr__share *share, uint8_t first_level,
+                                     const struct mr__delivery *d);
+/* @p target has answered to @p sub: too many failures, and the weight goes to the others. */
+void mr__share_judge(struct mr_bus *bus, struct mr__sub *sub, const struct mr__target *target,
+                     bool ok);
+/* All weights that went to others come back. Room for the records was reserved. */
+void mr__shares_restore(struct mr_bus *bus, struct mr__sub *sub);
+size_t mr__shares_restore_size(const struct mr__sub *sub);
+/* As WEIGHT says; @p hash 0: it has come back. */
+enum mr_status mr__state_weight(struct mr__sub *sub, uint32_t target, uint64_t hash);
 /* On the ring of its target, unless nothing is ready. */
 void mr__turn_add(struct mr__share *share);
 void mr__turn_add_all(struct mr__sub *sub);
 void mr__turn_leave(struct mr__share *share);
+/* Takes the next share in turn off the ring of @p target; NULL: nothing is ready. */
+struct mr__share *mr__turn_take(struct mr__target *target);
+/* Counts an attempt of @p window, which spans @p width_ns. */
+void mr__window_count(struct mr__window *window, uint64_t width_ns, uint64_t log_ns, bool ok);
+/* Whether at least @p calls were counted, and @p percent of them failed. */
+bool mr__window_is_over(const struct mr__window *window, uint32_t calls, uint32_t percent);
 
 /* dispatch.c */
 bool mr__may_begin(const struct mr_bus *bus, const struct mr__share *share);
@@ -829,7 +880,7 @@ enum mr_status mr__name_set(struct mr_bus *bus, enum mr_name_kind kind, uint32_t
 void mr__apply_removed(struct mr_bus *bus, struct mr__sub *sub, uint32_t what, uint64_t log_ns);
 enum mr_status mr__apply_redrive(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset);
 size_t mr__unarm_size(const struct mr__sub *sub);
-void mr__unarm(struct mr_bus *bus, struct mr__sub *sub);
+void mr__unarm(struct mr_bus *bus, struct mr__sub *sub, const struct mr__share *share);
 void mr__unarm_all(struct mr_bus *bus); /* as far as the group has room */
 void mr__timers_reset(struct mr_bus *bus);
 

@@ -63,10 +63,10 @@ enum mr_record_kind {
     MR_RECORD_EVENT = 1,    /* offset; a source id, b cause's subscription id, c arrival (log
                                clock), d cause's offset (0: none); body: the event record */
     MR_RECORD_MATCH = 2,    /* offset; a entries, b event's size, c configuration hash; body:
-                               entries of 16 bytes: u32 subscription id, u8 flags, u8 0, u16 order
-                               epoch, u64 lane */
+                               entries of 16 bytes: u32 subscription id, u8 flags, u8 level of
+                               priority, u16 order epoch, u64 lane */
     MR_RECORD_ATTEMPT = 3,  /* offset; a subscription id, b fence, c lane, d position of the event
-                               record; extra: attempt number; body: u32 event size, u32 0, u64
+                               record; extra: attempt number; body: u32 event size, u32 level, u64
                                arrival (log clock) */
     MR_RECORD_SETTLE = 4,   /* offset; a subscription id, b fence, c started, d ended (wall);
                                extra: final state; body: result */
@@ -97,6 +97,8 @@ enum mr_record_kind {
                                whose ends it waits for */
     MR_RECORD_JOINED = 23,  /* offset of a FANOUT before; a fan-out's id: the event that tells how
                                it ended is in this group */
+    MR_RECORD_WEIGHT = 24,  /* a subscription id, b target id: its weight went to the others, c hash
+                               of the share; 0: it came back */
     MR_RECORD_MAX,
 };
 const char *mr_record_kind_text(uint8_t kind); /* "event", …; "unknown" */
@@ -106,6 +108,7 @@ const char *mr_record_kind_text(uint8_t kind); /* "event", …; "unknown" */
 #define MR_MATCH_BEGUN 1u /* attempt 1 is logged by this entry: fence 1 */
 #define MR_MATCH_CANCELS 2u /* what is before it in its lane is cancelled, */
 #define MR_MATCH_ONLY_CANCELS 4u /* and it is not delivered itself */
+#define MR_MATCH_LEVEL_SHIFT 8
 #define MR_MATCH_EPOCH_SHIFT 16
 
 enum mr_name_kind {

@@ -21,6 +21,7 @@ void mr__list_push(struct mr__list *list, struct mr__delivery *d)
     list->last = d;
     list->count++;
     if (list->share != NULL) {
+        list->share->ready_count++;
         list->share->ready_size += d->size;
     }
 }
@@ -44,6 +45,7 @@ void mr__list_remove(struct mr__delivery *d)
     MR_ASSERT(list->count > 0);
     list->count--;
     if (list->share != NULL) {
+        list->share->ready_count--;
         list->share->ready_size -= d->size;
     }
     d->list = NULL;
@@ -108,15 +110,16 @@ struct mr__sub *mr__sub_add(struct mr_bus *bus, const char *name)
     struct mr__sub *sub = mr_calloc(1, sizeof(*sub));
     char *copy = mr_strdup(name);
     void **array = (void **)bus->subs;
-    if (sub == NULL || copy == NULL) {
+    struct mr__share *shares = sub == NULL ? NULL : mr__shares_create(sub, 1);
+    if (shares == NULL || copy == NULL) {
         goto failed;
     }
     sub->id = bus->sub_count;
     sub->name = copy;
     sub->live = true;
-    sub->share.sub = sub;
-    sub->share.ready.share = &sub->share;
+    sub->shares = shares;
     sub->share_count = 1;
+    sub->lane_width = 1;
     sub->ingest = strncmp(name, "ingest:", 7) == 0;
     bool added = add_named(bus, MR_NAME_SUBSCRIPTION, name, sub, &array, &bus->sub_count);
     bus->subs = (struct mr__sub **)array;
@@ -124,6 +127,7 @@ struct mr__sub *mr__sub_add(struct mr_bus *bus, const char *name)
         return sub;
     }
 failed:
+    mr__shares_destroy(shares, 1);
     mr_free(copy);
     mr_free(sub);
     return NULL;
@@ -238,6 +242,9 @@ void mr__sub_destroy(struct mr__sub *sub)
         mr__limit_destroy(sub->limit_next);
     }
     mr__limit_destroy(sub->limit);
+    mr__shares_destroy(sub->shares, sub->share_count);
+    mr__shares_destroy(sub->shares_next, sub->share_next_count);
+    mr_free(sub->returned);
     mr_free(sub->times);
     mr_free(sub->dead);
     mr_free(sub->name);

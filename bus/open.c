@@ -498,6 +498,10 @@ static enum mr_status reserve_configuration(struct mr_bus *bus, const struct mr_
             struct mr__sub *sub = bus->subs[ids[i]];
             r = mr__limit_prepare(sub->limit, config->subscriptions[i].rates, &sub->limit_next);
         }
+        if (r == MR_OK) {
+            r = mr__shares_prepare(bus, bus->subs[ids[i]], &config->subscriptions[i], config,
+                                   &bytes);
+        }
         bytes += mr_record_size(0);
     }
     for (uint32_t i = 0; i < bus->sub_count; i++) {
@@ -519,6 +523,7 @@ static void set_targets_and_sources(struct mr_bus *bus, const struct mr_config *
 {
     for (uint32_t i = 0; i < bus->target_count; i++) {
         bus->targets[i]->conf = NULL;
+        bus->targets[i]->has_levels = false;
     }
     for (uint32_t i = 0; i < config->target_count; i++) {
         uint32_t id = mr__name_find(bus, MR_NAME_TARGET, config->targets[i].name);
@@ -544,24 +549,17 @@ static uint64_t order_hash(const struct mr_subscription_config *conf)
 }
 
 static void set_subscription(struct mr_bus *bus, struct mr__sub *sub,
-                             const struct mr_subscription_config *conf,
-                             const struct mr_config *config)
+                             const struct mr_subscription_config *conf)
 {
-    const char *target_name = config->targets[conf->target].name;
-    struct mr__target *target =
-        bus->targets[mr__name_find(bus, MR_NAME_TARGET, target_name)];
-    if (sub->share.target != NULL && sub->share.target != target) {
-        mr__unarm(bus, sub);
-        mr__turn_leave(&sub->share);
-    }
     uint64_t order = order_hash(conf);
     if (sub->order_hash != 0 && sub->order_hash != order) {
         sub->order_epoch++;
     }
     sub->order_hash = order; /* logged with the names, which this group begins or ends with */
     sub->conf = conf;
-    sub->share.target = target;
     sub->shared = bus->shared;
+    mr__shares_apply(bus, sub);
+    mr__state_set_width(bus, sub);
     mr__limit_apply(&sub->limit, &sub->limit_next);
     if (sub->removed_log_ns != 0) {
         struct mr_record record = {.kind = MR_RECORD_REMOVED, .a = sub->id, .b = 0};
@@ -581,7 +579,7 @@ static void remove_subscription(struct mr_bus *bus, struct mr__sub *sub)
         .kind = MR_RECORD_REMOVED, .a = sub->id, .b = 1, .c = bus->log_ns};
     (void)mr__stage_record(bus, &record);
     mr__apply_removed(bus, sub, 1, bus->log_ns);
-    mr__unarm(bus, sub);
+    mr__unarm(bus, sub, NULL);
 }
 
 enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
@@ -608,7 +606,7 @@ enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
     }
     mr__shared_apply(bus, shared, config->limit_count);
     for (uint32_t i = 0; i < config->subscription_count; i++) {
-        set_subscription(bus, bus->subs[ids[i]], &config->subscriptions[i], config);
+        set_subscription(bus, bus->subs[ids[i]], &config->subscriptions[i]);
     }
     for (uint32_t i = 0; i < bus->sub_count; i++) {
         if (bus->subs[i]->conf == NULL) {

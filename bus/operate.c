@@ -108,14 +108,15 @@ size_t mr__unarm_size(const struct mr__sub *sub)
 }
 
 /* What is logged ahead and not handed out goes back to ready, so that a subscription that is
- * paused, removed or moved to another target holds none of its target's places. Room was
- * reserved with mr__unarm_size(). */
-void mr__unarm(struct mr_bus *bus, struct mr__sub *sub)
+ * paused, removed or moved to another target holds none of its target's places. @p share: what of
+ * it; NULL: all. Room was reserved with mr__unarm_size(). */
+void mr__unarm(struct mr_bus *bus, struct mr__sub *sub, const struct mr__share *share)
 {
     for (uint64_t i = 0; i < sub->deliveries.capacity; i++) {
         struct mr__delivery *d = (struct mr__delivery *)(uintptr_t)sub->deliveries.slots[i].value;
         if (sub->deliveries.slots[i].key != 0 &&
-            (d->where == MR__ARMED || d->where == MR__QUEUED)) {
+            (d->where == MR__ARMED || d->where == MR__QUEUED) &&
+            (share == NULL || mr__share_of(d) == share)) {
             log_unarmed(bus, d);
         }
     }
@@ -127,7 +128,7 @@ void mr__unarm_all(struct mr_bus *bus)
         struct mr__sub *sub = bus->subs[i];
         if (sub->begun > sub->in_flight &&
             mr__stage_reserve(bus, mr__unarm_size(sub)) == MR_OK) {
-            mr__unarm(bus, sub);
+            mr__unarm(bus, sub, NULL);
         }
     }
 }
@@ -152,7 +153,7 @@ enum mr_status mr_bus_pause(struct mr_bus *bus, uint32_t subscription, bool paus
         return MR_E_NOT_FOUND;
     }
     struct mr__sub *sub = bus->subs[subscription];
-    size_t bytes = mr_record_size(0) + mr__unarm_size(sub);
+    size_t bytes = mr_record_size(0) + mr__unarm_size(sub) + mr__shares_restore_size(sub);
     enum mr_status r = bus->faulty ? MR_E_FAULTY : mr__stage_reserve(bus, bytes);
     if (r != MR_OK) {
         return r;
@@ -163,9 +164,12 @@ enum mr_status mr_bus_pause(struct mr_bus *bus, uint32_t subscription, bool paus
         (void)mr__stage_record(bus, &record);
         sub->paused = paused;
         if (paused) {
-            mr__unarm(bus, sub);
+            mr__unarm(bus, sub, NULL);
         }
         mr__turn_add_all(sub);
+    }
+    if (!paused) {
+        mr__shares_restore(bus, sub);
     }
     return MR_OK;
 }
@@ -195,6 +199,7 @@ enum mr_status mr__apply_redrive(struct mr_bus *bus, struct mr__sub *sub, uint64
         .arrival_ns = bus->log_ns,
         .size = letter.event_size,
         .fence = letter.fence,
+        .level = letter.level,
     };
     struct mr__delivery *d = r == MR_OK ? mr__state_load(bus, sub, &arrival) : NULL;
     if (d == NULL) {

@@ -56,7 +56,10 @@
     X(JOINED_UNLOGGED, "the event of a fan-out is logged without the record that ends it")         \
     X(JOIN_EARLY, "a fan-out is over with one of it not ended")                                    \
     X(JOIN_FORGETS, "recovery forgets the ends that a fan-out waits for")                          \
-    X(JOINS_UNSAVED, "checkpoints are read without the fan-outs that are open")
+    X(JOINS_UNSAVED, "checkpoints are read without the fan-outs that are open")                    \
+    X(LANE_WIDE, "one more of a lane runs side by side than may")                                  \
+    X(SHARE_UNSTICKY, "events of one key go to any of the targets")                                \
+    X(WEIGHT_FORGOTTEN, "recovery forgets that a weight went to the others")
 
 #define MR_PLANTED_ENUM(name, text) MR_PLANTED_##name,
 enum mr_planted { MR_PLANTED_NONE = 0, MR_PLANTED_LIST(MR_PLANTED_ENUM) MR_PLANTED_MAX };

@@ -98,7 +98,7 @@ struct mr_answer {
     int32_t exit_code;        /* -1: none */
     int32_t exit_signal;      /* 0: none */
     uint64_t rss_peak;        /* bytes; 0 unknown */
-    char instance[40];        /* "thumbs/3", "http", "" */
+    char instance[40];        /* "thumbs/3"; of what has none: the target; "" */
     char version[40];         /* of the worker: generation or what it declared */
     char *error;              /* cleaned text, at most MR_ERROR_TEXT_MAX, or NULL */
     char *stderr_tail;        /* cleaned text, at most MR_STDERR_TAIL_MAX, or NULL */

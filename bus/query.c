@@ -90,13 +90,13 @@ static void count_blocked(const struct mr__sub *sub, struct mr_subscription_info
     for (int where = 0; where < MR__WHERE_MAX; where++) {
         bool own = where == MR__READY || where == MR__ARMED || where == MR__QUEUED;
         if (!several || !own) {
-            enum mr_blocked_on reason = mr__blocked_where(&sub->share, (enum mr__where)where);
+            enum mr_blocked_on reason = mr__blocked_where(sub->shares, (enum mr__where)where);
             info->blocked[reason] += sub->where_count[where];
         }
     }
     for (uint32_t i = 0; i < sub->share_count && several; i++) {
-        const struct mr__share *share = mr__share_at(sub, i);
-        info->blocked[mr__blocked_where(share, MR__READY)] += share->ready.count;
+        const struct mr__share *share = &sub->shares[i];
+        info->blocked[mr__blocked_where(share, MR__READY)] += share->ready_count;
         info->blocked[mr__blocked_where(share, MR__QUEUED)] += share->ahead;
     }
 }
@@ -116,6 +116,7 @@ void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint3
         .dead_letters = sub->dead_count - sub->dead_staged,
         .lanes = sub->lanes.count,
         .paused = sub->paused,
+        .returned = sub->returned_count,
         .live = sub->live,
     };
     fill_counts(sub, &info.counts);
@@ -137,6 +138,22 @@ void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint3
         info.oldest_age_ns = bus->log_ns - sub->oldest->arrival_ns;
     }
     *ret_info = info;
+}
+
+uint32_t mr_bus_subscription_shares(const struct mr_bus *bus, uint32_t id,
+                                    struct mr_share_info ret_shares[MR_SHARES_MAX])
+{
+    MR_ASSERT(id < bus->sub_count);
+    const struct mr__sub *sub = bus->subs[id];
+    uint32_t count = sub->conf == NULL || sub->conf->share_count == 0 ? 0 : sub->share_count;
+    for (uint32_t i = 0; i < count; i++) {
+        const struct mr__share *share = &sub->shares[i];
+        ret_shares[i] = (struct mr_share_info){
+            .weight = share->weight, .returned = share->returned, .ready = share->ready_count};
+        (void)snprintf(ret_shares[i].target, sizeof(ret_shares[i].target), "%s",
+                       share->target->name); /* names are bounded */
+    }
+    return count;
 }
 
 uint32_t mr_bus_target_count(const struct mr_bus *bus)
@@ -323,12 +340,13 @@ static void check_lane(const struct mr__sub *sub, const struct mr__lane *lane)
 {
     MR_ASSERT(lane->first != NULL && lane->last != NULL);
     MR_ASSERT(lane->first->lane_prev == NULL && lane->last->lane_next == NULL);
-    for (const struct mr__delivery *d = lane->first; d != NULL; d = d->lane_next) {
+    uint32_t rank = 0;
+    for (const struct mr__delivery *d = lane->first; d != NULL; d = d->lane_next, rank++) {
         MR_ASSERT(d->lane == lane && d->sub == sub);
         MR_ASSERT(d->lane_next == NULL || d->lane_next->lane_prev == d);
-        bool may_be_blocked = d != lane->first;
-        MR_ASSERT(may_be_blocked || d->where != MR__BLOCKED);
-        MR_ASSERT(!may_be_blocked || (!mr__is_begun(d) && d->where != MR__READY));
+        MR_ASSERT(rank >= sub->lane_width || d->where != MR__BLOCKED);
+        MR_ASSERT(rank < sub->lane_width || d->where != MR__READY);
+        MR_ASSERT(rank < sub->lane_width || sub->was_wide || !mr__is_begun(d));
     }
 }
 
@@ -340,7 +358,7 @@ static void check_delivery(const struct mr_bus *bus, const struct mr__sub *sub,
     MR_ASSERT(d->heap_at == NO_HEAP || bus->heap[d->heap_at] == d);
     MR_ASSERT(d->share < sub->share_count);
     const struct mr__share *share = mr__share_of(d);
-    MR_ASSERT((d->where == MR__READY) == (d->list == &share->ready));
+    MR_ASSERT((d->where == MR__READY) == (d->list != NULL && d->list->share == share));
     MR_ASSERT(d->where != MR__QUEUED || d->list == &share->target->queue);
     MR_ASSERT(d->where != MR__FLIGHT || d->list == NULL);
     MR_ASSERT(d->where != MR__FLIGHT || d->heap_at != NO_HEAP);
@@ -387,11 +405,16 @@ static void check_shares(const struct mr__sub *sub, uint64_t ready, uint64_t rea
 {
     uint32_t ahead = sub->where_count[MR__ARMED] + sub->where_count[MR__QUEUED];
     for (uint32_t i = 0; i < sub->share_count; i++) {
-        const struct mr__share *share = mr__share_at(sub, i);
+        const struct mr__share *share = &sub->shares[i];
         MR_ASSERT(share->sub == sub && share->ready.share == share);
-        MR_ASSERT(share->ready.count == 0 || share->target == NULL || share->on_turn ||
+        MR_ASSERT(share->ready_count == 0 || share->target == NULL || share->on_turn ||
                   sub->paused);
-        ready -= share->ready.count;
+        uint64_t listed = share->ready.count;
+        for (uint32_t k = 0; k < MR_PRIORITY_MAX && share->levels != NULL; k++) {
+            listed += share->levels[k].count;
+        }
+        MR_ASSERT(listed == share->ready_count);
+        ready -= share->ready_count;
         ready_size -= share->ready_size;
         ahead -= share->ahead;
     }

@@ -69,12 +69,9 @@ static void let_go(struct mr_bus *bus, struct mr__delivery *d)
     if (d->due_ns != 0 && !MR_PLANTED(DELAY_IGNORED)) {
         mr__set_where(d, d->fence == 0 ? MR__DELAYED : MR__WAITING);
     } else {
-        d->share = mr__share_choose(d);
-        struct mr__share *share = mr__share_of(d);
         mr__set_where(d, MR__READY);
         d->started_ns = bus->log_ns;
-        mr__list_push(&share->ready, d);
-        mr__turn_add(share);
+        mr__ready_push(d);
     }
     mr__timer_set(bus, d);
 }
@@ -85,9 +82,39 @@ static struct mr__lane *lane_find(const struct mr__sub *sub, uint64_t key)
     return mr_map_get(&sub->lanes, key, &value) ? (struct mr__lane *)(uintptr_t)value : NULL;
 }
 
-/* Puts d into its lane by offset: at the end, except for what is redriven. @return true when d is
- * the head */
-static bool lane_insert(struct mr__lane *lane, struct mr__delivery *d)
+bool mr__lane_has_way(const struct mr__delivery *d)
+{
+    const struct mr__delivery *before = d->lane_prev;
+    uint32_t count = 0;
+    for (; before != NULL && count <= d->sub->lane_width; before = before->lane_prev) {
+        count++;
+    }
+    return count < d->sub->lane_width + MR_PLANTED(LANE_WIDE);
+}
+
+/* What may go of those at its head. */
+static void lane_let_go(struct mr_bus *bus, const struct mr__sub *sub, struct mr__lane *lane)
+{
+    struct mr__delivery *d = lane->first;
+    for (uint32_t i = 0; i < sub->lane_width && d != NULL; i++) {
+        struct mr__delivery *next = d->lane_next;
+        if (d->where == MR__BLOCKED) {
+            let_go(bus, d);
+        }
+        d = next;
+    }
+}
+
+/* It may not go any more. */
+static void lane_block(struct mr_bus *bus, struct mr__delivery *d)
+{
+    mr__list_remove(d);
+    mr__set_where(d, MR__BLOCKED);
+    mr__timer_set(bus, d);
+}
+
+/* Puts d into its lane by offset: at the end, except for what is redriven. */
+static void lane_insert(struct mr__lane *lane, struct mr__delivery *d)
 {
     struct mr__delivery *after = lane->last;
     while (after != NULL && after->offset > d->offset && !mr__is_begun(after)) {
@@ -106,7 +133,6 @@ static bool lane_insert(struct mr__lane *lane, struct mr__delivery *d)
     } else {
         lane->first = d;
     }
-    return after == NULL;
 }
 
 static void lane_leave(struct mr_bus *bus, struct mr__delivery *d)
@@ -115,7 +141,6 @@ static void lane_leave(struct mr_bus *bus, struct mr__delivery *d)
     if (lane == NULL) {
         return;
     }
-    bool was_head = lane->first == d;
     if (d->lane_prev != NULL) {
         d->lane_prev->lane_next = d->lane_next;
     } else {
@@ -142,8 +167,8 @@ static void lane_leave(struct mr_bus *bus, struct mr__delivery *d)
         d->sub->window_bytes -= sizeof(*lane);
         bus->state_bytes -= sizeof(*lane);
         mr_free(lane);
-    } else if (was_head && lane->first->where == MR__BLOCKED) {
-        let_go(bus, lane->first);
+    } else {
+        lane_let_go(bus, d->sub, lane);
     }
 }
 
@@ -293,6 +318,7 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
         .expires_ns = arrival->expires_ns,
         .due_ns = arrival->due_ns,
         .fence = arrival->fence,
+        .level = arrival->level,
         .cancels = (arrival->cancels & MR_MATCH_CANCELS) != 0,
         .only_cancels = (arrival->cancels & MR_MATCH_ONLY_CANCELS) != 0,
         .heap_at = NO_HEAP,
@@ -303,18 +329,21 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
     sub->window_bytes += DELIVERY_COST;
     bus->state_bytes += DELIVERY_COST;
     bus->delivery_count++;
-    bool head = lane == NULL || lane_insert(lane, d) || MR_PLANTED(LANE_OVERTAKES);
-    if (!head) {
+    if (lane != NULL) {
+        lane_insert(lane, d);
+    }
+    if (!mr__lane_has_way(d) && !MR_PLANTED(LANE_OVERTAKES)) {
         mr__set_where(d, MR__BLOCKED);
         mr__timer_set(bus, d);
         mr__overtaken_enter(bus, d);
         return d;
     }
-    if (d->lane_next != NULL && d->lane_next->where == MR__READY) {
-        /* A redriven delivery goes before what waits: the lane has a new head. */
-        mr__list_remove(d->lane_next);
-        mr__set_where(d->lane_next, MR__BLOCKED);
-        mr__timer_set(bus, d->lane_next);
+    struct mr__delivery *beyond = d->lane_next;
+    while (beyond != NULL && mr__lane_has_way(beyond)) {
+        beyond = beyond->lane_next;
+    }
+    if (beyond != NULL && beyond->where == MR__READY) {
+        lane_block(bus, beyond); /* a redriven delivery goes before what waits */
     }
     let_go(bus, d);
     mr__overtaken_enter(bus, d);
@@ -371,8 +400,8 @@ void mr__state_wait(struct mr_bus *bus, struct mr__delivery *d, uint64_t due_ns)
 {
     leave_begun(bus, d);
     d->due_ns = due_ns;
-    if (d->lane != NULL && d->lane->first != d) {
-        mr__set_where(d, MR__BLOCKED); /* only a redriven one can have got before it */
+    if (!mr__lane_has_way(d)) {
+        mr__set_where(d, MR__BLOCKED); /* a redriven one has got before it, or they are fewer now */
         mr__timer_set(bus, d);
     } else {
         let_go(bus, d);
@@ -385,6 +414,25 @@ void mr__state_hold(struct mr_bus *bus, struct mr__delivery *d)
     mr__set_where(d, MR__HELD);
     d->sub->counts.held++;
     mr__timer_set(bus, d);
+}
+
+void mr__state_set_width(struct mr_bus *bus, struct mr__sub *sub)
+{
+    uint32_t width = sub->conf->lane_concurrency;
+    width = width == 0 ? 1 : width;
+    if (width == sub->lane_width) {
+        return;
+    }
+    sub->was_wide = sub->was_wide || width > 1;
+    sub->lane_width = width;
+    for (struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
+        bool way = mr__lane_has_way(d);
+        if (d->where == MR__READY && !way) {
+            lane_block(bus, d);
+        } else if (d->where == MR__BLOCKED && way) {
+            let_go(bus, d);
+        }
+    }
 }
 
 void mr__state_ending(struct mr_bus *bus, struct mr__delivery *d, struct mr__ending *end)

@@ -50,6 +50,24 @@ MR_MUST_USE enum mr_status mr__build_retry(struct mr_loader *loader, struct mr_c
                                            const struct mr_retry_options *options,
                                            struct mr_retry *ret_retry);
 
+/** What setting @p name of @p block, which may be NULL, says a key of events is; wrong ones are
+ * reported. *ret_key, owned, is untouched when @p text is NULL or none. */
+MR_MUST_USE enum mr_status mr__build_key(struct mr_loader *loader, const struct mr_node *block,
+                                         const char *name, const char *text, int *ret_order,
+                                         char **ret_key);
+/** `priority` at @p node (NULL: none). Wrong levels are reported. */
+MR_MUST_USE enum mr_status mr__build_priority(struct mr_loader *loader,
+                                              const struct mr_node *node,
+                                              const struct mr_priority_options *options,
+                                              struct mr_priority_config **ret_priority);
+/** `to` as the list @p node, into shares and target of @p subscription; wrong ones are reported. */
+MR_MUST_USE enum mr_status mr__build_shares(struct mr_builder *builder, struct mr_node *node,
+                                            struct mr_subscription_config *subscription);
+/** The target called @p name at @p place; what is none is reported, and *ret_index stays -1. */
+MR_MUST_USE enum mr_status mr__find_target(struct mr_builder *builder,
+                                           const struct mr_node *place, const char *name,
+                                           int64_t *ret_index);
+
 /** The text of `transform` of @p entry, owned by *ret_json; wrong ones are reported. */
 MR_MUST_USE enum mr_status mr__build_transform(struct mr_loader *loader,
                                                const struct mr_node *entry, const char *json,

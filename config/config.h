@@ -148,6 +148,32 @@ struct mr_destination {
     uint32_t target; /* index of a sink, when not is_bus */
 };
 
+/* One of several targets of a subscription. */
+struct mr_share_config {
+    uint32_t target; /* index */
+    uint32_t weight; /* of those of all; 0: none goes there */
+    /* Its weight goes to the others at >= percent failures of >= calls within the window */
+    uint32_t return_percent; /* 0: never */
+    uint32_t return_calls;
+    uint64_t return_window_ns;
+    uint64_t hash; /* of all this and the target's name, never 0: what a return is known by */
+};
+
+struct mr_priority_value {
+    uint64_t hash; /* of the value, as of an ordering key */
+    uint8_t level;
+};
+
+/* Who goes first: a delivery stands as if it had become ready level * step earlier. */
+struct mr_priority_config {
+    int by;         /* enum mr_order; none: all of the subscription have `level` */
+    char *key;      /* owned */
+    uint64_t step_ns;
+    uint8_t level;  /* 0..MR_PRIORITY_MAX: of events with none of the values */
+    uint32_t value_count;
+    struct mr_priority_value values[];
+};
+
 struct mr_subscription_config {
     char *name;        /* owned; "thumbnails", or "thumbnails/on_failure/mail" when hidden */
     bool hidden;       /* made by the loader for a destination; filter and sources unused */
@@ -158,8 +184,12 @@ struct mr_subscription_config {
     char *transform_json; /* owned; NULL: the target gets events as they are */
     uint32_t *sources; /* owned; indexes; NULL = every source */
     uint32_t source_count;
-    uint32_t target; /* index */
+    uint32_t target; /* index; the first of `shares` when there are several */
+    uint32_t share_count; /* 0: everything goes to `target` */
+    struct mr_share_config *shares;      /* owned; their weights are not all 0 */
+    struct mr_priority_config *priority; /* owned; NULL: first come, first served */
     int order;       /* enum mr_order */
+    uint32_t lane_concurrency; /* of one lane side by side; default 1 */
     int on_exhausted; /* enum mr_on_exhausted */
     char *order_key; /* owned */
     struct mr_retry retry;
@@ -285,6 +315,9 @@ MR_MUST_USE enum mr_status mr_config_from_snapshot(struct mr_bytes json,
                                                    struct mr_config **ret_config);
 
 void mr_config_destroy(struct mr_config *config);
+
+/** Whether deliveries of @p subscription can go to @p target, an index. */
+bool mr_subscription_reaches(const struct mr_subscription_config *subscription, uint32_t target);
 
 /** Index of the source, target or subscription called @p name, or -1. */
 int64_t mr_config_find_source(const struct mr_config *config, const char *name);

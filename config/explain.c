@@ -170,8 +170,14 @@ static void say_order(struct words *words, const struct mr_subscription_config *
     say(words, "Deliveries with the same ");
     say(words, subscription->order == MR_ORDER_DATA ? "data." : "");
     say(words, subscription->order_key);
-    say(words, " are made one after another in the order of arrival; one that waits to be retried "
-               "holds back only those behind it with the same value.\n");
+    if (subscription->lane_concurrency > 1) {
+        say(words, " begin in the order of arrival, up to ");
+        say_count(words, subscription->lane_concurrency, "of them", "of them");
+        say(words, " side by side; one that waits to be retried keeps its place.\n");
+    } else {
+        say(words, " are made one after another in the order of arrival; one that waits to be "
+                   "retried holds back only those behind it with the same value.\n");
+    }
     if (subscription->debounce_ns > 0) {
         say(words, "Of each value only the latest is delivered, once no other came for ");
         say_duration(words, subscription->debounce_ns);
@@ -287,6 +293,55 @@ static void say_breaker(struct words *words, const struct mr_target_config *targ
     say(words, " before one is tried; that costs no attempt.\n");
 }
 
+static void say_shares(struct words *words, const struct mr_config *config,
+                       const struct mr_subscription_config *subscription)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < subscription->share_count; i++) {
+        sum += subscription->shares[i].weight;
+    }
+    for (uint32_t i = 0; i < subscription->share_count; i++) {
+        const struct mr_share_config *share = &subscription->shares[i];
+        say(words, "To ");
+        say(words, config->targets[share->target].name);
+        say(words, " go ");
+        say_count(words, share->weight, "of ", "of ");
+        say_count(words, sum, "deliveries", "deliveries");
+        if (share->return_percent > 0) {
+            say(words, ", until ");
+            say_count(words, share->return_percent, "%", "%");
+            say(words, " of at least ");
+            say_count(words, share->return_calls, "attempt", "attempts");
+            say(words, " within ");
+            say_duration(words, share->return_window_ns);
+            say(words, " fail: then they go to the others, until it is resumed");
+        }
+        say(words, ".\n");
+    }
+    if (subscription->share_count > 1 && subscription->order != MR_ORDER_NONE) {
+        say(words, "Those of one key go to the same.\n");
+    }
+}
+
+static void say_priority(struct words *words, const struct mr_priority_config *priority)
+{
+    if (priority == NULL) {
+        return;
+    }
+    say(words, "For each level of priority it goes as if it had been ready ");
+    say_duration(words, priority->step_ns);
+    say(words, " earlier; ");
+    if (priority->by == MR_ORDER_NONE) {
+        say(words, "its level is ");
+    } else {
+        say(words, priority->by == MR_ORDER_DATA ? "data." : "");
+        say(words, priority->key);
+        say(words, " says the level, which else is ");
+    }
+    say_count(words, priority->level, "", "");
+    say(words, "of 9.\n");
+}
+
 static void say_shadow(struct words *words, const struct mr_config *config, uint32_t index)
 {
     if (config->subscriptions[index].is_shadow) {
@@ -348,9 +403,11 @@ enum mr_status mr_config_explain(const struct mr_config *config, uint32_t index,
     say(&words, ".\n");
     say_sources(&words, config, subscription);
     say_target(&words, target, subscription);
+    say_shares(&words, config, subscription);
     say_batch(&words, subscription);
     say_limits(&words, config, subscription);
     say_order(&words, subscription);
+    say_priority(&words, subscription->priority);
     say_time(&words, target, subscription);
     say_retry(&words, subscription);
     say_breaker(&words, target);

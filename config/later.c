@@ -27,7 +27,6 @@ static const struct later later_names[] = {
     {"worker", "versions"},
     {"sink", "bus"},
     {"subscription", "dead_on"},
-    {"subscription", "lane_concurrency"},
     {"subscription", "not_before"},
     {"subscription", "rename"},
     {"subscription", "retry_on"},

@@ -78,17 +78,18 @@ static enum mr_status write_row(const struct mr_option *row, const char *prefix,
     return r == MR_OK ? mr_buf_append_text(out, " |\n") : r;
 }
 
-/* Recurses into blocks of tables, which are ours and two deep. */
+/* Recurses into blocks of tables, which are ours and three deep. */
 static enum mr_status write_rows(const struct mr_option *table, const char *prefix,
                                  struct mr_buf *out)
 {
     enum mr_status r = MR_OK;
     for (const struct mr_option *row = table; row->name != NULL && r == MR_OK; row++) {
         r = write_row(row, prefix, out);
-        if (r == MR_OK && row->type == MR_OPTION_BLOCK) {
+        if (r == MR_OK && row->block != NULL) {
             struct mr_buf inner;
             mr_buf_init(&inner, PREFIX_MAX);
-            r = mr_buf_printf(&inner, "%s%s.", prefix, row->name);
+            r = mr_buf_printf(&inner, row->type == MR_OPTION_BLOCK ? "%s%s." : "%s%s[].", prefix,
+                              row->name);
             char *text = r == MR_OK ? mr_buf_take_text(&inner) : NULL;
             if (text != NULL) {
                 r = write_rows(row->block, text, out);

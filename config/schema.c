@@ -92,6 +92,14 @@ static void put_type(struct writer *writer, const struct mr_option *row)
 {
     switch (row->type) {
     case MR_OPTION_STRING:
+        if (row->block != NULL) {
+            put(writer, "\"anyOf\":[{\"type\":\"string\"},{\"type\":\"array\",\"items\":{");
+            put_block(writer, row->block);
+            put(writer, "}}]");
+            break;
+        }
+        put(writer, "\"type\":\"string\"");
+        break;
     case MR_OPTION_SECRET:
     case MR_OPTION_URL:
     case MR_OPTION_PATH:
@@ -137,7 +145,7 @@ static void put_type(struct writer *writer, const struct mr_option *row)
     }
 }
 
-/* Recurses into blocks of tables, which are ours and two deep. */
+/* Recurses into blocks of tables, which are ours and three deep. */
 static void put_properties(struct writer *writer, const struct mr_option *table)
 {
     for (const struct mr_option *row = table; row->name != NULL; row++) {

@@ -20,6 +20,11 @@ void mr__subscription_release(struct mr_subscription_config *subscription)
     mr_free(subscription->sources);
     mr_free(subscription->order_key);
     mr_free(subscription->batch_key);
+    mr_free(subscription->shares);
+    if (subscription->priority != NULL) {
+        mr_free(subscription->priority->key);
+        mr_free(subscription->priority);
+    }
     mr_free(subscription->rates);
     mr_free(subscription->limits);
     mr_free(subscription->on_success);
@@ -205,9 +210,8 @@ static bool is_data_path(const char *path)
     return size > 0 && path[0] != '.' && path[size - 1] != '.' && strstr(path, "..") == NULL;
 }
 
-/* What setting @p name of @p block, which may be NULL, says a key of events is. */
-static enum mr_status take_key(struct mr_loader *loader, const struct mr_node *block,
-                               const char *name, const char *text, int *ret_order, char **ret_key)
+enum mr_status mr__build_key(struct mr_loader *loader, const struct mr_node *block,
+                             const char *name, const char *text, int *ret_order, char **ret_key)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789";
     if (text == NULL || strcmp(text, "none") == 0) {
@@ -238,20 +242,27 @@ static enum mr_status take_batch(struct mr_builder *builder, const struct mr_nod
                                  struct mr_subscription_config *subscription)
 {
     const struct mr_node *place = mr__node_child(entry, "batch");
-    const struct mr_target_config *target = &builder->config->targets[subscription->target];
     if (place == NULL || options->max == 0) {
         return MR_OK; /* absent, or wrong and reported */
     }
-    if (target->kind != NULL && !target->kind->takes_batches) {
+    for (uint32_t i = 0; i < builder->config->target_count; i++) {
+        const struct mr_target_config *target = &builder->config->targets[i];
+        if (mr_subscription_reaches(subscription, i) && target->kind != NULL &&
+            !target->kind->takes_batches) {
+            return mr__report(builder->loader, place,
+                              "batch: `%s` is of the kind %s, which takes deliveries one by one: "
+                              "use a process worker, or http",
+                              target->name, target->kind->name);
+        }
+    }
+    if (subscription->lane_concurrency > 1) {
         return mr__report(builder->loader, place,
-                          "batch: `%s` is of the kind %s, which takes deliveries one by one: use a "
-                          "process worker, or http",
-                          target->name, target->kind->name);
+                          "batch takes one delivery of a key at most: leave lane_concurrency out");
     }
     subscription->batch_max = (uint32_t)options->max;
     subscription->batch_size = options->size;
     subscription->batch_window_ns = options->window_ns;
-    return take_key(builder->loader, place, "by", options->by, &subscription->batch_by,
+    return mr__build_key(builder->loader, place, "by", options->by, &subscription->batch_by,
                     &subscription->batch_key);
 }
 
@@ -283,6 +294,30 @@ static enum mr_status take_overtaking(struct mr_loader *loader, const struct mr_
     return options->cancel_on == NULL ? MR_OK
                                       : take_filter(loader, entry, "cancel_on", options->cancel_on,
                                                     &subscription->cancel_on);
+}
+
+/* Those of a key that run side by side do not wait for one another, and the others rest on that. */
+static enum mr_status check_side_by_side(struct mr_loader *loader, const struct mr_node *entry,
+                                         const struct mr_subscription_config *subscription)
+{
+    static const char *const keys[] = {"keep", "when_busy", "debounce", "cancel_on"};
+    const struct mr_node *place = mr__node_child(entry, "lane_concurrency");
+    if (subscription->lane_concurrency <= 1) {
+        return MR_OK;
+    }
+    if (subscription->order == MR_ORDER_NONE) {
+        return mr__report(loader, place,
+                          "lane_concurrency is about events of the same key: say with order_by "
+                          "which they are; without one all go side by side");
+    }
+    for (size_t i = 0; i < MR_ARRAY_COUNT(keys); i++) {
+        if (mr__node_child(entry, keys[i]) != NULL) {
+            return mr__report(loader, place,
+                              "lane_concurrency: %s wants the events of a key one after another",
+                              keys[i]);
+        }
+    }
+    return MR_OK;
 }
 
 static enum mr_status find_destination(struct mr_builder *builder, const struct mr_node *place,
@@ -376,13 +411,9 @@ static enum mr_status check_policy(struct mr_loader *loader, const struct mr_nod
     return MR_OK;
 }
 
-static enum mr_status take_target(struct mr_builder *builder, const struct mr_node *entry,
-                                  const char *name, struct mr_subscription_config *subscription)
+enum mr_status mr__find_target(struct mr_builder *builder, const struct mr_node *place,
+                               const char *name, int64_t *ret_index)
 {
-    if (name == NULL) {
-        return MR_OK; /* missing or wrong: reported */
-    }
-    const struct mr_node *place = mr__node_child(entry, "to");
     if (strcmp(name, "bus") == 0) {
         return mr__report(builder->loader, place,
                           "to: `bus` would send every event round again; outcomes go there by "
@@ -392,13 +423,36 @@ static enum mr_status take_target(struct mr_builder *builder, const struct mr_no
     if (index < 0) {
         return report_no_such(builder->loader, place, "worker or sink", name, &builder->targets);
     }
-    subscription->target = (uint32_t)index;
-    return check_policy(builder->loader, entry, subscription, &builder->config->targets[index]);
+    *ret_index = index;
+    return MR_OK;
+}
+
+/* @p name: NULL when `to` is a list, or missing or wrong, which is reported. */
+static enum mr_status take_target(struct mr_builder *builder, const struct mr_node *entry,
+                                  const char *name, struct mr_subscription_config *subscription)
+{
+    struct mr_node *place = mr__node_child(entry, "to");
+    int64_t index = -1;
+    enum mr_status r = MR_OK;
+    if (name != NULL) {
+        r = mr__find_target(builder, place, name, &index);
+        subscription->target = index < 0 ? 0 : (uint32_t)index;
+    } else if (place != NULL && place->kind == MR_NODE_SEQUENCE) {
+        r = mr__build_shares(builder, place, subscription);
+        index = subscription->shares == NULL ? -1 : (int64_t)subscription->target;
+    }
+    for (uint32_t i = 0; i < builder->config->target_count && index >= 0 && r == MR_OK; i++) {
+        if (mr_subscription_reaches(subscription, i)) {
+            r = check_policy(builder->loader, entry, subscription, &builder->config->targets[i]);
+        }
+    }
+    return r;
 }
 
 static void take_plain(const struct mr_subscription_options *options,
                        struct mr_subscription_config *subscription)
 {
+    subscription->lane_concurrency = (uint32_t)options->lane_concurrency;
     subscription->on_exhausted = options->on_exhausted;
     subscription->dead_holds = options->lane_on_dead == 1;
     subscription->retry_after_max_ns = options->retry_after_max_ns;
@@ -427,10 +481,17 @@ static enum mr_status take_options(struct mr_builder *builder, const struct mr_n
         r = mr__build_transform(loader, entry, options->transform, &subscription->transform_json);
     }
     if (r == MR_OK) {
-        r = take_key(loader, entry, "order_by", options->order_by, &subscription->order,
+        r = mr__build_key(loader, entry, "order_by", options->order_by, &subscription->order,
                      &subscription->order_key);
     }
-    if (r == MR_OK && options->to != NULL) {
+    if (r == MR_OK) {
+        r = check_side_by_side(loader, entry, subscription);
+    }
+    if (r == MR_OK) {
+        r = mr__build_priority(loader, mr__node_child(entry, "priority"), &options->priority,
+                               &subscription->priority);
+    }
+    if (r == MR_OK && (options->to != NULL || subscription->shares != NULL)) {
         r = take_batch(builder, entry, &options->batch, subscription);
     }
     if (r == MR_OK) {
@@ -458,30 +519,24 @@ static enum mr_status take_options(struct mr_builder *builder, const struct mr_n
     return r;
 }
 
-/* `to` as a list is the weighted form of the design: it is refused by its own words, and then
- * left out of what the option table reads. */
+/* `to` as a list is left out of what the option table reads. */
 static enum mr_status read_options(struct mr_loader *loader, struct mr_node *entry,
                                    struct mr_subscription_options *options)
 {
     static const char *const without[] = {"to"};
     struct mr_beside beside = {.level = mr__sections[MR_SECTION_SUBSCRIPTIONS].level};
     const struct mr_node *to = mr__node_child(entry, "to");
-    enum mr_status r = MR_OK;
-    if (to != NULL && to->kind != MR_NODE_SCALAR) {
+    if (to != NULL && to->kind == MR_NODE_SEQUENCE) {
         beside.words = without;
         beside.word_count = 1;
-        r = mr__report(loader, to,
-                       "`to` with several or weighted targets is not available in this release: "
-                       "name one worker or sink");
     }
-    return r == MR_OK
-               ? mr__options_read(loader, mr__subscription_table, entry, &beside, options)
-               : r;
+    return mr__options_read(loader, mr__subscription_table, entry, &beside, options);
 }
 
 /* Finds the worker that gets the copies. @p ret_found: none of it was wrong */
 static enum mr_status find_shadow(struct mr_builder *builder, const struct mr_node *entry,
-                                  const char *name, uint32_t original, bool *ret_found)
+                                  const char *name,
+                                  const struct mr_subscription_config *original, bool *ret_found)
 {
     const struct mr_node *place = mr__node_child(entry, "shadow");
     int64_t index = mr__builder_find(&builder->targets, name);
@@ -494,7 +549,7 @@ static enum mr_status find_shadow(struct mr_builder *builder, const struct mr_no
                           "shadow: `%.64s` is a sink; only what a worker says can be compared",
                           mr__shown(place, name));
     }
-    if ((uint32_t)index == original) {
+    if (mr_subscription_reaches(original, (uint32_t)index)) {
         return mr__report(builder->loader, place, "shadow: `%.64s` is what `to` names already",
                           mr__shown(place, name));
     }
@@ -511,7 +566,7 @@ static enum mr_status build_shadow(struct mr_builder *builder, const struct mr_n
     const struct mr_subscription_config *original =
         &config->subscriptions[config->subscription_count - 1];
     bool found;
-    enum mr_status r = find_shadow(builder, entry, options->shadow, original->target, &found);
+    enum mr_status r = find_shadow(builder, entry, options->shadow, original, &found);
     if (r != MR_OK || !found) {
         return r;
     }
@@ -679,11 +734,33 @@ static enum mr_status hash_destinations(const struct mr_config *config, const ch
     return r;
 }
 
+static enum mr_status hash_priority(const struct mr_priority_config *priority,
+                                    struct mr_buf *buf)
+{
+    enum mr_status r = mr_buf_printf(buf, "priority %d %s %u %" PRIu64, priority->by,
+                                     priority->key == NULL ? "" : priority->key, priority->level,
+                                     priority->step_ns);
+    for (uint32_t i = 0; i < priority->value_count && r == MR_OK; i++) {
+        r = mr_buf_printf(buf, " %016" PRIx64 " %u", priority->values[i].hash,
+                          priority->values[i].level);
+    }
+    return r == MR_OK ? mr_buf_append_byte(buf, '\n') : r;
+}
+
 static enum mr_status hash_names(const struct mr_config *config,
                                  const struct mr_subscription_config *subscription,
                                  struct mr_buf *buf)
 {
     enum mr_status r = mr_buf_printf(buf, "to %s\n", config->targets[subscription->target].name);
+    for (uint32_t i = 0; i < subscription->share_count && r == MR_OK; i++) {
+        r = mr_buf_printf(buf, "share %016" PRIx64 "\n", subscription->shares[i].hash);
+    }
+    if (r == MR_OK && subscription->lane_concurrency > 1) {
+        r = mr_buf_printf(buf, "lane concurrency %u\n", subscription->lane_concurrency);
+    }
+    if (r == MR_OK && subscription->priority != NULL) {
+        r = hash_priority(subscription->priority, buf);
+    }
     for (uint32_t i = 0; i < subscription->source_count && r == MR_OK; i++) {
         r = mr_buf_printf(buf, "source %s\n", config->sources[subscription->sources[i]].name);
     }

@@ -303,6 +303,49 @@ const struct mr_option mr__limit_table[] = {
 };
 #undef AT
 
+#define AT(field) offsetof(struct mr_return_options, field)
+static const struct mr_option return_table[] = {
+    {.name = "percent", .type = MR_OPTION_INT, .at = AT(percent), .default_text = "0", .min = 0,
+     .max = 100, .unit = "%",
+     .help = "Share of failures at which its weight goes to the others, until the subscription is "
+             "resumed or its targets are changed; 0: never."},
+    {.name = "calls", .type = MR_OPTION_INT, .at = AT(calls), .default_text = "20", .min = 1,
+     .max = 100000, .help = "The least number of attempts within the window to judge by."},
+    {.name = "window", .type = MR_OPTION_DURATION, .at = AT(window_ns), .default_text = "5m",
+     .min = NS_S, .max = 24 * NS_H, .help = "The time looked back at."},
+    MR_OPTION_END,
+};
+#undef AT
+
+#define AT(field) offsetof(struct mr_share_options, field)
+const struct mr_option mr__share_table[] = {
+    {.name = "worker", .type = MR_OPTION_STRING, .at = AT(worker),
+     .help = "A worker that receives a share of the deliveries; this or sink."},
+    {.name = "sink", .type = MR_OPTION_STRING, .at = AT(sink), .help = "The same for a sink."},
+    {.name = "weight", .type = MR_OPTION_INT, .at = AT(weight), .default_text = "1", .min = 0,
+     .max = 1000000, .help = "Its share, of the sum of all weights."},
+    {.name = "return", .type = MR_OPTION_BLOCK, .at = AT(back), .block = return_table,
+     .help = "When its weight goes back to the others by itself."},
+    MR_OPTION_END,
+};
+#undef AT
+
+#define AT(field) offsetof(struct mr_priority_options, field)
+static const struct mr_option priority_table[] = {
+    {.name = "by", .type = MR_OPTION_STRING, .at = AT(by), .default_text = "none",
+     .unit = "none, an attribute or data.PATH", .help = "What of the event says its level."},
+    {.name = "levels", .type = MR_OPTION_PAIRS, .at = AT(levels), .unit = "value: level",
+     .help = "Which value has which level, 0 to 9; left out, the value is the level."},
+    {.name = "level", .type = MR_OPTION_INT, .at = AT(level), .default_text = "0", .min = 0,
+     .max = MR_PRIORITY_MAX, .help = "The level of every other event."},
+    {.name = "step", .type = MR_OPTION_DURATION, .at = AT(step_ns), .default_text = "1m",
+     .min = NS_MS, .max = 24 * NS_H,
+     .help = "For each level a delivery goes as if it had been ready so much earlier; one of a "
+             "lower level that waited longer than that goes first."},
+    MR_OPTION_END,
+};
+#undef AT
+
 #define AT(field) offsetof(struct mr_subscription_options, field)
 const struct mr_option mr__subscription_table[] = {
     {.name = "source", .type = MR_OPTION_STRINGS, .at = AT(source),
@@ -315,7 +358,10 @@ const struct mr_option mr__subscription_table[] = {
      .help = "It takes the events that no other subscription takes, as far as its own filter and "
              "sources let it."},
     {.name = "to", .type = MR_OPTION_STRING, .at = AT(to), .flags = MR_OPTION_REQUIRED,
-     .help = "The worker or sink that receives the deliveries."},
+     .block = mr__share_table,
+     .unit = "a name, or a list of {worker: NAME, weight: N}",
+     .help = "The worker or sink that receives the deliveries; or several, each with a weight: "
+             "events of one value of order_by go to the same."},
     {.name = "transform", .type = MR_OPTION_JSON, .at = AT(transform),
      .unit = "{set: …, rename: …, drop: …} or {jq: …, timeout: …}",
      .help = "Changes attributes and JSON data of the event as the target gets it, as for a "
@@ -323,6 +369,13 @@ const struct mr_option mr__subscription_table[] = {
     {.name = "order_by", .type = MR_OPTION_STRING, .at = AT(order_by), .default_text = "none",
      .unit = "none, an attribute or data.PATH",
      .help = "Deliveries with the same value of this are made one after another, in order."},
+    {.name = "lane_concurrency", .type = MR_OPTION_INT, .at = AT(lane_concurrency),
+     .default_text = "1", .min = 1, .max = MR_LANE_CONCURRENCY_MAX,
+     .help = "How many with the same value of order_by may be made side by side; they begin in "
+             "order."},
+    {.name = "priority", .type = MR_OPTION_BLOCK, .at = AT(priority), .block = priority_table,
+     .help = "Which of what is ready goes first, here and among the subscriptions of a target; "
+             "left out: what was ready first."},
     {.name = "keep", .type = MR_OPTION_ENUM, .at = AT(keep), .default_text = "all",
      .words = keep_words,
      .help = "Of those that wait with the same value of order_by, all of them or the latest only; "

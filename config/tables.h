@@ -116,6 +116,26 @@ struct mr_batch_options {
     char *by;
 };
 
+struct mr_return_options {
+    int64_t percent;
+    int64_t calls;
+    uint64_t window_ns;
+};
+
+struct mr_share_options { /* of an item of `to` */
+    char *worker;
+    char *sink;
+    int64_t weight;
+    struct mr_return_options back;
+};
+
+struct mr_priority_options {
+    char *by;
+    struct mr_pairs levels;
+    int64_t level;
+    uint64_t step_ns;
+};
+
 struct mr_subscription_options {
     struct mr_strings source;
     char *filter;
@@ -123,6 +143,8 @@ struct mr_subscription_options {
     char *to;
     char *transform;
     char *order_by;
+    int64_t lane_concurrency;
+    struct mr_priority_options priority;
     struct mr_retry_options retry;
     char *shadow;
     int on_exhausted;
@@ -151,6 +173,7 @@ extern const struct mr_option mr__sink_table[];
 extern const struct mr_option mr__limit_table[];
 extern const struct mr_option mr__subscription_table[];
 extern const struct mr_option mr__fanout_table[];
+extern const struct mr_option mr__share_table[]; /* an item of its `to` */
 
 /* The named sections, which hold one mapping for each name. */
 struct mr_section {

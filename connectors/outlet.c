@@ -120,7 +120,7 @@ void mr__outlet_answer(struct mr_outlet *outlet, struct mr_handout *handout,
     handout->answer.started_wall_ns = started_wall_ns;
     handout->answer.ended_wall_ns = mr_clock_now().wall_ns;
     (void)snprintf(handout->answer.instance, sizeof(handout->answer.instance), "%s",
-                   outlet->life.kind);
+                   outlet->life.name); /* cut at worst */
     if (error != NULL) {
         mr_handout_set_error(handout, mr_bytes_of(error));
     }

@@ -43,6 +43,10 @@
 /* Deliveries. */
 #define MR_HOPS_MAX_DEFAULT 16u
 #define MR_RETRY_STEPS_MAX 64u
+#define MR_SHARES_MAX 8u /* targets of a subscription */
+#define MR_PRIORITY_MAX 9u
+#define MR_PRIORITY_VALUES_MAX 64u
+#define MR_LANE_CONCURRENCY_MAX 256u
 #define MR_RATES_MAX 4u         /* windows of one rate limit */
 #define MR_RATE_COUNT_MAX 1000000u
 #define MR_ERROR_TEXT_MAX 512u   /* of one attempt, after control bytes are stripped */

@@ -362,6 +362,11 @@ static void write_rest(struct mr_json_out *out, const struct mr_record *record)
     case MR_RECORD_JOINED:
         mr_json_out_u64(out, "fanout_id", record->a);
         break;
+    case MR_RECORD_WEIGHT:
+        mr_json_out_u64(out, "subscription_id", record->a);
+        mr_json_out_u64(out, "target_id", record->b);
+        mr_json_out_bool(out, "returned", record->c != 0);
+        break;
     case MR_RECORD_RESULT:
         mr_json_out_u64(out, "subscription_id", record->a);
         mr_json_out_u64(out, "fence", record->b);

@@ -151,6 +151,7 @@ static enum mr_status address(const struct snapshot *snapshot, const char *to,
     }
     item->matches.items[0] = (struct mr_match){
         .subscription = (uint32_t)index,
+        .level = mr_router_level(snapshot->router, (uint32_t)index, mr_event_record(item->event)),
         .lane = mr_router_lane(snapshot->router, (uint32_t)index, mr_event_record(item->event))};
     item->matches.count = 1;
     item->matches.capacity = 1;

@@ -16,6 +16,7 @@ struct mr__rule {
     int order;
     bool is_default;           /* takes what no other one matched */
     struct mr_bytes order_key; /* borrowed from the configuration */
+    const struct mr_priority_config *priority; /* borrowed likewise; NULL: none */
     int batch_by; /* enum mr_order */
     struct mr_bytes batch_key; /* borrowed from the configuration */
     uint64_t failures;         /* evaluations of its sql that failed; relaxed atomic */

@@ -47,6 +47,7 @@ static enum mr_status make_rule(struct mr__rule *rule,
     }
     rule->order = subscription->order;
     rule->order_key = mr_bytes_of(subscription->order_key);
+    rule->priority = subscription->priority;
     rule->batch_by = subscription->batch_by;
     rule->batch_key = mr_bytes_of(subscription->batch_key);
     return mr__compile(compiler, mr_bytes_of(filter_json == NULL ? "[]" : filter_json),
@@ -172,6 +173,20 @@ static enum mr_status add_match(struct mr_matches *matches, struct mr_match matc
     return MR_OK;
 }
 
+static uint8_t level_of(const struct mr_priority_config *priority, struct mr_bytes record)
+{
+    if (priority == NULL) {
+        return 0;
+    }
+    uint64_t value = mr__lane(priority->by, mr_bytes_of(priority->key), record);
+    for (uint32_t i = 0; i < priority->value_count && value != 0; i++) {
+        if (priority->values[i].hash == value) {
+            return priority->values[i].level;
+        }
+    }
+    return priority->level;
+}
+
 static enum mr_status test_candidates(void *context, const uint32_t *rules, uint32_t count)
 {
     const struct matching *m = context;
@@ -194,6 +209,7 @@ static enum mr_status test_candidates(void *context, const uint32_t *rules, uint
             .subscription = rule->subscription,
             .cancels = rule->cancels,
             .only_cancels = rule->cancels,
+            .level = level_of(rule->priority, m->record),
             .lane = mr__lane(rule->order, rule->order_key, m->record),
         };
         enum mr_status r = add_match(m->matches, match);
@@ -331,6 +347,13 @@ uint64_t mr_router_lane(const struct mr_router *router, uint32_t subscription,
     MR_ASSERT(subscription < router->rule_count);
     const struct mr__rule *rule = &router->rules[subscription];
     return mr__lane(rule->order, rule->order_key, record);
+}
+
+uint8_t mr_router_level(const struct mr_router *router, uint32_t subscription,
+                        struct mr_bytes record)
+{
+    MR_ASSERT(subscription < router->rule_count);
+    return level_of(router->rules[subscription].priority, record);
 }
 
 uint64_t mr_router_batch_key(const struct mr_router *router, uint32_t subscription,

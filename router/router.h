@@ -22,6 +22,7 @@ struct mr_match {
     uint32_t subscription; /* index in the configuration */
     bool cancels;          /* its event cancels what is before it in the lane, */
     bool only_cancels;     /* and is not delivered itself */
+    uint8_t level;         /* of priority */
     uint64_t lane;         /* hash of the ordering key; 0 = unordered */
 };
 
@@ -65,6 +66,10 @@ bool mr_router_explain(const struct mr_router *router, uint32_t subscription, ui
 
 /** The lane of @p record for @p subscription, as matching computes it. */
 uint64_t mr_router_lane(const struct mr_router *router, uint32_t subscription,
+                        struct mr_bytes record);
+
+/** Its level of priority, likewise. */
+uint8_t mr_router_level(const struct mr_router *router, uint32_t subscription,
                         struct mr_bytes record);
 
 /** The hash of what the batches of @p subscription go by; 0: @p record has no such value, or they

@@ -129,7 +129,8 @@ static void refuse(struct mr_target *t, struct mr_handout *handout, const char *
         struct mr_answer *answer = &((struct mr_handout *)(void *)op)->answer;
         answer->verdict = MR_VERDICT_REFUSED;
         answer->ended_wall_ns = mr_clock_now().wall_ns;
-        (void)snprintf(answer->instance, sizeof(answer->instance), "http"); /* fits */
+        (void)snprintf(answer->instance, sizeof(answer->instance), "%s",
+                       t->name); /* cut is fine */
         mr_handout_set_error((struct mr_handout *)(void *)op, mr_bytes_of(text));
     }
     add_answer(t, handout);
@@ -514,7 +515,8 @@ static enum mr_status make_parts(struct mr_target *t, const struct mr_target_arg
     if (r == MR_OK) {
         (void)snprintf(t->version, sizeof(t->version), "%llu",
                        (unsigned long long)args->generation); /* 20 digits at most */
-        r = mr_http_plan_init(&t->plan, &t->options, args->config->is_worker, t->version);
+        r = mr_http_plan_init(&t->plan, &t->options, args->config->is_worker, t->name,
+                              t->version);
     }
     if (r == MR_OK) {
         t->has_lock = pthread_mutex_init(&t->mu, NULL) == 0;

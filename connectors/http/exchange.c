@@ -119,11 +119,12 @@ static enum mr_status add_sign_key(struct mr_http_request_plan *plan,
 
 enum mr_status mr_http_plan_init(struct mr_http_request_plan *plan,
                                  const struct mr_http_client_options *options, bool is_worker,
-                                 const char *version)
+                                 const char *target, const char *version)
 {
     *plan = (struct mr_http_request_plan){
         .mode = (enum mr_mode)options->mode,
         .is_worker = is_worker,
+        .target = target,
         .version = version,
     };
     mr_buf_init(&plan->fixed, LINES_SIZE_MAX);
@@ -602,7 +603,8 @@ static struct mr_handout *take_handout(struct mr_http_exchange *x,
     for (struct mr_handout *h = handout; h != NULL; h = next_of(h)) {
         struct mr_answer *answer = &h->answer;
         MR_ASSERT(answer->verdict != MR_VERDICT_NONE);
-        (void)snprintf(answer->instance, sizeof(answer->instance), "http"); /* fits */
+        (void)snprintf(answer->instance, sizeof(answer->instance), "%s",
+                       plan->target); /* cut is fine */
         (void)snprintf(answer->version, sizeof(answer->version), "%s",
                        plan->version); /* cut is fine */
         answer->ended_wall_ns = mr_clock_now().wall_ns;

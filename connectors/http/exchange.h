@@ -19,6 +19,7 @@ enum {
 struct mr_http_request_plan {
     enum mr_mode mode;
     bool is_worker;
+    const char *target;       /* borrowed; its name, for answer.instance */
     const char *version;      /* borrowed; for answer.version */
     struct mr_buf fixed;      /* "Name: value" lines, NUL-terminated each; secrets in it */
     uint32_t fixed_count;
@@ -69,7 +70,8 @@ bool mr_http_retry_after(struct mr_bytes value, uint64_t wall_ns, uint64_t *ret_
 /** Fills the fixed lines from @p options. */
 MR_MUST_USE enum mr_status mr_http_plan_init(struct mr_http_request_plan *plan,
                                              const struct mr_http_client_options *options,
-                                             bool is_worker, const char *version);
+                                             bool is_worker, const char *target,
+                                             const char *version);
 /** The name by which we ask for consent: `origin`, else this machine's name.
  * @param ret at least MR_HTTP_ORIGIN_SIZE_MAX + 1 bytes */
 void mr_http_plan_origin(const struct mr_http_client_options *options, char *ret);

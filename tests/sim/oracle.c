@@ -48,6 +48,7 @@ void oracle_destroy(struct oracle *o)
     free(o->emitted);
     free(o->answers);
     free(o->shares);
+    free(o->weights);
     free(o);
 }
 
@@ -325,9 +326,12 @@ void oracle_acknowledged(struct oracle *o, const struct mr_batch *batch, uint64_
 
 static void check_lane_alone(struct oracle *o, const struct oracle_delivery *d)
 {
+    uint32_t outside = 0;
+    uint32_t width = oracle_lane_width(o, d->sub);
     for (uint32_t i = 0; i < o->delivery_count && d->lane != 0; i++) {
         const struct oracle_delivery *other = &o->deliveries[i];
-        if (other != d && other->sub == d->sub && other->lane == d->lane && other->outside) {
+        if (other != d && other->sub == d->sub && other->lane == d->lane && other->outside &&
+            ++outside == width) {
             sim_fail(o->world, "%u:%llu is handed out beside %llu of its lane", d->sub,
                      (unsigned long long)d->offset, (unsigned long long)other->offset);
         }
@@ -405,6 +409,45 @@ static void check_batch(struct oracle *o, const struct mr_handout *h)
     sim_fired[SIM_BATCH_HALVED] += d->together != 0;
 }
 
+/* One of several targets gets it by its key, and none whose weight went to the others before. */
+static void check_share(struct oracle *o, const struct mr_handout *h,
+                        const struct oracle_delivery *d)
+{
+    static const char *const names[SIM_WORKERS] = {"fast", "slow"};
+    const struct sim_sub_spec *s = spec_of(o, 0, h);
+    uint32_t at = SIM_WORKERS;
+    uint32_t ids[SIM_WORKERS];
+    bool open[SIM_WORKERS] = {false};
+    if (s == NULL || s->weights[0] + s->weights[1] == 0) {
+        return;
+    }
+    for (uint32_t i = 0; i < SIM_WORKERS; i++) {
+        ids[i] = mr_bus_target_id(o->world->bus, names[i]);
+        const struct oracle_weight *w = oracle_weight_of(o, d->sub, ids[i]);
+        open[i] = s->weights[i] > 0 && (w == NULL || w->hash != sim_share_hash(s, i));
+        at = ids[i] == h->target ? i : at;
+    }
+    if (at == SIM_WORKERS) {
+        sim_fail(o->world, "%s is handed to a target of another subscription", h->delivery);
+    }
+    sim_fired[SIM_SHARED_OUT]++;
+    if (oracle_weight_of(o, d->sub, UINT32_MAX) == NULL) {
+        uint32_t want = sim_share_of(s, d->lane != 0 ? d->lane : d->offset);
+        if (at != want) {
+            sim_fail(o->world, "%s is handed to %s, its key belongs to %s", h->delivery, names[at],
+                     names[want]);
+        }
+    } else if (!open[at] && open[1 - at]) {
+        const struct oracle_weight *w = oracle_weight_of(o, d->sub, ids[at]);
+        if (s->weights[at] == 0 || d->fence_sequence > w->sequence) {
+            sim_fail(o->world, "%s is handed to %s, which has no weight now", h->delivery,
+                     names[at]);
+        }
+    } else if (!open[1 - at]) {
+        sim_fired[SIM_RETURNED_KEPT]++;
+    }
+}
+
 void oracle_may_skip(struct oracle *o, uint32_t subscription, uint64_t offset)
 {
     oracle_answer_of(o, subscription, offset, ORACLE_OPERATOR)->answered = true;
@@ -446,6 +489,7 @@ void oracle_handed_out(struct oracle *o, const struct mr_handout *h)
     }
     sim_fired[SIM_JOINED_ANEW] += o->events[h->offset - 1].kind == ORACLE_JOINED;
     check_batch(o, h);
+    check_share(o, h, d);
     a->batch = h->batch;
     check_lane_alone(o, d);
     d->outside = true;
@@ -516,6 +560,9 @@ void oracle_undo(struct oracle *o, uint64_t sequence)
         o->submitted = group->sequence - 1;
     }
     oracle_undo_joins(o, sequence);
+    while (o->weight_count > 0 && o->weights[o->weight_count - 1].sequence > sequence) {
+        o->weight_count--;
+    }
     if (o->submitted != sequence) {
         sim_fail(o->world, "the log goes back to group %llu, behind what was durable (%llu)",
                  (unsigned long long)sequence, (unsigned long long)o->submitted);

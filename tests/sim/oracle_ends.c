@@ -8,18 +8,22 @@
 static void check_lane_head(struct fold *f, const struct oracle_delivery *d)
 {
     const struct oracle *o = f->o;
+    uint32_t before = 0;
+    uint32_t width = d->lane == 0 ? 1 : oracle_lane_width(o, d->sub);
     for (uint32_t i = 0; i < o->delivery_count && d->lane != 0; i++) {
         const struct oracle_delivery *other = &o->deliveries[i];
         if (other == d || other->sub != d->sub || other->lane != d->lane) {
             continue;
         }
         bool open = other->state == MR_STATE_WAITING || other->state == MR_STATE_HELD;
-        if (other->state == MR_STATE_IN_FLIGHT ||
-            (open && other->offset < d->offset && !other->redriven)) {
+        before += other->state == MR_STATE_IN_FLIGHT ||
+                  (open && other->offset < d->offset && !other->redriven);
+        if (before == width) {
             FAIL(f, "%u:%llu begins, %llu of its lane is %s", d->sub, LLU(d->offset),
                  LLU(other->offset), mr_state_text(other->state));
         }
     }
+    sim_fired[SIM_SIDE_BY_SIDE] += before > 0;
 }
 
 static enum sim_order order_of(uint64_t lane)

@@ -304,6 +304,55 @@ static void fold_match(struct fold *f, const struct mr_record *r)
 
 /* --- the others ------------------------------------------------------------------------------- */
 
+uint32_t oracle_lane_width(const struct oracle *o, uint32_t sub)
+{
+    uint32_t index;
+    uint32_t width = 1;
+    if (!oracle_visible_index(o, sub, &index)) {
+        return width;
+    }
+    for (uint64_t i = 0; i < ORACLE_SPECS && i < o->spec_count; i++) {
+        uint32_t had = o->specs[i].subs[index].lane_concurrency;
+        width = had > width ? had : width;
+    }
+    return width;
+}
+
+const struct oracle_weight *oracle_weight_of(const struct oracle *o, uint32_t sub, uint32_t target)
+{
+    for (uint32_t i = o->weight_count; i-- > 0;) {
+        const struct oracle_weight *w = &o->weights[i];
+        if (w->sub == sub && (w->target == target || target == UINT32_MAX)) {
+            return w;
+        }
+    }
+    return NULL;
+}
+
+static void fold_weight(struct fold *f, const struct mr_record *r)
+{
+    struct oracle *o = f->o;
+    uint32_t index;
+    bool fits = r->c == 0;
+    if (!oracle_visible_index(o, r->a, &index)) {
+        FAIL(f, "a weight of subscription %u, which has none", r->a);
+    }
+    for (uint64_t i = 0; i < ORACLE_SPECS && i < o->spec_count && !fits; i++) {
+        const struct sim_sub_spec *s = &o->specs[i].subs[index];
+        for (uint32_t k = 0; k < SIM_WORKERS; k++) {
+            fits = fits || (s->return_percent > 0 && r->c == sim_share_hash(s, k));
+        }
+    }
+    if (!fits) {
+        FAIL(f, "a weight of subscription %u goes to the others, no configuration says so", r->a);
+    }
+    sim_fired[SIM_RETURNED] += r->c != 0;
+    o->weights = oracle_grow(o->weights, sizeof(*o->weights), o->weight_count + 1,
+                             &o->weight_capacity);
+    o->weights[o->weight_count++] = (struct oracle_weight){
+        .sequence = f->sequence, .hash = r->c, .sub = r->a, .target = r->b};
+}
+
 static void fold_redrive(struct fold *f, const struct mr_record *r)
 {
     struct oracle_delivery *d = oracle_find(f, r);
@@ -427,6 +476,9 @@ static void fold_record(struct fold *f, const struct mr_record *r, bool names)
         break;
     case MR_RECORD_JOINED:
         oracle_fold_joined(f, r);
+        break;
+    case MR_RECORD_WEIGHT:
+        fold_weight(f, r);
         break;
     case MR_RECORD_KEY:
         fold_key(f, r);

@@ -94,6 +94,13 @@ struct oracle_batch {
     bool same[SIM_ORDERS];       /* all have that */
 };
 
+struct oracle_weight { /* as a WEIGHT record says */
+    uint64_t sequence; /* of its group */
+    uint64_t hash;
+    uint32_t sub;
+    uint32_t target;
+};
+
 struct oracle_message {
     struct mr_dedupe_key keys[MR_DEDUPE_BY_MAX]; /* as it was sent last */
     uint32_t crc;
@@ -160,6 +167,9 @@ struct oracle {
     uint32_t answer_count;
     uint32_t answer_capacity;
     struct oracle_batch batch; /* the last one handed out */
+    struct oracle_weight *weights; /* as they were logged */
+    uint32_t weight_count;
+    uint32_t weight_capacity;
     uint16_t *shares;          /* by number of batch: its parts after it failed; 0: it did not */
     uint32_t share_capacity;
 };
@@ -173,6 +183,13 @@ const struct oracle_event *oracle_first_of(const struct oracle *oracle, uint32_t
 void *oracle_grow(void *array, size_t item, uint32_t need, uint32_t *capacity);
 struct oracle_answer *oracle_answer_of(struct oracle *oracle, uint32_t sub, uint64_t offset,
                                        uint32_t fence);
+/* The last that was logged of a share; NULL: none was. @p target: UINT32_MAX: of any of @p sub */
+const struct oracle_weight *oracle_weight_of(const struct oracle *oracle, uint32_t sub,
+                                             uint32_t target);
+/* How many of a lane of @p sub may run side by side, by any of the last configurations. */
+uint32_t oracle_lane_width(const struct oracle *oracle, uint32_t sub);
+/* @p id is one of the subscriptions of the configuration, not a hidden one. */
+bool oracle_visible_index(const struct oracle *o, uint32_t id, uint32_t *ret_index);
 struct oracle_event *oracle_event_of(struct oracle *oracle, uint64_t offset);
 struct oracle_delivery *oracle_delivery_of(struct oracle *oracle, uint32_t sub, uint64_t offset);
 

@@ -78,6 +78,10 @@
     X(BATCH_CRASHED, "worker crash, a whole batch")                                                \
     X(BATCH_FAILED, "batch that failed as a whole")                                                \
     X(BATCH_HALVED, "part of a batch that had failed")                                             \
+    X(SIDE_BY_SIDE, "begun beside another of its lane")                                            \
+    X(SHARED_OUT, "handed to one of several targets")                                              \
+    X(RETURNED, "a weight that went to the others")                                                \
+    X(RETURNED_KEPT, "the same, in force after it was logged")                                     \
     X(CHECKPOINT, "checkpoint")                                                                    \
     X(FROM_CHECKPOINT, "recovered from a checkpoint")                                              \
     X(RETIRED, "segment retired")                                                                  \
@@ -153,6 +157,11 @@ struct sim_sub_spec {
     uint64_t batch_window_ns;
     uint8_t batch_by; /* enum sim_order */
     uint64_t timeout_ns;
+    uint32_t lane_concurrency; /* 0: 1 */
+    uint32_t weights[SIM_WORKERS]; /* all 0: everything goes to target */
+    uint32_t return_percent;
+    uint8_t level_by; /* enum sim_order: says the level; unordered: none has one */
+    uint64_t level_step_ns;
     int success_to; /* sink 2 or 3, or -1 */
     int failure_to; /* likewise; -2: the bus */
     bool joined;    /* it takes what tells of fan-outs */
@@ -190,6 +199,10 @@ void sim_spec_random(struct mr_rng *rng, bool calm, struct sim_spec *ret_spec);
 void sim_spec_mutate(struct mr_rng *rng, struct sim_spec *spec);
 /* All subscriptions there, nothing that waits long. */
 void sim_spec_calm(struct sim_spec *spec);
+/* Which worker has so much of a key (or of an event, without one); with weights. */
+uint32_t sim_share_of(const struct sim_sub_spec *s, uint64_t key);
+/* What the share of worker @p i is known by. */
+uint64_t sim_share_hash(const struct sim_sub_spec *s, uint32_t i);
 /* Whether it drops what has used up its attempts. */
 bool sim_sub_drops(const struct sim_sub_spec *s);
 struct mr_config *sim_config_create(const struct sim_spec *spec,

@@ -37,6 +37,52 @@ static void random_lane_end(struct sim_sub_spec *s)
     s->dead_holds = s->order != SIM_UNORDERED && mr_rng_chance(&rng, 1, 3);
 }
 
+/* Likewise: how many of a lane side by side, which of two targets, and what goes first. */
+static void random_flow(struct sim_sub_spec *s)
+{
+    static const uint64_t level_steps[] = {50 * MR_MS, MR_SECOND, 20 * MR_SECOND};
+    struct mr_rng rng;
+    mr_rng_init(&rng, 31 + s->window_size * 3 + s->step_ns + s->types * 577u + s->steps * 13u +
+                          s->sources * 11u + s->concurrency + s->rate_per_ns + s->debounce_ns);
+    bool one_by_one = s->keep_latest || s->when_busy != MR_BUSY_QUEUE || s->debounce_ns > 0 ||
+                      s->cancels != 0 || s->batch_max > 0;
+    if (s->order != SIM_UNORDERED && !one_by_one && mr_rng_chance(&rng, 1, 2)) {
+        s->lane_concurrency = (uint32_t)(2 + mr_rng_below(&rng, 3));
+    }
+    if (s->target < SIM_WORKERS && mr_rng_chance(&rng, 1, 3)) {
+        for (uint32_t i = 0; i < SIM_WORKERS; i++) {
+            s->weights[i] = (uint32_t)mr_rng_below(&rng, 4);
+        }
+        s->weights[s->target] += 1;
+        s->return_percent = mr_rng_chance(&rng, 1, 2) ? 30 : 0;
+    }
+    if (mr_rng_chance(&rng, 1, 3)) {
+        s->level_by = (uint8_t)(1 + mr_rng_below(&rng, SIM_ORDERS - 1));
+        s->level_step_ns = pick(&rng, level_steps, MR_ARRAY_COUNT(level_steps));
+    }
+}
+
+uint64_t sim_share_hash(const struct sim_sub_spec *s, uint32_t i)
+{
+    return mr_hash_u64(s->weights[i] * 100u + s->return_percent + i * 7u) | 1;
+}
+
+uint32_t sim_share_of(const struct sim_sub_spec *s, uint64_t key)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < SIM_WORKERS; i++) {
+        sum += s->weights[i];
+    }
+    uint64_t point = mr_hash_u64(key) % sum;
+    for (uint32_t i = 0; i + 1 < SIM_WORKERS; i++) {
+        if (point < s->weights[i]) {
+            return i;
+        }
+        point -= s->weights[i];
+    }
+    return SIM_WORKERS - 1;
+}
+
 static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
 {
     static const uint64_t steps[] = {10 * MR_MS, 200 * MR_MS, MR_SECOND, 30 * MR_SECOND};
@@ -84,6 +130,7 @@ static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
     }
     random_batch(s);
     random_lane_end(s);
+    random_flow(s);
 }
 
 static void random_limits(struct mr_rng *rng, struct sim_spec *spec)
@@ -311,6 +358,40 @@ bool sim_sub_drops(const struct sim_sub_spec *s)
     return !s->hold && s->types % 3 == 0; /* not drawn: what older seeds do stays */
 }
 
+static void fill_flow(struct mr_subscription_config *c, const struct sim_sub_spec *s)
+{
+    static const char *const values[SIM_ORDERS][3] = {
+        [SIM_BY_LANE] = {"k0", "k1", "k2"}, [SIM_BY_ZONE] = {"z0", "z1", "z2"}};
+    c->lane_concurrency = s->lane_concurrency;
+    bool several = s->weights[0] + s->weights[1] > 0;
+    if (several) {
+        c->shares = cleared(SIM_WORKERS, sizeof(*c->shares));
+        c->share_count = SIM_WORKERS;
+        c->target = 0;
+    }
+    for (uint32_t i = 0; i < SIM_WORKERS && several; i++) {
+        c->shares[i] = (struct mr_share_config){
+            .target = i,
+            .weight = s->weights[i],
+            .return_percent = s->return_percent,
+            .return_calls = 5,
+            .return_window_ns = MR_HOUR,
+            .hash = sim_share_hash(s, i),
+        };
+    }
+    if (s->level_by != SIM_UNORDERED) {
+        c->priority = cleared(1, sizeof(*c->priority) + 3 * sizeof(c->priority->values[0]));
+        c->priority->by = MR_ORDER_ATTRIBUTE;
+        c->priority->key = copy_of(s->level_by == SIM_BY_LANE ? "lane" : "zone");
+        c->priority->step_ns = s->level_step_ns;
+        c->priority->value_count = 3;
+        for (uint32_t i = 0; i < 3; i++) {
+            c->priority->values[i].hash = mr_hash(values[s->level_by][i], 2);
+            c->priority->values[i].level = (uint8_t)(i * 4);
+        }
+    }
+}
+
 static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
                      const struct sim_sub_spec *s)
 {
@@ -349,6 +430,7 @@ static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
     c->batch_key = s->batch_by == SIM_UNORDERED
                        ? NULL
                        : copy_of(s->batch_by == SIM_BY_LANE ? "lane" : "zone");
+    fill_flow(c, s);
     c->hash = mr_hash(s, sizeof(*s));
     if (s->sources != 0) {
         c->sources = cleared(SIM_SOURCES, sizeof(*c->sources));
@@ -482,6 +564,11 @@ void sim_config_destroy(struct mr_config *config)
         free(c->order_key);
         free(c->batch_key);
         free(c->cancel_on);
+        free(c->shares);
+        if (c->priority != NULL) {
+            free(c->priority->key);
+            free(c->priority);
+        }
         free(c->rates);
         free(c->limits);
         free(c->on_success);

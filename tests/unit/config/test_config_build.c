@@ -441,13 +441,40 @@ static void test_load_unknown_target_names_the_nearest(void **state)
     check_one_error(FAKE_BASE "subscriptions: {one: {to: bus}}\n", "would send every event round");
 }
 
-static void test_load_weighted_targets_are_later(void **state)
+static void test_load_several_targets_are_taken(void **state)
 {
     (void)state;
-    check_one_error(FAKE_BASE "subscriptions: {one: {to: [thumbs, pager]}}\n",
-                    "`to` with several or weighted targets is not available in this release");
-    check_one_error(FAKE_BASE "subscriptions: {one: {to: [{worker: thumbs, weight: 90}]}}\n",
-                    "not available in this release");
+    struct mr_config *config = load_right(
+        FAKE_BASE "subscriptions: {one: {to: [{worker: thumbs, weight: 90}, {worker: pager, "
+                  "weight: 10, return: {percent: 20, calls: 7, window: 1m}}]}, two: {to: pager}}\n");
+    const struct mr_subscription_config *one = &config->subscriptions[0];
+    uint32_t pager = (uint32_t)mr_config_find_target(config, "pager");
+    assert_int_equal(one->share_count, 2);
+    assert_int_equal(one->target, mr_config_find_target(config, "thumbs"));
+    assert_int_equal(one->shares[0].weight, 90);
+    assert_int_equal(one->shares[0].return_percent, 0);
+    assert_int_equal(one->shares[1].target, pager);
+    assert_int_equal(one->shares[1].return_percent, 20);
+    assert_int_equal(one->shares[1].return_calls, 7);
+    assert_int_equal(one->shares[1].return_window_ns, 60000000000ull);
+    assert_true(mr_subscription_reaches(one, pager));
+    assert_int_equal(config->subscriptions[1].share_count, 0);
+    assert_true(mr_subscription_reaches(&config->subscriptions[1], pager));
+    assert_false(mr_subscription_reaches(&config->subscriptions[1], one->target));
+    mr_config_destroy(config);
+}
+
+static void test_load_wrong_targets_are_refused(void **state)
+{
+    (void)state;
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: [thumbs]}}\n",
+                    "an item of the list is a mapping: {worker: NAME, weight: 90}");
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: [{worker: thumb}]}}\n",
+                    "did you mean `thumbs`?");
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: [{worker: thumbs, weigth: 1}]}}\n",
+                    "did you mean `weight`?");
+    check_one_error(FAKE_BASE "subscriptions: {one: {to: {worker: thumbs}}}\n",
+                    "`to` wants a single value");
 }
 
 static void test_load_unknown_source_names_the_nearest(void **state)
@@ -756,8 +783,8 @@ static void test_load_later_settings_are_refused_by_name(void **state)
 static void test_load_later_subscription_settings_are_refused_by_name(void **state)
 {
     (void)state;
-    static const char *const names[] = {"lane_concurrency", "validate", "dedupe", "retry_on",
-                                        "dead_on", "tenant", "rename", "start"};
+    static const char *const names[] = {"validate", "dedupe", "retry_on", "dead_on",
+                                        "tenant", "rename", "start"};
     for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
         char text[64];
         char part[96];
@@ -867,7 +894,8 @@ int main(void)
         cmocka_unit_test(test_load_subscription_values_are_taken),
         cmocka_unit_test(test_load_subscription_without_target_is_refused),
         cmocka_unit_test(test_load_unknown_target_names_the_nearest),
-        cmocka_unit_test(test_load_weighted_targets_are_later),
+        cmocka_unit_test(test_load_several_targets_are_taken),
+        cmocka_unit_test(test_load_wrong_targets_are_refused),
         cmocka_unit_test(test_load_unknown_source_names_the_nearest),
         cmocka_unit_test(test_load_filter_of_wrong_shape_is_refused),
         cmocka_unit_test(test_load_order_by_wrong_key_is_refused),

@@ -162,7 +162,8 @@ static void test_reference_holds_every_table(void **state)
     check_has(text, "### sink `file`\n");
     check_has(text, "## `subscriptions`\n");
     check_has(text, "| `retry.schedule` | text or list | `[1s, 5s, 30s, 2m, 10m, 30m, 1h, 2h]` |");
-    check_has(text, "| `to` | text | required |");
+    check_has(text, "| `to` | a name, or a list of {worker: NAME, weight: N} | required |");
+    check_has(text, "| `to[].weight` | number, 0 to 1000000 | `1` |");
     mr_free(text);
 }
 

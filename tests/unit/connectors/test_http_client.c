@@ -173,7 +173,7 @@ static void test_request_binary_carries_all_headers(void **state)
     struct fixture *f = *state;
     const struct mr_handout *h = deliver_text(f, OK_EMPTY);
     assert_int_equal(h->answer.verdict, MR_VERDICT_OK);
-    assert_string_equal(h->answer.instance, "http");
+    assert_string_equal(h->answer.instance, "pager");
     assert_string_equal(h->answer.version, "12");
     assert_true(h->answer.started_wall_ns > 0);
     assert_true(h->answer.ended_wall_ns >= h->answer.started_wall_ns);

@@ -154,7 +154,7 @@ static void test_reply_agrees_with_the_vectors(void **state)
     struct mr_http_client_options options = {0};
     struct mr_http_request_plan plan;
     struct mr_http_exchange x;
-    assert_int_equal(mr_http_plan_init(&plan, &options, true, "1"), MR_OK);
+    assert_int_equal(mr_http_plan_init(&plan, &options, true, "pager", "1"), MR_OK);
     mr_http_exchange_init(&x);
     const cJSON *item;
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(json, "reply"))
@@ -190,7 +190,7 @@ static void test_interim_response_leaves_nothing_behind(void **state)
     struct mr_http_client_options options = {0};
     struct mr_http_request_plan plan;
     struct mr_http_exchange x;
-    assert_int_equal(mr_http_plan_init(&plan, &options, true, "1"), MR_OK);
+    assert_int_equal(mr_http_plan_init(&plan, &options, true, "pager", "1"), MR_OK);
     mr_http_exchange_init(&x);
     assert_int_equal(mr_http_exchange_begin(&x, &plan, plain_handout()), MR_OK);
     mr_http_exchange_status(&x, 103);
@@ -215,7 +215,7 @@ static void test_more_fields_than_fit_drop_the_reply(void **state)
     struct mr_http_client_options options = {0};
     struct mr_http_request_plan plan;
     struct mr_http_exchange x;
-    assert_int_equal(mr_http_plan_init(&plan, &options, true, "1"), MR_OK);
+    assert_int_equal(mr_http_plan_init(&plan, &options, true, "pager", "1"), MR_OK);
     mr_http_exchange_init(&x);
     assert_int_equal(mr_http_exchange_begin(&x, &plan, plain_handout()), MR_OK);
     mr_http_exchange_status(&x, 200);
@@ -267,7 +267,7 @@ static void test_failures_give_verdicts(void **state)
     struct mr_http_client_options options = {0};
     struct mr_http_request_plan plan;
     struct mr_http_exchange x;
-    assert_int_equal(mr_http_plan_init(&plan, &options, false, "1"), MR_OK);
+    assert_int_equal(mr_http_plan_init(&plan, &options, false, "pager", "1"), MR_OK);
     mr_http_exchange_init(&x);
     for (size_t i = 0; i < MR_ARRAY_COUNT(cases); i++) {
         assert_int_equal(mr_http_exchange_begin(&x, &plan, plain_handout()), MR_OK);

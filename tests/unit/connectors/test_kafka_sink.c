@@ -191,7 +191,7 @@ static void test_sink_binary_has_headers_key_and_value(void **state)
     submit_one(target, 3, NULL, "");   /* empty data is another thing */
     assert_true(test_host_wait(&r.h, HOST_ANSWERS, 3));
     assert_int_equal(count_verdicts(&r.h, MR_VERDICT_OK), 3);
-    assert_string_equal(r.h.answers[0]->answer.instance, "kafka");
+    assert_string_equal(r.h.answers[0]->answer.instance, "results");
     assert_true(r.h.answers[0]->answer.started_wall_ns > 0);
     rd_kafka_t *rk = open_reader(&r.m, "results", 1);
     rd_kafka_message_t *message = read_one(rk);
