@@ -25,6 +25,7 @@
 #define SWITCH_ROUNDS 100
 #define SWITCH_PAUSE_MS 2
 #define NAME_SIZE 32
+#define HIDDEN UINT64_MAX /* a process that has no number in our process namespace */
 
 #define REMEDY                                                                                     \
     "; run Millrace as a unit of its own with Delegate=yes, or in a container that may write its " \
@@ -112,7 +113,7 @@ static uint64_t find_stranger(int home)
         size_t length = strcspn(text + at, "\n");
         uint64_t pid;
         if (mr_parse_u64(mr_bytes(text + at, length), &pid) && !is_ours(pid)) {
-            return pid == 0 ? UINT64_MAX : pid; /* 0: of another process namespace */
+            return pid == 0 ? HIDDEN : pid;
         }
         at += (int64_t)length + 1;
     }
@@ -149,10 +150,12 @@ static enum mr_status check_home(int home, const char *folder, unsigned controll
     }
     uint64_t stranger = find_stranger(home);
     if (stranger != 0) {
+        char which[64];
+        (void)snprintf(which, sizeof(which), "as number %" PRIu64, stranger); /* fits */
         return mr_problem_set(problem, MR_E_UNAVAILABLE,
                               "the control group %.200s has processes that are not Millrace's, "
-                              "as number %" PRIu64 REMEDY, folder,
-                              stranger == UINT64_MAX ? 0 : stranger);
+                              "%s" REMEDY, folder,
+                              stranger == HIDDEN ? "in another process namespace" : which);
     }
     return MR_OK;
 }

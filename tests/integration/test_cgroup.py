@@ -99,7 +99,7 @@ def find_base(needed=NEEDED):
     """
     top, own = mounted()
     why = "no group above ours can be written"
-    for folder in (own, *own.parents):
+    for folder in (path for path in (own, *own.parents) if path == top or top in path.parents):
         if not os.access(folder, os.W_OK):
             continue
         lacks = needed - words(folder / "cgroup.controllers")
@@ -109,8 +109,6 @@ def find_base(needed=NEEDED):
             return folder, set()
         elif folder == top and not (folder / "cgroup.type").exists():
             return folder, needed - words(folder / "cgroup.subtree_control")
-        if folder == top:
-            break
     raise Skip(why)
 
 
