@@ -252,10 +252,20 @@ static void save_fanouts(struct saver *s, const struct mr_bus *bus)
     }
 }
 
+/* Names alone are not worth a version: they are logged with the configuration that has them. */
+static bool has_fanouts(const struct mr_bus *bus)
+{
+    bool has = bus->join_count > 0;
+    for (uint32_t i = 0; i < bus->fanout_count; i++) {
+        has = has || bus->fanouts[i].conf != NULL;
+    }
+    return has;
+}
+
 /* The lowest version that holds all there is. */
 static uint32_t version_of(const struct mr_bus *bus)
 {
-    bool newest = bus->fanout_count > 0 || has_weights(bus);
+    bool newest = has_fanouts(bus) || has_weights(bus);
     return newest ? CHECKPOINT_VERSION : has_keys(bus) ? 3u : 2u;
 }
 

@@ -48,6 +48,7 @@ void oracle_destroy(struct oracle *o)
     free(o->emitted);
     free(o->answers);
     free(o->shares);
+    free(o->joins);
     free(o->weights);
     free(o);
 }
