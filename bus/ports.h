@@ -120,7 +120,6 @@ struct mr_handout {
     uint32_t attempt;       /* from 1 */
     bool last;              /* a `retry` will end it: no attempt is left */
     bool alone;             /* suspect: give it an instance with nothing else on it */
-    bool priority;          /* reserved for ordering by the target; false today */
     uint64_t batch;         /* the same for all of a batch, in no other; 0: by itself */
     uint32_t batch_count;   /* as the bus handed it out; some may not get to the target */
     struct mr__bundle *bundle; /* borrowed: the bus keeps it until the last one is back */

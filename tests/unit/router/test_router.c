@@ -1,5 +1,7 @@
 #include "fixture.h"
 
+#include "core/hash.h"
+
 #include <pthread.h>
 
 static void test_router_create_empty_configuration_matches_nothing(void **state)
@@ -262,6 +264,41 @@ static void test_router_match_lane_equals_router_lane(void **state)
     fixture_destroy(f);
 }
 
+static void test_router_level_is_of_the_value_else_the_default(void **state)
+{
+    (void)state;
+    struct fixture *f = fixture_create(0);
+    struct mr_priority_config *priority =
+        mr_calloc(1, sizeof(*priority) + 2 * sizeof(priority->values[0]));
+    priority->by = MR_ORDER_DATA;
+    priority->key = mr_strdup("severity");
+    priority->level = 3;
+    priority->value_count = 2;
+    priority->values[0] = (struct mr_priority_value){.hash = mr_hash("critical", 8), .level = 9};
+    priority->values[1] = (struct mr_priority_value){.hash = mr_hash("7", 1), .level = 5};
+    fixture_add(f, "[]")->priority = priority;
+    (void)fixture_add(f, "[]"); /* without priorities */
+    fixture_start(f);
+    static const struct {
+        const char *data;
+        uint8_t level;
+    } cases[] = {{"{\"severity\": \"critical\"}", 9}, {"{\"severity\": 7}", 5},
+                 {"{\"severity\": \"other\"}", 3},    {"{\"severity\": null}", 3},
+                 {"{}", 3},                            {"not JSON", 3}};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(cases); i++) {
+        struct mr_event *event = make_data_event("application/json", mr_bytes_of(cases[i].data));
+        fixture_match(f, 0, event);
+        assert_int_equal(f->matches.count, 2);
+        assert_int_equal(f->matches.items[0].level, cases[i].level);
+        assert_int_equal(mr_router_level(f->router, 0, mr_event_record(event)), cases[i].level);
+        assert_int_equal(f->matches.items[1].level, 0);
+        mr_event_unref(event);
+    }
+    fixture_destroy(f);
+    mr_free(priority->key);
+    mr_free(priority);
+}
+
 /* --- threads ------------------------------------------------------------------------------- */
 
 struct matcher {
@@ -419,6 +456,7 @@ int main(void)
         cmocka_unit_test(test_router_create_empty_order_path_is_refused),
         cmocka_unit_test(test_router_create_nth_allocation_fails_cleanly),
         cmocka_unit_test(test_router_match_lane_equals_router_lane),
+        cmocka_unit_test(test_router_level_is_of_the_value_else_the_default),
         cmocka_unit_test(test_router_match_from_many_threads_agrees),
         cmocka_unit_test(test_matches_release_twice_is_harmless),
         cmocka_unit_test(test_router_match_defaults_take_the_rest),
