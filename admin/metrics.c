@@ -68,6 +68,8 @@ const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
                         "Waiting deliveries by what they wait for."),
     [MR__M_DEAD_LETTERS] = F("millrace_dead_letters", "gauge", NULL,
                              "Dead letters in the queue of a subscription now."),
+    [MR__M_SHED] = F("millrace_shed", "counter", NULL,
+                     "Deliveries dropped since the start because more waited than `shed` lets."),
     [MR__M_PAUSED] = F("millrace_subscription_paused", "gauge", NULL,
                        "1 while a subscription is paused."),
     [MR__M_FANOUTS_OPEN] = F("millrace_fanouts_open", "gauge", NULL,
@@ -321,6 +323,7 @@ static void see_subscription(void *context, const struct mr__subscription *subsc
                 info->oldest_age_ns);
     put(scrape, MR__M_QUEUE_BEHIND, "subscription", name, NULL, NULL, info->behind);
     put(scrape, MR__M_DEAD_LETTERS, "subscription", name, NULL, NULL, info->dead_letters);
+    put(scrape, MR__M_SHED, "subscription", name, NULL, NULL, info->shed);
     put(scrape, MR__M_PAUSED, "subscription", name, NULL, NULL, info->paused);
     put(scrape, MR__M_RETURNED, "subscription", name, NULL, NULL, info->returned);
 }

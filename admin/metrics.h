@@ -22,6 +22,7 @@ enum mr__family_id {
     MR__M_QUEUE_BEHIND,
     MR__M_BLOCKED,
     MR__M_DEAD_LETTERS,
+    MR__M_SHED,
     MR__M_PAUSED,
     MR__M_FANOUTS_OPEN,
     MR__M_FANOUTS,

@@ -216,6 +216,7 @@ struct mr_subscription_info {
     uint64_t window_bytes;
     uint64_t dead_letters; /* in the queue now, as mr_bus_dead_letters() shows them */
     uint64_t attempts[MR_VERDICT_MAX]; /* answers since the start of the process, by verdict */
+    uint64_t shed;      /* dropped because too many waited, since the start of the process */
     uint64_t oldest_age_ns; /* of what is not settled and in the window; 0: nothing */
     uint64_t lanes;
     bool paused;

@@ -357,6 +357,7 @@ static void load_match(struct mr_bus *bus, struct mr__sub *sub, const uint8_t *e
     }
     MR_ASSERT(sub->behind > 0);
     sub->behind--;
+    mr__shed_note(d, event->body);
     if (in_stage) {
         mr__stage_created(bus, d);
     } else {
@@ -506,21 +507,26 @@ static void become_live(struct mr_bus *bus, struct mr__sub *sub)
     mr_map_release(&sub->skip);
 }
 
+bool mr__catches_up(const struct mr_bus *bus, const struct mr__sub *sub)
+{
+    if (sub->live || bus->faulty || sub->conf == NULL) {
+        return false;
+    }
+    if (sub->deliveries.count == 0) {
+        return true;
+    }
+    /* Not for every freed place: a chunk is read for a quarter of the window at least. */
+    return !sub->barred && sub->window_bytes <= sub->conf->window_size / 4 * 3;
+}
+
 void mr__catch_up(struct mr_bus *bus)
 {
     for (uint32_t i = 0; i < bus->sub_count && bus->not_live > 0; i++) {
         struct mr__sub *sub = bus->subs[i];
-        if (sub->live || bus->faulty || sub->conf == NULL) {
-            continue;
-        }
-        if (sub->barred && sub->deliveries.count > 0) {
+        if (!mr__catches_up(bus, sub)) {
             continue;
         }
         sub->barred = false;
-        /* Not for every freed place: a chunk is read for a quarter of the window at least. */
-        if (sub->window_bytes > sub->conf->window_size / 4 * 3 && sub->deliveries.count > 0) {
-            continue;
-        }
         if (sub->cursor_in_stage) {
             bus->cursors_in_stage--;
             sub->cursor_in_stage = false;

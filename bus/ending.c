@@ -435,12 +435,12 @@ void mr__ending_ready(struct mr_bus *bus, struct mr__delivery *d)
     }
 }
 
-bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state,
-                      const char *reason)
+struct mr__ending *mr__ending_plain(const struct mr_bus *bus, const struct mr__delivery *d,
+                                    enum mr_state state, const char *reason)
 {
     struct mr__ending *end = mr_calloc(1, sizeof(*end));
     if (end == NULL) {
-        return false;
+        return NULL;
     }
     *end = (struct mr__ending){
         .state = state, .started_wall_ns = 0, .ended_wall_ns = bus->now.wall_ns};
@@ -454,8 +454,18 @@ bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state 
         .policy = d->sub->conf == NULL ? 0 : d->sub->conf->hash,
         .reason = mr_bytes_of(reason),
     };
-    if (mr_result_encode(&result, &end->result) != MR_OK ||
-        mr__finish_or_wait(bus, d, end, NULL) != MR_OK) {
+    if (mr_result_encode(&result, &end->result) != MR_OK) {
+        mr__ending_release(end);
+        return NULL;
+    }
+    return end;
+}
+
+bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state,
+                      const char *reason)
+{
+    struct mr__ending *end = mr__ending_plain(bus, d, state, reason);
+    if (end == NULL || mr__finish_or_wait(bus, d, end, NULL) != MR_OK) {
         mr__ending_release(end);
         return false;
     }

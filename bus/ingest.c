@@ -112,8 +112,10 @@ static uint32_t arrive(struct mr_bus *bus, struct mr__sub *sub, struct mr__arriv
             go_behind(bus, sub, arrival->offset);
         }
         sub->behind++;
+        mr__shed_look(bus, sub);
         return 0;
     }
+    mr__shed_note(d, mr_event_record(event));
     mr__stage_created(bus, d);
     const struct mr__share *share = mr__share_of(d);
     if (d->where == MR__READY && mr__ready_next(share) == d && mr__overtaken(d) == NULL &&

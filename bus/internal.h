@@ -11,6 +11,7 @@
  *   dispatch.c    attempts, hand-outs, breakers
  *   bundle.c      batches for handlers
  *   limit.c       rates
+ *   shed.c        what goes when too many wait, and the event that tells of it
  *   overtaken.c   what a later event of the lane makes pointless
  *   answer.c      verdicts and leases
  *   ending.c      the end of a delivery, with its outcome
@@ -125,6 +126,9 @@ struct mr__delivery {
     bool loading;   /* its bytes were asked for */
     bool ramp;      /* WAITING: its due time comes from the restart ramp */
     bool timed_out; /* WAITING, and the hand-out of `fence` has not come back */
+    uint8_t hops;   /* of its event, known where its subscription sheds; as the next, not after a
+                       start */
+    bool tells;     /* its event tells of what was shed */
 };
 
 struct mr__arrival { /* what a delivery is made of */
@@ -175,6 +179,7 @@ struct mr__times {
     struct mr_histogram delivery;
     struct mr_histogram attempt;
     uint64_t verdicts[MR_VERDICT_MAX]; /* answers, by what they said */
+    uint64_t shed;
 };
 
 #define WINDOW_BUCKETS 30u
@@ -288,6 +293,8 @@ struct mr__sub {
     bool barred;           /* the cursor stands at such a barrier */
     bool live;             /* nothing is left to read behind the cursor */
     bool cursor_in_stage;  /* cursor_position is a byte in the stage */
+    bool shed_listed; /* on the bus's list: more wait than may */
+    bool shedding;    /* more than may did, and more than are to still do */
     struct mr_map deliveries; /* offset -> struct mr__delivery * */
     struct mr_map lanes;      /* key -> struct mr__lane * */
     struct mr_map skip;       /* offsets beyond the cursor that are settled already */
@@ -300,6 +307,8 @@ struct mr__sub {
     uint64_t in_flight; /* of these, with the target */
     uint64_t places;    /* that the begun take: a batch takes one */
     uint64_t places_in_flight;
+    uint64_t shed_sequence;   /* of the group that tells of the last ones that were shed */
+    struct mr__sub *shed_next; /* on the list */
     struct mr__dead *dead; /* owned; ascending offset */
     uint64_t dead_count;
     uint64_t dead_staged; /* of these, whose record is in the group being gathered */
@@ -511,6 +520,8 @@ struct mr_bus {
     uint32_t cold_next;
     struct mr_log_request *reads[READS_MAX];
     struct mr__list loading;
+    struct mr__sub *shed_first; /* where more wait than may */
+    struct mr__sub *shed_last;
 
     struct mr__delivery **heap;
     uint32_t heap_count;
@@ -778,6 +789,15 @@ bool mr__shared_has_rate(const struct mr__sub *sub);
 uint64_t mr__shared_due_ns(const struct mr__sub *sub, bool ahead);
 void mr__shared_take(struct mr__sub *sub, uint64_t now_ns);
 
+/* shed.c */
+/* More of @p sub wait than did: it goes on the list when these are too many. */
+void mr__shed_look(struct mr_bus *bus, struct mr__sub *sub);
+/* @p d came in with the event @p record: what its shedding will want to know of that. */
+void mr__shed_note(struct mr__delivery *d, struct mr_bytes record);
+/* Drops what those on the list have too many of, a bounded number of each. */
+void mr__shed_run(struct mr_bus *bus);
+void mr__shed_check(const struct mr__sub *sub);
+
 /* overtaken.c */
 /* Why @p d is to be dropped, or NULL. */
 const char *mr__overtaken(const struct mr__delivery *d);
@@ -800,6 +820,9 @@ MR_MUST_USE enum mr_status mr__finish_or_wait(struct mr_bus *bus, struct mr__del
                                               struct mr__ending *end,
                                               const struct mr_handout *answer);
 void mr__ending_release(struct mr__ending *end); /* NULL-safe */
+/* What ends d without an answer; owned by the caller. NULL: memory is short. */
+struct mr__ending *mr__ending_plain(const struct mr_bus *bus, const struct mr__delivery *d,
+                                    enum mr_state state, const char *reason);
 /* Ends d without an answer: expired, lost. @return false: no room now, try again */
 bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state,
                       const char *reason);
@@ -846,6 +869,7 @@ uint64_t mr__fanout_due_ns(const struct mr_bus *bus); /* log clock; UINT64_MAX: 
 void mr__time_delivery(struct mr__sub *sub, uint64_t ns);
 void mr__time_attempt(struct mr__sub *sub, uint64_t ns);
 void mr__count_verdict(struct mr__sub *sub, enum mr_verdict verdict);
+void mr__count_shed(struct mr__sub *sub, uint32_t count);
 
 /* cold.c */
 void mr__cache_add(struct mr_bus *bus, struct mr__group *group);
@@ -856,6 +880,8 @@ bool mr__bytes_want(struct mr_bus *bus, uint64_t position, size_t size);
 void mr__read_done(struct mr_bus *bus, struct mr_log_request *request);
 void mr__load_event(struct mr_bus *bus, struct mr__delivery *d);
 void mr__catch_up(struct mr_bus *bus);
+/* Whether what waits behind is being read into the window of @p sub, which has room. */
+bool mr__catches_up(const struct mr_bus *bus, const struct mr__sub *sub);
 void mr__cache_release(struct mr_bus *bus);
 
 /* checkpoint.c */

@@ -567,6 +567,7 @@ static void set_subscription(struct mr_bus *bus, struct mr__sub *sub,
         mr__apply_removed(bus, sub, 0, 0);
     }
     mr__turn_add_all(sub);
+    mr__shed_look(bus, sub);
 }
 
 static void remove_subscription(struct mr_bus *bus, struct mr__sub *sub)

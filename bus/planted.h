@@ -19,6 +19,12 @@
     X(LANE_OVERTAKES, "a delivery is ready though another of its lane is before it")               \
     X(ATTEMPTS_FORGOTTEN, "recovery forgets the attempts that were counted")                       \
     X(LANE_LET_GO, "what is to be held with its lane is dead")                                     \
+    X(SHED_UNTOLD, "what is shed is not told of")                                                  \
+    X(SHED_RUNNING, "what has begun is shed as well")                                              \
+    X(SHED_WRONG_END, "the newest are shed instead of the oldest, and the other way round")        \
+    X(SHED_EARLY, "a subscription sheds when as many wait as may")                                 \
+    X(SHED_DEEP, "one more is shed than should be")                                                \
+    X(SHED_ROUND, "what tells of shedding goes round")                                             \
     X(EXPIRED_TWICE, "an expiry is counted twice")                                                 \
     X(SETTLE_ALONE, "a settle is logged without the events it emitted")                            \
     X(CURSOR_AHEAD, "a source's cursor is logged before its events")                               \

@@ -58,6 +58,14 @@ void mr__count_verdict(struct mr__sub *sub, enum mr_verdict verdict)
     }
 }
 
+void mr__count_shed(struct mr__sub *sub, uint32_t count)
+{
+    struct mr__times *times = times_of(sub);
+    if (times != NULL) {
+        times->shed += count;
+    }
+}
+
 /* --- questions -------------------------------------------------------------------------------- */
 
 static uint64_t waiting_in_window(const struct mr__sub *sub)
@@ -128,6 +136,7 @@ void mr_bus_subscription_info(const struct mr_bus *bus, struct mr_now now, uint3
         info.delivery_time = sub->times->delivery;
         info.attempt_time = sub->times->attempt;
         memcpy(info.attempts, sub->times->verdicts, sizeof(info.attempts));
+        info.shed = sub->times->shed;
     }
     count_blocked(sub, &info);
     if (info.blocked[MR_BLOCKED_BACKOFF] >= sub->ramp_count) { /* removed: they wait for that */
@@ -454,6 +463,7 @@ void mr_bus_check(const struct mr_bus *bus)
             batched += d->bundle != NULL;
         }
         check_ages(sub);
+        mr__shed_check(sub);
         MR_ASSERT(begun == sub->begun);
         MR_ASSERT(flying == sub->in_flight);
         MR_ASSERT(held == sub->counts.held);

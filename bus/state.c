@@ -291,6 +291,9 @@ uint64_t mr__age_start(const struct mr__sub *sub, struct mr_bytes record, uint64
     return ns > 1 && ns < arrival_ns ? ns : arrival_ns; /* before 1970: no clock was set */
 }
 
+_Static_assert(DELIVERY_COST + sizeof(struct mr__lane) <= MR_DELIVERY_SIZE,
+              "what the configuration takes a delivery for");
+
 struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
                                     const struct mr__arrival *arrival)
 {
@@ -336,6 +339,7 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
         mr__set_where(d, MR__BLOCKED);
         mr__timer_set(bus, d);
         mr__overtaken_enter(bus, d);
+        mr__shed_look(bus, sub);
         return d;
     }
     struct mr__delivery *beyond = d->lane_next;
@@ -347,6 +351,7 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
     }
     let_go(bus, d);
     mr__overtaken_enter(bus, d);
+    mr__shed_look(bus, sub);
     return d;
 }
 
@@ -406,6 +411,7 @@ void mr__state_wait(struct mr_bus *bus, struct mr__delivery *d, uint64_t due_ns)
     } else {
         let_go(bus, d);
     }
+    mr__shed_look(bus, d->sub);
 }
 
 void mr__state_hold(struct mr_bus *bus, struct mr__delivery *d)

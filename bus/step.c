@@ -152,6 +152,7 @@ void mr_bus_step(struct mr_bus *bus, struct mr_now now)
             mr__catch_up(bus);
         }
         mr__dispatch(bus);
+        mr__shed_run(bus);
         mark_when_idle(bus);
         mr__checkpoint_hasten(bus);
         mr__stage_submit(bus);

@@ -207,6 +207,9 @@ struct mr_subscription_config {
     uint32_t *limits;            /* owned; indexes of those it shares */
     struct mr_rates *rates;      /* owned; NULL: no limit */
     uint64_t window_size;        /* bytes of delivery state in memory; default 16MiB */
+    uint32_t shed_max;           /* deliveries that may wait; 0: any number */
+    uint32_t shed_to;            /* as many wait when more were there; below shed_max */
+    bool shed_newest;            /* those go, else the oldest */
     uint32_t batch_max;          /* deliveries handed out together, at most; 0: one by one */
     int batch_by;                /* enum mr_order: only with the same value of */
     uint64_t batch_size;         /* bytes of their events; the first may be larger by itself */

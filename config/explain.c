@@ -199,6 +199,19 @@ static void say_order(struct words *words, const struct mr_subscription_config *
     }
 }
 
+static void say_shed(struct words *words, const struct mr_subscription_config *subscription)
+{
+    if (subscription->shed_max == 0) {
+        return;
+    }
+    say(words, "When more than ");
+    say_count(words, subscription->shed_max, "delivery waits", "deliveries wait");
+    say(words, subscription->shed_newest ? ", the newest" : ", the oldest");
+    say(words, " are dropped until ");
+    say_count(words, subscription->shed_to, "waits", "wait");
+    say(words, ", and an event io.millrace.subscription.shed tells of it.\n");
+}
+
 static void say_jitter(struct words *words, const struct mr_retry *retry)
 {
     switch ((enum mr_jitter)retry->jitter) {
@@ -405,6 +418,7 @@ enum mr_status mr_config_explain(const struct mr_config *config, uint32_t index,
     say_target(&words, target, subscription);
     say_shares(&words, config, subscription);
     say_batch(&words, subscription);
+    say_shed(&words, subscription);
     say_limits(&words, config, subscription);
     say_order(&words, subscription);
     say_priority(&words, subscription->priority);

@@ -266,6 +266,41 @@ static enum mr_status take_batch(struct mr_builder *builder, const struct mr_nod
                     &subscription->batch_key);
 }
 
+/* `shed`, when it is there. */
+static enum mr_status take_shed(struct mr_loader *loader, const struct mr_node *entry,
+                                const struct mr_shed_options *options,
+                                struct mr_subscription_config *subscription)
+{
+    const struct mr_node *place = mr__node_child(entry, "shed");
+    if (place == NULL || (place->kind != MR_NODE_MAPPING && !mr__node_is_null(place))) {
+        return MR_OK; /* absent, or wrong and reported */
+    }
+    if (mr__node_child(place, "max") == NULL) {
+        return mr__report(loader, place,
+                          "shed: `max` is missing: say how many deliveries may wait");
+    }
+    bool newest = options->drop == 1;
+    uint64_t size = (uint64_t)options->max * MR_DELIVERY_SIZE;
+    int64_t to = mr__node_child(place, "to") == NULL ? options->max * 9 / 10 : options->to;
+    if (to >= options->max && options->max > 0) {
+        return mr__report(loader, mr__node_child(place, "to"),
+                          "shed: to is not below max: %" PRId64 " deliveries would be dropped down "
+                          "to %" PRId64,
+                          options->max + 1, to);
+    }
+    if (newest && size > subscription->window_size) {
+        return mr__report(loader, mr__node_child(place, "max"),
+                          "shed: the newest are dropped from memory, and %" PRId64 " deliveries of "
+                          "up to %u bytes do not fit into a window of %" PRIu64 " bytes: lower "
+                          "max, raise window, or drop the oldest",
+                          options->max, MR_DELIVERY_SIZE, subscription->window_size);
+    }
+    subscription->shed_max = (uint32_t)options->max;
+    subscription->shed_to = (uint32_t)to;
+    subscription->shed_newest = newest;
+    return MR_OK;
+}
+
 /* What events of a key do to one another: without keys there are no others. */
 static enum mr_status take_overtaking(struct mr_loader *loader, const struct mr_node *entry,
                                       const struct mr_subscription_options *options,
@@ -496,6 +531,9 @@ static enum mr_status take_options(struct mr_builder *builder, const struct mr_n
     }
     if (r == MR_OK) {
         r = take_overtaking(loader, entry, options, subscription);
+    }
+    if (r == MR_OK) {
+        r = take_shed(loader, entry, &options->shed, subscription);
     }
     if (r == MR_OK) {
         r = mr__build_rates(loader, entry, &options->rate, &subscription->rates);
@@ -777,6 +815,10 @@ static enum mr_status hash_names(const struct mr_config *config,
                           subscription->batch_size, subscription->batch_window_ns,
                           subscription->batch_by,
                           subscription->batch_key == NULL ? "" : subscription->batch_key);
+    }
+    if (r == MR_OK && subscription->shed_max > 0) {
+        r = mr_buf_printf(buf, "shed %u %u %d\n", subscription->shed_max, subscription->shed_to,
+                          (int)subscription->shed_newest);
     }
     if (r == MR_OK && subscription->dead_holds) {
         r = mr_buf_printf(buf, "lane_on_dead hold\n");

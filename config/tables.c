@@ -14,6 +14,7 @@ static const char *const sync_words[] = {"always", "interval", "never", NULL};
 static const char *const backoff_words[] = {"exponential", "linear", NULL};
 static const char *const exhausted_words[] = {"dead", "hold", "drop", NULL};
 static const char *const lane_on_dead_words[] = {"continue", "hold", NULL};
+static const char *const shed_words[] = {"oldest", "newest", NULL};
 static const char *const otherwise_words[] = {"accept", "reject", NULL};
 static const char *const keep_words[] = {"all", "latest", NULL};
 static const char *const when_busy_words[] = {"queue", "skip", "replace", NULL};
@@ -291,6 +292,18 @@ static const struct mr_option batch_table[] = {
 };
 #undef AT
 
+#define AT(field) offsetof(struct mr_shed_options, field)
+static const struct mr_option shed_table[] = {
+    {.name = "max", .type = MR_OPTION_INT, .at = AT(max), .min = 1, .max = 1000000000,
+     .help = "How many may wait: not handed out, not held; those on disk count."},
+    {.name = "to", .type = MR_OPTION_INT, .at = AT(to), .min = 0, .max = 999999999,
+     .help = "How many wait when it is done, fewer than `max`; default: 90 % of it."},
+    {.name = "drop", .type = MR_OPTION_ENUM, .at = AT(drop), .default_text = "oldest",
+     .words = shed_words, .help = "Which of those that wait go first."},
+    MR_OPTION_END,
+};
+#undef AT
+
 #define AT(field) offsetof(struct mr_limit_options, field)
 const struct mr_option mr__limit_table[] = {
     {.name = "concurrency", .type = MR_OPTION_INT, .at = AT(concurrency), .default_text = "0",
@@ -424,6 +437,9 @@ const struct mr_option mr__subscription_table[] = {
     {.name = "window", .type = MR_OPTION_SIZE, .at = AT(window_size), .default_text = "16MiB",
      .min = 64 * KIB, .max = 16 * GIB,
      .help = "Memory for its unsettled deliveries; more of them wait on disk."},
+    {.name = "shed", .type = MR_OPTION_BLOCK, .at = AT(shed), .block = shed_table,
+     .help = "When more than `max` wait, drops some of them, and tells so with an event "
+             "`io.millrace.subscription.shed`; without it all wait, on disk when there are many."},
     {.name = "batch", .type = MR_OPTION_BLOCK, .at = AT(batch), .block = batch_table,
      .help = "Several deliveries are handed out together, to a process worker that takes batches "
              "or over http; `{}` is a batch with the defaults."},

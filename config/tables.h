@@ -136,6 +136,12 @@ struct mr_priority_options {
     uint64_t step_ns;
 };
 
+struct mr_shed_options {
+    int64_t max; /* 0: not given */
+    int64_t to;
+    int drop; /* 0 oldest, 1 newest */
+};
+
 struct mr_subscription_options {
     struct mr_strings source;
     char *filter;
@@ -162,6 +168,7 @@ struct mr_subscription_options {
     char *cancel_on;
     uint64_t window_size;
     struct mr_batch_options batch;
+    struct mr_shed_options shed;
     struct mr_strings on_success;
     struct mr_strings on_failure;
 };

@@ -140,6 +140,30 @@ MR_MUST_USE enum mr_status mr_adapt_joined_head(struct mr_bytes record,
 MR_MUST_USE enum mr_status mr_adapt_joined(const struct mr_joined *joined, size_t size_max,
                                            struct mr_event **ret_event);
 
+#define MR_SHED_TYPE "io.millrace.subscription.shed"
+
+/* What a subscription shed at once. */
+struct mr_shed {
+    const char *subscription;
+    uint32_t dropped;
+    uint32_t max;
+    uint32_t to;
+    uint64_t waiting; /* afterwards */
+    bool newest;      /* those went, else the oldest */
+    uint32_t hops;
+    uint64_t first_offset; /* of those dropped */
+    uint64_t first_wall_ns;
+    uint64_t last_offset;
+    uint64_t last_wall_ns;
+};
+
+/** What a subscription shed as a CloudEvent: id "<name>:<first offset>:shed", source
+ * /millrace/subscription/<name>, type MR_SHED_TYPE, subject the name, mrhops as given; data is
+ * JSON {subscription, dropped, drop, max, to, waiting, first:{offset, arrival}, last:{…}}.
+ * @return MR_E_NOMEM */
+MR_MUST_USE enum mr_status mr_adapt_shed(const struct mr_shed *shed, uint64_t wall_ns,
+                                         struct mr_event **ret_event);
+
 /** The hop counter of @p record (extension mrhops), 0 when it has none or it is no number. */
 uint32_t mr_event_hops(struct mr_bytes record);
 

@@ -215,6 +215,8 @@ void oracle_started(struct oracle *o)
         o->shares[i] = 0;
     }
     o->started_ns = sim_log_ns(o->world);
+    memset(o->shedding, 0, sizeof(o->shedding));
+    memset(o->in_window, 0, sizeof(o->in_window));
 }
 
 void oracle_rotten(struct oracle *o)

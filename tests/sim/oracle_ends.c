@@ -37,10 +37,11 @@ static enum sim_order order_of(uint64_t lane)
     return lane == 0 ? SIM_UNORDERED : SIM_BY_ZONE;
 }
 
-/* What tells of a fan-out has neither key, and so no lane in any order. */
+/* What tells of a fan-out or of shedding has neither key, and so no lane in any order. */
 static bool has_no_key(const struct oracle *o, const struct oracle_delivery *d)
 {
-    return o->events[d->offset - 1].kind == ORACLE_JOINED;
+    enum oracle_kind kind = o->events[d->offset - 1].kind;
+    return kind == ORACLE_JOINED || kind == ORACLE_SHED;
 }
 
 /* What was ordered by another key goes before: lanes of two keys cannot be compared. */
@@ -352,7 +353,8 @@ static void check_end_state(struct fold *f, const struct oracle_delivery *d,
     case MR_STATE_DROPPED:
         fits = result->verdict == MR_VERDICT_DROP || is_given_up(f->o, d, result) ||
                (result->verdict == MR_VERDICT_NONE &&
-                (oracle_answer_of(f->o, d->sub, d->offset, ORACLE_OPERATOR)->answered ||
+                (oracle_is_shed(f, d, result) ||
+                 oracle_answer_of(f->o, d->sub, d->offset, ORACLE_OPERATOR)->answered ||
                  is_overtaken(f->o, d)));
         break;
     case MR_STATE_DEAD:

@@ -154,6 +154,9 @@ static void fold_event(struct fold *f, const struct mr_record *r)
         .cause_sub = r->b,
         .cause_offset = r->d,
     };
+    if (r->a == MR_SOURCE_BUS && oracle_fold_shed(f, event, r)) {
+        return;
+    }
     if (r->a == MR_SOURCE_BUS) {
         if (mr_bytes_ends(id, MR_BYTES_LITERAL(":completed"))) {
             event->kind = ORACLE_JOINED;
@@ -249,6 +252,10 @@ static void check_matches(struct fold *f, const struct oracle_event *event,
 {
     const struct oracle *o = f->o;
     if (event->kind == ORACLE_OUTCOME) {
+        return;
+    }
+    if (event->kind == ORACLE_SHED) {
+        oracle_match_shed(f, event, flags);
         return;
     }
     for (uint64_t i = 0; i < ORACLE_SPECS && i < o->spec_count; i++) {
@@ -527,6 +534,7 @@ static void open_group(struct oracle *o, uint64_t sequence)
 /* Events emitted stand in a group with the settle they belong to, and nowhere else. */
 static void check_emitted(struct fold *f)
 {
+    oracle_check_shed(f);
     if (f->result.kind != 0) {
         FAIL(f, "group %llu ends with a result and no settle of it", LLU(f->sequence));
     }

@@ -8,13 +8,14 @@
 #include "sim.h"
 
 #define ORACLE_SUBS 64u
-#define ORACLE_SPECS 8u
+#define ORACLE_SPECS 32u
 
 enum oracle_kind {
     ORACLE_FROM_SOURCE = 0,
     ORACLE_EMITTED,
     ORACLE_OUTCOME,
     ORACLE_JOINED, /* tells how a fan-out ended */
+    ORACLE_SHED, /* tells of it */
 };
 
 struct oracle_event {
@@ -172,6 +173,8 @@ struct oracle {
     uint32_t weight_capacity;
     uint16_t *shares;          /* by number of batch: its parts after it failed; 0: it did not */
     uint32_t share_capacity;
+    bool shedding[ORACLE_SUBS];          /* the last group has left more of them than are to stay */
+    uint64_t in_window[ORACLE_SUBS];     /* all up to this group's were in memory; 0: not known */
 };
 
 #define ORACLE_OPERATOR UINT32_MAX /* in place of a fence: what an operator said */
@@ -195,6 +198,23 @@ struct oracle_delivery *oracle_delivery_of(struct oracle *oracle, uint32_t sub, 
 
 /* --- the fold ------------------------------------------------------------------------------- */
 
+struct oracle_shed { /* of one subscription in one group */
+    uint64_t told;  /* offset of the event that tells of it; 0: none */
+    uint32_t told_dropped;
+    uint32_t told_to;
+    uint64_t told_waiting;
+    uint64_t told_first;
+    uint64_t told_last;
+    bool looped;                 /* that event is past the hop limit */
+    uint8_t flags[SIM_SUBS_MAX]; /* who has that event */
+    uint32_t dropped;
+    bool again; /* among them was an event that tells of shedding */
+    uint64_t first;
+    uint64_t last;
+    uint64_t left;     /* one that ought to have gone first; 0: none */
+    uint64_t instead;  /* the one that went */
+};
+
 /* One group while it is folded. */
 struct fold {
     struct oracle *o;
@@ -207,6 +227,7 @@ struct fold {
     uint32_t outcomes;
     uint32_t outcomes_wanted;
     uint64_t log_ns;         /* log clock when it was written */
+    struct oracle_shed sheds[ORACLE_SUBS];
     struct mr_record result; /* whose settle comes next; of no kind: none */
     struct mr_record joined_event; /* whose JOINED comes next; of no kind: none */
 };
@@ -233,6 +254,15 @@ void oracle_begin(struct fold *f, struct oracle_delivery *d, uint32_t fence);
 void oracle_fold_attempt(struct fold *f, const struct mr_record *r);
 void oracle_fold_end(struct fold *f, const struct mr_record *r); /* SETTLE, DEAD */
 void oracle_fold_result(struct fold *f, const struct mr_record *r);
+/* Whether @p d, which ends dropped, may be shed. */
+bool oracle_is_shed(struct fold *f, const struct oracle_delivery *d,
+                    const struct mr_result *result);
+/* An event @p r of the bus itself that tells of what was shed; false: it does not. */
+bool oracle_fold_shed(struct fold *f, struct oracle_event *event, const struct mr_record *r);
+/* Who has that event: judged at the end of the group. */
+void oracle_match_shed(struct fold *f, const struct oracle_event *event,
+                       const uint8_t flags[SIM_SUBS_MAX]);
+void oracle_check_shed(struct fold *f); /* at the end of a group */
 void oracle_fold_retry(struct fold *f, const struct mr_record *r);
 
 /* Fan-outs that are open at the end of group @p sequence. */

@@ -55,6 +55,12 @@
     X(HEARTBEAT, "heartbeat")                                                                      \
     X(EMITTED, "events emitted")                                                                   \
     X(OUTCOME, "outcome to a destination")                                                         \
+    X(SHED, "shed, too many waited")                                                               \
+    X(SHED_NEWEST, "the same, the newest")                                                         \
+    X(SHED_ON, "the same, more than a group may hold or memory had")                               \
+    X(SHED_TOLD, "what tells of it delivered")                                                     \
+    X(SHED_LOOPED, "what tells of it past the hop limit")                                          \
+    X(SHED_AGAIN, "what tells of it shed")                                                         \
     X(EXPIRED, "expired")                                                                          \
     X(HELD, "held")                                                                                \
     X(LANE_HELD, "held where it would be dead, for its lane")                                      \
@@ -141,6 +147,10 @@ struct sim_sub_spec {
     uint64_t step_ns;
     int jitter;
     bool hold;
+    uint32_t shed_max; /* 0: any number may wait */
+    uint32_t shed_to;
+    bool shed_newest;
+    bool takes_shed; /* the events that tell of it */
     bool dead_holds; /* what has a lane and would be dead */
     uint64_t max_age_ns;
     uint32_t concurrency;

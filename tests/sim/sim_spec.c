@@ -5,6 +5,7 @@
 
 #include "core/assert.h"
 #include "core/hash.h"
+#include "schemas/adapter.h"
 #include "sim.h"
 
 static uint64_t pick(struct mr_rng *rng, const uint64_t *values, size_t count)
@@ -83,6 +84,23 @@ uint32_t sim_share_of(const struct sim_sub_spec *s, uint64_t key)
     return SIM_WORKERS - 1;
 }
 
+static void random_shed(struct sim_sub_spec *s, bool calm)
+{
+    static const uint64_t most[] = {1, 2, 3, 6, 12};
+    struct mr_rng rng;
+    mr_rng_init(&rng, s->window_size * 3u + s->step_ns * 7u + s->types * 211u + s->steps * 41u +
+                          s->sources * 11u + s->target + s->rate_per_ns);
+    if (calm) {
+        return;
+    }
+    s->takes_shed = mr_rng_chance(&rng, 1, 3);
+    if (mr_rng_chance(&rng, 1, 5)) {
+        s->shed_max = (uint32_t)pick(&rng, most, MR_ARRAY_COUNT(most));
+        s->shed_to = (uint32_t)mr_rng_below(&rng, s->shed_max);
+        s->shed_newest = mr_rng_chance(&rng, 1, 3);
+    }
+}
+
 static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
 {
     static const uint64_t steps[] = {10 * MR_MS, 200 * MR_MS, MR_SECOND, 30 * MR_SECOND};
@@ -131,6 +149,7 @@ static void random_sub(struct mr_rng *rng, bool calm, struct sim_sub_spec *s)
     random_batch(s);
     random_lane_end(s);
     random_flow(s);
+    random_shed(s, calm);
 }
 
 static void random_limits(struct mr_rng *rng, struct sim_spec *spec)
@@ -263,7 +282,7 @@ static char *numbered(const char *prefix, unsigned n)
     return copy_of(text);
 }
 
-static char *filter_of(uint8_t types, bool joined)
+static char *filter_of(uint8_t types, bool joined, bool takes_shed)
 {
     static const char *const names[SIM_TYPES] = {"t.0", "t.1", "t.2", "t.3", "e.0", "e.1"};
     char text[512] = "[{\"any\":[";
@@ -278,8 +297,9 @@ static char *filter_of(uint8_t types, bool joined)
             first = false;
         }
     }
-    (void)snprintf(text + n, sizeof(text) - n, "%s]}]", /* fits: seven short names */
-                   joined ? ",{\"exact\":{\"type\":\"io.millrace.fanout.completed\"}}" : "");
+    (void)snprintf(text + n, sizeof(text) - n, "%s%s]}]", /* fits: a few short names */
+                   joined ? ",{\"exact\":{\"type\":\"io.millrace.fanout.completed\"}}" : "",
+                   takes_shed ? ",{\"exact\":{\"type\":\"" MR_SHED_TYPE "\"}}" : "");
     return copy_of(text);
 }
 
@@ -407,13 +427,16 @@ static void fill_sub(struct mr_config *config, struct mr_subscription_config *c,
                       : sim_sub_drops(s) ? MR_EXHAUSTED_DROP
                                          : MR_EXHAUSTED_DEAD;
     c->dead_holds = s->dead_holds;
+    c->shed_max = s->shed_max;
+    c->shed_to = s->shed_to;
+    c->shed_newest = s->shed_newest;
     c->retry_after_max_ns = MR_HOUR;
     c->timeout_ns = s->timeout_ns;
     c->max_age_ns = s->max_age_ns;
     c->keep_latest = s->keep_latest;
     c->when_busy = s->when_busy;
     c->debounce_ns = s->debounce_ns;
-    c->cancel_on = s->cancels == 0 ? NULL : filter_of(s->cancels, false);
+    c->cancel_on = s->cancels == 0 ? NULL : filter_of(s->cancels, false, false);
     c->concurrency = s->concurrency;
     c->rates = rates_of(s->rate_count, s->rate_per_ns);
     c->limits = cleared(SIM_LIMITS, sizeof(*c->limits));
@@ -524,7 +547,8 @@ struct mr_config *sim_config_create(const struct sim_spec *spec, const struct mr
             visible[index] = i;
             struct mr_subscription_config *c = &config->subscriptions[index];
             c->name = numbered("sub", i);
-            c->filter_json = filter_of(spec->subs[i].types, spec->subs[i].joined);
+            c->filter_json = filter_of(spec->subs[i].types, spec->subs[i].joined,
+                                       spec->subs[i].takes_shed);
             c->fanout = has_fanouts(spec) ? spec->fanout_of[i] : 0;
             fill_sub(config, c, &spec->subs[i]);
         }

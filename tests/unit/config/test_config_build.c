@@ -683,6 +683,45 @@ static void test_load_overtaking_without_keys_or_sense_is_refused(void **state)
     check_subscription_error("order_by: subject, cancel_on: [x]", "cancel_on: an item of the list");
 }
 
+/* --- shedding --------------------------------------------------------------------------------- */
+
+static void check_shed(const char *settings, uint32_t max, uint32_t to, bool newest)
+{
+    struct mr_config *config = load_subscription(settings);
+    const struct mr_subscription_config *one = &config->subscriptions[0];
+    assert_int_equal(one->shed_max, max);
+    assert_int_equal(one->shed_to, to);
+    assert_int_equal(one->shed_newest, newest);
+    mr_config_destroy(config);
+}
+
+static void test_load_shed_is_taken(void **state)
+{
+    (void)state;
+    check_shed("concurrency: 1", 0, 0, false);
+    check_shed("shed: {max: 1}", 1, 0, false);
+    check_shed("shed: {max: 2}", 2, 1, false);
+    check_shed("shed: {max: 1000}", 1000, 900, false);
+    check_shed("shed: {max: 1000000000}", 1000000000, 900000000, false);
+    check_shed("shed: {max: 1000, to: 0, drop: newest}", 1000, 0, true);
+    check_shed("window: 1MiB, shed: {max: 2048, drop: newest}", 2048, 1843, true);
+}
+
+static void test_load_shed_without_sense_is_refused(void **state)
+{
+    (void)state;
+    check_subscription_error("shed: {}", "shed: `max` is missing");
+    check_subscription_error("shed: ", "shed: `max` is missing");
+    check_subscription_error("shed: {to: 1}", "shed: `max` is missing");
+    check_subscription_error("shed: 5", "`shed` wants a mapping");
+    check_subscription_error("shed: {max: 0}", "max");
+    check_subscription_error("shed: {max: 5, to: 5}", "shed: to is not below max");
+    check_subscription_error("shed: {max: 5, drop: all}", "oldest, newest");
+    check_subscription_error("window: 1MiB, shed: {max: 2049, drop: newest}",
+                             "2049 deliveries of up to 512 bytes do not fit into a window of "
+                             "1048576 bytes");
+}
+
 /* --- batches ---------------------------------------------------------------------------------- */
 
 static void test_load_batch_is_taken(void **state)
@@ -909,6 +948,8 @@ int main(void)
         cmocka_unit_test(test_load_hidden_subscriptions_come_after_all_visible),
         cmocka_unit_test(test_load_overtaking_is_taken),
         cmocka_unit_test(test_load_overtaking_without_keys_or_sense_is_refused),
+        cmocka_unit_test(test_load_shed_is_taken),
+        cmocka_unit_test(test_load_shed_without_sense_is_refused),
         cmocka_unit_test(test_load_dedupe_is_by_id_when_it_is_asked_for),
         cmocka_unit_test(test_load_dedupe_without_sense_is_refused),
         cmocka_unit_test(test_load_limits_are_shared),

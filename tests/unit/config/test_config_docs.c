@@ -42,7 +42,7 @@ static void test_explain_settings_in_words(void **state)
     char *text = explain(
         "source: [shop, plant], filter: {exact: {type: t}}, order_by: data.id, concurrency: 1, "
         "timeout: 10s, max_age: 6h, max_age_from: time, on_exhausted: hold, "
-        "lane_on_dead: hold, "
+        "lane_on_dead: hold, shed: {max: 5}, "
         "retry: {attempts: 1}, on_success: results, on_failure: [mail, bus]");
     check_has(text, "from the sources shop and plant, those that pass the filter "
                     "[{\"exact\":{\"type\":\"t\"}}].\n");
@@ -52,6 +52,7 @@ static void test_explain_settings_in_words(void **state)
     check_has(text, "An attempt has 10s; heartbeats");
     check_has(text, "There is one attempt and no retry.\n");
     check_has(text, "the delivery is held, and its lane with it");
+    check_has(text, "When more than 5 deliveries wait, the oldest are dropped until 4 wait, and");
     check_has(text, "One that would be dead, whatever for, is held with its lane as well.\n");
     check_has(text, "A delivery expires 6h after its event's time attribute.\n");
     check_has(text, "The outcome of what ends well goes to the sink results.\n");
@@ -104,7 +105,8 @@ static void test_subscription_hash_follows_the_policy(void **state)
         "concurrency: 2",      "source: shop",         "source: [shop, plant]",
         "filter: {exact: {type: x}}", "order_by: subject", "order_by: data.subject",
         "retry: {attempts: 2}", "retry: {jitter: none}", "retry: {jitter: 21%}",
-        "order_by: subject, lane_on_dead: hold",
+        "order_by: subject, lane_on_dead: hold", "shed: {max: 5}", "shed: {max: 5, to: 3}",
+        "shed: {max: 5, drop: newest}", "shed: {max: 6, to: 4}",
         "on_exhausted: hold",  "retry_after_max: 2h",  "timeout: 30s",
         "max_age: 1d",         "max_age: 1d, max_age_from: time", "window: 1MiB",
         "on_success: mail",     "on_failure: mail",

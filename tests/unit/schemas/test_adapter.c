@@ -145,6 +145,44 @@ static cJSON *document_of(const struct mr_event *event)
     return json;
 }
 
+static void test_shed_tells_everything(void **state)
+{
+    (void)state;
+    const struct mr_shed shed = {
+        .subscription = "shop sub",
+        .dropped = 3,
+        .max = 5,
+        .to = 4,
+        .waiting = UINT64_MAX,
+        .newest = true,
+        .hops = 256,
+        .first_offset = 7,
+        .first_wall_ns = WALL_NS,
+        .last_offset = UINT64_MAX,
+        .last_wall_ns = WALL_NS,
+    };
+    struct mr_event *event;
+    assert_int_equal(mr_adapt_shed(&shed, WALL_NS, &event), MR_OK);
+    struct mr_bytes record = mr_event_record(event);
+    assert_int_equal(mr_event_check(record), MR_OK);
+    assert_bytes(mr_event_id(record), "shop sub:7:shed");
+    assert_bytes(mr_event_source(record), "/millrace/subscription/shop%20sub");
+    assert_bytes(mr_event_type(record), "io.millrace.subscription.shed");
+    assert_value(event, "subject", "shop sub");
+    assert_int_equal(mr_event_hops(record), 256);
+    cJSON *json = document_of(event);
+    assert_string_equal(string_of(json, "subscription"), "shop sub");
+    assert_string_equal(string_of(json, "drop"), "newest");
+    assert_int_equal(cJSON_GetObjectItem(json, "dropped")->valueint, 3);
+    assert_int_equal(cJSON_GetObjectItem(json, "max")->valueint, 5);
+    assert_int_equal(cJSON_GetObjectItem(json, "to")->valueint, 4);
+    const cJSON *first = cJSON_GetObjectItem(json, "first");
+    assert_int_equal(cJSON_GetObjectItem(first, "offset")->valueint, 7);
+    assert_string_equal(string_of(first, "arrival"), "2023-11-14T22:13:20.000Z");
+    cJSON_Delete(json);
+    mr_event_unref(event);
+}
+
 static void test_outcome_tells_everything(void **state)
 {
     (void)state;
@@ -380,6 +418,7 @@ int main(void)
         cmocka_unit_test(test_rejected_cuts_what_does_not_fit),
         cmocka_unit_test(test_hops_reads_the_extension),
         cmocka_unit_test(test_outcome_tells_everything),
+        cmocka_unit_test(test_shed_tells_everything),
         cmocka_unit_test(test_outcome_without_attempts_and_result_has_nulls),
         cmocka_unit_test(test_outcome_with_a_broken_result_has_null),
         cmocka_unit_test(test_outcome_of_an_event_with_a_long_id_is_made),
