@@ -335,7 +335,8 @@ static enum mr_status take_overtaking(struct mr_loader *loader, const struct mr_
 static enum mr_status check_side_by_side(struct mr_loader *loader, const struct mr_node *entry,
                                          const struct mr_subscription_config *subscription)
 {
-    static const char *const keys[] = {"keep", "when_busy", "debounce", "cancel_on"};
+    static const char *const keys[] = {"keep", "when_busy", "debounce", "cancel_on",
+                                       "lane_on_dead"};
     const struct mr_node *place = mr__node_child(entry, "lane_concurrency");
     if (subscription->lane_concurrency <= 1) {
         return MR_OK;

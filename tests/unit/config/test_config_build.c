@@ -676,6 +676,8 @@ static void test_load_overtaking_without_keys_or_sense_is_refused(void **state)
     check_subscription_error("debounce: 1s", "debounce is about events of the same key");
     check_subscription_error("cancel_on: {exact: {type: x}}", "say with order_by which they are");
     check_subscription_error("lane_on_dead: hold", "lane_on_dead is about events of the same key");
+    check_subscription_error("order_by: subject, lane_concurrency: 2, lane_on_dead: hold",
+                             "lane_concurrency: lane_on_dead wants the events of a key one after");
     check_subscription_error("order_by: subject, when_busy: skip, keep: latest",
                              "when_busy: skip keeps the first event of a key, keep: latest the");
     check_subscription_error("order_by: subject, when_busy: wait", "queue, skip, replace");
