@@ -507,6 +507,7 @@ static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct loa
             .expires_ns = saved->expires,
             .due_ns = saved->where == SAVED_READY ? saved->due : 0, /* the head of its lane goes */
             .size = saved->size,
+            .fence = saved->where == SAVED_BEGUN ? 0 : saved->fence, /* begins with it below */
             .cancels = saved->cancels,
             .level = saved->level,
         };
