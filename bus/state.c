@@ -86,6 +86,9 @@ bool mr__lane_has_way(const struct mr__delivery *d)
 {
     const struct mr__delivery *before = d->lane_prev;
     uint32_t count = 0;
+    if (d->only_cancels && before != NULL) {
+        return false; /* it waits for the end of those before it, and is never handed out */
+    }
     for (; before != NULL && count <= d->sub->lane_width; before = before->lane_prev) {
         count++;
     }
@@ -98,7 +101,7 @@ static void lane_let_go(struct mr_bus *bus, const struct mr__sub *sub, struct mr
     struct mr__delivery *d = lane->first;
     for (uint32_t i = 0; i < sub->lane_width && d != NULL; i++) {
         struct mr__delivery *next = d->lane_next;
-        if (d->where == MR__BLOCKED) {
+        if (d->where == MR__BLOCKED && mr__lane_has_way(d)) {
             let_go(bus, d);
         }
         d = next;
@@ -343,11 +346,11 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
         return d;
     }
     struct mr__delivery *beyond = d->lane_next;
-    while (beyond != NULL && mr__lane_has_way(beyond)) {
+    for (uint32_t i = 0; i <= sub->lane_width && beyond != NULL; i++) {
+        if (beyond->where == MR__READY && !mr__lane_has_way(beyond)) {
+            lane_block(bus, beyond); /* a redriven delivery goes before what waits */
+        }
         beyond = beyond->lane_next;
-    }
-    if (beyond != NULL && beyond->where == MR__READY) {
-        lane_block(bus, beyond); /* a redriven delivery goes before what waits */
     }
     let_go(bus, d);
     mr__overtaken_enter(bus, d);
