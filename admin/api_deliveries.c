@@ -40,6 +40,7 @@ struct listing {
     struct mr_history history;
     struct mr_buf body; /* of the event being read */
     const char *subscription;
+    uint32_t subscription_id;
     const char *id;     /* only this one; NULL: any. The event's id, or its offset in digits */
     uint64_t left;      /* places in the answer */
     uint64_t last;      /* offset of the last one looked at */
@@ -51,9 +52,9 @@ static enum mr_status write_delivery(struct listing *list, const struct mr_open_
     struct mr_bytes id = {0};
     struct mr_record record;
     enum mr_status r = MR_E_NOT_FOUND;
-    if (delivery->event_position != 0 && delivery->event_position < list->history.end_position) {
-        r = mr_history_read(&list->history, delivery->event_position, MR_RECORD_EVENT,
-                            delivery->offset, &list->body, &record);
+    if (info->event_position != 0 && info->event_position < list->history.end_position) {
+        r = mr_history_read_event(&list->history, info->event_position, list->subscription_id,
+                                  delivery->offset, &list->body, &record);
         id = r == MR_OK ? mr_event_id(record.body) : id;
     }
     uint64_t offset;
@@ -152,6 +153,7 @@ void mr__get_deliveries(struct mr_admin *admin, struct mr__call *call)
     mr_json_out_array(&list.out, "deliveries");
     if (r == MR_OK) {
         page->subscription = subscription.info.id;
+        list.subscription_id = subscription.info.id;
         r = write_deliveries(admin, &list, page, &next);
         mr_history_release(&list.history);
     }

@@ -16,28 +16,29 @@
 #define INGEST "ingest:"
 
 /* The letter that is to give way. */
-struct original {
-    uint64_t offset;
-    struct mr_buf id; /* its event's; empty when that cannot be read */
-    uint32_t count;   /* letters that fit */
+struct search {
+    struct mr__original *original;
+    uint32_t count; /* letters that fit */
 };
 
 static bool find_original(void *context, const struct mr_letter *letter)
 {
-    struct original *original = context;
+    struct search *search = context;
+    struct mr__original *original = search->original;
     original->offset = letter->dead.offset;
-    original->count++;
+    search->count++;
     mr_buf_clear(&original->id);
     /* Without its id the copy has no lineage in itself; the operator's record has the offset. */
     (void)(letter->event.size > 0 &&
            mr_buf_append_bytes(&original->id, mr_event_id(letter->event)) == MR_OK);
-    return original->count < 2;
+    return search->count < 2;
 }
 
 /* @return false: it was answered why not */
 static bool take_original(struct mr_admin *admin, struct mr__call *call,
-                          struct original *original)
+                          struct mr__original *original)
 {
+    struct search search = {.original = original};
     struct mr__subscription subscription;
     struct mr_letter_query query;
     if (!mr__dlq_begin(admin, call, &subscription, &query)) {
@@ -50,14 +51,14 @@ static bool take_original(struct mr_admin *admin, struct mr__call *call,
     }
     uint64_t next;
     enum mr_status r = mr_letters_each(admin, subscription.info.id, &query, find_original,
-                                       original, &next);
-    bool one = r == MR_OK && original->count == 1;
+                                       &search, &next);
+    bool one = r == MR_OK && search.count == 1;
     if (one) {
         call->subscription = subscription.info.id;
         call->offset = original->offset;
     } else if (r != MR_OK) {
         mr__answer_status(call, r, NULL);
-    } else if (original->count == 0) {
+    } else if (search.count == 0) {
         mr__answer_error(call, 404, "%s has no dead letter %s", call->name, query.id);
     } else {
         mr__answer_error(call, 409, "%s has several dead letters %s: name one by its offset",
@@ -81,9 +82,8 @@ static enum mr_status set_attr(struct mr_event **event, const char *name, struct
     return r;
 }
 
-/* The copy: caused by the first one, and with an id of its own. */
-static enum mr_status make_copy(struct mr_bytes body, const struct original *original,
-                                struct mr_event **ret_event, struct mr_problem *problem)
+enum mr_status mr__edit_copy(struct mr_bytes body, const struct mr__original *original,
+                             struct mr_event **ret_event, struct mr_problem *problem)
 {
     struct mr_event *event;
     enum mr_status r = mr_json_decode_event(body, MR_EVENT_SIZE_DEFAULT, &event, problem);
@@ -114,8 +114,8 @@ static enum mr_status make_copy(struct mr_bytes body, const struct original *ori
     return MR_OK;
 }
 
-static enum mr_status log_edit(struct mr_admin *admin, const struct mr__call *call,
-                               const struct original *original, const struct mr_event *event)
+enum mr_status mr__edit_log(struct mr_admin *admin, const struct mr__call *call,
+                            const struct mr__original *original, const struct mr_event *event)
 {
     struct mr_bytes id = mr_event_id(mr_event_record(event));
     char *first = mr_strndup(original->id.size == 0 ? "" : (const char *)original->id.data,
@@ -161,7 +161,7 @@ static enum mr_status submit(struct mr_admin *admin, struct mr__call *call, stru
 
 void mr__post_dlq_edit(struct mr_admin *admin, struct mr__call *call)
 {
-    struct original original = {0};
+    struct mr__original original = {0};
     mr_buf_init(&original.id, MR_EVENT_SIZE_MAX);
     if (!take_original(admin, call, &original)) {
         mr_buf_release(&original.id);
@@ -169,10 +169,10 @@ void mr__post_dlq_edit(struct mr_admin *admin, struct mr__call *call)
     }
     struct mr_problem problem = {.text = ""};
     struct mr_event *event = NULL;
-    enum mr_status r = make_copy(mr_http_request_body(call->http), &original, &event, &problem);
+    enum mr_status r = mr__edit_copy(mr_http_request_body(call->http), &original, &event, &problem);
     if (r == MR_OK) {
         MR_ASSERT(event != NULL);
-        r = log_edit(admin, call, &original, event);
+        r = mr__edit_log(admin, call, &original, event);
         if (r == MR_OK) {
             r = submit(admin, call, event, &problem);
         } else {

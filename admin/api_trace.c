@@ -205,6 +205,9 @@ static enum mr_status explain(const struct mr_past *past, uint32_t index,
 {
     int64_t source = mr_config_find_source(past->config, story->source);
     mr_buf_clear(why);
+    if (story->timeline.replaces) {
+        return mr_buf_append_text(why, "an operator gave the event to one held delivery alone");
+    }
     bool holds = mr_router_explain(past->router, index, source < 0 ? UINT32_MAX : (uint32_t)source,
                                  story->event.record.body, why);
     if (!holds) {
@@ -268,6 +271,19 @@ static void answer_missing(struct mr__call *call, enum mr_status r, const char *
     }
 }
 
+/* The held delivery that goes on with this event. */
+static void write_replaces(struct mr_admin *admin, struct mr_json_out *out,
+                           const struct mr_timeline *timeline)
+{
+    if (timeline->replaces) {
+        mr_json_out_object(out, "replaces");
+        mr_json_out_text(out, "subscription",
+                         mr__subscription_name(admin, timeline->replaces_subscription));
+        mr_json_out_u64(out, "offset", timeline->replaces_offset);
+        mr_json_out_end(out);
+    }
+}
+
 void mr__get_trace(struct mr_admin *admin, struct mr__call *call)
 {
     struct story story;
@@ -305,6 +321,7 @@ void mr__get_trace(struct mr_admin *admin, struct mr__call *call)
     }
     mr_json_out_end(&out);
     mr_timeline_write_children(&out, &story.timeline.children);
+    write_replaces(admin, &out, &story.timeline);
     if (story.timeline.truncated) {
         mr_json_out_bool(&out, "truncated", true);
     }

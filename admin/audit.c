@@ -190,6 +190,7 @@ static void take_record(struct mr_audit *audit, uint64_t position, const struct 
         break;
     case MR_RECORD_RETRY:
     case MR_RECORD_REDRIVE:
+    case MR_RECORD_EDIT:
         delivery = find_delivery(audit, record->offset, record->a);
         if (delivery != NULL) {
             delivery->state = MR_STATE_NONE;

@@ -124,8 +124,8 @@ static enum mr_status read_bytes(struct mr_io *io, int file, uint64_t at, size_t
     return r;
 }
 
-enum mr_status mr_history_read(struct mr_history *history, uint64_t position, uint8_t kind,
-                               uint64_t offset, struct mr_buf *body, struct mr_record *ret_record)
+static enum mr_status read_record(const struct mr_history *history, uint64_t position,
+                                  struct mr_buf *body, struct mr_record *ret_record)
 {
     char name[MR_LOG_NAME_SIZE];
     mr_segment_name(mr_position_segment(position), name);
@@ -145,18 +145,35 @@ enum mr_status mr_history_read(struct mr_history *history, uint64_t position, ui
                 : read_bytes(io, file, at + MR_RECORD_HEADER_SIZE, rest, body);
     }
     io->ops->close(io, file);
-    struct mr_record record;
     if (r == MR_OK) {
-        r = mr_record_decode(body->data, body->size, &record, NULL);
+        r = mr_record_decode(body->data, body->size, ret_record, NULL);
     }
-    if (r != MR_OK) {
-        return r == MR_E_NOMEM ? r : MR_E_NOT_FOUND; /* reused meanwhile, or rotten */
-    }
-    if (record.kind != kind || record.offset != offset) {
+    return r == MR_OK || r == MR_E_NOMEM ? r : MR_E_NOT_FOUND; /* reused meanwhile, or rotten */
+}
+
+enum mr_status mr_history_read(struct mr_history *history, uint64_t position, uint8_t kind,
+                               uint64_t offset, struct mr_buf *body, struct mr_record *ret_record)
+{
+    struct mr_record record = {0};
+    enum mr_status r = read_record(history, position, body, &record);
+    if (r == MR_OK && (record.kind != kind || record.offset != offset)) {
         return MR_E_NOT_FOUND;
     }
     *ret_record = record;
-    return MR_OK;
+    return r;
+}
+
+enum mr_status mr_history_read_event(struct mr_history *history, uint64_t position,
+                                     uint32_t subscription, uint64_t offset, struct mr_buf *body,
+                                     struct mr_record *ret_record)
+{
+    struct mr_record record = {0};
+    enum mr_status r = read_record(history, position, body, &record);
+    if (r == MR_OK && !mr_record_is_event_of(&record, subscription, offset)) {
+        return MR_E_NOT_FOUND;
+    }
+    *ret_record = record;
+    return r;
 }
 
 struct search {

@@ -47,6 +47,11 @@ MR_MUST_USE enum mr_status mr_history_scan(struct mr_history *history, uint64_t 
 MR_MUST_USE enum mr_status mr_history_read(struct mr_history *history, uint64_t position,
                                            uint8_t kind, uint64_t offset, struct mr_buf *body,
                                            struct mr_record *ret_record);
+/** Likewise the event of delivery @p subscription:@p offset, which may be an edited one. */
+MR_MUST_USE enum mr_status mr_history_read_event(struct mr_history *history, uint64_t position,
+                                                 uint32_t subscription, uint64_t offset,
+                                                 struct mr_buf *body,
+                                                 struct mr_record *ret_record);
 
 /** The newest event whose id attribute is @p id, or, with @p id empty, the event at @p offset.
  * @param[out] ret_record body held in @p body  @return MR_E_NOT_FOUND */

@@ -207,6 +207,18 @@ void mr__get_dlq_groups(struct mr_admin *admin, struct mr__call *call);
 void mr__post_dlq_redrive(struct mr_admin *admin, struct mr__call *call);
 void mr__post_dlq_purge(struct mr_admin *admin, struct mr__call *call);
 void mr__post_dlq_edit(struct mr_admin *admin, struct mr__call *call);
+void mr__post_delivery_edit(struct mr_admin *admin, struct mr__call *call);
+/* What gives way to an edited copy of its event. */
+struct mr__original {
+    uint64_t offset;
+    struct mr_buf id; /* its event's; empty when that cannot be read */
+};
+/** The copy that @p body (JSON) is: caused by the first one, and with an id of its own. */
+enum mr_status mr__edit_copy(struct mr_bytes body, const struct mr__original *original,
+                             struct mr_event **ret_event, struct mr_problem *problem);
+/** Writes the operator's record that says what replaces what. */
+enum mr_status mr__edit_log(struct mr_admin *admin, const struct mr__call *call,
+                            const struct mr__original *original, const struct mr_event *event);
 /** The edited copy came back from the bus. */
 void mr__edit_done(struct mr_admin *admin, struct mr_batch *batch);
 void mr__get_deliveries(struct mr_admin *admin, struct mr__call *call);

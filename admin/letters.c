@@ -195,8 +195,9 @@ struct bodies {
     struct mr_buf event;
 };
 
-static enum mr_status read_letter(struct mr_history *history, const struct mr_dead_letter *dead,
-                                  struct bodies *bodies, struct mr_letter *ret_letter)
+static enum mr_status read_letter(struct mr_history *history, uint32_t subscription,
+                                  const struct mr_dead_letter *dead, struct bodies *bodies,
+                                  struct mr_letter *ret_letter)
 {
     struct mr_letter letter = {.dead = *dead};
     struct mr_record record;
@@ -209,8 +210,8 @@ static enum mr_status read_letter(struct mr_history *history, const struct mr_de
         letter.ended_wall_ns = record.d;
     }
     if (r == MR_OK || r == MR_E_NOT_FOUND) {
-        r = mr_history_read(history, dead->event_position, MR_RECORD_EVENT, dead->offset,
-                            &bodies->event, &record);
+        r = mr_history_read_event(history, dead->event_position, subscription, dead->offset,
+                                  &bodies->event, &record);
         if (r == MR_OK) {
             letter.event = record.body;
         }
@@ -241,7 +242,7 @@ static enum mr_status walk_page(struct walk *walk, const struct page *page)
         }
         struct mr_letter letter;
         if (r == MR_OK) {
-            r = read_letter(&walk->history, dead, &walk->bodies, &letter);
+            r = read_letter(&walk->history, page->subscription, dead, &walk->bodies, &letter);
         }
         if (r != MR_OK) {
             return r;

@@ -43,6 +43,8 @@ const struct mr__route mr__routes[] = {
      mr__post_delivery_resume},
     {MR_HTTP_POST, "/api/v1/deliveries/*", "skip", "operate", MR__LANE_QUICK, false,
      mr__post_delivery_skip},
+    {MR_HTTP_POST, "/api/v1/deliveries/*", "edit", "operate", MR__LANE_SLOW, false,
+     mr__post_delivery_edit},
     {MR_HTTP_POST, "/api/v1/deliveries/*", NULL, "read", MR__LANE_SLOW, false,
      mr__post_deliveries},
     {MR_HTTP_POST, "/api/v1/events", NULL, "ingest", MR__LANE_QUICK, false, mr__post_events},

@@ -319,6 +319,16 @@ static void take_redrive(struct mr_timeline *timeline, uint32_t subscription, ui
     delivery->redrives++;
 }
 
+static void take_replacement(struct mr_timeline *timeline, struct mr_timeline_delivery *delivery)
+{
+    struct mr_buf *edit = &timeline->edit;
+    if (edit->size > 0) {
+        mr_free(delivery->edited);
+        delivery->edited = mr_strndup((const char *)edit->data, edit->size);
+        mr_buf_clear(edit);
+    }
+}
+
 static void take_purge(struct mr_timeline *timeline, uint32_t subscription, uint64_t wall_ns)
 {
     struct mr_timeline_delivery *delivery = take_delivery(timeline, subscription);
@@ -327,10 +337,24 @@ static void take_purge(struct mr_timeline *timeline, uint32_t subscription, uint
     }
     delivery->purged = true;
     delivery->purged_wall_ns = wall_ns;
-    const struct mr_buf *edit = &timeline->edit;
-    if (edit->size > 0 && delivery->edited == NULL) {
-        delivery->edited = mr_strndup((const char *)edit->data, edit->size);
+    take_replacement(timeline, delivery);
+}
+
+/* A held one went on with another event. */
+static void take_edit(struct mr_timeline *timeline, const struct mr_record *record,
+                      uint64_t wall_ns)
+{
+    struct mr_timeline_delivery *delivery = take_delivery(timeline, record->a);
+    if (delivery == NULL) {
+        return;
     }
+    if (timeline->child_offset == record->c) {
+        delivery->children.size = timeline->child_at; /* nothing that it emitted */
+    }
+    delivery->state = MR_STATE_NONE;
+    delivery->attempts_counted = 0;
+    delivery->edited_wall_ns = wall_ns;
+    take_replacement(timeline, delivery);
 }
 
 static void take_child(struct mr_timeline *timeline, const struct mr_record *record)
@@ -344,6 +368,8 @@ static void take_child(struct mr_timeline *timeline, const struct mr_record *rec
         return;
     }
     size_t before = children->size;
+    timeline->child_offset = record->offset;
+    timeline->child_at = before;
     if (mr_buf_append_bytes(children, id) != MR_OK || mr_buf_append_byte(children, 0) != MR_OK) {
         children->size = before; /* more than fit are not listed */
     }
@@ -373,6 +399,11 @@ bool mr_timeline_visit(void *context, const struct mr_history_record *seen)
     if (record->kind == MR_RECORD_OPERATOR) {
         take_action(timeline, record->body);
     }
+    if (record->kind == MR_RECORD_EDIT && record->c == timeline->offset) {
+        timeline->replaces = true;
+        timeline->replaces_subscription = record->a;
+        timeline->replaces_offset = record->offset;
+    }
     if (record->offset != timeline->offset) {
         return true;
     }
@@ -394,6 +425,9 @@ bool mr_timeline_visit(void *context, const struct mr_history_record *seen)
         break;
     case MR_RECORD_REDRIVE:
         take_redrive(timeline, record->a, seen->wall_ns);
+        break;
+    case MR_RECORD_EDIT:
+        take_edit(timeline, record, seen->wall_ns);
         break;
     case MR_RECORD_PURGE:
         take_purge(timeline, record->a, seen->wall_ns);
@@ -486,11 +520,17 @@ static void write_redrives(struct mr_json_out *out, const struct mr_timeline_del
     mr_json_out_end(out);
 }
 
-static void write_purge(struct mr_json_out *out, const struct mr_timeline_delivery *delivery,
-                        const char *subscription)
+/* What became of its event, or of itself, by an operator. */
+static void write_fate(struct mr_json_out *out, const struct mr_timeline_delivery *delivery,
+                       const char *subscription)
 {
-    mr_json_out_bool(out, "purged", true);
-    mr_json_out_time(out, "purged_at", delivery->purged_wall_ns);
+    if (delivery->purged) {
+        mr_json_out_bool(out, "purged", true);
+        mr_json_out_time(out, "purged_at", delivery->purged_wall_ns);
+    }
+    if (delivery->edited_wall_ns != 0) {
+        mr_json_out_time(out, "edited_at", delivery->edited_wall_ns);
+    }
     cJSON *edit = delivery->edited == NULL ? NULL : cJSON_Parse(delivery->edited);
     const cJSON *id = cJSON_GetObjectItemCaseSensitive(edit, "replaced_by");
     if (cJSON_IsString(id) && subscription != NULL &&
@@ -541,7 +581,5 @@ void mr_timeline_write_attempts(struct mr_json_out *out,
     mr_json_out_u64(out, "interruptions",
                     live != NULL ? live->interruptions : delivery->interruptions);
     write_redrives(out, delivery, subscription);
-    if (delivery->purged) {
-        write_purge(out, delivery, subscription);
-    }
+    write_fate(out, delivery, subscription);
 }

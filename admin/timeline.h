@@ -36,7 +36,8 @@ struct mr_timeline_delivery {
     enum mr_state state;   /* how it ended; NONE: it has not */
     bool purged;
     uint64_t purged_wall_ns;
-    char *edited; /* owned: the operator's edit (JSON) that it gave way to; NULL: none */
+    char *edited; /* owned: the operator's edit (JSON) that its event gave way to; NULL: none */
+    uint64_t edited_wall_ns; /* when it went on with another event, the last time; 0: never */
     uint32_t attempts_counted; /* of the present budget */
     uint32_t refusals;
     uint32_t interruptions;
@@ -63,6 +64,11 @@ struct mr_timeline {
     uint64_t config_hash; /* of the configuration it was matched by; 0: not yet */
     struct mr_buf action; /* the last redrive an operator asked for, as JSON */
     struct mr_buf edit;   /* the last edit of this event an operator asked for, as JSON */
+    uint64_t child_offset; /* of the last child, and */
+    size_t child_at;       /* how long the list was before it */
+    bool replaces;        /* it was given a held delivery of another offset: this one */
+    uint32_t replaces_subscription;
+    uint64_t replaces_offset;
     enum mr_status status; /* sticks */
 };
 

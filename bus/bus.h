@@ -155,6 +155,16 @@ MR_MUST_USE enum mr_status mr_bus_redrive(struct mr_bus *bus, struct mr_now now,
  * @return MR_E_NOT_FOUND: settled, or not in the window; MR_E_AGAIN: its end is being written */
 MR_MUST_USE enum mr_status mr_bus_skip(struct mr_bus *bus, struct mr_now now,
                                        uint32_t subscription, uint64_t offset);
+/** A held delivery is ready again with a fresh budget of attempts, and its event is @p event from
+ * now on; its number and its place in its lane stay.
+ * @param event borrowed
+ * @param[out] ret_offset of @p event
+ * @return MR_E_NOT_FOUND: settled, or not in the window; MR_E_CONFLICT: not held; MR_E_AGAIN: no
+ * room in this group; MR_E_FULL: more than a group holds; MR_E_FAULTY; MR_E_NOMEM. Nothing was
+ * changed then */
+MR_MUST_USE enum mr_status mr_bus_edit(struct mr_bus *bus, struct mr_now now,
+                                       uint32_t subscription, uint64_t offset,
+                                       struct mr_event *event, uint64_t *ret_offset);
 /** A dead letter leaves the queue; it stays counted as dead. */
 MR_MUST_USE enum mr_status mr_bus_purge(struct mr_bus *bus, uint32_t subscription,
                                         uint64_t offset);
@@ -255,6 +265,7 @@ struct mr_delivery_info {
     uint32_t fence;
     uint64_t started_wall_ns; /* in flight: since */
     uint64_t lane;
+    uint64_t event_position; /* of the EVENT record; 0: within the group being gathered */
 };
 
 struct mr_dead_letter {
@@ -336,7 +347,6 @@ MR_MUST_USE enum mr_status mr_bus_delivery_info(const struct mr_bus *bus, struct
 /* One delivery that is not settled. */
 struct mr_open_delivery {
     uint64_t offset;
-    uint64_t event_position; /* of the EVENT record; 0: within the group being gathered */
     uint64_t arrival_log_ns;
     struct mr_delivery_info info;
 };

@@ -309,7 +309,7 @@ void mr__load_event(struct mr_bus *bus, struct mr__delivery *d)
     d->loading = false;
     struct mr_record record;
     bool good = mr_record_decode(data, size, &record, NULL) == MR_OK &&
-                record.kind == MR_RECORD_EVENT && record.offset == d->offset &&
+                mr_record_is_event_of(&record, d->sub->id, d->offset) &&
                 mr_event_check(record.body) == MR_OK;
     if (!good) {
         d->loading = true;

@@ -15,6 +15,7 @@
  *   overtaken.c   what a later event of the lane makes pointless
  *   answer.c      verdicts and leases
  *   ending.c      the end of a delivery, with its outcome
+ *   edit.c        a held delivery gets another event
  *   fanout.c      which events wait for the ends of several subscriptions
  *   joined.c      the event that tells of all these ends
  *   cold.c        the cache of recent groups, reads, subscriptions that are behind
@@ -909,6 +910,12 @@ size_t mr__unarm_size(const struct mr__sub *sub);
 void mr__unarm(struct mr_bus *bus, struct mr__sub *sub, const struct mr__share *share);
 void mr__unarm_all(struct mr_bus *bus); /* as far as the group has room */
 void mr__timers_reset(struct mr_bus *bus);
+
+/* edit.c */
+void mr__apply_edit(struct mr_bus *bus, struct mr__delivery *d, const struct mr__arrival *arrival);
+/* @p base: position of the group */
+enum mr_status mr__fold_edit(struct mr_bus *bus, struct mr__sub *sub, uint64_t base,
+                             const struct mr_record *record, const struct mr_record *event);
 
 /* step.c */
 void mr__clock_advance(struct mr_bus *bus, struct mr_now now);

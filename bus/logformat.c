@@ -17,7 +17,7 @@ const char *mr_record_kind_text(uint8_t kind)
         "unknown",  "event",  "match",  "attempt",  "settle", "retry", "dead",
         "redrive",  "purge",  "cursor", "config",   "operator", "name", "start",
         "pause",    "mark",   "clock",  "late",     "lost",   "removed",
-        "key",      "result", "fanout", "joined",   "weight",
+        "key",      "result", "fanout", "joined",   "weight", "edit",
     };
     return kind < MR_RECORD_MAX ? names[kind] : names[0];
 }

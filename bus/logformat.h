@@ -99,6 +99,9 @@ enum mr_record_kind {
                                it ended is in this group */
     MR_RECORD_WEIGHT = 24,  /* a subscription id, b target id: its weight went to the others, c hash
                                of the share; 0: it came back */
+    MR_RECORD_EDIT = 25,    /* offset; a subscription id: a held delivery is ready, and its event is
+                               another from now on: b its size, c its offset, d its position (a
+                               byte in this group) */
     MR_RECORD_MAX,
 };
 const char *mr_record_kind_text(uint8_t kind); /* "event", …; "unknown" */
@@ -186,6 +189,16 @@ void mr_group_header_encode(struct mr_group_header *header, uint8_t at[MR_GROUP_
  * recycled file still holds); MR_E_CORRUPT: something of ours, damaged */
 MR_MUST_USE enum mr_status mr_group_header_decode(const uint8_t *at, uint64_t salt,
                                                   struct mr_group_header *ret_header);
+
+/** Whether it is the event of delivery @p subscription:@p offset: the one with its offset, or one
+ * that an operator gave it in its place. */
+static inline bool mr_record_is_event_of(const struct mr_record *record, uint32_t subscription,
+                                         uint64_t offset)
+{
+    return record->kind == MR_RECORD_EVENT &&
+           (record->offset == offset || (record->a == MR_SOURCE_BUS && record->b == subscription &&
+                                         record->d == offset));
+}
 
 /** Bytes of a record with its padding. */
 static inline size_t mr_record_size(size_t body_size)

@@ -65,7 +65,9 @@
     X(JOINS_UNSAVED, "checkpoints are read without the fan-outs that are open")                    \
     X(LANE_WIDE, "one more of a lane runs side by side than may")                                  \
     X(SHARE_UNSTICKY, "events of one key go to any of the targets")                                \
-    X(WEIGHT_FORGOTTEN, "recovery forgets that a weight went to the others")
+    X(WEIGHT_FORGOTTEN, "recovery forgets that a weight went to the others")                       \
+    X(EDIT_FORGOTTEN, "recovery gives an edited delivery the event it had")                        \
+    X(EDIT_MOVES, "what is edited loses its place in its lane")
 
 #define MR_PLANTED_ENUM(name, text) MR_PLANTED_##name,
 enum mr_planted { MR_PLANTED_NONE = 0, MR_PLANTED_LIST(MR_PLANTED_ENUM) MR_PLANTED_MAX };

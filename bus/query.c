@@ -273,6 +273,7 @@ enum mr_status mr_bus_delivery_info(const struct mr_bus *bus, struct mr_now now,
         .fence = d->fence,
         .started_wall_ns = d->where == MR__FLIGHT ? d->started_wall_ns : 0,
         .lane = d->lane == NULL ? 0 : d->lane->key,
+        .event_position = d->in_stage ? 0 : d->position,
     };
     return MR_OK;
 }
@@ -294,7 +295,6 @@ uint64_t mr_bus_open_deliveries(const struct mr_bus *bus, struct mr_now now, uin
         }
         struct mr_open_delivery delivery = {
             .offset = d->offset,
-            .event_position = d->in_stage ? 0 : d->position,
             .arrival_log_ns = d->arrival_ns,
         };
         enum mr_status r =

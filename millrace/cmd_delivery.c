@@ -1,4 +1,5 @@
-/* delivery: those of a subscription that are not settled; resume what is held, skip what blocks. */
+/* delivery: those of a subscription that are not settled; resume or edit what is held, skip what
+ * blocks. */
 #include <inttypes.h>
 #include <string.h>
 
@@ -142,6 +143,93 @@ int mr_cmd_delivery_resume(struct mr_cli *cli)
 int mr_cmd_delivery_skip(struct mr_cli *cli)
 {
     return act(cli, "/skip", mr_cli_flag(cli, "all"));
+}
+
+/* --- edit ------------------------------------------------------------------------------------- */
+
+/* How many are called ID and are in @p state (NULL: any that is not settled). */
+static int count_of(struct mr_cli *cli, struct mr_client *client, const char *state,
+                    uint64_t *ret_count, uint64_t *ret_offset)
+{
+    int code;
+    uint64_t after = 0;
+    *ret_count = 0;
+    do {
+        struct mr_buf body;
+        cJSON *answer = next_page(cli, client, state, cli->arguments[1], &after, &body, &code);
+        const cJSON *item;
+        cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(answer, "deliveries"))
+        {
+            *ret_offset = (uint64_t)mr_json_number(item, "offset");
+            (*ret_count)++;
+        }
+        cJSON_Delete(answer);
+        mr_buf_release(&body);
+    } while (code == MR_EXIT_OK && after != 0);
+    return code;
+}
+
+/* The held one that is called ID, or one that is not held: the answer says so. */
+static int find_one(struct mr_cli *cli, struct mr_client *client, uint64_t *ret_offset)
+{
+    uint64_t count;
+    int code = count_of(cli, client, "held", &count, ret_offset);
+    if (code == MR_EXIT_OK && count == 0) {
+        code = count_of(cli, client, NULL, &count, ret_offset);
+        count = count > 1 ? 1 : count;
+    }
+    if (code == MR_EXIT_OK && count > 1) {
+        fprintf(cli->err, "millrace: %s holds several deliveries %s: name one by its offset\n",
+                cli->arguments[0], cli->arguments[1]);
+        code = MR_EXIT_FAILED;
+    } else if (code == MR_EXIT_OK && count == 0) {
+        fprintf(cli->err, "millrace: no delivery of %s that is not settled has this id\n",
+                cli->arguments[0]);
+        code = MR_EXIT_NOTHING;
+    }
+    return code;
+}
+
+static int post_edit(struct mr_cli *cli, struct mr_client *client, uint64_t offset,
+                     struct mr_bytes event)
+{
+    struct mr_path path;
+    struct mr_buf body;
+    mr_path_init(&path, "/api/v1/deliveries/", cli->arguments[0], "/edit");
+    mr_path_query_u64(&path, "offset", offset);
+    int code = mr_client_post(client, &path, "application/json", event, &body);
+    if (code == MR_EXIT_OK && cli->json) {
+        fprintf(cli->out, "%.*s\n", (int)body.size, (const char *)body.data);
+    } else if (code == MR_EXIT_OK) {
+        cJSON *answer = cJSON_ParseWithLength((const char *)body.data, body.size);
+        char number[32];
+        mr_print_clean(cli, mr_json_text(answer, "subscription", number));
+        fprintf(cli->out, ":%s goes on with ", mr_json_text(answer, "offset", number));
+        mr_print_clean(cli, mr_json_text(answer, "id", number));
+        fputc('\n', cli->out);
+        cJSON_Delete(answer);
+    }
+    mr_buf_release(&body);
+    return code;
+}
+
+static int send_edit(struct mr_cli *cli, struct mr_bytes event)
+{
+    struct mr_client *client;
+    uint64_t offset = 0;
+    int code = mr_client_open(cli, &client);
+    if (code != MR_EXIT_OK) {
+        return code;
+    }
+    code = find_one(cli, client, &offset);
+    code = code == MR_EXIT_OK ? post_edit(cli, client, offset, event) : code;
+    mr_client_close(client);
+    return code;
+}
+
+int mr_cmd_delivery_edit(struct mr_cli *cli)
+{
+    return mr_cmd_edit(cli, send_edit);
 }
 
 int mr_cmd_cancel(struct mr_cli *cli)

@@ -314,7 +314,7 @@ static int send_copy(struct mr_cli *cli, struct mr_bytes event)
     return code;
 }
 
-int mr_cmd_dlq_edit(struct mr_cli *cli)
+int mr_cmd_edit(struct mr_cli *cli, int (*send)(struct mr_cli *cli, struct mr_bytes event))
 {
     struct mr_buf input;
     struct mr_event *event = NULL;
@@ -325,8 +325,13 @@ int mr_cmd_dlq_edit(struct mr_cli *cli)
         r = mr_json_decode_event(mr_buf_bytes(&input), MR_EVENT_SIZE_DEFAULT, &event, &problem);
     }
     mr_event_unref(event);
-    int code = r == MR_OK ? send_copy(cli, mr_buf_bytes(&input))
+    int code = r == MR_OK ? send(cli, mr_buf_bytes(&input))
                           : mr_cli_fail_status(cli, MR_EXIT_DATA, r, &problem);
     mr_buf_release(&input);
     return code;
+}
+
+int mr_cmd_dlq_edit(struct mr_cli *cli)
+{
+    return mr_cmd_edit(cli, send_copy);
 }

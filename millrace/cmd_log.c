@@ -367,6 +367,10 @@ static void write_rest(struct mr_json_out *out, const struct mr_record *record)
         mr_json_out_u64(out, "target_id", record->b);
         mr_json_out_bool(out, "returned", record->c != 0);
         break;
+    case MR_RECORD_EDIT:
+        mr_json_out_u64(out, "subscription_id", record->a);
+        mr_json_out_u64(out, "event_offset", record->c);
+        break;
     case MR_RECORD_RESULT:
         mr_json_out_u64(out, "subscription_id", record->a);
         mr_json_out_u64(out, "fence", record->b);

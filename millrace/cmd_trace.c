@@ -138,6 +138,7 @@ static void print_delivery(const struct mr_cli *cli, const cJSON *delivery)
     print_field(cli, " (", delivery, "reason", ")");
     fputc('\n', cli->out);
     print_field(cli, "         purged ", delivery, "purged_at", "\n");
+    print_field(cli, "         edited ", delivery, "edited_at", "\n");
     print_field(cli, "         replaced by ", delivery, "replaced_by", "\n");
     const cJSON *item;
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(delivery, "redriven"))
@@ -176,6 +177,9 @@ static void print_trace(const struct mr_cli *cli, const cJSON *answer)
     print_field(cli, "  at offset ", answer, "offset", "");
     print_field(cli, "  arrived ", answer, "arrived", "\n");
     print_field(cli, "  caused by ", event, "causationid", "\n");
+    const cJSON *replaces = cJSON_GetObjectItemCaseSensitive(answer, "replaces");
+    print_field(cli, "  replaces the event of ", replaces, "subscription", "");
+    print_field(cli, ":", replaces, "offset", ", which goes on with it\n");
     const cJSON *item;
     cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(answer, "deliveries"))
     {

@@ -39,6 +39,8 @@ const struct mr_verb mr_verbs[] = {
      mr_delivery_list_options, 1, 1, mr_cmd_delivery_list},
     {"delivery resume", "SUBSCRIPTION [ID]", "let a held delivery go on, with fresh attempts",
      mr_delivery_act_options, 1, 2, mr_cmd_delivery_resume},
+    {"delivery edit", "SUBSCRIPTION ID", "let a held delivery go on with another event", NULL, 2, 2,
+     mr_cmd_delivery_edit},
     {"delivery skip", "SUBSCRIPTION [ID]", "end a delivery as dropped; its lane goes on",
      mr_delivery_act_options, 1, 2, mr_cmd_delivery_skip},
     {"sub list", "", "subscriptions with their counts", NULL, 0, 0, mr_cmd_sub_list},

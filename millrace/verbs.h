@@ -17,6 +17,7 @@ int mr_cmd_replay(struct mr_cli *cli);
 int mr_cmd_explain(struct mr_cli *cli);
 int mr_cmd_delivery_list(struct mr_cli *cli);
 int mr_cmd_delivery_resume(struct mr_cli *cli);
+int mr_cmd_delivery_edit(struct mr_cli *cli);
 int mr_cmd_delivery_skip(struct mr_cli *cli);
 int mr_cmd_cancel(struct mr_cli *cli);
 int mr_cmd_audit(struct mr_cli *cli);
@@ -26,6 +27,8 @@ int mr_cmd_dlq_groups(struct mr_cli *cli);
 int mr_cmd_dlq_redrive(struct mr_cli *cli);
 int mr_cmd_dlq_purge(struct mr_cli *cli);
 int mr_cmd_dlq_edit(struct mr_cli *cli);
+/* Reads an event from the input; 65 when it is none, else what @p send says. */
+int mr_cmd_edit(struct mr_cli *cli, int (*send)(struct mr_cli *cli, struct mr_bytes event));
 int mr_cmd_sub_list(struct mr_cli *cli);
 int mr_cmd_sub_show(struct mr_cli *cli);
 int mr_cmd_sub_pause(struct mr_cli *cli);

@@ -5,7 +5,7 @@ from support import *
 
 VERBS = ["run", "check", "new", "send", "tail", "trace", "why", "explain", "audit", "dlq list", "dlq show",
          "dlq groups", "dlq redrive", "dlq purge", "dlq edit", "delivery list", "delivery resume",
-         "delivery skip", "sub list", "sub show", "sub pause", "sub resume", "source list",
+         "delivery skip", "delivery edit", "sub list", "sub show", "sub pause", "sub resume", "source list",
          "source show", "source pause", "source resume", "worker list", "worker show", "status", "reload",
          "clock accept", "log verify", "log dump", "normalise", "filter eval", "filter test", "version", "completion"]
 

@@ -46,6 +46,7 @@ void oracle_destroy(struct oracle *o)
     free(o->journal);
     free(o->groups);
     free(o->emitted);
+    free(o->edited);
     free(o->answers);
     free(o->shares);
     free(o->joins);
@@ -92,6 +93,12 @@ struct oracle_event *oracle_event_of(struct oracle *o, uint64_t offset)
 {
     /* Offsets are handed out without gaps, from 1. */
     return offset >= 1 && offset <= o->event_count ? &o->events[offset - 1] : NULL;
+}
+
+const struct oracle_event *oracle_payload_of(const struct oracle *o,
+                                             const struct oracle_delivery *d)
+{
+    return &o->events[(d->edited != 0 ? d->edited : d->offset) - 1];
 }
 
 struct oracle_delivery *oracle_delivery_of(struct oracle *o, uint32_t sub, uint64_t offset)
@@ -275,7 +282,7 @@ void oracle_retire(struct oracle *o, uint64_t segment)
     }
     for (uint32_t i = 0; i < o->delivery_count; i++) {
         const struct oracle_delivery *d = &o->deliveries[i];
-        const struct oracle_event *event = &o->events[d->offset - 1];
+        const struct oracle_event *event = oracle_payload_of(o, d);
         bool needed = d->letter || d->state == MR_STATE_WAITING ||
                       d->state == MR_STATE_IN_FLIGHT || d->state == MR_STATE_HELD;
         if (needed && event->segment == segment) {
@@ -451,6 +458,16 @@ static void check_share(struct oracle *o, const struct mr_handout *h,
     }
 }
 
+void oracle_may_edit(struct oracle *o, uint32_t subscription, uint64_t offset, uint32_t number,
+                     uint32_t crc)
+{
+    MR_ASSERT(number == o->edited_count);
+    o->edited =
+        oracle_grow(o->edited, sizeof(*o->edited), o->edited_count + 1, &o->edited_capacity);
+    o->edited[o->edited_count++] =
+        (struct oracle_emitted){.sub = subscription, .offset = offset, .crc = crc};
+}
+
 void oracle_may_skip(struct oracle *o, uint32_t subscription, uint64_t offset)
 {
     oracle_answer_of(o, subscription, offset, ORACLE_OPERATOR)->answered = true;
@@ -479,7 +496,9 @@ void oracle_handed_out(struct oracle *o, const struct mr_handout *h)
         sim_fail(o->world, "%s is handed out (fence %u) before its attempt is written",
                  h->delivery, h->fence);
     }
-    if (o->events[h->offset - 1].crc != h->event->crc) {
+    sim_fired[SIM_EDITED_ANEW] +=
+        d->edited != 0 && oracle_payload_of(o, d)->time_ns < o->started_ns;
+    if (oracle_payload_of(o, d)->crc != h->event->crc) {
         sim_fail(o->world, "%s is handed out with the bytes of another event", h->delivery);
     }
     if (h->attempt != d->attempts + 1u) {
@@ -526,6 +545,8 @@ static void undo_events(struct oracle *o, uint32_t count)
             o->messages[event->source][event->n].logged--;
         } else if (event->kind == ORACLE_EMITTED) {
             o->emitted[event->n].logged--;
+        } else if (event->kind == ORACLE_EDITED) {
+            o->edited[event->n].logged--;
         }
         for (uint32_t k = 0; k < event->count; k++) {
             const struct oracle_delivery *d = &o->deliveries[event->first + k];

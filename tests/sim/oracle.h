@@ -36,6 +36,9 @@ void oracle_sends(struct oracle *oracle, uint32_t source, uint32_t n, uint32_t c
 void oracle_answers(struct oracle *oracle, const struct mr_handout *handout);
 void oracle_emits(struct oracle *oracle, const struct mr_handout *handout, uint64_t number,
                   uint32_t crc);
+/** An operator is about to give it edited event @p number. */
+void oracle_may_edit(struct oracle *oracle, uint32_t subscription, uint64_t offset,
+                     uint32_t number, uint32_t crc);
 /** An operator is about to skip it. */
 void oracle_may_skip(struct oracle *oracle, uint32_t subscription, uint64_t offset);
 void oracle_configured(struct oracle *oracle);

@@ -132,6 +132,22 @@ static uint32_t fanout_id(const struct oracle *o, struct mr_bytes name)
     return id;
 }
 
+/* An event that an operator gave a held delivery; its EDIT comes next. */
+static void edited_event(struct fold *f, const struct oracle_event *event,
+                         const struct mr_record *r)
+{
+    struct oracle *o = f->o;
+    if (event->n >= o->edited_count || f->edited_event.kind != 0) {
+        FAIL(f, "event %llu is no edited one", LLU(event->offset));
+    }
+    struct oracle_emitted *edited = &o->edited[event->n];
+    if (edited->crc != event->crc || edited->sub != r->b || edited->offset != r->d ||
+        edited->logged++ > 0) {
+        FAIL(f, "event %llu was edited otherwise, or only once", LLU(event->offset));
+    }
+    f->edited_event = *r;
+}
+
 static void fold_event(struct fold *f, const struct mr_record *r)
 {
     struct oracle *o = f->o;
@@ -162,6 +178,11 @@ static void fold_event(struct fold *f, const struct mr_record *r)
             event->kind = ORACLE_JOINED;
             event->n = fanout_id(o, mr_event_value(r->body, "subject"));
             oracle_joined_event(f, r);
+            return;
+        }
+        if (id_number(id, "x-", &event->n)) {
+            event->kind = ORACLE_EDITED;
+            edited_event(f, event, r);
             return;
         }
         if (!id_number(id, "w-", &event->n)) {
@@ -256,6 +277,9 @@ static void check_matches(struct fold *f, const struct oracle_event *event,
     }
     if (event->kind == ORACLE_SHED) {
         oracle_match_shed(f, event, flags);
+        return;
+    }
+    if (event->kind == ORACLE_EDITED && event->count == 0) {
         return;
     }
     for (uint64_t i = 0; i < ORACLE_SPECS && i < o->spec_count; i++) {
@@ -378,6 +402,25 @@ static void fold_redrive(struct fold *f, const struct mr_record *r)
     oracle_set_state(f->o, d, MR_STATE_WAITING);
 }
 
+/* It goes on as one that was resumed does, in its place, with the event right before. */
+static void fold_edit(struct fold *f, const struct mr_record *r)
+{
+    const struct mr_record *event = &f->edited_event;
+    struct oracle_delivery *d = oracle_find(f, r);
+    if (d->state != MR_STATE_HELD || event->kind == 0 || event->offset != r->c ||
+        event->b != r->a || event->d != r->offset || event->body.size != r->b) {
+        FAIL(f, "%u:%llu is given event %llu while %s", d->sub, LLU(d->offset), LLU(r->c),
+             mr_state_text(d->state));
+    }
+    d->edited = event->offset;
+    d->together = 0;
+    d->attempts = 0;
+    d->refusals = 0;
+    f->edited_event = (struct mr_record){0};
+    oracle_set_state(f->o, d, MR_STATE_WAITING);
+    sim_fired[SIM_EDITED]++;
+}
+
 static void fold_purge(struct fold *f, const struct mr_record *r)
 {
     struct oracle_delivery *d = oracle_find(f, r);
@@ -469,6 +512,9 @@ static void fold_record(struct fold *f, const struct mr_record *r, bool names)
     case MR_RECORD_REDRIVE:
         fold_redrive(f, r);
         break;
+    case MR_RECORD_EDIT:
+        fold_edit(f, r);
+        break;
     case MR_RECORD_PURGE:
         fold_purge(f, r);
         break;
@@ -537,6 +583,9 @@ static void check_emitted(struct fold *f)
     oracle_check_shed(f);
     if (f->result.kind != 0) {
         FAIL(f, "group %llu ends with a result and no settle of it", LLU(f->sequence));
+    }
+    if (f->edited_event.kind != 0) {
+        FAIL(f, "group %llu ends with an edited event that nothing has", LLU(f->sequence));
     }
     if (f->children != f->emitted) {
         FAIL(f, "group %llu settles deliveries with %u emitted events and holds %u",

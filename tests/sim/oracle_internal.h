@@ -14,6 +14,7 @@ enum oracle_kind {
     ORACLE_FROM_SOURCE = 0,
     ORACLE_EMITTED,
     ORACLE_OUTCOME,
+    ORACLE_EDITED, /* given a held delivery by an operator */
     ORACLE_JOINED, /* tells how a fan-out ended */
     ORACLE_SHED, /* tells of it */
 };
@@ -45,6 +46,7 @@ struct oracle_delivery {
     uint16_t refusals;
     uint16_t interruptions;
     uint8_t state; /* enum mr_state */
+    uint64_t edited; /* offset of the event it was given; 0: it has its own */
     bool timed_out;
     bool redriven;
     uint16_t together; /* after a batch that failed as a whole: so many at most; 0: any */
@@ -164,6 +166,9 @@ struct oracle {
     struct oracle_emitted *emitted;
     uint32_t emitted_count;
     uint32_t emitted_capacity;
+    struct oracle_emitted *edited; /* by number */
+    uint32_t edited_count;
+    uint32_t edited_capacity;
     struct oracle_answer *answers; /* hash table */
     uint32_t answer_count;
     uint32_t answer_capacity;
@@ -195,6 +200,9 @@ uint32_t oracle_lane_width(const struct oracle *oracle, uint32_t sub);
 bool oracle_visible_index(const struct oracle *o, uint32_t id, uint32_t *ret_index);
 struct oracle_event *oracle_event_of(struct oracle *oracle, uint64_t offset);
 struct oracle_delivery *oracle_delivery_of(struct oracle *oracle, uint32_t sub, uint64_t offset);
+/* The event that @p d has now. */
+const struct oracle_event *oracle_payload_of(const struct oracle *oracle,
+                                             const struct oracle_delivery *d);
 
 /* --- the fold ------------------------------------------------------------------------------- */
 
@@ -229,6 +237,7 @@ struct fold {
     uint64_t log_ns;         /* log clock when it was written */
     struct oracle_shed sheds[ORACLE_SUBS];
     struct mr_record result; /* whose settle comes next; of no kind: none */
+    struct mr_record edited_event; /* whose EDIT comes next; of no kind: none */
     struct mr_record joined_event; /* whose JOINED comes next; of no kind: none */
 };
 

@@ -88,6 +88,8 @@
     X(SHARED_OUT, "handed to one of several targets")                                              \
     X(RETURNED, "a weight that went to the others")                                                \
     X(RETURNED_KEPT, "the same, in force after it was logged")                                     \
+    X(EDITED, "a held delivery given another event")                                               \
+    X(EDITED_ANEW, "the same, handed out by a process after")                                      \
     X(CHECKPOINT, "checkpoint")                                                                    \
     X(FROM_CHECKPOINT, "recovered from a checkpoint")                                              \
     X(RETIRED, "segment retired")                                                                  \
@@ -335,6 +337,7 @@ struct sim_world {
     uint64_t trace;
     uint64_t serial;  /* of the last hand-out */
     uint64_t emitted; /* ids handed out so far */
+    uint32_t edited;  /* likewise, of events that an operator gave held deliveries */
     uint64_t points;
     uint64_t syncs_failed; /* when this process began */
 };

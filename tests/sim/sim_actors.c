@@ -524,8 +524,44 @@ static void skip_one(struct sim_world *world, uint32_t sub)
     }
 }
 
+/* Gives one that is held, if there is one, another event. From numbers of its own. */
+static void edit_one(struct sim_world *world, uint32_t sub, uint64_t offset, struct mr_rng *rng)
+{
+    uint32_t n = world->edited++;
+    char id[32];
+    (void)snprintf(id, sizeof(id), "x-%u", n); /* fits */
+    char type[4] = {'t', '.', (char)('0' + mr_rng_below(rng, 4)), '\0'};
+    struct mr_event *event = make_event(world, id, 1ull << 40 | n, type);
+    oracle_may_edit(world->oracle, sub, offset, n, event->crc);
+    uint64_t at;
+    enum mr_status r = mr_bus_edit(world->bus, sim_now(world), sub, offset, event, &at);
+    if (r == MR_E_NOT_FOUND || r == MR_E_CONFLICT) {
+        sim_fail(world, "%u:%llu is held and cannot be edited", sub, (unsigned long long)offset);
+    }
+    mr_event_unref(event);
+}
+
+static bool take_held(void *context, const struct mr_open_delivery *delivery)
+{
+    return delivery->info.state != MR_STATE_HELD || take_open(context, delivery);
+}
+
+static void edit_some(struct sim_world *world)
+{
+    struct mr_rng rng;
+    mr_rng_init(&rng, world->seed * 131 + world->steps);
+    for (uint32_t sub = 0; sub < mr_bus_subscription_count(world->bus); sub++) {
+        struct letters held = {.count = 0};
+        (void)mr_bus_open_deliveries(world->bus, sim_now(world), sub, 0, take_held, &held);
+        if (held.count > 0 && mr_rng_chance(&rng, 1, 4)) {
+            edit_one(world, sub, held.offsets[mr_rng_below(&rng, held.count)], &rng);
+        }
+    }
+}
+
 void sim_operator_act(struct sim_world *world)
 {
+    edit_some(world);
     uint32_t sub = (uint32_t)mr_rng_below(&world->rng, mr_bus_subscription_count(world->bus));
     if (sim_chance(world, world->swarm.reload_chance)) {
         sim_spec_mutate(&world->rng, &world->spec);
