@@ -41,14 +41,20 @@ void mr__apply_edit(struct mr_bus *bus, struct mr__delivery *d, const struct mr_
     mr__state_wait(bus, d, arrival->due_ns);
 }
 
-enum mr_status mr__fold_edit(struct mr_bus *bus, struct mr__sub *sub, uint64_t base,
-                             const struct mr_record *record, const struct mr_record *event)
+enum mr_status mr__fold_edit(struct mr_bus *bus, struct mr__sub *sub,
+                             const struct mr_log_group *group, const struct mr_record *record,
+                             const struct mr_record *event)
 {
     struct mr__delivery *d = mr__delivery_find(sub, record->offset);
+    uint64_t size = group->header.size;
+    if (record->d < MR_GROUP_HEADER_SIZE || record->d > size ||
+        mr_record_size(record->b) > size - record->d) {
+        return MR_E_CORRUPT;
+    }
     if (d == NULL) {
         return MR_OK; /* settled before what this recovery starts from */
     }
-    struct mr__arrival arrival = {.position = base + record->d, .size = record->b};
+    struct mr__arrival arrival = {.position = group->position + record->d, .size = record->b};
     if (event->kind == MR_RECORD_EVENT && event->offset == record->c) {
         mr__arrival_times(&arrival, event->body);
     }

@@ -418,8 +418,7 @@ enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, ui
         return MR_OK;
     case MR_RECORD_EDIT: {
         struct mr__sub *sub = sub_of(bus, record->a);
-        return sub == NULL ? MR_E_NOMEM
-                           : mr__fold_edit(bus, sub, group->position, record, event);
+        return sub == NULL ? MR_E_NOMEM : mr__fold_edit(bus, sub, group, record, event);
     }
     case MR_RECORD_FANOUT:
         return fold_fanout(bus, record, event);

@@ -913,9 +913,9 @@ void mr__timers_reset(struct mr_bus *bus);
 
 /* edit.c */
 void mr__apply_edit(struct mr_bus *bus, struct mr__delivery *d, const struct mr__arrival *arrival);
-/* @p base: position of the group */
-enum mr_status mr__fold_edit(struct mr_bus *bus, struct mr__sub *sub, uint64_t base,
-                             const struct mr_record *record, const struct mr_record *event);
+enum mr_status mr__fold_edit(struct mr_bus *bus, struct mr__sub *sub,
+                             const struct mr_log_group *group, const struct mr_record *record,
+                             const struct mr_record *event);
 
 /* step.c */
 void mr__clock_advance(struct mr_bus *bus, struct mr_now now);
