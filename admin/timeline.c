@@ -319,13 +319,13 @@ static void take_redrive(struct mr_timeline *timeline, uint32_t subscription, ui
     delivery->redrives++;
 }
 
-static void take_replacement(struct mr_timeline *timeline, struct mr_timeline_delivery *delivery)
+static void take_replacement(const struct mr_timeline *timeline,
+                             struct mr_timeline_delivery *delivery)
 {
-    struct mr_buf *edit = &timeline->edit;
+    const struct mr_buf *edit = &timeline->edit;
     if (edit->size > 0) {
         mr_free(delivery->edited);
         delivery->edited = mr_strndup((const char *)edit->data, edit->size);
-        mr_buf_clear(edit);
     }
 }
 

@@ -326,6 +326,37 @@ static void test_timeline_edit_that_failed_is_not_told(void **state)
     mr_timeline_release(&timeline);
 }
 
+static void test_timeline_edit_lets_a_held_one_go_on(void **state)
+{
+    (void)state;
+    struct mr_timeline timeline;
+    struct mr_timeline of_copy;
+    const struct mr_record edit = {.kind = MR_RECORD_EDIT, .offset = OFFSET, .a = 3, .c = 9};
+    mr_timeline_init(&timeline, OFFSET);
+    mr_timeline_init(&of_copy, 9);
+    see_match(&timeline, 3, true);
+    struct mr_result retry = result_of(MR_VERDICT_RETRY, 1);
+    see_answer(&timeline, MR_RECORD_RETRY, MR_STATE_HELD, 1, &retry);
+    see_operator(&timeline, EDIT("7", "copy"));
+    see(&timeline, edit, (struct mr_bytes){0});
+    assert_int_equal(timeline.deliveries[0].state, MR_STATE_NONE);
+    struct mr_result ok = result_of(MR_VERDICT_OK, 1);
+    see_attempt(&timeline, 3, 2, 1);
+    see_answer(&timeline, MR_RECORD_SETTLE, MR_STATE_DONE, 2, &ok);
+    cJSON *json = written(&timeline, NULL);
+    assert_int_equal(count(json, "attempts"), 2);
+    assert_string_equal(cJSON_GetObjectItem(json, "replaced_by")->valuestring, "copy");
+    assert_non_null(cJSON_GetObjectItem(json, "edited_at"));
+    assert_null(cJSON_GetObjectItem(json, "purged"));
+    cJSON_Delete(json);
+    see(&of_copy, edit, (struct mr_bytes){0});
+    assert_true(of_copy.replaces && !timeline.replaces);
+    assert_int_equal(of_copy.replaces_offset, OFFSET);
+    assert_int_equal(of_copy.replaces_subscription, 3);
+    mr_timeline_release(&timeline);
+    mr_timeline_release(&of_copy);
+}
+
 static void test_timeline_late_answer_does_not_change_the_end(void **state)
 {
     (void)state;
@@ -421,6 +452,7 @@ int main(void)
         cmocka_unit_test(test_timeline_redrives_name_the_action_of_their_subscription),
         cmocka_unit_test(test_timeline_edit_is_told_where_it_was_purged),
         cmocka_unit_test(test_timeline_edit_that_failed_is_not_told),
+        cmocka_unit_test(test_timeline_edit_lets_a_held_one_go_on),
         cmocka_unit_test(test_timeline_late_answer_does_not_change_the_end),
         cmocka_unit_test(test_timeline_result_is_a_value_not_a_text),
         cmocka_unit_test(test_timeline_results_that_are_too_many_are_told_by_size),
