@@ -2,6 +2,7 @@
  *
  *   objects.c     subscriptions, targets, sources and their names; lists; needed segments
  *   state.c       deliveries and lanes: the fold, used live and in recovery
+ *   pool.c        many of one size
  *   timers.c      when something is due for a delivery
  *   letters.c     dead letters, and notes of earlier attempts
  *   stage.c       the group being gathered, the one being written, segments
@@ -84,6 +85,15 @@ struct mr__bundle { /* a batch for a handler: counts as one wherever places are 
     bool counted;     /* the breaker knows that */
 };
 
+struct slab;
+struct free_item;
+
+struct mr__pool { /* pool.c */
+    struct slab *slabs;     /* owned */
+    struct free_item *free; /* in these */
+    uint64_t free_count;
+};
+
 struct mr__delivery {
     struct mr__delivery *next; /* of the one list it is on (ready, queue, stage, loading) */
     struct mr__delivery *prev;
@@ -111,25 +121,25 @@ struct mr__delivery {
     uint32_t size;       /* of the event record's body */
     uint32_t fence;
     uint32_t heap_at;    /* NO_HEAP: no timer */
+    uint8_t where;       /* enum mr__where; changed by mr__set_where() only */
+    uint8_t share : 4;   /* of its subscription's; chosen when it becomes ready */
+    uint8_t level : 4;   /* of priority */
+    uint8_t hops;        /* of its event, known where its subscription sheds; as `tells`, not after
+                            a start */
+    bool alone : 1;
+    bool cancels : 1;      /* its event cancels what is before it in its lane, */
+    bool only_cancels : 1; /* and is not delivered itself */
+    bool in_stage : 1;
+    bool loading : 1;   /* its bytes were asked for */
+    bool ramp : 1;      /* WAITING: its due time comes from the restart ramp */
+    bool timed_out : 1; /* WAITING, and the hand-out of `fence` has not come back */
+    bool tells : 1;     /* its event tells of what was shed */
     uint64_t timer_ns;
     uint16_t attempts;
     uint16_t refusals;
     uint16_t interruptions;
     uint16_t together; /* its batch failed as a whole: in the next, so many at most; 0: any. Not
                           logged: a start tries the whole again */
-    uint8_t where; /* enum mr__where; changed by mr__set_where() only */
-    uint8_t share; /* of its subscription's; chosen when it becomes ready */
-    uint8_t level; /* of priority */
-    bool alone;
-    bool cancels;      /* its event cancels what is before it in its lane, */
-    bool only_cancels; /* and is not delivered itself */
-    bool in_stage;
-    bool loading;   /* its bytes were asked for */
-    bool ramp;      /* WAITING: its due time comes from the restart ramp */
-    bool timed_out; /* WAITING, and the hand-out of `fence` has not come back */
-    uint8_t hops;   /* of its event, known where its subscription sheds; as the next, not after a
-                       start */
-    bool tells;     /* its event tells of what was shed */
 };
 
 struct mr__arrival { /* what a delivery is made of */
@@ -530,8 +540,8 @@ struct mr_bus {
     uint64_t state_bytes;
     uint64_t seen_bytes; /* of them: keys of all sources */
     uint64_t delivery_count;
-    struct mr__delivery *free_deliveries;
-    uint64_t free_delivery_count;
+    struct mr__pool deliveries; /* the memory of all, and of what will be */
+    struct mr__pool lanes;
 
     uint64_t checkpoint_generation;
     uint64_t checkpoint_slot_position[2]; /* each slot is true at; 0: slot not usable */
@@ -560,6 +570,14 @@ struct mr_bus {
     uint64_t unmatched;
     uint64_t checkpoints;
 };
+
+/* pool.c */
+/* So that @p count objects of @p item_size, the pool's only one, a multiple of 8, can be taken. */
+MR_MUST_USE enum mr_status mr__pool_reserve(struct mr__pool *pool, size_t item_size,
+                                            uint64_t count);
+void *mr__pool_take(struct mr__pool *pool); /* one that was reserved; its bytes are anything */
+void mr__pool_give(struct mr__pool *pool, void *object);
+void mr__pool_release(struct mr__pool *pool); /* with all that was taken and not given back */
 
 /* objects.c, state.c, timers.c, letters.c */
 void mr__list_push(struct mr__list *list, struct mr__delivery *d);

@@ -227,12 +227,6 @@ void mr__sub_destroy(struct mr__sub *sub)
             mr_free(d->ending->result_json);
             mr_free(d->ending);
         }
-        mr_free(d);
-    }
-    for (uint64_t i = 0; i < sub->lanes.capacity; i++) {
-        if (sub->lanes.slots[i].key != 0) {
-            mr_free((struct mr__lane *)(uintptr_t)sub->lanes.slots[i].value);
-        }
     }
     mr_map_release(&sub->deliveries);
     mr_map_release(&sub->lanes);

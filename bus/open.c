@@ -425,11 +425,8 @@ void mr_bus_destroy(struct mr_bus *bus)
         mr__seen_release(bus, &bus->sources[i]->seen);
         mr_free(bus->sources[i]);
     }
-    while (bus->free_deliveries != NULL) {
-        struct mr__delivery *next = bus->free_deliveries->next;
-        mr_free(bus->free_deliveries);
-        bus->free_deliveries = next;
-    }
+    mr__pool_release(&bus->deliveries);
+    mr__pool_release(&bus->lanes);
     if (bus->checkpoint != NULL && !bus->checkpoint_writing) {
         mr_free(bus->checkpoint->buf);
         mr_free(bus->checkpoint);

@@ -129,7 +129,7 @@ static struct mr__list *list_of(struct mr__share *share, uint8_t level)
 
 void mr__ready_push(struct mr__delivery *d)
 {
-    d->share = choose(d);
+    d->share = choose(d) & 0xfu;
     struct mr__share *share = mr__share_of(d);
     mr__list_push(list_of(share, d->level), d);
     mr__turn_add(share);
@@ -259,11 +259,11 @@ static void move_begun(struct mr__sub *sub, const struct mr__share *next, uint32
 {
     for (struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
         const struct mr__target *target = mr__share_of(d)->target;
-        uint8_t at = 0;
+        uint32_t at = 0;
         for (uint32_t i = 0; i < count; i++) {
-            at = next[i].target == target ? (uint8_t)i : at;
+            at = next[i].target == target ? i : at;
         }
-        d->share = at;
+        d->share = at & 0xfu;
     }
 }
 

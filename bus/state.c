@@ -169,7 +169,7 @@ static void lane_leave(struct mr_bus *bus, struct mr__delivery *d)
         MR_ASSERT(removed);
         d->sub->window_bytes -= sizeof(*lane);
         bus->state_bytes -= sizeof(*lane);
-        mr_free(lane);
+        mr__pool_give(&bus->lanes, lane);
     } else {
         lane_let_go(bus, d->sub, lane);
     }
@@ -201,18 +201,12 @@ bool mr__window_has_room(const struct mr_bus *bus, const struct mr__sub *sub, ui
            bus->state_bytes + DELIVERY_COST <= bus->options.memory_state;
 }
 
+/* Each may be the first of a lane. */
 static enum mr_status reserve_deliveries(struct mr_bus *bus, uint64_t count)
 {
-    while (bus->free_delivery_count < count) {
-        struct mr__delivery *d = mr_calloc(1, sizeof(*d));
-        if (d == NULL) {
-            return MR_E_NOMEM;
-        }
-        d->next = bus->free_deliveries;
-        bus->free_deliveries = d;
-        bus->free_delivery_count++;
-    }
-    return MR_OK;
+    enum mr_status r =
+        mr__pool_reserve(&bus->deliveries, sizeof(struct mr__delivery), count);
+    return r == MR_OK ? mr__pool_reserve(&bus->lanes, sizeof(struct mr__lane), count) : r;
 }
 
 enum mr_status mr__state_reserve(struct mr_bus *bus, struct mr__sub *sub, uint64_t deliveries)
@@ -260,9 +254,7 @@ static void free_delivery(struct mr_bus *bus, struct mr__delivery *d)
     bus->state_bytes -= DELIVERY_COST;
     bus->delivery_count--;
     memset(d, 0, sizeof(*d));
-    d->next = bus->free_deliveries;
-    bus->free_deliveries = d;
-    bus->free_delivery_count++;
+    mr__pool_give(&bus->deliveries, d);
 }
 
 enum mr_status mr__state_reserve_total(struct mr_bus *bus, uint64_t more)
@@ -302,19 +294,13 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
 {
     struct mr__lane *lane = arrival->lane == 0 ? NULL : lane_find(sub, arrival->lane);
     if (arrival->lane != 0 && lane == NULL) {
-        lane = mr_calloc(1, sizeof(*lane));
-        if (lane == NULL) {
-            return NULL;
-        }
-        lane->key = arrival->lane;
+        lane = mr__pool_take(&bus->lanes);
+        *lane = (struct mr__lane){.key = arrival->lane};
         mr_map_set(&sub->lanes, arrival->lane, (uint64_t)(uintptr_t)lane);
         sub->window_bytes += sizeof(*lane);
         bus->state_bytes += sizeof(*lane);
     }
-    struct mr__delivery *d = bus->free_deliveries;
-    MR_ASSERT(d != NULL);
-    bus->free_deliveries = d->next;
-    bus->free_delivery_count--;
+    struct mr__delivery *d = mr__pool_take(&bus->deliveries);
     *d = (struct mr__delivery){
         .sub = sub,
         .offset = arrival->offset,
@@ -324,7 +310,7 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
         .expires_ns = arrival->expires_ns,
         .due_ns = arrival->due_ns,
         .fence = arrival->fence,
-        .level = arrival->level,
+        .level = arrival->level & 0xfu,
         .cancels = (arrival->cancels & MR_MATCH_CANCELS) != 0,
         .only_cancels = (arrival->cancels & MR_MATCH_ONLY_CANCELS) != 0,
         .heap_at = NO_HEAP,
