@@ -640,6 +640,7 @@ void oracle_write(struct oracle *o, const struct mr_log_request *request)
         header.padded != request->size || request->at % MR_LOG_BLOCK != 0) {
         sim_fail(o->world, "a write of something that is no group");
     }
+    o->submitted_before = header.first_offset - 1;
     if (o->rotten) {
         o->submitted = header.sequence;
         return;

@@ -137,6 +137,8 @@ struct oracle {
     uint64_t submitted; /* sequences: handed to the disk, */
     uint64_t written;   /* written, */
     uint64_t floor;     /* safe from a power cut */
+    uint64_t submitted_before; /* events before the group that was submitted last, */
+    uint64_t written_before;   /* and written last */
     uint64_t acknowledged; /* highest offset */
     uint64_t started_ns;   /* log clock when this process began */
     uint32_t cursor;

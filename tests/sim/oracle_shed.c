@@ -114,7 +114,7 @@ bool oracle_fold_shed(struct fold *f, struct oracle_event *event, const struct m
         (last = strstr(text, "\"last\":{\"offset\":")) == NULL) {
         FAIL(f, "event %llu tells of shedding: %s", LLU(r->offset), text);
     }
-    bool looped = mr_event_hops(r->body) > MR_HOPS_MAX_DEFAULT; /* a dead letter, of no cause */
+    bool looped = mr_event_hops(r->body) > SIM_HOPS_MAX; /* a dead letter, of no cause */
     uint32_t id = sub_called(f->o, digit);
     if (id == ORACLE_SUBS || f->sheds[id].told != 0 || f->sheds[id].dropped > 0 || to >= max ||
         r->b != (looped ? UINT32_MAX : id)) {

@@ -120,6 +120,7 @@ extern uint64_t sim_points_made;
 
 /* --- configurations --------------------------------------------------------------------------- */
 
+#define SIM_HOPS_MAX 6u /* what tells of fan-outs may double with each round */
 #define SIM_SUBS_MAX 8u /* visible ones */
 #define SIM_ALL_SUBS_MAX (SIM_SUBS_MAX * 3u)
 /* What a subscription orders by; the keys of the two attributes never have the same text, so that a

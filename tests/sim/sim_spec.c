@@ -519,7 +519,7 @@ struct mr_config *sim_config_create(const struct sim_spec *spec, const struct mr
     config->log = *log;
     config->memory_state = 64 * MR_MIB;
     config->event_size_max = 64 * MR_KIB;
-    config->hops_max = MR_HOPS_MAX_DEFAULT;
+    config->hops_max = SIM_HOPS_MAX;
     config->hash = spec->hash;
     config->canonical_json = numbered("", (unsigned)(spec->hash & 0xffff));
     config->source_count = SIM_SOURCES;
@@ -527,7 +527,7 @@ struct mr_config *sim_config_create(const struct sim_spec *spec, const struct mr
     for (uint32_t i = 0; i < SIM_SOURCES; i++) {
         config->sources[i].name = numbered("src", i);
         config->sources[i].event_size_max = 64 * MR_KIB;
-        config->sources[i].hops_max = MR_HOPS_MAX_DEFAULT;
+        config->sources[i].hops_max = SIM_HOPS_MAX;
         config->sources[i].dedupe_window_ns = spec->dedupe[i].window_ns;
         config->sources[i].dedupe_keys = spec->dedupe[i].keys;
         config->sources[i].dedupe_ids = spec->dedupe[i].by_id;
