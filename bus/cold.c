@@ -338,6 +338,17 @@ enum walk {
     WALK_FULL,     /* the window is full: the cursor stands at what did not fit */
 };
 
+/* One that was behind is not any more. Where rot took its match from a start that had its attempt,
+ * that attempt was taken for another's, and this one is counted anew. */
+static void leave_behind(struct mr__sub *sub)
+{
+    if (sub->behind > 0) {
+        sub->behind--;
+    } else {
+        sub->counts.matched++;
+    }
+}
+
 static void load_match(struct mr_bus *bus, struct mr__sub *sub, const uint8_t *entry,
                        uint64_t position, const struct mr_record *event, bool in_stage)
 {
@@ -352,8 +363,7 @@ static void load_match(struct mr_bus *bus, struct mr__sub *sub, const uint8_t *e
     };
     mr__arrival_times(&arrival, event->body);
     struct mr__delivery *d = mr__state_load(bus, sub, &arrival);
-    MR_ASSERT(sub->behind > 0);
-    sub->behind--;
+    leave_behind(sub);
     mr__shed_note(d, event->body);
     if (in_stage) {
         mr__stage_created(bus, d);
@@ -409,7 +419,7 @@ static enum walk walk_group(struct mr_bus *bus, struct mr__sub *sub, const uint8
                 load_match(bus, sub, entry, base + event_at, &event, base == 0);
             } else {
                 /* Its event is rotten: the delivery cannot be made, it is lost. */
-                sub->behind--;
+                leave_behind(sub);
                 sub->counts.lost++;
                 bus->lost_events++;
                 const struct mr__end end = {.state = MR_STATE_LOST};
