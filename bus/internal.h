@@ -20,7 +20,7 @@
  *   fanout.c      which events wait for the ends of several subscriptions
  *   joined.c      the event that tells of all these ends
  *   cold.c        the cache of recent groups, reads, subscriptions that are behind
- *   checkpoint.c  the two slots
+ *   checkpoint.c  the two slots, written; checkpoint_load.c, read
  *   open.c        recovery and configuration
  *   query.c       questions and invariants
  *

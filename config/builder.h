@@ -50,6 +50,10 @@ MR_MUST_USE enum mr_status mr__build_retry(struct mr_loader *loader, struct mr_c
                                            const struct mr_retry_options *options,
                                            struct mr_retry *ret_retry);
 
+/** The filters array of @p entry's @p key (`filter`, or `cancel_on`, which is one as well), owned
+ * by *ret_json; wrong ones are reported at the clause that is. */
+MR_MUST_USE enum mr_status mr__build_filter(struct mr_loader *loader, const struct mr_node *entry,
+                                            const char *key, const char *json, char **ret_json);
 /** What setting @p name of @p block, which may be NULL, says a key of events is; wrong ones are
  * reported. *ret_key, owned, is untouched when @p text is NULL or none. */
 MR_MUST_USE enum mr_status mr__build_key(struct mr_loader *loader, const struct mr_node *block,

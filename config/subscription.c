@@ -9,7 +9,6 @@
 #include "core/hash.h"
 
 #define DESTINATIONS_MAX 64u /* each is a delivery for every outcome */
-#define HASH_TEXT_MAX (4u * MR_CONFIG_SIZE_MAX)
 
 void mr__subscription_release(struct mr_subscription_config *subscription)
 {
@@ -110,98 +109,6 @@ static enum mr_status take_sources(struct mr_builder *builder, const struct mr_n
     }
     return take_names(builder->loader, entry, "source", "source", names, &builder->sources,
                       &subscription->sources, &subscription->source_count);
-}
-
-static const struct mr_node *find_item(const struct mr_node *list, const char **path)
-{
-    uint64_t index = 0;
-    size_t digits = **path == '[' ? strspn(*path + 1, "0123456789") : 0;
-    if (digits > 0 && mr_parse_u64(mr_bytes(*path + 1, digits), &index)) {
-        *path += digits + 2;
-    }
-    const struct mr_node *item = list->first;
-    for (; item != NULL && index > 0; index--) {
-        item = item->next;
-    }
-    return item;
-}
-
-/* A problem of a filter begins with its path, `filter.all[1].sql at character 5 …`: the node that
- * this leads to, as far as it does. A list of one shows no index. */
-static const struct mr_node *find_culprit(const struct mr_node *filter, const char *problem)
-{
-    const char *path = strncmp(problem, "filter", 6) == 0 ? problem + 6 : "";
-    const struct mr_node *at = filter;
-    for (;;) {
-        const struct mr_node *next = NULL;
-        if (at->kind == MR_NODE_SEQUENCE && (*path == '[' || *path == '.')) {
-            next = find_item(at, &path);
-        } else if (at->kind == MR_NODE_MAPPING && *path == '.') {
-            for (next = at->first; next != NULL; next = next->next) {
-                size_t size = strlen(next->key); /* of a place in data, with dots */
-                if (strncmp(path + 1, next->key, size) == 0 &&
-                    strchr(".[ ", path[1 + size]) != NULL) {
-                    path += 1 + size;
-                    break;
-                }
-            }
-        }
-        if (next == NULL) {
-            return at;
-        }
-        at = next;
-    }
-}
-
-static enum mr_status check_filter(struct mr_loader *loader, const struct mr_node *node,
-                                   const char *key, const char *json)
-{
-    struct mr_problem problem = {.text = ""};
-    if (node == NULL || loader->kinds->check_filter == NULL) {
-        return MR_OK;
-    }
-    enum mr_status r = loader->kinds->check_filter(mr_bytes_of(json), &problem);
-    if (r == MR_OK || r == MR_E_NOMEM) {
-        return r;
-    }
-    bool named = strncmp(problem.text, "filter", 6) == 0;
-    return mr__report(loader, find_culprit(node, problem.text), "%s%s", named ? key : "",
-                      problem.text + (named ? 6 : 0));
-}
-
-/* @p key: `filter`, or `cancel_on`, which is one as well. */
-static enum mr_status take_filter(struct mr_loader *loader, const struct mr_node *entry,
-                                  const char *key, const char *json, char **ret_json)
-{
-    const struct mr_node *node = mr__node_child(entry, key);
-    bool is_one = node != NULL && node->kind == MR_NODE_MAPPING;
-    if (node != NULL && node->kind == MR_NODE_SCALAR) {
-        return mr__report(loader, node,
-                          "%s wants a mapping such as {exact: {type: com.example.order}}, or a "
-                          "list of such",
-                          key);
-    }
-    for (const struct mr_node *item = is_one || node == NULL ? NULL : node->first; item != NULL;
-         item = item->next) {
-        if (item->kind != MR_NODE_MAPPING) {
-            return mr__report(loader, item, "%s: an item of the list is no mapping", key);
-        }
-    }
-    struct mr_buf buf;
-    mr_buf_init(&buf, SIZE_MAX / 2);
-    enum mr_status r = mr_buf_printf(&buf, "%s", is_one ? "[" : "");
-    if (r == MR_OK) {
-        r = mr_buf_append_text(&buf, json == NULL ? "[]" : json);
-    }
-    if (r == MR_OK && is_one) {
-        r = mr_buf_append_byte(&buf, ']');
-    }
-    if (r == MR_OK) {
-        *ret_json = mr_buf_take_text(&buf);
-        r = *ret_json == NULL ? MR_E_NOMEM : MR_OK;
-    }
-    mr_buf_release(&buf);
-    return r == MR_OK ? check_filter(loader, node, key, *ret_json) : r;
 }
 
 static bool is_data_path(const char *path)
@@ -326,9 +233,11 @@ static enum mr_status take_overtaking(struct mr_loader *loader, const struct mr_
                           "when_busy: skip keeps the first event of a key, %s the latest",
                           options->debounce_ns > 0 ? "debounce" : "keep: latest");
     }
-    return options->cancel_on == NULL ? MR_OK
-                                      : take_filter(loader, entry, "cancel_on", options->cancel_on,
-                                                    &subscription->cancel_on);
+    if (options->cancel_on == NULL) {
+        return MR_OK;
+    }
+    return mr__build_filter(loader, entry, "cancel_on", options->cancel_on,
+                            &subscription->cancel_on);
 }
 
 /* Those of a key that run side by side do not wait for one another, and the others rest on that. */
@@ -508,7 +417,8 @@ static enum mr_status take_options(struct mr_builder *builder, const struct mr_n
     take_plain(options, subscription);
     enum mr_status r = take_sources(builder, entry, &options->source, subscription);
     if (r == MR_OK) {
-        r = take_filter(loader, entry, "filter", options->filter, &subscription->filter_json);
+        r = mr__build_filter(loader, entry, "filter", options->filter,
+                             &subscription->filter_json);
     }
     if (r == MR_OK) {
         r = take_target(builder, entry, options->to, subscription);
@@ -755,127 +665,6 @@ static enum mr_status build_hidden(struct mr_builder *builder)
         }
     }
     MR_ASSERT(r != MR_OK || config->subscription_count == total);
-    return r;
-}
-
-/* --- the policy version ----------------------------------------------------------------------- */
-
-static enum mr_status hash_destinations(const struct mr_config *config, const char *key,
-                                        const struct mr_destination *destinations, uint32_t count,
-                                        struct mr_buf *buf)
-{
-    enum mr_status r = MR_OK;
-    for (uint32_t i = 0; i < count && r == MR_OK; i++) {
-        r = mr_buf_printf(buf, "%s %s\n", key,
-                          destinations[i].is_bus ? "bus"
-                                                 : config->targets[destinations[i].target].name);
-    }
-    return r;
-}
-
-static enum mr_status hash_priority(const struct mr_priority_config *priority,
-                                    struct mr_buf *buf)
-{
-    enum mr_status r = mr_buf_printf(buf, "priority %d %s %u %" PRIu64, priority->by,
-                                     priority->key == NULL ? "" : priority->key, priority->level,
-                                     priority->step_ns);
-    for (uint32_t i = 0; i < priority->value_count && r == MR_OK; i++) {
-        r = mr_buf_printf(buf, " %016" PRIx64 " %u", priority->values[i].hash,
-                          priority->values[i].level);
-    }
-    return r == MR_OK ? mr_buf_append_byte(buf, '\n') : r;
-}
-
-static enum mr_status hash_names(const struct mr_config *config,
-                                 const struct mr_subscription_config *subscription,
-                                 struct mr_buf *buf)
-{
-    enum mr_status r = mr_buf_printf(buf, "to %s\n", config->targets[subscription->target].name);
-    for (uint32_t i = 0; i < subscription->share_count && r == MR_OK; i++) {
-        r = mr_buf_printf(buf, "share %016" PRIx64 "\n", subscription->shares[i].hash);
-    }
-    if (r == MR_OK && subscription->lane_concurrency > 1) {
-        r = mr_buf_printf(buf, "lane concurrency %u\n", subscription->lane_concurrency);
-    }
-    if (r == MR_OK && subscription->priority != NULL) {
-        r = hash_priority(subscription->priority, buf);
-    }
-    for (uint32_t i = 0; i < subscription->source_count && r == MR_OK; i++) {
-        r = mr_buf_printf(buf, "source %s\n", config->sources[subscription->sources[i]].name);
-    }
-    for (uint32_t i = 0; i < subscription->limit_count && r == MR_OK; i++) {
-        r = mr_buf_printf(buf, "limit %s\n", config->limits[subscription->limits[i]].name);
-    }
-    if (r == MR_OK) {
-        r = mr_buf_printf(buf, "filter %s\n%scancel_on %s\n", subscription->filter_json,
-                          subscription->is_default ? "default\n" : "",
-                          subscription->cancel_on == NULL ? "-" : subscription->cancel_on);
-    }
-    if (r == MR_OK && subscription->batch_max > 0) {
-        r = mr_buf_printf(buf, "batch %u %" PRIu64 " %" PRIu64 " %d %s\n", subscription->batch_max,
-                          subscription->batch_size, subscription->batch_window_ns,
-                          subscription->batch_by,
-                          subscription->batch_key == NULL ? "" : subscription->batch_key);
-    }
-    if (r == MR_OK && subscription->shed_max > 0) {
-        r = mr_buf_printf(buf, "shed %u %u %d\n", subscription->shed_max, subscription->shed_to,
-                          (int)subscription->shed_newest);
-    }
-    if (r == MR_OK && subscription->dead_holds) {
-        r = mr_buf_printf(buf, "lane_on_dead hold\n");
-    }
-    if (r == MR_OK && subscription->transform_json != NULL) {
-        r = mr_buf_printf(buf, "transform %s\n", subscription->transform_json);
-    }
-    if (r == MR_OK) {
-        r = hash_destinations(config, "on_success", subscription->on_success,
-                              subscription->on_success_count, buf);
-    }
-    if (r == MR_OK) {
-        r = hash_destinations(config, "on_failure", subscription->on_failure,
-                              subscription->on_failure_count, buf);
-    }
-    return r;
-}
-
-enum mr_status mr__subscription_hash(const struct mr_config *config,
-                                     const struct mr_subscription_config *subscription,
-                                     uint64_t *ret_hash)
-{
-    /* As text with names: the same policy has the same version whatever the order of the file and
-     * on whatever machine. */
-    struct mr_buf buf;
-    mr_buf_init(&buf, HASH_TEXT_MAX);
-    const struct mr_retry *retry = &subscription->retry;
-    enum mr_status r = mr_buf_printf(
-        &buf,
-        "order %d %s\nexhausted %d\nafter %" PRIu64 "\ntimeout %" PRIu64 "\nage %" PRIu64
-        " %d\nkeep %d busy %d debounce %" PRIu64 "\nconcurrency %u\nwindow %" PRIu64
-        "\njitter %d %u\nsteps",
-        subscription->order, subscription->order_key == NULL ? "" : subscription->order_key,
-        subscription->on_exhausted, subscription->retry_after_max_ns, subscription->timeout_ns,
-        subscription->max_age_ns, (int)subscription->max_age_from_time,
-        (int)subscription->keep_latest, subscription->when_busy, subscription->debounce_ns,
-        subscription->concurrency, subscription->window_size, retry->jitter, retry->jitter_percent);
-    for (uint32_t i = 0; i < retry->step_count && r == MR_OK; i++) {
-        r = mr_buf_printf(&buf, " %" PRIu64, retry->step_ns[i]);
-    }
-    for (uint32_t i = 0; subscription->rates != NULL && i < subscription->rates->count; i++) {
-        const struct mr_rate *rate = &subscription->rates->items[i];
-        r = r == MR_OK ? mr_buf_printf(&buf, " rate %" PRIu64 " %" PRIu64, rate->count,
-                                       rate->per_ns)
-                       : r;
-    }
-    if (r == MR_OK) {
-        r = mr_buf_append_byte(&buf, '\n');
-    }
-    if (r == MR_OK) {
-        r = hash_names(config, subscription, &buf);
-    }
-    if (r == MR_OK) {
-        *ret_hash = mr_hash(buf.data, buf.size);
-    }
-    mr_buf_release(&buf);
     return r;
 }
 
