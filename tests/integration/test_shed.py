@@ -57,6 +57,7 @@ def test_the_oldest_go_and_a_kill_loses_no_word_of_it():
         m.post(event("e5"))
         wait_until("four to be left", lambda: m.counts("s")["waiting"] == 4)
         assert waiting(m) == ["e2", "e3", "e4", "e5"]
+        wait_until("it to be written", lambda: dropped_by(m) == 2)  # who is told has it from the log
         m.stop(signal.SIGKILL)
         m.start()
         assert waiting(m) == ["e2", "e3", "e4", "e5"]
@@ -85,6 +86,7 @@ def test_the_newest_go():
         m.post([event("f%d" % n) for n in range(4)])
         wait_until("two to be left", lambda: m.counts("s")["dropped"] == 8)
         assert waiting(m) == ["e0", "e1"]
+        wait_until("it to be written", lambda: dropped_by(m) == 8)
         m.stop(signal.SIGKILL)
         m.start()
         assert waiting(m) == ["e0", "e1"]
