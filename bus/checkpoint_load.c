@@ -287,7 +287,8 @@ static void load_keys(struct mr_bus *bus, struct mr__seen *seen, struct loader *
     uint64_t window_ns = get64(l);
     uint64_t limit = get64(l);
     uint64_t count = get64(l);
-    if (l->status == MR_OK && (count > limit || count > l->left / 32 || limit > UINT32_MAX / 4)) {
+    bool sense = count <= limit && count <= l->left / 32 && limit <= MR_DEDUPE_KEYS_MAX;
+    if (l->status == MR_OK && !sense) {
         l->status = MR_E_CORRUPT;
     }
     if (l->status == MR_OK && window_ns > 0 && limit > 0) {

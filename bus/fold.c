@@ -301,6 +301,7 @@ static enum mr_status fold_key(struct mr_bus *bus, const struct mr_record *recor
     bool event_good = event->kind == MR_RECORD_EVENT && event->offset == record->offset;
     enum mr_status r = ids_reach(bus, MR_NAME_SOURCE, record->a);
     if (r != MR_OK || !event_good || record->b == 0 || record->extra == 0 ||
+        record->extra > MR_DEDUPE_KEYS_MAX / 1000 ||
         MR_PLANTED(KEYS_UNREAD)) {
         return r;
     }

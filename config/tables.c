@@ -131,7 +131,7 @@ static const struct mr_option dedupe_table[] = {
      .help = "How long after an event a repeat of it is no new event but answered with the "
              "offset of the first: 1s to 7d; 0s: never, not even with an Idempotency-Key."},
     {.name = "keys", .type = MR_OPTION_INT, .at = AT(keys), .default_text = "100000", .min = 1,
-     .max = 10000000,
+     .max = MR_DEDUPE_KEYS_MAX,
      .help = "How many keys are kept at most, 48 bytes of `memory.state` each; when there are "
              "more, the oldest are forgotten before their time, and counted."},
     MR_OPTION_END,

@@ -44,6 +44,7 @@
 #define MR_HOPS_MAX_DEFAULT 16u
 #define MR_DELIVERY_SIZE 512u /* memory of one that waits, its lane included; mostly less */
 #define MR_RETRY_STEPS_MAX 64u
+#define MR_DEDUPE_KEYS_MAX 10000000u /* of one source */
 #define MR_SHARES_MAX 8u /* targets of a subscription */
 #define MR_PRIORITY_MAX 9u
 #define MR_PRIORITY_VALUES_MAX 64u
