@@ -143,6 +143,20 @@ enum mr_status mr__build_key(struct mr_loader *loader, const struct mr_node *blo
     return *ret_key == NULL ? MR_E_NOMEM : MR_OK;
 }
 
+static uint32_t targets_of(const struct mr_subscription_config *subscription)
+{
+    return subscription->share_count == 0 ? 1 : subscription->share_count;
+}
+
+static const struct mr_target_config *target_at(const struct mr_config *config,
+                                                const struct mr_subscription_config *subscription,
+                                                uint32_t i)
+{
+    uint32_t index =
+        subscription->share_count == 0 ? subscription->target : subscription->shares[i].target;
+    return &config->targets[index];
+}
+
 /* `batch`, when it is there: what is handed to a target that cannot take it would be lost work. */
 static enum mr_status take_batch(struct mr_builder *builder, const struct mr_node *entry,
                                  const struct mr_batch_options *options,
@@ -152,10 +166,9 @@ static enum mr_status take_batch(struct mr_builder *builder, const struct mr_nod
     if (place == NULL || options->max == 0) {
         return MR_OK; /* absent, or wrong and reported */
     }
-    for (uint32_t i = 0; i < builder->config->target_count; i++) {
-        const struct mr_target_config *target = &builder->config->targets[i];
-        if (mr_subscription_reaches(subscription, i) && target->kind != NULL &&
-            !target->kind->takes_batches) {
+    for (uint32_t i = 0; i < targets_of(subscription); i++) {
+        const struct mr_target_config *target = target_at(builder->config, subscription, i);
+        if (target->kind != NULL && !target->kind->takes_batches) {
             return mr__report(builder->loader, place,
                               "batch: `%s` is of the kind %s, which takes deliveries one by one: "
                               "use a process worker, or http",
@@ -386,10 +399,9 @@ static enum mr_status take_target(struct mr_builder *builder, const struct mr_no
         r = mr__build_shares(builder, place, subscription);
         index = subscription->shares == NULL ? -1 : (int64_t)subscription->target;
     }
-    for (uint32_t i = 0; i < builder->config->target_count && index >= 0 && r == MR_OK; i++) {
-        if (mr_subscription_reaches(subscription, i)) {
-            r = check_policy(builder->loader, entry, subscription, &builder->config->targets[i]);
-        }
+    for (uint32_t i = 0; i < targets_of(subscription) && index >= 0 && r == MR_OK; i++) {
+        r = check_policy(builder->loader, entry, subscription,
+                         target_at(builder->config, subscription, i));
     }
     return r;
 }
