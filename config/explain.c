@@ -86,9 +86,14 @@ static void say_rates(struct words *words, const char *whose, const struct mr_ra
 static void say_target(struct words *words, const struct mr_target_config *target,
                        const struct mr_subscription_config *subscription)
 {
-    say(words, "Each becomes a delivery to the ");
-    say(words, kind_of(target));
-    say(words, " ");
+    say(words, "Each becomes a delivery to ");
+    if (subscription->share_count > 1) {
+        say(words, "one of several targets; what is said of the target below is so of the first, ");
+    } else {
+        say(words, "the ");
+        say(words, kind_of(target));
+        say(words, " ");
+    }
     say(words, target->name);
     say(words, " (");
     say(words, target->kind->name);
