@@ -5,6 +5,7 @@
 #include "core/limits.h"
 #include "schemas/adapter.h"
 #include "schemas/json_format.h"
+#include "schemas/own_event.h"
 #include "schemas/text.h"
 
 #define CAUSE_SIZE_MAX 1024u /* of an id that is repeated as an attribute */
@@ -137,11 +138,7 @@ static enum mr_status build_event(const struct mr_joined *joined, const struct t
 {
     char time[MR_TIME_TEXT_SIZE];
     struct mr_bytes cause = mr_event_id(joined->head);
-    const struct {
-        const char *name;
-        enum mr_attr_type type;
-        struct mr_bytes value;
-    } attrs[] = {
+    const struct mr__own_attr attrs[] = {
         {"id", MR_ATTR_STRING, mr_buf_bytes(&t->id)},
         {"source", MR_ATTR_URI_REF, mr_buf_bytes(&t->source)},
         {"type", MR_ATTR_STRING, MR_BYTES_LITERAL("io.millrace.fanout.completed")},
@@ -153,25 +150,13 @@ static enum mr_status build_event(const struct mr_joined *joined, const struct t
         {"partitionkey", MR_ATTR_STRING, mr_event_value(joined->head, "partitionkey")},
         {"mrhops", MR_ATTR_INTEGER, mr_buf_bytes(&t->hops)},
     };
-    struct mr_event_builder builder;
-    mr_event_builder_init(&builder, size_max);
     struct mr_buf document;
     mr_buf_init(&document, size_max);
-    enum mr_status r = MR_OK;
-    for (size_t i = 0; r == MR_OK && i < MR_ARRAY_COUNT(attrs); i++) {
-        if (attrs[i].value.size > 0) {
-            r = mr_event_builder_attr(&builder, mr_bytes_of(attrs[i].name), attrs[i].type,
-                                      attrs[i].value, NULL);
-        }
-    }
+    enum mr_status r = append_document(&document, joined, detail);
     if (r == MR_OK) {
-        r = append_document(&document, joined, detail);
+        r = mr__own_event(attrs, MR_ARRAY_COUNT(attrs), mr_buf_bytes(&document), size_max,
+                          ret_event);
     }
-    if (r == MR_OK) {
-        mr_event_builder_data(&builder, mr_buf_bytes(&document), false);
-        r = mr_event_builder_finish(&builder, true, ret_event, NULL);
-    }
-    mr_event_builder_release(&builder);
     mr_buf_release(&document);
     return r;
 }

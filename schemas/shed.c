@@ -5,6 +5,7 @@
 #include "core/clock.h"
 #include "core/limits.h"
 #include "schemas/adapter.h"
+#include "schemas/own_event.h"
 #include "schemas/text.h"
 
 #define DATA_SIZE_MAX 2048u /* names are bounded, and so is all of it */
@@ -35,11 +36,7 @@ static enum mr_status build_event(const struct mr_shed *shed, const char *id,
                                   struct mr_bytes source, const char *time, const char *hops,
                                   struct mr_event **ret_event)
 {
-    const struct {
-        const char *name;
-        enum mr_attr_type type;
-        struct mr_bytes value;
-    } attrs[] = {
+    const struct mr__own_attr attrs[] = {
         {"id", MR_ATTR_STRING, mr_bytes_of(id)},
         {"source", MR_ATTR_URI_REF, source},
         {"type", MR_ATTR_STRING, MR_BYTES_LITERAL(MR_SHED_TYPE)},
@@ -48,23 +45,13 @@ static enum mr_status build_event(const struct mr_shed *shed, const char *id,
         {"datacontenttype", MR_ATTR_STRING, MR_BYTES_LITERAL("application/json")},
         {"mrhops", MR_ATTR_INTEGER, mr_bytes_of(hops)},
     };
-    struct mr_event_builder builder;
-    mr_event_builder_init(&builder, MR_EVENT_SIZE_MAX);
     struct mr_buf data;
     mr_buf_init(&data, DATA_SIZE_MAX);
-    enum mr_status r = MR_OK;
-    for (size_t i = 0; r == MR_OK && i < MR_ARRAY_COUNT(attrs); i++) {
-        r = mr_event_builder_attr(&builder, mr_bytes_of(attrs[i].name), attrs[i].type,
-                                  attrs[i].value, NULL);
-    }
+    enum mr_status r = append_data(&data, shed);
     if (r == MR_OK) {
-        r = append_data(&data, shed);
+        r = mr__own_event(attrs, MR_ARRAY_COUNT(attrs), mr_buf_bytes(&data), MR_EVENT_SIZE_MAX,
+                          ret_event);
     }
-    if (r == MR_OK) {
-        mr_event_builder_data(&builder, mr_buf_bytes(&data), false);
-        r = mr_event_builder_finish(&builder, true, ret_event, NULL);
-    }
-    mr_event_builder_release(&builder);
     mr_buf_release(&data);
     return r;
 }
