@@ -1,0 +1,548 @@
+/* What the core is made of: deliveries, lanes, subscriptions and their shares, targets, sources,
+ * groups, segments, and the bus that holds them. Nothing outside bus/ includes this. */
+#ifndef MR_BUS_STRUCTS_H
+#define MR_BUS_STRUCTS_H
+
+#include "bus/bus.h"
+#include "bus/map.h"
+#include "bus/planted.h"
+#include "core/assert.h"
+
+#define REMOVED_KEEP_NS (7 * MR_DAY)
+#define CLOCK_JUMP_NS MR_HOUR
+#define OFFLINE_BELIEVED_NS (7 * MR_DAY) /* a machine that was off so long is believed */
+#define REFUSED_BACKOFF_NS (100 * MR_MS)
+#define REFUSED_BACKOFF_MAX_NS (30 * MR_SECOND)
+#define INTERRUPTIONS_ALONE 3u
+#define NOTES_SIZE_MAX (8u * MR_KIB)
+#define COLD_CHUNK (256u * MR_KIB)
+#define COLD_CHUNKS_MAX 64u
+#define READS_MAX 8u
+#define RAMP_FIRST_PER_S 200u
+#define NO_HEAP UINT32_MAX
+
+enum mr__where {
+    MR__READY = 0,  /* head of its lane or unordered: on the subscription's ready list */
+    MR__BLOCKED,    /* behind another of its lane */
+    MR__WAITING,    /* back-off, until due */
+    MR__DELAYED,    /* never handed out: its event says not before due */
+    MR__ARMED,      /* attempt logged, its group not yet durable */
+    MR__QUEUED,     /* attempt durable: on the target's queue */
+    MR__FLIGHT,     /* handed out */
+    MR__HELD,
+    MR__ENDING,     /* decided; waits for the event's bytes to tell the outcome */
+    MR__WHERE_MAX,
+};
+
+struct mr__notes { /* earlier attempts, in the form a DEAD record ends with */
+    uint32_t size;
+    uint32_t capacity;
+    uint8_t data[];
+};
+
+struct mr__ending { /* what to do once the event's bytes are there */
+    enum mr_state state;
+    uint8_t where; /* enum mr__where, before: what the log says until the end is logged */
+    uint64_t started_wall_ns;
+    uint64_t ended_wall_ns;
+    struct mr_buf result;  /* encoded result */
+    char *result_json;     /* owned */
+};
+
+struct mr__bundle { /* a batch for a handler: counts as one wherever places are counted; bundle.c */
+    struct mr__bundle *next; /* of all in the bus */
+    struct mr__bundle *prev;
+    uint64_t number;
+    uint32_t begun;   /* of its deliveries: armed, queued or in flight, all of them or none */
+    uint32_t outside; /* hand-outs that have not come back */
+    uint32_t share;   /* it failed as a whole: so many together the next time; 0: it did not */
+    bool counted;     /* the breaker knows that */
+};
+
+struct slab;
+struct free_item;
+
+struct mr__pool { /* pool.c */
+    struct slab *slabs;     /* owned */
+    struct free_item *free; /* in these */
+    uint64_t free_count;
+};
+
+struct mr__delivery {
+    struct mr__delivery *next; /* of the one list it is on (ready, queue, stage, loading) */
+    struct mr__delivery *prev;
+    struct mr__list *list;     /* that list, or NULL */
+    struct mr__delivery *lane_next;
+    struct mr__delivery *lane_prev;
+    struct mr__delivery *older; /* of its subscription, as they came into the window */
+    struct mr__delivery *newer;
+    struct mr__lane *lane;     /* NULL: unordered */
+    struct mr__sub *sub;
+    struct mr_event *event;    /* one reference while armed, queued or ending; may be NULL */
+    struct mr__notes *notes;   /* owned; NULL until a first attempt failed */
+    struct mr__ending *ending; /* owned */
+    struct mr__bundle *bundle; /* the batch it has begun in, or NULL */
+    uint64_t bundle_key; /* hash of what its batch goes by; 0: not looked at */
+    uint64_t offset;
+    uint64_t position;   /* of the EVENT record; while in_stage: byte in the stage */
+    uint64_t arrival_ns; /* log clock */
+    uint64_t expires_ns; /* the event's expirytime; 0 none */
+    uint64_t due_ns;     /* log clock; WAITING, DELAYED: until then; BLOCKED: not before, once it is
+                            the head; 0: at once */
+    uint64_t started_ns; /* FLIGHT, READY: since; log clock */
+    uint64_t started_wall_ns;
+    uint64_t lease_ns;   /* FLIGHT: log clock at which it times out */
+    uint32_t size;       /* of the event record's body */
+    uint32_t fence;
+    uint32_t heap_at;    /* NO_HEAP: no timer */
+    uint8_t where;       /* enum mr__where; changed by mr__set_where() only */
+    uint8_t share : 4;   /* of its subscription's; chosen when it becomes ready */
+    uint8_t level : 4;   /* of priority */
+    uint8_t hops;        /* of its event, known where its subscription sheds; as `tells`, not after
+                            a start */
+    bool alone : 1;
+    bool cancels : 1;      /* its event cancels what is before it in its lane, */
+    bool only_cancels : 1; /* and is not delivered itself */
+    bool in_stage : 1;
+    bool loading : 1;   /* its bytes were asked for */
+    bool ramp : 1;      /* WAITING: its due time comes from the restart ramp */
+    bool timed_out : 1; /* WAITING, and the hand-out of `fence` has not come back */
+    bool tells : 1;     /* its event tells of what was shed */
+    uint64_t timer_ns;
+    uint16_t attempts;
+    uint16_t refusals;
+    uint16_t interruptions;
+    uint16_t together; /* its batch failed as a whole: in the next, so many at most; 0: any. Not
+                          logged: a start tries the whole again */
+};
+
+struct mr__arrival { /* what a delivery is made of */
+    uint64_t offset;
+    uint64_t lane;       /* key; 0: unordered */
+    uint64_t position;   /* of the EVENT record */
+    uint64_t arrival_ns; /* log clock */
+    uint64_t expires_ns; /* 0: never */
+    uint64_t due_ns;     /* log clock: not before; 0: at once */
+    uint32_t size;       /* of the event record's body */
+    uint32_t fence;      /* of its last attempt; 0: none yet */
+    uint8_t cancels;     /* MR_MATCH_CANCELS, MR_MATCH_ONLY_CANCELS */
+    uint8_t level;       /* of priority */
+};
+
+struct mr__list {
+    struct mr__delivery *first;
+    struct mr__delivery *last;
+    uint64_t count;
+    struct mr__share *share; /* whose ready list it is; NULL: another list */
+};
+
+struct mr__lane {
+    uint64_t key;
+    uint64_t cancelled_before; /* offset of the latest in it that cancels; 0: none does */
+    struct mr__delivery *first;
+    struct mr__delivery *last;
+};
+
+struct mr__dead {
+    struct mr_dead_letter letter;
+    uint64_t later_before; /* of its lane's counter, when it died */
+};
+
+struct mr__limit { /* how often something may be handed out; limit.c */
+    struct mr__rate *rates[MR_RATES_MAX]; /* owned */
+    uint32_t count; /* 0: no limit */
+};
+
+struct mr__shared { /* a limit that several subscriptions keep together; limit.c */
+    const struct mr_limit_config *conf;
+    struct mr__limit *limit; /* owned; NULL: no rate */
+    uint64_t begun;     /* places of all that share it */
+    uint64_t in_flight; /* of these, with a target */
+};
+
+struct mr__times {
+    struct mr_histogram delivery;
+    struct mr_histogram attempt;
+    uint64_t verdicts[MR_VERDICT_MAX]; /* answers, by what they said */
+    uint64_t shed;
+};
+
+#define WINDOW_BUCKETS 30u
+
+struct mr__window { /* what came of attempts of late */
+    uint32_t ok[WINDOW_BUCKETS];
+    uint32_t failed[WINDOW_BUCKETS];
+    uint64_t bucket_ns; /* start of the newest bucket, log clock */
+    uint32_t bucket;
+};
+
+struct mr__returned { /* a weight that went to the others of its subscription */
+    uint32_t target;
+    uint64_t hash; /* of the share then: another one begins anew */
+};
+
+struct mr__share { /* what of a subscription goes to one of its targets; share.c */
+    struct mr__sub *sub;
+    struct mr__target *target;   /* NULL when removed */
+    struct mr__share *turn_next; /* ring of shares with something ready, per target */
+    struct mr__list ready;       /* of level 0; as it became ready, like the next */
+    struct mr__list *levels;     /* owned; of 1..MR_PRIORITY_MAX; NULL: there is but one level */
+    uint64_t ready_count;        /* of all levels, */
+    uint64_t ready_size;         /* and bytes of their events */
+    struct mr__window *window;   /* owned; how it fared of late; NULL: its weight stays */
+    uint64_t hash;               /* of its configuration; 0: it is the only one */
+    uint32_t weight;             /* of those of its subscription */
+    uint32_t ahead;              /* its deliveries that are armed or queued */
+    bool returned;               /* its weight went to the others */
+    bool on_turn;
+    bool gathering; /* what is ready has a place and waits for others of its batch */
+};
+
+struct mr__join_member { /* one subscription of a fan-out, for one event */
+    char *texts; /* owned: reason, then result; NULL: neither */
+    uint32_t sub;
+    uint32_t reason_size;
+    uint32_t result_size;
+    uint16_t attempts;
+    uint8_t state;  /* enum mr_state: of its first end; NONE: it has not ended */
+    bool truncated; /* it had a result, which is not kept */
+};
+
+struct mr__join { /* an event whose fan-out is not over; fanout.c */
+    struct mr__join *next; /* of those open, by offset */
+    struct mr__join *prev;
+    struct mr__join *same;       /* others of the same event */
+    struct mr__join *ended_next; /* of those all of whose members have ended */
+    const struct mr_event *of;   /* only while it is prepared: whose it will be */
+    struct mr_event *head;       /* owned: what is told of the event */
+    uint64_t offset;
+    uint64_t due_ns; /* log clock */
+    uint64_t bytes;  /* of state */
+    uint64_t results_size;
+    uint32_t fanout; /* id */
+    uint32_t heap_at;
+    uint32_t count;
+    uint32_t left;  /* members that have not ended */
+    bool ended;     /* it is on that list */
+    struct mr__join_member members[]; /* by subscription */
+};
+
+struct mr__join_saved { /* as a checkpoint has it */
+    uint64_t offset;
+    uint64_t due_ns;
+    uint32_t fanout;
+    uint32_t count;
+    struct mr_bytes head;
+};
+
+struct mr__fanout {
+    char *name; /* owned */
+    const struct mr_fanout_config *conf; /* NULL: not configured now */
+    uint64_t open;
+    uint64_t complete; /* since the process started, as the next */
+    uint64_t incomplete;
+};
+
+struct mr__end { /* how a delivery ended, for the fan-outs it belongs to */
+    enum mr_state state;
+    uint32_t attempts;
+    struct mr_bytes reason;
+    struct mr_bytes result; /* JSON text; empty: none */
+};
+
+struct mr__sub {
+    uint32_t id;
+    bool known;        /* its NAME record is logged */
+    bool paused;
+    bool ingest;       /* pseudo-subscription of a source: dead letters only */
+    uint32_t fanout;   /* id of the one it belongs to now, + 1; 0: none */
+    bool on_turn;
+    char *name;                               /* owned */
+    const struct mr_subscription_config *conf; /* borrowed from the configuration; NULL: removed */
+    struct mr__share *shares;      /* owned; one, or one for each of several targets */
+    struct mr__share *shares_next; /* owned; of the configuration to come; NULL: as they are */
+    uint32_t share_count;
+    uint32_t share_next_count;
+    struct mr__returned *returned; /* owned */
+    uint32_t returned_count;
+    uint32_t lane_width; /* of one lane so many side by side */
+    bool was_wide;       /* that was more once: what began then may stand beyond it */
+    uint64_t removed_log_ns;                  /* since; 0: there */
+    struct mr_counts counts;
+    uint64_t behind;   /* matched, waiting, not in the window */
+    /* A changed order_by is a barrier: lanes of two orders cannot be compared, so what matched
+     * under the new one enters the window when all of the old one has left it. */
+    uint64_t order_hash;   /* of the present order_by; 0: not known */
+    uint16_t order_epoch;  /* counts its changes; each match is logged with it */
+    uint16_t window_epoch; /* of what is in the window */
+    bool barred;           /* the cursor stands at such a barrier */
+    bool live;             /* nothing is left to read behind the cursor */
+    bool cursor_in_stage;  /* cursor_position is a byte in the stage */
+    bool shed_listed; /* on the bus's list: more wait than may */
+    bool shedding;    /* more than may did, and more than are to still do */
+    struct mr_map deliveries; /* offset -> struct mr__delivery * */
+    struct mr_map lanes;      /* key -> struct mr__lane * */
+    struct mr_map skip;       /* offsets beyond the cursor that are settled already */
+    struct mr_map dead_lanes; /* lane -> settles counted since its first dead letter */
+    struct mr__delivery *oldest; /* by age in the window */
+    struct mr__delivery *newest;
+    uint32_t where_count[MR__WHERE_MAX];
+    uint32_t ramp_count; /* WAITING because of the restart ramp */
+    uint64_t begun;    /* armed + queued + in flight */
+    uint64_t in_flight; /* of these, with the target */
+    uint64_t places;    /* that the begun take: a batch takes one */
+    uint64_t places_in_flight;
+    uint64_t shed_sequence;   /* of the group that tells of the last ones that were shed */
+    struct mr__sub *shed_next; /* on the list */
+    struct mr__dead *dead; /* owned; ascending offset */
+    uint64_t dead_count;
+    uint64_t dead_staged; /* of these, whose record is in the group being gathered */
+    uint64_t dead_capacity;
+    uint64_t window_bytes;
+    /* The cursor: everything matched below cursor_offset is in the window or settled; the rest is
+     * read from cursor_position on. */
+    uint64_t cursor_position;
+    uint64_t cursor_offset;
+    struct mr__times *times; /* owned; NULL until something was answered or ended */
+    struct mr__limit *limit; /* owned; NULL: none */
+    struct mr__limit *limit_next; /* owned unless it is `limit`: of the configuration to come */
+    struct mr__shared *shared; /* all of them; conf->limits says which are ours */
+};
+
+struct mr__breaker {
+    struct mr__window window;
+    uint64_t open_until_ns; /* log clock; 0: closed */
+    bool half_open;
+};
+
+struct mr__target {
+    uint32_t id;
+    char *name; /* owned */
+    const struct mr_target_config *conf; /* NULL: not configured now */
+    uint32_t slots;
+    uint32_t in_flight; /* places of hand-outs not yet given back: a batch takes one */
+    uint32_t armed;     /* places of what is armed or queued */
+    struct mr__list queue;
+    struct mr__share *turn_first; /* shares with something ready, in turn */
+    struct mr__share *turn_last;
+    struct mr__breaker breaker;
+    bool has_levels; /* a subscription with priorities goes to it */
+    struct mr__limit *limit; /* as a subscription's */
+    struct mr__limit *limit_next;
+    uint64_t told_queued; /* last demand told */
+    bool told;
+};
+
+struct mr__seen_key {
+    struct mr_dedupe_key key;
+    uint64_t offset; /* of the first event that had it */
+    uint64_t log_ns; /* when that came */
+};
+
+struct mr__seen { /* what a source has sent within its window; dedupe.c */
+    struct mr__seen_key *ring; /* owned; as they came; NULL until the first */
+    uint32_t *index;           /* owned; place in the ring + 1, 0: free; linear probing */
+    uint64_t index_size;       /* a power of two, at least twice `limit` */
+    uint64_t limit;            /* places in the ring */
+    uint64_t wanted;           /* places it is to have from the next key on */
+    uint64_t first;            /* place of the oldest */
+    uint64_t count;
+    uint64_t window_ns;        /* 0: repeats are events */
+};
+
+struct mr__source {
+    uint32_t id;
+    char *name;   /* owned */
+    char *cursor; /* owned; JSON text or NULL */
+    struct mr__seen seen;
+    uint64_t duplicates; /* since the process started, as the next */
+    uint64_t keys_early; /* that went before their window was over, for want of room */
+    int64_t index; /* in the configuration, -1 */
+    bool known;
+    uint32_t ingest_sub; /* id of "ingest:<name>", UINT32_MAX until needed */
+};
+
+struct mr__dead_ref {
+    uint64_t offset;
+    uint32_t sub;
+};
+
+struct mr__group { /* a group in memory: being gathered, or being written */
+    uint8_t *data; /* owned; aligned */
+    size_t capacity;
+    size_t size; /* header included; 0: empty */
+    uint32_t records;
+    uint32_t records_crc;
+    uint64_t first_offset;
+    uint64_t since_ns; /* monotonic: when gathering began */
+    bool urgent;       /* somebody waits for what is in it */
+    struct mr_batch *batches; /* chain through op.next; answered when durable */
+    struct mr_batch *batches_last;
+    struct mr__list armed;
+    struct mr__delivery **created; /* owned; deliveries whose position is a byte in here */
+    uint32_t created_count;
+    uint32_t created_capacity;
+    struct mr__dead_ref *dead; /* owned; dead letters with a position that is a byte in here */
+    uint32_t dead_count;
+    uint32_t dead_capacity;
+    /* once submitted: */
+    uint64_t position;
+    uint64_t sequence;
+    uint32_t padded;
+};
+
+struct mr__segment {
+    uint64_t number;
+    uint64_t size;
+    uint64_t used;   /* bytes, header block included */
+    uint64_t salt;
+    uint64_t live;   /* deliveries in the window and dead letters that need it */
+    uint64_t freed_sequence; /* the group whose records end the last need for it */
+    uint64_t first_offset; /* of its first group */
+    uint64_t wall_ns;      /* of its last group */
+    int file;        /* open for writing, -1 when sealed */
+    bool sealed;
+    bool retiring;
+};
+
+struct mr__chunk { /* bytes of the log kept in memory */
+    uint64_t position;
+    size_t size;
+    uint8_t *data; /* owned */
+    size_t capacity;
+};
+
+struct mr_bus {
+    struct mr_bus_ports ports;
+    struct mr_bus_options options;
+    struct mr_rng rng;
+    uint64_t log_id;
+    struct mr__bundle *bundles; /* owned */
+    uint64_t bundle_number;     /* of the last one */
+    struct mr__delivery **gathered; /* owned; what the next batch would be made of */
+    uint32_t gathered_capacity;
+
+    struct mr_now now;
+    uint64_t log_ns;
+    bool clock_frozen;
+    uint64_t limit_due_ns; /* monotonic: when a rate grants what it refused, or a batch waits no
+                              longer; UINT64_MAX: nothing */
+
+    const struct mr_config *config;
+    const struct mr_router *router;
+    uint64_t generation;
+    uint64_t config_hash_logged;
+    uint32_t *sub_of_index; /* owned; configuration index -> subscription id */
+    uint32_t sub_of_index_count;
+    struct mr_matches rematch;
+
+    struct mr__sub **subs; /* owned; by id */
+    uint32_t sub_count;
+    struct mr__target **targets;
+    uint32_t target_count;
+    uint32_t target_turn; /* who is served first in the next step: shared limits want it fair */
+    struct mr__shared *shared; /* owned; as the configuration's limits */
+    uint32_t shared_count;
+    struct mr__source **sources;
+    uint32_t source_count;
+    struct mr_map names; /* hash of kind and name -> id + 1 */
+
+    struct mr__fanout *fanouts; /* owned; by id */
+    uint32_t fanout_count;
+    struct mr_map joins;           /* offset -> the first struct mr__join of that event */
+    struct mr__join *join_first;   /* owned; all that are open */
+    struct mr__join *join_last;
+    struct mr__join **join_heap;   /* owned; by due time */
+    uint64_t join_heap_capacity;
+    uint64_t join_count;
+    uint64_t join_bytes;           /* of state_bytes */
+    struct mr__join *join_ended;   /* wait for their event */
+    struct mr__join *join_ended_last;
+    struct mr__join *join_prepared; /* owned; for events about to be appended */
+    struct mr__join *join_prepared_last;
+    uint64_t join_prepared_count;
+    struct mr_record result_read;   /* recovery: whose settle comes next; kind 0: none */
+
+    uint64_t next_offset;
+    uint64_t next_sequence;
+    uint64_t durable_sequence;
+    uint64_t synced_sequence; /* interval, never: what a sync covered */
+    uint32_t previous_crc;
+    struct mr__group stage;
+    struct mr__group flight;
+    bool writing;
+    struct mr_log_request write_request;
+    uint64_t last_write_mono_ns;
+    bool mark_wanted;
+    uint32_t not_live;         /* subscriptions that are behind */
+    uint32_t cursors_in_stage; /* subscriptions whose cursor is a byte in the stage */
+    uint64_t prepare_after_mono_ns; /* after a PREPARE that found no space */
+    bool syncing;
+    uint64_t next_sync_mono_ns;
+    struct mr_batch *pending; /* batches that found no room, chain through op.next */
+    struct mr_batch *pending_last;
+    struct mr_handout *deferred; /* answers that found no room */
+    struct mr_handout *deferred_last;
+
+    struct mr__segment *segments; /* owned; ascending; the last ones may be prepared only */
+    uint32_t segment_count;
+    int64_t current; /* index of the segment written to, -1: none yet */
+    uint64_t next_segment_number;
+    uint64_t *spares; /* owned */
+    uint32_t spare_count;
+    uint64_t next_spare_number;
+    bool preparing;
+    uint32_t sealing; /* SEAL requests outside: under `interval` they sync what came before */
+    bool names_due; /* the next group begins with all names */
+    bool config_due; /* a segment has begun without the configuration's snapshot */
+
+    struct mr__chunk *cache; /* owned; ring of recent groups, ascending position */
+    uint32_t cache_first;
+    uint32_t cache_count;
+    uint32_t cache_capacity;
+    uint64_t cache_bytes;
+    struct mr__chunk cold[COLD_CHUNKS_MAX]; /* read from files */
+    uint32_t cold_next;
+    struct mr_log_request *reads[READS_MAX];
+    struct mr__list loading;
+    struct mr__sub *shed_first; /* where more wait than may */
+    struct mr__sub *shed_last;
+
+    struct mr__delivery **heap;
+    uint32_t heap_count;
+    uint32_t heap_capacity;
+    uint64_t state_bytes;
+    uint64_t seen_bytes; /* of them: keys of all sources */
+    uint64_t delivery_count;
+    struct mr__pool deliveries; /* the memory of all, and of what will be */
+    struct mr__pool lanes;
+
+    uint64_t checkpoint_generation;
+    uint64_t checkpoint_slot_position[2]; /* each slot is true at; 0: slot not usable */
+    uint64_t bytes_since_checkpoint;
+    bool checkpoint_due; /* with the next group, however little there is since the last one */
+    struct mr_log_request *checkpoint; /* built, waits for its group, or being written */
+    uint64_t checkpoint_sequence;      /* its group */
+    uint64_t checkpoint_position;
+    uint64_t checkpoint_pending_position;
+    bool checkpoint_writing;
+
+    uint64_t disk_free;
+    bool disk_low;
+    uint64_t disk_short; /* bytes to be freed before it is low no more */
+    bool slow_told;
+    bool faulty;
+    bool draining;
+    bool closing; /* nobody performs requests any more */
+    bool recovering;
+    uint64_t io_pending; /* requests outside */
+
+    uint64_t lost_events;
+    uint64_t groups_written;
+    uint64_t bytes_written;
+    uint64_t late_answers;
+    uint64_t unmatched;
+    uint64_t checkpoints;
+};
+
+#endif
