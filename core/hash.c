@@ -81,6 +81,13 @@ __attribute__((target("sse4.2"))) static uint32_t crc_sse42(uint32_t c, const ui
         size -= 8;
     }
     c = (uint32_t)wide;
+    if (size >= 4) {
+        uint32_t word;
+        memcpy(&word, p, 4);
+        c = __builtin_ia32_crc32si(c, word);
+        p += 4;
+        size -= 4;
+    }
     while (size-- > 0) {
         c = __builtin_ia32_crc32qi(c, *p++);
     }

@@ -156,6 +156,8 @@ bool mr_media_type_is_json(struct mr_bytes media_type)
                                               MR_BYTES_LITERAL("+json")));
 }
 
+#define FIRST_COUNT 3u /* id, source, type: every event has them */
+
 /* The names before @p end, looked through for @p name. */
 static bool name_seen(struct mr_bytes record, uint32_t end, struct mr_bytes name)
 {
@@ -186,14 +188,26 @@ static bool check_header(struct mr_bytes record)
     return (flags & ~known) == 0 && (has_data || (data_size == 0 && flags == 0));
 }
 
+/* What the first ones are called, in this order: a name for certain, and no two alike. */
+static bool is_first_name(unsigned index, struct mr_bytes name)
+{
+    switch (index) {
+    case 0:
+        return name.size == 2 && memcmp(name.data, "id", 2) == 0;
+    case 1:
+        return name.size == 6 && memcmp(name.data, "source", 6) == 0;
+    default:
+        return name.size == 4 && memcmp(name.data, "type", 4) == 0;
+    }
+}
+
 enum mr_status mr_event_check(struct mr_bytes record)
 {
-    static const char *const first[] = {"id", "source", "type"};
     if (!check_header(record)) {
         return MR_E_INVALID;
     }
     unsigned count = mr_get_u16(record.data + 4);
-    if (count < MR_ARRAY_COUNT(first) || count > MR_EVENT_ATTRS_MAX + MR_EVENT_ATTRS_ADDED_MAX) {
+    if (count < FIRST_COUNT || count > MR_EVENT_ATTRS_MAX + MR_EVENT_ATTRS_ADDED_MAX) {
         return MR_E_INVALID;
     }
     uint32_t position = 0;
@@ -201,15 +215,15 @@ enum mr_status mr_event_check(struct mr_bytes record)
         uint32_t before = position;
         struct mr_attr attr;
         if (!mr_event_next_attr(record, &position, &attr) || attr.type >= MR_ATTR_TYPE_MAX ||
-            !mr__text_is_name(attr.name) || attr.name.size > MR_ATTR_NAME_SIZE_MAX ||
             record.data[before == 0 ? MR_EVENT_HEADER_SIZE + 3 : before + 3] != 0) {
             return MR_E_INVALID;
         }
-        if (i < MR_ARRAY_COUNT(first) &&
-            (!mr_bytes_equal(attr.name, mr_bytes_of(first[i])) || attr.value.size == 0)) {
-            return MR_E_INVALID;
-        }
-        if (name_seen(record, before, attr.name)) {
+        bool is_good = i < FIRST_COUNT
+                           ? is_first_name(i, attr.name) && attr.value.size > 0
+                           : mr__text_is_name(attr.name) &&
+                                 attr.name.size <= MR_ATTR_NAME_SIZE_MAX &&
+                                 !name_seen(record, before, attr.name);
+        if (!is_good) {
             return MR_E_INVALID;
         }
     }
