@@ -451,3 +451,21 @@ bool mr_filter_test(const struct mr_filter *filter, struct mr_bytes record)
     mr__view_release(&view);
     return holds;
 }
+
+struct mr_bytes mr_filter_exact(const struct mr_filter *filter, const char *attribute)
+{
+    const struct mr__program *p = filter->program;
+    for (uint32_t c = 0; c < (uint32_t)p->clause_count + p->hint_count; c++) {
+        const struct mr__clause *clause = &p->clauses[c];
+        bool is_it = clause->op == MR__EXACT && (clause->attr & MR__IN_DATA) == 0 &&
+                     mr_bytes_equal(mr__names_text(&filter->names, clause->attr),
+                                    mr_bytes_of(attribute));
+        for (uint16_t g = clause->group; is_it && g != MR__GROUP_NONE; g = p->groups[g].parent) {
+            is_it = !mr__group_is_any(&p->groups[g]) && p->groups[g].kind != MR__NOT;
+        }
+        if (is_it) {
+            return mr__clause_value(p, clause);
+        }
+    }
+    return mr_bytes(NULL, 0);
+}

@@ -87,6 +87,10 @@ MR_MUST_USE enum mr_status mr_filter_create(struct mr_bytes json, struct mr_filt
 void mr_filter_destroy(struct mr_filter *filter);
 /** @return false also when memory is too short to read the data of @p record */
 bool mr_filter_test(const struct mr_filter *filter, struct mr_bytes record);
+/** What @p attribute must be, for @p filter to hold, when the filter says so itself: `exact` that
+ * no alternative and no `not` stands around, in sql `=` likewise. Borrowed from the filter.
+ * @return empty: it says nothing so simple */
+struct mr_bytes mr_filter_exact(const struct mr_filter *filter, const char *attribute);
 
 /** Evaluates one CESQL expression (`millrace filter eval`): appends the value as JSON.
  * @param[out] ret_error what failed, as the CloudEvents test kit names it, or NULL; the value is

@@ -417,6 +417,39 @@ static void test_filter_create_nth_allocation_fails_cleanly(void **state)
     assert_true(n > 4);
 }
 
+static void check_exact(const char *json, const char *attribute, const char *value)
+{
+    struct mr_filter *filter = NULL;
+    assert_int_equal(mr_filter_create(mr_bytes_of(json), &filter, NULL), MR_OK);
+    if (!mr_bytes_equal(mr_filter_exact(filter, attribute), mr_bytes_of(value))) {
+        fail_msg("%s: %s is not \"%s\"", json, attribute, value);
+    }
+    mr_filter_destroy(filter);
+}
+
+static void test_filter_exact_is_what_must_hold(void **state)
+{
+    (void)state;
+    check_exact("[]", "type", "");
+    check_exact("{\"exact\":{\"type\":\"a\"}}", "type", "a");
+    check_exact("{\"exact\":{\"type\":\"a\"}}", "subject", "");
+    check_exact("[{\"prefix\":{\"type\":\"a\"}},"
+                "{\"exact\":{\"subject\":\"s\",\"type\":\"b\"}}]",
+                "type", "b");
+    check_exact("{\"all\":[{\"all\":[{\"exact\":{\"source\":\"/s\"}}]}]}", "source", "/s");
+    check_exact("{\"any\":[{\"exact\":{\"type\":\"a\"}},"
+                "{\"exact\":{\"type\":\"b\"}}]}",
+                "type", "");
+    check_exact("{\"not\":{\"exact\":{\"type\":\"a\"}}}", "type", "");
+    check_exact("{\"not\":{\"all\":[{\"exact\":{\"type\":\"a\"}}]}}", "type", "");
+    check_exact("{\"data\":{\"exact\":{\"type\":\"a\"}}}", "type", "");
+    check_exact("{\"sql\":\"type = 'a' AND subject = 'b'\"}", "subject", "b");
+    check_exact("{\"sql\":\"type = 'a' OR type = 'b'\"}", "type", "");
+    check_exact("{\"sql\":\"NOT (type = 'a')\"}", "type", "");
+    check_exact("{\"sql\":\"type != 'a'\"}", "type", "");
+    check_exact("{\"not\":{\"sql\":\"type = 'a'\"}}", "type", "");
+}
+
 static void test_filter_destroy_null_does_nothing(void **state)
 {
     (void)state;
@@ -446,6 +479,7 @@ int main(void)
         cmocka_unit_test(test_filter_create_oversized_text_is_too_big),
         cmocka_unit_test(test_filter_create_long_attribute_name_is_refused),
         cmocka_unit_test(test_filter_create_nth_allocation_fails_cleanly),
+        cmocka_unit_test(test_filter_exact_is_what_must_hold),
         cmocka_unit_test(test_filter_destroy_null_does_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
