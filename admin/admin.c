@@ -264,7 +264,8 @@ enum mr_status mr_admin_create(struct mr_admin_host *host, struct mr_http_listen
     admin->socket = socket_listener;
     admin->ingest = ingest_listener;
     (void)pthread_mutex_init(&admin->names_mu, NULL); /* cannot fail with default attributes */
-    enum mr_status r = start_threads(admin);
+    enum mr_status r = mr_history_index_create(host->log_dir, host->mirror, &admin->history);
+    r = r == MR_OK ? start_threads(admin) : r;
     if (r != MR_OK) {
         (void)mr_problem_set(problem, r, "the administrative interface: %s", mr_status_text(r));
     } else {
@@ -304,6 +305,7 @@ void mr_admin_destroy(struct mr_admin *admin)
     mr_free(admin->names);
     mr_free(admin->growth.seen);
     mr_free(admin->watch.targets);
+    mr_history_index_destroy(admin->history);
     (void)pthread_mutex_destroy(&admin->names_mu);
     mr_free(admin);
 }

@@ -54,6 +54,8 @@ struct mr_admin_host_ops {
     /* The configuration in force, kept alive until release. */
     const struct mr_config *(*config)(struct mr_admin_host *host,
                                       const struct mr_router **ret_router);
+    /* Bytes that connectors and workers of the configuration in force may take. */
+    uint64_t (*connector_bytes)(struct mr_admin_host *host);
     void (*config_release)(struct mr_admin_host *host, const struct mr_config *config);
     void (*instances)(struct mr_admin_host *host,
                       void (*fn)(void *context, const struct mr_admin_instance *instance),
@@ -112,9 +114,11 @@ struct mr_admin_host_ops {
 struct mr_admin_host {
     const struct mr_admin_host_ops *ops;
     const char *log_dir;   /* to open a read-only mr_io on */
+    struct mr_io *mirror;  /* borrowed: of a log that is kept twice (core/io_mirror.h); NULL */
     uint64_t started_wall_ns;
     struct mr_now opened_at;
     struct mr_bus_opened opened; /* what recovery found */
+    struct mr_budget_bound budgets[MR_BUDGET_MAX]; /* since the start; of connectors: see ops */
 };
 
 struct mr_admin;

@@ -63,7 +63,7 @@ static enum mr_status fold_on(struct mr_admin *admin, struct mr_audit *audit)
     struct mr_history history;
     enum mr_status r = mr__bus_status(admin, &status);
     if (r == MR_OK) {
-        r = mr_history_open(admin->host->log_dir, status.durable_position, &history, NULL);
+        r = mr_history_open(admin->history, status.durable_position, &history, NULL);
     }
     if (r != MR_OK) {
         return r;

@@ -146,7 +146,7 @@ void mr__get_deliveries(struct mr_admin *admin, struct mr__call *call)
     r = r == MR_OK && page == NULL ? MR_E_NOMEM : r;
     r = r == MR_OK ? mr__bus_status(admin, &status) : r;
     if (r == MR_OK) {
-        r = mr_history_open(admin->host->log_dir, status.durable_position, &list.history, NULL);
+        r = mr_history_open(admin->history, status.durable_position, &list.history, NULL);
     }
     uint64_t next = UINT64_MAX;
     mr_json_out_object(&list.out, NULL);

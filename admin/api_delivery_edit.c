@@ -59,7 +59,7 @@ static enum mr_status read_id(struct mr_admin *admin, const struct edit *edit, s
     struct mr_record record;
     struct mr_buf body;
     enum mr_status r = mr__bus_status(admin, &status);
-    r = r == MR_OK ? mr_history_open(admin->host->log_dir, status.durable_position, &history, NULL)
+    r = r == MR_OK ? mr_history_open(admin->history, status.durable_position, &history, NULL)
                    : r;
     if (r != MR_OK) {
         return r;

@@ -76,15 +76,25 @@ static enum mr_status write_story(struct list *list, const struct mr_letter *let
     struct mr_history history;
     enum mr_status r = mr__bus_status(list->admin, &status);
     if (r == MR_OK) {
-        r = mr_history_open(list->admin->host->log_dir, status.durable_position, &history, NULL);
+        r = mr_history_open(list->admin->history, status.durable_position, &history, NULL);
     }
     if (r != MR_OK) {
         return r;
     }
     struct mr_timeline timeline;
     mr_timeline_init(&timeline, letter->dead.offset);
-    r = mr_history_scan(&history, mr_position_segment(letter->dead.event_position), false,
-                        mr_timeline_visit, &timeline);
+    bool kept = mr_history_is_kept(&history, letter->dead.event_position);
+    r = mr_history_follow(&history,
+                          kept ? 0 : mr_position_segment(letter->dead.event_position),
+                          letter->dead.offset, mr_timeline_visit, &timeline);
+    struct mr_buf body;
+    mr_buf_init(&body, MR_EVENT_SIZE_MAX);
+    struct mr_history_record end = {.position = letter->dead.record_position};
+    if (r == MR_OK && mr_history_read(&history, end.position, MR_RECORD_DEAD, letter->dead.offset,
+                                      &body, &end.record) == MR_OK) {
+        (void)mr_timeline_visit_kept(&timeline, &end); /* its failure sticks */
+    }
+    mr_buf_release(&body);
     mr_history_release(&history);
     if (r == MR_OK) {
         r = timeline.status;

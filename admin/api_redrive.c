@@ -303,7 +303,7 @@ static enum mr_status find_standings(struct mr_admin *admin, struct standings *s
     }
     r = mr__bus_status(admin, &status);
     if (r == MR_OK) {
-        r = mr_history_open(admin->host->log_dir, status.durable_position, &history, NULL);
+        r = mr_history_open(admin->history, status.durable_position, &history, NULL);
     }
     if (r == MR_OK) {
         r = mr_history_scan(&history, mr_position_segment(standings->position), false, see_end,

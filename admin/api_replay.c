@@ -212,6 +212,7 @@ void mr__post_replay(struct mr_admin *admin, struct mr__call *call)
         q.before = r == MR_OK ? status.next_offset : 0;
     }
     if (r == MR_OK) {
+        q.page.filter = q.filter;
         r = mr__page_scan(&q.page, visit, &q, &problem);
         r = r == MR_OK ? q.status : r;
     }

@@ -5,7 +5,39 @@
 
 #include "admin/internal.h"
 #include "core/clock.h"
+#include "core/io_mirror.h"
 #include "core/logger.h"
+
+static void write_mirror(struct mr_json_out *out, const struct mr_admin_host *host)
+{
+    if (host->mirror == NULL) {
+        mr_json_out_null(out, "mirror");
+        return;
+    }
+    struct mr_mirror_status mirror;
+    mr_io_mirror_status(host->mirror, &mirror);
+    mr_json_out_object(out, "mirror");
+    mr_json_out_bool(out, "whole", !mirror.alone);
+    mr_json_out_text(out, "failed", mirror.alone ? mirror.failed : NULL);
+    mr_json_out_u64(out, "repaired", mirror.repaired);
+    mr_json_out_end(out);
+}
+
+static void write_scrub(struct mr_json_out *out, const struct mr_bus_status *status)
+{
+    mr_json_out_object(out, "scrub");
+    if (status->scrub_ended_wall_ns == 0) {
+        mr_json_out_null(out, "ended");
+    } else {
+        mr_json_out_time(out, "ended", status->scrub_ended_wall_ns);
+    }
+    mr_json_out_u64(out, "bytes", status->scrub_bytes);
+    mr_json_out_u64(out, "rotten", status->rotten);
+    mr_json_out_u64(out, "found", status->rotten_found);
+    mr_json_out_u64(out, "lost_deliveries", status->rotten_deliveries);
+    mr_json_out_u64(out, "unreadable_letters", status->rotten_letters);
+    mr_json_out_end(out);
+}
 
 static void write_log(struct mr_json_out *out, const struct mr_admin_host *host,
                       const struct mr_bus_status *status)
@@ -14,6 +46,9 @@ static void write_log(struct mr_json_out *out, const struct mr_admin_host *host,
     mr_json_out_u64(out, "bytes", status->log_bytes);
     mr_json_out_u64(out, "segments", status->segments);
     mr_json_out_u64(out, "spare_segments", status->spare_segments);
+    mr_json_out_u64(out, "survivor_files", status->survivor_files);
+    mr_json_out_u64(out, "survivor_bytes", status->survivor_bytes);
+    mr_json_out_u64(out, "survivors_copied", status->survivors_copied);
     mr_json_out_u64(out, "next_offset", status->next_offset);
     mr_json_out_u64(out, "sequence", status->next_sequence);
     mr_json_out_u64(out, "durable_sequence", status->durable_sequence);
@@ -22,11 +57,32 @@ static void write_log(struct mr_json_out *out, const struct mr_admin_host *host,
     mr_json_out_u64(out, "groups_written", status->groups_written);
     mr_json_out_u64(out, "bytes_written", status->bytes_written);
     mr_json_out_u64(out, "checkpoints", status->checkpoints);
-    mr_json_out_u64(out, "state_bytes", status->state_bytes);
-    mr_json_out_u64(out, "cache_bytes", status->cache_bytes);
+    mr_json_out_u64(out, "footers", status->footers);
+    mr_json_out_u64(out, "footers_pending", status->footers_pending);
+    mr_json_out_u64(out, "footer_failures", status->footer_failures);
     mr_json_out_u64(out, "lost_events", status->lost_events);
     mr_json_out_bool(out, "faulty", status->faulty);
     mr_json_out_bool(out, "slow", status->slow);
+    write_scrub(out, status);
+    write_mirror(out, host);
+}
+
+static void write_memory(struct mr_json_out *out, struct mr_admin_host *host,
+                         const struct mr_bus_status *status)
+{
+    mr_json_out_object(out, "memory");
+    for (int i = 0; i < MR_BUDGET_MAX; i++) {
+        mr_json_out_object(out, mr_budgets[i].name);
+        if (mr_budgets[i].counted) {
+            mr_json_out_u64(out, "used", status->memory_used[i]);
+        } else {
+            mr_json_out_null(out, "used");
+        }
+        mr_json_out_u64(out, "max", i == MR_BUDGET_CONNECTORS ? host->ops->connector_bytes(host)
+                                                              : host->budgets[i].most);
+        mr_json_out_end(out);
+    }
+    mr_json_out_end(out);
 }
 
 static void write_opened(struct mr_json_out *out, const struct mr_bus_opened *opened)
@@ -111,6 +167,7 @@ void mr__get_status(struct mr_admin *admin, struct mr__call *call)
     mr_json_out_object(&out, "log");
     write_log(&out, admin->host, &status);
     mr_json_out_end(&out);
+    write_memory(&out, admin->host, &status);
     mr_json_out_object(&out, "clock");
     mr_json_out_time(&out, "log", status.log_ns);
     mr_json_out_time(&out, "wall", now.wall_ns);

@@ -22,6 +22,7 @@ struct story {
     bool *is_live;                 /* owned */
     bool *is_behind;               /* owned: on disk behind the window of its subscription */
     bool unsettled;                /* the log was read before something the bus knows */
+    uint32_t whole;                /* segments that were read whole for it */
 };
 
 static void story_release(struct story *story)
@@ -59,14 +60,30 @@ static void ask_live(void *argument, struct mr_bus *bus, struct mr_now now)
     }
 }
 
+/* Whether what came of one may be in a survivor file alone. */
+static bool lacks_end(const struct mr_timeline *timeline)
+{
+    bool lacks = false;
+    for (uint32_t i = 0; i < timeline->delivery_count; i++) {
+        const struct mr_timeline_delivery *d = &timeline->deliveries[i];
+        lacks = lacks || (d->state == MR_STATE_NONE && d->attempt_count == 0);
+    }
+    return lacks;
+}
+
 /* Reads what followed the event, then asks the bus about what has not ended. */
 static enum mr_status follow(struct mr_admin *admin, struct mr_history *history,
                              struct story *story)
 {
     mr_timeline_release(&story->timeline);
     mr_timeline_init(&story->timeline, story->event.record.offset);
-    enum mr_status r = mr_history_scan(history, mr_position_segment(story->event.position), false,
-                                       mr_timeline_visit, &story->timeline);
+    bool kept = mr_history_is_kept(history, story->event.position);
+    uint64_t from = kept ? 0 : mr_position_segment(story->event.position);
+    enum mr_status r = mr_history_follow(history, from, story->timeline.offset,
+                                         mr_timeline_visit, &story->timeline);
+    if (r == MR_OK && (kept || lacks_end(&story->timeline))) {
+        r = mr_history_kept(history, mr_timeline_visit_kept, &story->timeline);
+    }
     if (r == MR_OK) {
         r = story->timeline.status;
     }
@@ -92,7 +109,7 @@ static enum mr_status open_history(struct mr_admin *admin, struct mr_history *re
     if (r != MR_OK) {
         return r;
     }
-    return mr_history_open(admin->host->log_dir, status.durable_position, ret_history, problem);
+    return mr_history_open(admin->history, status.durable_position, ret_history, problem);
 }
 
 static enum mr_status tell(struct mr_admin *admin, const char *id, struct story *ret_story,
@@ -116,6 +133,7 @@ static enum mr_status tell(struct mr_admin *admin, const char *id, struct story 
         if (r == MR_OK) {
             r = follow(admin, &history, &story);
         }
+        story.whole = history.whole; /* of the last try */
         mr_history_release(&history);
         if (r != MR_OK || !story.unsettled) {
             break;
@@ -325,6 +343,7 @@ void mr__get_trace(struct mr_admin *admin, struct mr__call *call)
     if (story.timeline.truncated) {
         mr_json_out_bool(&out, "truncated", true);
     }
+    mr_json_out_u64(&out, "segments_read", story.whole);
     mr_json_out_end(&out);
     mr_past_release(&past);
     story_release(&story);

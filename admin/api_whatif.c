@@ -108,6 +108,7 @@ void mr__get_what_if(struct mr_admin *admin, struct mr__call *call)
     if (r == MR_OK) {
         mr_json_out_object(&q.out, NULL);
         mr_json_out_array(&q.out, "events");
+        q.page.filter = q.filter;
         r = mr__page_scan(&q.page, visit, &q, &problem);
         r = r == MR_OK ? q.status : r;
     }

@@ -3,6 +3,7 @@
  * for longer than a few of them take. */
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "admin/internal.h"
 #include "core/alloc.h"
@@ -15,7 +16,10 @@ bool mr__ask(struct mr_admin *admin, struct mr__call *call,
 {
     enum mr_status r = admin->host->ops->call(admin->host, fn, argument);
     if (r != MR_OK) {
-        mr__answer_error(call, 503, "Millrace is stopping");
+        char why[MR_ERROR_TEXT_MAX] = "";
+        bool is_ready = admin->host->ops->is_ready(admin->host, why, sizeof(why));
+        bool is_starting = !is_ready && strcmp(why, "starting") == 0;
+        mr__answer_error(call, 503, is_starting ? "starting" : "Millrace is stopping");
     }
     return r == MR_OK;
 }

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "admin/admin.h"
+#include "admin/history.h"
 #include "admin/json_out.h"
 
 #define MR__RUNNING_SIZE_MAX MR_MIB /* of what a worker runs: thousands in flight */
@@ -99,6 +100,7 @@ struct mr_admin {
     struct mr__growth growth;
     struct mr__watch watch;
     struct mr__tail *tail; /* owned */
+    struct mr_history_index *history; /* owned: what the log folder holds */
     pthread_mutex_t names_mu; /* protects names: those of subscription ids, filled as met */
     char **names;
     uint32_t name_count;

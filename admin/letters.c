@@ -268,7 +268,7 @@ enum mr_status mr_letters_each(struct mr_admin *admin, uint32_t id,
         return r;
     }
     struct walk walk = {.admin = admin, .query = query, .visit = visit, .context = context};
-    r = mr_history_open(admin->host->log_dir, status.durable_position, &walk.history, NULL);
+    r = mr_history_open(admin->history, status.durable_position, &walk.history, NULL);
     struct page *page = mr_calloc(1, sizeof(*page));
     if (r == MR_OK && page == NULL) {
         r = MR_E_NOMEM;

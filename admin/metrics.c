@@ -14,6 +14,7 @@
 #include "core/alloc.h"
 #include "core/clock.h"
 #include "core/io.h"
+#include "core/io_mirror.h"
 #include "core/logger.h"
 #include "router/router.h"
 
@@ -131,18 +132,37 @@ const struct mr__family mr__families[MR__FAMILY_MAX + 1] = {
                            "Groups written since the start."),
     [MR__M_LOG_WRITTEN] = F("millrace_log_written_bytes", "counter", "bytes",
                             "Bytes written to the log since the start."),
+    [MR__M_SURVIVOR_BYTES] = F("millrace_log_survivor_bytes", "gauge", "bytes",
+                               "Size of all survivor files: what outlived its segment."),
+    [MR__M_SURVIVORS_COPIED] = F("millrace_log_survivors_copied_bytes", "counter", "bytes",
+                                 "Bytes copied out of segments to be given up, since the start."),
     [MR__M_CHECKPOINTS] = F("millrace_log_checkpoints", "counter", NULL,
                             "Checkpoints completed since the start."),
     [MR__M_LOG_FAULTY] = F("millrace_log_faulty", "gauge", NULL,
                            "1 after a failed write: nothing is accepted any more."),
     [MR__M_LOG_SLOW] = F("millrace_log_slow", "gauge", NULL,
                          "1 while sources are held back because log or disk is short."),
+    [MR__M_LOG_MIRROR] = F("millrace_log_mirror_ok", "gauge", NULL,
+                           "1 while both copies of the log are written, 0 while one of them alone "
+                           "is; only with log.mirror."),
+    [MR__M_LOG_REPAIRED] = F("millrace_log_repaired", "counter", NULL,
+                             "Damaged places of one copy of the log that were written again from "
+                             "the other, since the start; only with log.mirror."),
+    [MR__M_SCRUBBED] = F("millrace_log_scrubbed_timestamp_seconds", "gauge", "seconds",
+                         "When all finished files of the log had been read through last; 0 before "
+                         "that, since the start."),
+    [MR__M_ROTTEN] = F("millrace_log_rotten", "gauge", NULL,
+                       "Places of the log that are known to be rotten, in every copy there is."),
+    [MR__M_ROTTEN_FOUND] = F("millrace_log_rotten_found", "counter", NULL,
+                             "Rotten places found by reading the log through, since the start."),
+    [MR__M_ROTTEN_LOST] = F("millrace_log_rotten_lost", "counter", NULL,
+                            "Deliveries that ended lost by that, since the start."),
     [MR__M_CLOCK_FROZEN] = F("millrace_clock_frozen", "gauge", NULL,
                              "1 while expiry is frozen after a jump of the wall clock."),
-    [MR__M_STATE_BYTES] = F("millrace_state_bytes", "gauge", "bytes",
-                            "Memory of all delivery state."),
-    [MR__M_CACHE_BYTES] = F("millrace_cache_bytes", "gauge", "bytes",
-                            "Memory of recent groups of the log."),
+    [MR__M_MEMORY_USED] = F("millrace_memory_used_bytes", "gauge", "bytes",
+                            "Memory in use, by budget; those that are not counted are left out."),
+    [MR__M_MEMORY_MAX] = F("millrace_memory_max_bytes", "gauge", "bytes",
+                           "Memory there may be, by budget."),
     [MR__M_READY] = F("millrace_ready", "gauge", NULL, "1 when /readyz says so."),
     [MR__M_BUILD] = F("millrace_build_info", "gauge", NULL, "The version that runs."),
     [MR__M_START_TIME] = F("millrace_start_time_seconds", "gauge", "seconds",
@@ -390,6 +410,20 @@ static void ask_whole(void *argument, struct mr_bus *bus, struct mr_now now)
     whole->conserves = mr_bus_conserves(bus, &whole->broken);
 }
 
+static void put_memory(struct scrape *scrape, struct mr_admin_host *host,
+                       const struct mr_bus_status *status)
+{
+    for (int i = 0; i < MR_BUDGET_MAX; i++) {
+        const char *name = mr_budgets[i].name;
+        if (mr_budgets[i].counted) {
+            put(scrape, MR__M_MEMORY_USED, "budget", name, NULL, NULL, status->memory_used[i]);
+        }
+        put(scrape, MR__M_MEMORY_MAX, "budget", name, NULL, NULL,
+            i == MR_BUDGET_CONNECTORS ? host->ops->connector_bytes(host)
+                                      : host->budgets[i].most);
+    }
+}
+
 static void put_whole(struct mr_admin *admin, struct scrape *scrape, const struct whole *whole)
 {
     const struct mr_bus_status *status = &whole->status;
@@ -401,12 +435,23 @@ static void put_whole(struct mr_admin *admin, struct scrape *scrape, const struc
         {MR__M_LOST, status->lost_events},        {MR__M_CONSERVATION, whole->conserves},
         {MR__M_LOG_BYTES, status->log_bytes},     {MR__M_LOG_SEGMENTS, status->segments},
         {MR__M_LOG_GROUPS, status->groups_written}, {MR__M_LOG_WRITTEN, status->bytes_written},
+        {MR__M_SURVIVOR_BYTES, status->survivor_bytes},
+        {MR__M_SCRUBBED, status->scrub_ended_wall_ns / MR_SECOND},
+        {MR__M_ROTTEN, status->rotten},           {MR__M_ROTTEN_FOUND, status->rotten_found},
+        {MR__M_ROTTEN_LOST, status->rotten_deliveries},
+        {MR__M_SURVIVORS_COPIED, status->survivors_copied},
         {MR__M_CHECKPOINTS, status->checkpoints}, {MR__M_LOG_FAULTY, status->faulty},
         {MR__M_LOG_SLOW, status->slow},           {MR__M_CLOCK_FROZEN, status->clock_frozen},
-        {MR__M_STATE_BYTES, status->state_bytes}, {MR__M_CACHE_BYTES, status->cache_bytes},
     };
     for (size_t i = 0; i < MR_ARRAY_COUNT(samples); i++) {
         put(scrape, samples[i].id, NULL, NULL, NULL, NULL, samples[i].value);
+    }
+    put_memory(scrape, admin->host, status);
+    if (admin->host->mirror != NULL) {
+        struct mr_mirror_status mirror;
+        mr_io_mirror_status(admin->host->mirror, &mirror);
+        put(scrape, MR__M_LOG_MIRROR, NULL, NULL, NULL, NULL, !mirror.alone);
+        put(scrape, MR__M_LOG_REPAIRED, NULL, NULL, NULL, NULL, mirror.repaired);
     }
     if (!whole->conserves) {
         const char *name = mr__subscription_name(admin, whole->broken);

@@ -2,6 +2,8 @@
 
 #include "core/clock.h"
 
+#define PASSED_MAX 64u
+
 static enum mr_status read_time(const struct mr__call *call, const char *name, uint64_t *ret_ns,
                                 struct mr_problem *problem)
 {
@@ -73,11 +75,55 @@ static enum mr_status find_first(const struct mr__page *page, struct mr_history 
     uint64_t begins_ns = UINT64_MAX;
     while (r == MR_OK && at > 0 && begins_ns > page->since_wall_ns) {
         begins_ns = UINT64_MAX; /* stays when nothing can be read there */
+        const struct mr_footer_head *footer = mr_history_footer(history, at - 1);
+        if (footer != NULL && footer->first_wall_ns > page->since_wall_ns) {
+            at--; /* its first group is not older than any of it */
+            continue;
+        }
         r = mr_history_groups(history, history->index.segments[--at].number, true, take_time,
                               &begins_ns);
     }
     *ret_at = at;
     return r;
+}
+
+/* The attribute by which footers find what the filter wants: a subject is rarer than a type. */
+static struct mr_bytes wanted_value(const struct mr__page *page, enum mr_footer_value *ret_which)
+{
+    static const struct {
+        const char *name;
+        enum mr_footer_value which;
+    } order[] = {{"subject", MR_FOOTER_SUBJECT},
+                 {"type", MR_FOOTER_TYPE},
+                 {"source", MR_FOOTER_SOURCE}};
+    struct mr_bytes value = {0};
+    for (size_t i = 0; i < MR_ARRAY_COUNT(order) && value.size == 0; i++) {
+        value = page->filter == NULL ? value : mr_filter_exact(page->filter, order[i].name);
+        *ret_which = order[i].which;
+    }
+    return value;
+}
+
+/* @param[out] ret_any false: its footer says that nothing in it is asked for */
+static enum mr_status scan_segment(const struct mr__page *page, struct mr_history *history,
+                                   uint32_t at,
+                                   bool (*visit)(void *context,
+                                                 const struct mr_history_record *seen),
+                                   void *context, bool *ret_any)
+{
+    const struct mr_footer_head *footer = mr_history_footer(history, at);
+    enum mr_footer_value which;
+    struct mr_bytes value = wanted_value(page, &which);
+    *ret_any = false;
+    if (footer != NULL && (footer->last_wall_ns < page->since_wall_ns ||
+                           footer->first_wall_ns >= page->until_wall_ns)) {
+        return MR_OK;
+    }
+    if (footer != NULL && value.size > 0) {
+        return mr_history_scan_value(history, at, which, value, visit, context, ret_any);
+    }
+    *ret_any = true;
+    return mr_history_scan(history, history->index.segments[at].number, true, visit, context);
 }
 
 enum mr_status mr__page_scan(struct mr__page *page,
@@ -87,7 +133,7 @@ enum mr_status mr__page_scan(struct mr__page *page,
     struct mr_bus_status status;
     struct mr_history history;
     enum mr_status r = mr__bus_status(page->admin, &status);
-    r = r == MR_OK ? mr_history_open(page->admin->host->log_dir, status.durable_position, &history,
+    r = r == MR_OK ? mr_history_open(page->admin->history, status.durable_position, &history,
                                      problem)
                    : r;
     if (r != MR_OK) {
@@ -101,9 +147,11 @@ enum mr_status mr__page_scan(struct mr__page *page,
     while (at < count && history.index.segments[at].number < page->segment) {
         at++;
     }
-    if (r == MR_OK && at < count) {
+    uint32_t end = count - at > PASSED_MAX ? at + PASSED_MAX : count;
+    bool any = false;
+    while (r == MR_OK && at < end && !any) {
         page->segment = history.index.segments[at].number;
-        r = mr_history_scan(&history, page->segment, true, visit, context);
+        r = scan_segment(page, &history, at, visit, context, &any);
         at++;
     }
     page->left = count - at;

@@ -1,6 +1,7 @@
 /* What goes through the past from a time on, one page a request: a page is one segment of the log,
  * or a part of it, read beside the running bus, so that a large log holds up neither it nor the
- * other requests, and nothing is remembered here between two of them. */
+ * other requests, and nothing is remembered here between two of them. Of segments whose footer says
+ * that nothing in them is asked for, up to 64 before that one are in the page too. */
 #ifndef MR_ADMIN_PAGE_H
 #define MR_ADMIN_PAGE_H
 
@@ -13,6 +14,7 @@ struct mr__page {
     uint64_t until_wall_ns; /* before it */
     uint64_t segment; /* 0: the one in which `since` lies */
     uint32_t source;  /* id: of this source alone; MR__SOURCE_ANY */
+    const struct mr_filter *filter; /* borrowed; NULL: any event */
     uint64_t next;    /* after a scan: the segment of the next page; 0: none */
     uint32_t left;    /* after a scan: segments behind this one */
 };
@@ -24,7 +26,9 @@ struct mr__page {
 MR_MUST_USE enum mr_status mr__page_read(struct mr__page *page, const struct mr__call *call,
                                          uint64_t last_default_ns, struct mr_problem *problem);
 
-/** Shows the page's records to @p visit until it returns false. @blocks on the disk */
+/** Shows the page's records to @p visit until it returns false. When the filter wants one subject,
+ * type or source, and the footer of the segment is believed, it shows only groups which may hold
+ * such events. @blocks on the disk */
 MR_MUST_USE enum mr_status mr__page_scan(struct mr__page *page,
                                          bool (*visit)(void *context,
                                                        const struct mr_history_record *seen),

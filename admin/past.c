@@ -24,7 +24,7 @@ static enum mr_status find_snapshot(struct mr_admin *admin, uint64_t position,
     struct mr_bus_status status;
     struct mr_history history;
     enum mr_status r = mr__bus_status(admin, &status);
-    r = r == MR_OK ? mr_history_open(admin->host->log_dir, status.durable_position, &history, NULL)
+    r = r == MR_OK ? mr_history_open(admin->history, status.durable_position, &history, NULL)
                    : r;
     if (r != MR_OK) {
         return r;

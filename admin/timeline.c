@@ -438,6 +438,18 @@ bool mr_timeline_visit(void *context, const struct mr_history_record *seen)
     return timeline->status == MR_OK;
 }
 
+bool mr_timeline_visit_kept(void *context, const struct mr_history_record *seen)
+{
+    struct mr_timeline *timeline = context;
+    if (seen->record.kind != MR_RECORD_DEAD || seen->record.offset != timeline->offset) {
+        return true;
+    }
+    const struct mr_timeline_delivery *delivery = find_delivery(timeline, seen->record.a);
+    bool known = delivery != NULL &&
+                 (delivery->attempt_count > 0 || delivery->state != MR_STATE_NONE);
+    return known ? true : mr_timeline_visit(timeline, seen);
+}
+
 /* --- writing ---------------------------------------------------------------------------------- */
 
 void mr_timeline_write_children(struct mr_json_out *out, const struct mr_buf *children)

@@ -77,6 +77,10 @@ void mr_timeline_release(struct mr_timeline *timeline);
 /** A visitor for mr_history_scan(); @p context is the timeline. */
 bool mr_timeline_visit(void *context, const struct mr_history_record *seen);
 
+/** A visitor for mr_history_kept(), behind that: how a delivery died, when the segments left know
+ * nothing of it. */
+bool mr_timeline_visit_kept(void *context, const struct mr_history_record *seen);
+
 /** Writes ids with a NUL behind each as the array `children`. */
 void mr_timeline_write_children(struct mr_json_out *out, const struct mr_buf *children);
 /** Writes one attempt as an object of an array. @p result NULL: it is under way. */

@@ -5,9 +5,8 @@
  *
  * With --rate it is an open loop: event i is due at start + i / rate whatever happened to the ones
  * before, and carries that time as its `sentns` attribute, so a stall counts for all it delays.
- * Without, each connection sends as soon as it has its answer. With --keys each event of its own
- * carries one of so many, in turn, as its `key` attribute. Batches are of JSON format. Prints one
- * JSON line. */
+ * Without, each connection sends as soon as it has its answer. With --keys each event carries one
+ * of so many, in turn, as its `key` attribute. Batches are of JSON format. Prints one JSON line. */
 #include "bench/util.h"
 
 #include <errno.h>
@@ -28,7 +27,7 @@ struct request {
     size_t size;
     size_t ids[BATCH_MAX]; /* where the id of each event stands */
     size_t sent_at;        /* where the time stands; 0: nowhere */
-    size_t key_at;         /* where the key stands; 0: nowhere */
+    size_t keys[BATCH_MAX]; /* where their keys stand; 0: nowhere */
 };
 
 struct connection {
@@ -94,6 +93,10 @@ static void build_batch(struct request *r, const char *path)
         append_text(&body, "{\"specversion\":\"1.0\",\"type\":\"com.example.bench\",\"source\":"
                            "\"/bench\",\"id\":\"");
         append_number(&body, &r->ids[i]);
+        if (keys > 0) {
+            append_text(&body, "\",\"key\":\"");
+            append_number(&body, &r->keys[i]);
+        }
         append_text(&body, "\",\"datacontenttype\":\"application/json\",\"data\":");
         append_data(&body);
         append_text(&body, "}");
@@ -106,6 +109,7 @@ static void build_batch(struct request *r, const char *path)
     r->size = (size_t)n;
     for (uint64_t i = 0; i < batch; i++) {
         r->ids[i] += r->size;
+        r->keys[i] += keys > 0 ? r->size : 0;
     }
     append(r, body.data, body.size);
     free(body.data);
@@ -124,7 +128,7 @@ static void build_single(struct request *r, const char *path)
     append_number(r, &r->sent_at);
     if (keys > 0) {
         append_text(r, "\r\nce-key: ");
-        append_number(r, &r->key_at);
+        append_number(r, &r->keys[0]);
     }
     append_text(r, "\r\n\r\n");
     append_data(r);
@@ -155,10 +159,10 @@ static void write_some(struct connection *c)
 static void begin(uint64_t due_ns)
 {
     struct connection *c = &connections[free_list[--free_count]];
-    if (c->request.key_at != 0) {
-        put_number(c->request.data + c->request.key_at, posted % keys);
-    }
     for (uint64_t i = 0; i < batch; i++) {
+        if (keys > 0) {
+            put_number(c->request.data + c->request.keys[i], posted % keys);
+        }
         put_number(c->request.data + c->request.ids[i], posted++);
     }
     if (c->request.sent_at != 0) {

@@ -33,8 +33,14 @@ TICKS = os.sysconf("SC_CLK_TCK")
 FIGURES = {
     "append": ("events/s", 600_000, True),
     "append_vs_raw": ("ratio", 0.75, True),
+    "find_id_ms": ("ms", 10, False),
+    "find_id_cold_ms": ("ms", 10, False),
     "append_cpu_us": ("us", None, False),
     "append_dedupe_cpu_us": ("us", None, False),
+    "append_growing_ratio": ("ratio", 0.79, True),
+    "append_footers_ratio": ("ratio", None, True),
+    "checkpoint_pause_us": ("us", 2_000, False),
+    "no_checkpoint_pause_us": ("us", None, False),
     "settle": ("events/s", 350_000, True),
     "settle_vs_raw": ("ratio", None, True),
     "settle_cpu_us": ("us", None, False),
@@ -75,12 +81,32 @@ FIGURES = {
     "start_ready_ms": ("ms", 50, False),
     "rss_idle_kib": ("KiB", 12 * 1024, False),
     "bytes_per_subscription": ("bytes", 500, False),
+    "behind_rate_ratio": ("ratio", 0.9, True),
+    "behind_p99_ratio": ("ratio", 2, False),
+    "catch_up": ("events/s", 100_000, True),
+    "catch_up_raw": ("reads/s", None, True),
+    "catch_up_vs_raw": ("ratio", None, True),
+    "catch_up_warm": ("events/s", 100_000, True),
     "recovery_1m_accept_s": ("s", 1, False),
     "recovery_1m_dispatch_s": ("s", 3, False),
+    "recovery_10m_accept_s": ("s", 1, False),
+    "recovery_10m_dispatch_s": ("s", 3, False),
+    "recovery_10m_warm_accept_s": ("s", None, False),
+    "recovery_10m_warm_dispatch_s": ("s", None, False),
     "rss_pending_1m_kib": ("KiB", None, False),
+    "trace_ms": ("ms", 10, False),
+    "trace_p99_ms": ("ms", None, False),
+    "trace_cold_ms": ("ms", 10, False),
+    "trace_first_ms": ("ms", None, False),
+    "footers_percent": ("%", 2, False),
+    "survivors_disk_ratio": ("ratio", 1, False),
+    "survivors_copied_ratio": ("ratio", 1.1, False),
     "rss_waiting_1m_kib": ("KiB", None, False),
     "rss_waiting_10m_kib": ("KiB", None, False),
     "rss_waiting_growth": ("ratio", 1.1, False),
+    "rss_beside_10m_kib": ("KiB", None, False),
+    "rss_beside_budget_ratio": ("ratio", 1, False),
+    "beside_10m_p99_ratio": ("ratio", 1.2, False),
     "rss_lanes_1m_kib": ("KiB", 300 * 1024, False),
     "bytes_per_lane": ("bytes", None, False),
     "poison_p99_us": ("us", None, False),
@@ -145,6 +171,7 @@ class Bus:
 
     def start(self):
         self.log = open(self.folder / "log", "ab")
+        self.log_from = self.log.tell()
         self.started = time.monotonic()
         self.process = subprocess.Popen([self.bench.millrace, "run", "-c", "millrace.json"],
                                         cwd=self.folder, stdout=self.log, stderr=self.log)
@@ -156,6 +183,9 @@ class Bus:
         if self.process.poll() is not None:
             text = (self.folder / "log").read_text(errors="replace")
             raise Failed("millrace ended: " + text[-500:])
+        # It answers from the beginning: to be asked two thousand times a second would slow it.
+        if b"millrace is ready" not in (self.folder / "log").read_bytes()[self.log_from:]:
+            return False
         try:
             return get(self.port, "/readyz")[0] == 200
         except OSError:
@@ -193,9 +223,9 @@ class Bus:
         fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / TICKS
 
-    def rss_kib(self):
+    def rss_kib(self, which="VmRSS"):
         status = open(f"/proc/{self.process.pid}/status").read()
-        return int(re.search(r"VmRSS:\s+(\d+)", status)[1])
+        return int(re.search(which + r":\s+(\d+)", status)[1])
 
 
 class Bench:
@@ -303,6 +333,14 @@ def run_log(bench):
     shutil.rmtree(folder)
 
 
+def run_trace(bench):
+    folder = bench.folder("trace")
+    for line in bench.tool("bench_trace", folder / "x").splitlines():
+        figure = json.loads(line)
+        bench.note(figure["name"], figure["value"])
+    shutil.rmtree(folder)
+
+
 def run_http(bench):
     with bench.server() as port:
         bare = bench.wrk(port, 64, payload())
@@ -392,12 +430,13 @@ def http_to_http(server, concurrency=64):
     return {"sources": {"h": {"http": {"path": "/events"}}}, **http_worker(server, concurrency)}
 
 
-def flow(bench, bus, server, count, **options):
+def flow(bench, bus, server, count, done=None, **options):
     """Posts and waits until all is settled; the server's statistics and the whole time."""
     get(server, "/reset")
-    before = bus.done()
+    done = done or bus.done
+    before = done()
     loaded = bench.load(bus.port, count=count, **options)
-    wait_until("the events to settle", lambda: bus.done() >= before + count, pause=SCRAPE_S)
+    wait_until("the events to settle", lambda: done() >= before + count, pause=SCRAPE_S)
     stats = json.loads(get(server, "/stats")[1])
     return stats, (stats["last_ns"] - loaded["start_ns"]) / 1e9
 
@@ -487,10 +526,10 @@ def make_backlog(bench, bus, count):
     bench.load(bus.port, count=count, batch=batch, connections=8)
 
 
-def settle_backlog(bus, count):
+def settle_backlog(bus, count, name="all", pause=SCRAPE_S):
     start = time.monotonic()
-    bus.admin("/api/v1/subscriptions/all/resume")
-    wait_until("the backlog to settle", lambda: bus.done() >= count, pause=SCRAPE_S)
+    bus.admin(f"/api/v1/subscriptions/{name}/resume")
+    wait_until("the backlog to settle", lambda: bus.done() >= count, pause=pause)
     return time.monotonic() - start
 
 
@@ -574,6 +613,39 @@ def run_waiting(bench):
     bench.note("rss_waiting_growth", rss[-1] / rss[0])
 
 
+PENDING = int(os.environ.get("BENCH_PENDING", "10000000"))
+
+
+def run_beside(bench):
+    """A paused subscription that has what `memory.state` lets it have, the rest of ten million on
+    disk: what the process takes, and what a hundred others notice."""
+    if "beside_10m_p99_ratio" in bench.values:
+        return  # ten gigabytes: once is enough
+    with bench.server() as server:
+        config = {"sources": {"h": {"http": {"path": "/events"}}},
+                  "workers": {"w": {"http": {"url": f"http://127.0.0.1:{server}/w"},
+                                    "concurrency": 64}},
+                  "subscriptions": {
+                      "far": {"to": "w", "window": "1GiB", "filter": {"not": {"prefix": {"key": "0"}}}},
+                      **{f"live{i}": {"to": "w", "filter": {"exact": {"key": key_of(i)}}}
+                         for i in range(100)}}}
+        with Bus(bench, config) as bus:
+            bus.admin("/api/v1/subscriptions/far/pause")
+            checked = subprocess.run([bench.millrace, "check", "-o", "json", "-c", "millrace.json"],
+                                     cwd=bus.folder, stdout=subprocess.PIPE, check=True)
+            budgets = json.loads(checked.stdout)["memory_max"]["sum"] / 1024
+            live = {"rate": 2_000, "connections": 64, "keys": 100}
+            flow(bench, bus, server, 5_000, **live)
+            without = flow(bench, bus, server, 20_000, **live)[0]["p99"]
+            bench.load(bus.port, count=PENDING, batch=100, connections=8)
+            if bus.metric("millrace_blocked_deliveries", subscription="far", blocked_on="memory") == 0:
+                raise Failed("memory did not bound it: the figures mean nothing")
+            beside = flow(bench, bus, server, 20_000, **live)[0]["p99"]
+            bench.note("rss_beside_10m_kib", bus.rss_kib("VmHWM"))
+            bench.note("rss_beside_budget_ratio", bus.rss_kib("VmHWM") / budgets)
+            bench.note("beside_10m_p99_ratio", beside / max(without, 1))
+
+
 def run_recovery(bench):
     count = 1_000_000
     with bench.server() as server:
@@ -602,11 +674,204 @@ def run_recovery(bench):
             shutil.rmtree(bus.folder, ignore_errors=True)
 
 
+def key_of(number):
+    return f"{number:020}"  # as bench_http_load writes it
+
+
+def run_behind(bench):
+    """Live traffic without and beside 64 subscriptions that read what they missed: a hundredth of
+    400,000 events each, a few a second, so that they are behind as long as it takes."""
+    count, behind = 400_000, 64
+    with bench.server() as server, bench.server() as other:
+        config = {"sources": {"h": {"http": {"path": "/events"}}},
+                  "workers": {"live": {"http": {"url": f"http://127.0.0.1:{server}/w"},
+                                       "concurrency": 64},
+                              "late": {"http": {"url": f"http://127.0.0.1:{other}/w"},
+                                       "concurrency": 16}},
+                  "subscriptions": {
+                      "all": {"to": "live", "filter": {"not": {"prefix": {"key": "0"}}}},
+                      **{f"late{i}": {"to": "late", "filter": {"exact": {"key": key_of(i)}},
+                                      "window": "64KiB", "rate": "20/s"} for i in range(behind)}}}
+        with Bus(bench, config) as bus:
+            for i in range(behind):
+                bus.admin(f"/api/v1/subscriptions/late{i}/pause")
+            bench.load(bus.port, count=count, batch=100, connections=8, keys=100)
+            live = lambda: bus.metric("millrace_deliveries_total", state="done", subscription="all")
+            flow(bench, bus, server, 5_000, done=live)
+            rate, p99 = live_figures(bench, bus, server, live, 0)
+            for i in range(behind):
+                bus.admin(f"/api/v1/subscriptions/late{i}/resume")
+            rate_beside, p99_beside = live_figures(bench, bus, server, live, rate)
+            late = json.loads(get(other, "/stats")[1])["posts"]
+            if late == 0 or late >= count // 100 * behind:
+                raise Failed(f"{late} were caught up meanwhile: the figures mean nothing")
+    bench.note("behind_rate_ratio", rate_beside / rate)
+    bench.note("behind_p99_ratio", p99_beside / p99)
+
+
+def live_figures(bench, bus, server, live, rate):
+    """Events a second, and the p99 at half of @rate (0: of what was measured)."""
+    count = 60_000
+    measured = count / flow(bench, bus, server, count, done=live)[1]
+    half = int((rate or measured) / 2)
+    return measured, flow(bench, bus, server, half * 3, done=live, rate=half)[0]["p99"]
+
+
+CATCH_UP = int(os.environ.get("BENCH_CATCH_UP", "20000"))  # events, each among a hundred
+
+
+def run_catch_up(bench):
+    """A subscription that was paused reads its events, which are a hundredth of all; then another
+    the same, which are in the page cache then. Before, the disk gives as many pieces by itself. All
+    segments are kept: what giving them up costs is not in it."""
+    if "catch_up" in bench.values:
+        return  # gigabytes: once is enough
+    config = {"log": {"retain_size": "1TiB"}, "sources": {"h": {"http": {"path": "/events"}}},
+              "sinks": {"f": {"file": {"path": "out.jsonl"}, "concurrency": 1000}},
+              "subscriptions": {name: {"to": "f", "filter": {"exact": {"key": key_of(7)}},
+                                       "window": "1MiB"} for name in ("all", "again")}}
+    with Bus(bench, config) as bus:
+        bus.admin("/api/v1/subscriptions/all/pause")
+        bus.admin("/api/v1/subscriptions/again/pause")
+        bench.load(bus.port, count=CATCH_UP * 100, batch=100, connections=8, keys=100)
+        wait_until("the footers", lambda: has_footers(bus.folder / "data"), pause=SCRAPE_S)
+        drop_caches()
+        folder = bus.folder / "data" / "log"
+        stride = sum(path.stat().st_size for path in folder.glob("seg-*")) // CATCH_UP
+        raw = float(bench.tool("bench_scattered", folder, 1536, max(stride, 1536)))
+        drop_caches()
+        rate = CATCH_UP / settle_backlog(bus, CATCH_UP, pause=0.02)
+        bench.note("catch_up", rate)
+        bench.note("catch_up_raw", raw)
+        bench.note("catch_up_vs_raw", rate / raw)
+        bench.note("catch_up_warm",
+                   CATCH_UP / settle_backlog(bus, 2 * CATCH_UP, "again", pause=0.02))
+
+
+def has_footers(folder):
+    names = [path.name for path in folder.rglob("*-????????????????")]
+    footers = sum(name.startswith("foot-") for name in names)
+    return footers >= sum(name.startswith("seg-") for name in names) - 2  # two are not sealed
+
+
+SURVIVORS = int(os.environ.get("BENCH_SURVIVORS", "3000"))  # thousands of events of 1 KiB
+DEADLY = """import sys
+sys.path.insert(0, {sdk!r})
+import millrace
+
+
+def handle(event, context):
+    raise millrace.Dead("no")
+
+
+millrace.run(handle)
+"""
+
+
+def run_survivors(bench):
+    """One in a thousand becomes a dead letter, one in a hundred waits for hours. Every size of the
+    log is a 64th of what it is by default, as are the events it has seen after a while."""
+    if "survivors_disk_ratio" in bench.values:
+        return  # gigabytes: once is enough
+    window = 16 << 20
+    place = bench.folder("bus")
+    (place / "worker.py").write_text(DEADLY.format(sdk=str(sdk.SDK / "python")))
+    bad = {"exact": {"subject": "bad"}}
+    config = {"log": {"segment_size": "1MiB", "retain_size": window, "checkpoint_size": "1MiB"},
+              "sources": {"h": {"http": {"path": "/events"}}},
+              "workers": {"w": {"process": {"command": [sys.executable, "worker.py"]}}},
+              "sinks": {"f": {"file": {"path": "out.jsonl", "rotate": "64MiB", "keep": 1},
+                              "concurrency": 1000}},
+              "subscriptions": {"bad": {"to": "w", "filter": bad},
+                                "rest": {"to": "f", "filter": {"not": bad}, "window": "64MiB"}}}
+    with Bus(bench, config, place) as bus:
+        connection = http.client.HTTPConnection("127.0.0.1", bus.port, timeout=WAIT_S)
+        parts, alive = few_of_a_thousand()
+        for _ in range(SURVIVORS):
+            for part in parts:
+                connection.request("POST", "/events", part, {
+                    "Content-Type": "application/cloudevents-batch+json"})
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status != 202:
+                    raise Failed(f"a batch was answered {answer.status}")
+        wait_until("all but few", lambda: bus.done() >= SURVIVORS * 989, pause=SCRAPE_S)
+        wait_until("the dead letters", lambda: bus.metric("millrace_dead_letters") >= SURVIVORS,
+                   pause=SCRAPE_S)
+        wait_until("what has moved has left", lambda: disk_of(place) == (time.sleep(5),
+                                                                         disk_of(place))[1])
+        live = SURVIVORS * alive
+        bench.note("survivors_disk_ratio", disk_of(place) / (1.3 * live + window))
+        bench.note("survivors_copied_ratio",
+                   bus.metric("millrace_log_survivors_copied_bytes_total") / live)
+
+
+def disk_of(place):
+    """Bytes on the disk of the log below."""
+    sizes = []
+    for file in (place / "data" / "log").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+            sizes.append(file.stat().st_blocks * 512)
+    return sum(sizes)
+
+
+def few_of_a_thousand():
+    """A thousand events in batches, the first bad, ten that wait; and the bytes of these eleven."""
+    event = {"specversion": "1.0", "type": "com.example.bench", "source": "/bench",
+             "datacontenttype": "application/json", "data": json.loads(payload())}
+    events = [{**event, "id": str(i)} for i in range(1000)]
+    events[0]["subject"] = "bad"
+    later = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 6 * 3600))
+    for i in range(50, 1000, 100):
+        events[i]["mrnotbefore"] = later
+    written = lambda events: json.dumps(events, separators=(",", ":"))
+    alive = sum(len(written(events[i])) + 48 for i in (0, *range(50, 1000, 100)))
+    return [written(events[i:i + 250]) for i in range(0, 1000, 250)], alive
+
+
+def drop_caches():
+    with contextlib.suppress(OSError):  # root alone may; else the figure is that of a warm cache
+        os.sync()
+        pathlib.Path("/proc/sys/vm/drop_caches").write_text("1")
+
+
+def run_recovery_10m(bench):
+    """Ten million small events wait, nearly all of them on disk behind the window, and a gigabyte
+    of log stands behind the last checkpoint; the log as a crash leaves it."""
+    for name in ("", "warm_"):
+        place = bench.folder("bus")
+        try:
+            (place / "data").mkdir(mode=0o700)
+            bench.tool("bench_log", "pending", place / "data" / "log", 10_000_000, 1 << 30)
+            with bench.server() as server:
+                bus = Bus(bench, http_to_http(server), place)
+                if name:
+                    for segment in (place / "data" / "log").iterdir():
+                        segment.read_bytes()
+                else:
+                    drop_caches()
+                try:
+                    bus.start()
+                    bench.load(bus.port, count=1, connections=1)
+                    bench.note(f"recovery_10m_{name}accept_s", time.monotonic() - bus.started)
+                    wait_until("the first delivery",
+                               lambda: json.loads(get(server, "/stats")[1])["posts"] > 0,
+                               pause=0.005)
+                    bench.note(f"recovery_10m_{name}dispatch_s", time.monotonic() - bus.started)
+                    if bus.metric("millrace_queue_deliveries") < 9_000_000:
+                        raise Failed("the backlog was not kept: the figures mean nothing")
+                finally:
+                    stop(bus.process, signal.SIGKILL)
+                    bus.log.close()
+        finally:
+            shutil.rmtree(place, ignore_errors=True)
+
+
 def run_lanes(bench):
     """A million deliveries wait, each in a lane of its own."""
-    config = {"memory": {"state": "512MiB"}, "sources": {"h": {"http": {"path": "/events"}}},
+    config = {"memory": {"state": "1GiB"}, "sources": {"h": {"http": {"path": "/events"}}},
               "workers": {"w": {"http": {"url": "http://127.0.0.1:9/w"}}},
-              "subscriptions": {"all": {"to": "w", "order_by": "id", "window": "512MiB"}}}
+              "subscriptions": {"all": {"to": "w", "order_by": "id", "window": "1GiB"}}}
     with Bus(bench, config) as bus:
         bus.admin("/api/v1/subscriptions/all/pause")
         before = bus.rss_kib()
@@ -708,10 +973,18 @@ GROUPS = {
     run_exec: ("exec_start_us", "exec_bare_us"),
     run_idle: ("start_ready_ms", "rss_idle_kib", "bytes_per_subscription"),
     run_waiting: ("rss_waiting_1m_kib", "rss_waiting_10m_kib", "rss_waiting_growth"),
+    run_behind: ("behind_rate_ratio", "behind_p99_ratio"),
+    run_catch_up: ("catch_up", "catch_up_raw", "catch_up_vs_raw", "catch_up_warm"),
+    run_beside: ("rss_beside_10m_kib", "rss_beside_budget_ratio", "beside_10m_p99_ratio"),
+    run_survivors: ("survivors_disk_ratio", "survivors_copied_ratio"),
     run_lanes: ("rss_lanes_1m_kib", "bytes_per_lane"),
     run_poison: ("poison_p99_us", "poison_p99_ratio"),
     run_burst: ("burst_ready_s", "burst_latency_max_s", "burst_instances_max", "burst_zero_s"),
     run_recovery: ("recovery_1m_accept_s", "recovery_1m_dispatch_s", "rss_pending_1m_kib"),
+    run_recovery_10m: ("recovery_10m_accept_s", "recovery_10m_dispatch_s",
+                       "recovery_10m_warm_accept_s", "recovery_10m_warm_dispatch_s"),
+    run_trace: ("trace_ms", "trace_p99_ms", "trace_cold_ms", "trace_first_ms", "find_id_ms",
+                "find_id_cold_ms", "footers_percent"),
 }
 
 

@@ -200,6 +200,7 @@ static enum mr_status go_on(struct mr_bus *bus, struct mr__delivery *d,
             .body = mr_buf_bytes(&body),
         };
         (void)mr__stage_record(bus, &record);
+        mr__snap_touch(d);
         mr__note_add(bus, d, d->fence, answer->started_wall_ns, answer->ended_wall_ns, &result);
         saturate_u16(&d->attempts, result.attempts);
         saturate_u16(&d->refusals, result.refusals);
@@ -240,6 +241,7 @@ static enum mr_status end_with(struct mr_bus *bus, struct mr__delivery *d,
         if (d->event == NULL && h != NULL && h->event != NULL) {
             d->event = mr_event_ref(h->event); /* the outcome needs it */
         }
+        mr__snap_touch(d);
         uint16_t attempts_before = d->attempts;
         saturate_u16(&d->attempts, result.attempts);
         r = mr__finish_or_wait(bus, d, end, h);
@@ -479,8 +481,8 @@ static bool time_out(struct mr_bus *bus, struct mr__delivery *d)
 
 void mr__timers_run(struct mr_bus *bus)
 {
-    while (bus->heap_count > 0 && bus->heap[0]->timer_ns <= bus->log_ns && !bus->faulty) {
-        struct mr__delivery *d = bus->heap[0];
+    while (bus->heap_count > 0 && (*mr__heap_at(bus, 0))->timer_ns <= bus->log_ns && !bus->faulty) {
+        struct mr__delivery *d = *mr__heap_at(bus, 0);
         const char *overtaken = mr__overtaken(d);
         if (overtaken != NULL) {
             if (!mr__drop(bus, d, overtaken)) {

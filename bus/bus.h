@@ -51,10 +51,21 @@ struct mr_bus_options {
     uint32_t ahead;          /* attempts logged beyond a target's capacity, so that a freed slot
                                 is refilled without waiting for the disk; 0 = 32 */
     uint64_t mark_after_ns;  /* idle spell after which a mark is written; 0 = 200 ms */
+    uint32_t walk_max;       /* records that one step reads for who is behind; 0: what the traffic
+                                leaves time for */
+    uint64_t read_memory;    /* bytes of memory for what is read from files; 0 = MR_READ_MEMORY */
     uint64_t fanouts_open_max; /* more give way, the oldest first; 0 = MR_FANOUTS_OPEN_MAX */
+    uint32_t checkpoint_chunk; /* bytes of a checkpoint in one write; 0 = 256 KiB */
+    uint32_t scrub_piece;    /* bytes that are scrubbed at once; 0 = 1 MiB */
+    bool footers_off;        /* sealed segments get no footers: to measure what these cost */
     uint64_t linger_ns;      /* how long a group of nothing but settles waits for company: nobody
                                 waits for them, and a write each would cost more than they do;
                                 0 = 1 ms */
+    /* While mr_bus_open() takes the checkpoint, then reads the log: about so many of so many bytes
+     * @p of that ("checkpoint", "log"; static) are behind it. May be NULL. @return false: give up,
+     * with MR_E_CLOSED */
+    bool (*progress)(void *context, const char *of, uint64_t done, uint64_t total);
+    void *progress_context;
 };
 
 /* What opening found. */
@@ -63,9 +74,17 @@ struct mr_bus_opened {
     uint64_t groups_folded;
     uint64_t interrupted;    /* deliveries that were in flight */
     uint64_t lost_events;    /* offsets named lost by rot, at this start */
+    uint64_t rotten;         /* places where something acknowledged is damaged */
+    uint64_t mended;         /* headers one bit of which was wrong: nothing is lost by them */
+    uint32_t salvaged;       /* files read though their headers are unreadable */
+    uint32_t doubtful;       /* left alone: segments of which nothing says what they hold; survivor
+                                files, of which records are read one by one */
+    uint32_t bad_slots;      /* checkpoints that could not be used */
     bool torn;               /* a torn tail was cut */
     bool from_checkpoint;
     uint64_t tail_bytes;     /* read behind the checkpoint */
+    uint32_t sections_damaged; /* of the newest checkpoint: taken from the one before, */
+    uint32_t sections_lost;    /* or, of these, from the log alone */
 };
 
 /** Opens the log in @p io (exclusively: the caller holds its lock), recovers, and leaves the bus
@@ -73,7 +92,7 @@ struct mr_bus_opened {
  * Appending goes to a new segment: what was torn is never written over.
  * @param ports borrowed; copied
  * @return MR_E_UNSUPPORTED (later version), MR_E_CORRUPT (names what and `log verify`), MR_E_IO,
- * MR_E_NOMEM; nothing was changed on disk then */
+ * MR_E_NOMEM, MR_E_CLOSED (options.progress said so); nothing was changed on disk then */
 MR_MUST_USE enum mr_status mr_bus_open(struct mr_io *io, const struct mr_bus_options *options,
                                        const struct mr_bus_ports *ports, struct mr_now now,
                                        struct mr_bus **ret_bus, struct mr_bus_opened *ret_opened,
@@ -130,6 +149,10 @@ void mr_bus_step(struct mr_bus *bus, struct mr_now now);
 
 /** The monotonic time at which a step is wanted even without input; UINT64_MAX: none. */
 uint64_t mr_bus_next_timer(const struct mr_bus *bus);
+
+/** Whether the last step left work for the next: that is wanted at once, whatever the time, behind
+ * the inputs that have come meanwhile. */
+bool mr_bus_has_more(const struct mr_bus *bus);
 
 /** No new hand-outs; answers and settles go on, and attempts that are logged and not handed out are
  * taken back. For a clean stop: the next start finds nothing interrupted. */
@@ -278,6 +301,7 @@ struct mr_dead_letter {
     uint32_t event_size;      /* body of the EVENT record */
     uint64_t lane;
     uint8_t level; /* of priority */
+    bool snapped;  /* the bus's own */
 };
 
 struct mr_bus_status {
@@ -287,16 +311,27 @@ struct mr_bus_status {
     uint64_t log_bytes;      /* of all segments */
     uint64_t segments;
     uint64_t spare_segments;
+    uint64_t survivor_files;   /* what outlived its segment */
+    uint64_t survivor_bytes;
+    uint64_t survivors_copied; /* bytes, since the start */
     uint64_t oldest_position;
     uint64_t durable_position; /* everything before it can be read from the files */
-    uint64_t state_bytes;
-    uint64_t cache_bytes;
+    uint64_t memory_used[MR_BUDGET_MAX]; /* bytes; 0 of what is not counted (mr_budgets) */
     uint64_t lost_events;    /* since the log began */
     uint64_t groups_written; /* since start */
     uint64_t bytes_written;
     uint64_t late_answers;
     uint64_t unmatched;      /* events that matched nothing, since start */
     uint64_t checkpoints;
+    uint64_t footers;         /* segments that have a good one */
+    uint64_t footers_pending; /* sealed segments that are to get one */
+    uint64_t footer_failures; /* since start: tried again later */
+    uint64_t scrub_ended_wall_ns; /* when all of the log had been scrubbed last; 0: not yet, */
+    uint64_t scrub_bytes;         /* how much that was */
+    uint64_t rotten;              /* places that are rotten, as far as is known, and */
+    uint64_t rotten_found;        /* how many were found by the scrubber since start */
+    uint64_t rotten_deliveries;   /* deliveries that ended lost by that, */
+    uint64_t rotten_letters;      /* and dead letters that cannot be read by it */
     bool faulty;
     bool slow;
     bool clock_frozen;

@@ -1,79 +1,13 @@
-/* Checkpoints, read: which of two slots is good, and the state of one. What is damaged is refused,
- * and the log is folded from further back. */
+/* Checkpoints, taken: what stands in an item becomes state, with the calls that recovery makes.
+ * Which items of which slot, open.c and checkpoint_old.c say. */
 #include "bus/checkpoint.h"
 #include "bus/internal.h"
 
+#include <stdlib.h>
+
 #include "core/alloc.h"
-#include "core/hash.h"
 
-enum mr_status mr__checkpoint_check(struct mr_bytes slot, struct mr__checkpoint_head *ret_head)
-{
-    const uint8_t *at = slot.data;
-    if (slot.size < MR__CHECKPOINT_HEAD_SIZE ||
-        memcmp(at, MR__CHECKPOINT_MAGIC, 8) != 0 ||
-        mr_get_u32(at + 60) != mr_crc32c(0, at, 60) || mr_get_u64(at + 48) > slot.size ||
-        mr_get_u64(at + 48) < MR__CHECKPOINT_HEAD_SIZE) {
-        return MR_E_CORRUPT;
-    }
-    if (mr_get_u32(at + 8) == 0 || mr_get_u32(at + 8) > MR__CHECKPOINT_VERSION) {
-        return MR_E_UNSUPPORTED;
-    }
-    size_t body = (size_t)mr_get_u64(at + 48) - MR__CHECKPOINT_HEAD_SIZE;
-    if (mr_get_u32(at + 12) != mr_crc32c(0, at + MR__CHECKPOINT_HEAD_SIZE, body)) {
-        return MR_E_CORRUPT;
-    }
-    *ret_head = (struct mr__checkpoint_head){
-        .generation = mr_get_u64(at + 16),
-        .log_id = mr_get_u64(at + 24),
-        .position = mr_get_u64(at + 32),
-        .sequence = mr_get_u64(at + 40),
-        .size = mr_get_u64(at + 48),
-        .previous_crc = mr_get_u32(at + 56),
-    };
-    return MR_OK;
-}
-
-struct loader {
-    const uint8_t *at;
-    size_t left;
-    uint32_t version;
-    enum mr_status status;
-};
-
-static uint64_t get64(struct loader *l)
-{
-    if (l->status != MR_OK || l->left < 8) {
-        l->status = l->status == MR_OK ? MR_E_CORRUPT : l->status;
-        return 0;
-    }
-    uint64_t v = mr_get_u64(l->at);
-    l->at += 8;
-    l->left -= 8;
-    return v;
-}
-
-static struct mr_bytes get_text(struct loader *l)
-{
-    uint64_t size = get64(l);
-    if (l->status != MR_OK || l->left < size) {
-        l->status = l->status == MR_OK ? MR_E_CORRUPT : l->status;
-        return mr_bytes(NULL, 0);
-    }
-    struct mr_bytes text = mr_bytes(l->at, (size_t)size);
-    l->at += size;
-    l->left -= (size_t)size;
-    return text;
-}
-
-static char *get_name(struct loader *l)
-{
-    struct mr_bytes text = get_text(l);
-    char *name = l->status == MR_OK ? mr_strndup((const char *)text.data, text.size) : NULL;
-    if (name == NULL && l->status == MR_OK) {
-        l->status = MR_E_NOMEM;
-    }
-    return name;
-}
+/* --- deliveries ------------------------------------------------------------------------------- */
 
 struct saved_delivery {
     uint64_t offset, position, lane, arrival, expires, due;
@@ -86,19 +20,19 @@ struct saved_delivery {
     struct mr_bytes notes;
 };
 
-static struct saved_delivery get_delivery(struct loader *l)
+static struct saved_delivery get_delivery(struct mr__loader *l)
 {
     struct saved_delivery d = {0};
-    d.offset = get64(l);
-    d.position = get64(l);
-    d.lane = get64(l);
-    d.arrival = get64(l);
-    d.expires = get64(l);
-    d.due = get64(l);
-    uint64_t v = get64(l);
+    d.offset = mr__load_u64(l) & MR__ITEM_NUMBER;
+    d.position = mr__load_u64(l);
+    d.lane = mr__load_u64(l);
+    d.arrival = mr__load_u64(l);
+    d.expires = mr__load_u64(l);
+    d.due = mr__load_u64(l);
+    uint64_t v = mr__load_u64(l);
     d.size = (uint32_t)(v >> 32);
     d.fence = (uint32_t)v;
-    v = get64(l);
+    v = mr__load_u64(l);
     d.attempts = (uint16_t)(v >> 48);
     d.refusals = (uint16_t)(v >> 32);
     d.interruptions = (uint16_t)(v >> 16);
@@ -108,11 +42,11 @@ static struct saved_delivery get_delivery(struct loader *l)
     d.cancels = (uint8_t)(((v & 4) != 0 ? MR_MATCH_CANCELS : 0) |
                           ((v & 8) != 0 ? MR_MATCH_ONLY_CANCELS : 0));
     d.level = v >> 4 & 0xf;
-    d.notes = get_text(l);
+    d.notes = mr__load_text(l);
     return d;
 }
 
-static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct loader *l,
+static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct mr__loader *l,
                              const struct saved_delivery *saved)
 {
     struct mr__delivery *d = NULL;
@@ -155,7 +89,7 @@ static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct loa
         notes->capacity = capacity;
         d->notes = notes;
         sub->window_bytes += capacity;
-        bus->state_bytes += capacity;
+        mr__memory_update(bus, sub);
     }
     mr__segment_live(bus, d->position, 1);
     d->attempts = saved->attempts;
@@ -178,157 +112,145 @@ static void restore_delivery(struct mr_bus *bus, struct mr__sub *sub, struct loa
     mr__timer_set(bus, d);
 }
 
-/* Two passes: what was begun is the head of its lane, whatever its offset. */
-static void load_deliveries(struct mr_bus *bus, struct mr__sub *sub, struct loader *l)
+static uint64_t offset_at(const uint8_t *at)
 {
-    uint64_t count = get64(l);
-    if (l->status == MR_OK && count > l->left / 64) {
+    return mr_get_u64(at) & MR__ITEM_NUMBER;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+    const uint8_t *const *x = a;
+    const uint8_t *const *y = b;
+    uint64_t left = offset_at(*x);
+    uint64_t right = offset_at(*y);
+    return left < right ? -1 : left > right;
+}
+
+/* By offset, and in two passes: what was begun is the head of its lane, whatever its offset. */
+enum mr_status mr__load_deliveries(struct mr_bus *bus, struct mr__sub *sub, const uint8_t **at,
+                                   uint64_t count)
+{
+    enum mr_status r = mr__state_reserve(bus, sub, count, count);
+    bool sorted = true;
+    for (uint64_t i = 1; i < count && sorted; i++) {
+        sorted = offset_at(at[i - 1]) < offset_at(at[i]);
+    }
+    if (!sorted) {
+        qsort(at, count, sizeof(const uint8_t *), by_offset);
+    }
+    for (int pass = 0; pass < 2 && r == MR_OK; pass++) {
+        for (uint64_t i = 0; i < count && r == MR_OK; i++) {
+            struct mr__loader l = {
+                .at = at[i], .left = mr__delivery_item_size(at[i]), .status = MR_OK};
+            struct saved_delivery saved = get_delivery(&l);
+            if (l.status == MR_OK && (saved.where == MR__SAVED_BEGUN) == (pass == 0)) {
+                restore_delivery(bus, sub, &l, &saved);
+            }
+            r = l.status;
+        }
+    }
+    return r;
+}
+
+void mr__load_dead(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset, struct mr__loader *l)
+{
+    struct mr_dead_letter letter = {.offset = offset};
+    letter.event_position = mr__load_u64(l);
+    letter.record_position = mr__load_u64(l);
+    letter.died_log_ns = mr__load_u64(l);
+    uint64_t v = mr__load_u64(l);
+    letter.attempts = (uint32_t)(v >> 32);
+    letter.fence = (uint32_t)v;
+    v = mr__load_u64(l);
+    letter.event_size = (uint32_t)v;
+    letter.level = (uint8_t)(v >> 32) > MR_PRIORITY_MAX ? 0 : (uint8_t)(v >> 32);
+    letter.lane = mr__load_u64(l);
+    uint64_t later = mr__load_u64(l);
+    if (l->status == MR_OK && (offset == 0 || mr__dead_find(sub, offset) >= 0)) {
         l->status = MR_E_CORRUPT;
     }
     if (l->status == MR_OK) {
-        l->status = mr__state_reserve(bus, sub, count);
+        l->status = mr__state_reserve_dead(bus, sub);
     }
-    struct loader start = *l;
-    for (int pass = 0; pass < 2 && l->status == MR_OK; pass++) {
-        *l = start;
-        for (uint64_t i = 0; i < count && l->status == MR_OK; i++) {
-            struct saved_delivery saved = get_delivery(l);
-            if (l->status == MR_OK && (saved.where == MR__SAVED_BEGUN) == (pass == 0)) {
-                restore_delivery(bus, sub, l, &saved);
-            }
-        }
+    if (l->status != MR_OK) {
+        return;
+    }
+    mr__state_add_dead(bus, sub, &letter);
+    int64_t at = mr__dead_find(sub, letter.offset);
+    sub->dead[at].later_before = 0 - later; /* counters start at 0 again */
+}
+
+void mr__load_skip(struct mr__sub *sub, uint64_t offset)
+{
+    if (offset != 0) { /* room was reserved */
+        mr_map_set(&sub->skip, offset, 1);
     }
 }
 
-static void load_dead(struct mr_bus *bus, struct mr__sub *sub, struct loader *l)
-{
-    uint64_t count = get64(l);
-    if (l->status == MR_OK && count > l->left / 64) {
-        l->status = MR_E_CORRUPT;
-    }
-    for (uint64_t i = 0; i < count && l->status == MR_OK; i++) {
-        struct mr_dead_letter letter = {0};
-        letter.offset = get64(l);
-        letter.event_position = get64(l);
-        letter.record_position = get64(l);
-        letter.died_log_ns = get64(l);
-        uint64_t v = get64(l);
-        letter.attempts = (uint32_t)(v >> 32);
-        letter.fence = (uint32_t)v;
-        v = get64(l);
-        letter.event_size = (uint32_t)v;
-        letter.level = (uint8_t)(v >> 32) > MR_PRIORITY_MAX ? 0 : (uint8_t)(v >> 32);
-        letter.lane = get64(l);
-        uint64_t later = get64(l);
-        if (l->status == MR_OK) {
-            l->status = mr__state_reserve_dead(sub);
-        }
-        if (l->status != MR_OK) {
-            return;
-        }
-        mr__state_add_dead(bus, sub, &letter);
-        int64_t at = mr__dead_find(sub, letter.offset);
-        sub->dead[at].later_before = 0 - later; /* counters start at 0 again */
-    }
-}
+/* --- subscriptions ---------------------------------------------------------------------------- */
 
-static void load_sub(struct mr_bus *bus, struct loader *l)
+struct mr__sub *mr__load_sub(struct mr_bus *bus, struct mr__loader *l, bool has_order)
 {
-    char *name = get_name(l);
+    char *name = mr__load_name(l);
     struct mr__sub *sub = name == NULL ? NULL : mr__sub_add(bus, name);
     mr_free(name);
     if (sub == NULL) {
         l->status = l->status == MR_OK ? MR_E_NOMEM : l->status;
-        return;
+        return NULL;
     }
-    uint64_t flags = get64(l);
+    uint64_t flags = mr__load_u64(l);
     sub->paused = (flags & 1) != 0;
     sub->live = (flags & 2) != 0;
     bus->not_live += !sub->live;
-    if (l->version >= 2) {
-        sub->order_hash = get64(l);
-        uint64_t epochs = get64(l);
+    if (has_order) {
+        sub->order_hash = mr__load_u64(l);
+        uint64_t epochs = mr__load_u64(l);
         sub->order_epoch = (uint16_t)epochs;
         sub->window_epoch = (uint16_t)(epochs >> 16);
     }
-    sub->removed_log_ns = get64(l);
-    sub->counts.matched = get64(l);
-    sub->counts.done = get64(l);
-    sub->counts.dead = get64(l);
-    sub->counts.dropped = get64(l);
-    sub->counts.expired = get64(l);
-    sub->counts.lost = get64(l);
-    sub->behind = get64(l);
-    sub->cursor_position = get64(l);
-    sub->cursor_offset = get64(l);
-    uint64_t skips = get64(l);
-    if (l->status == MR_OK && skips > l->left / 8) {
-        l->status = MR_E_CORRUPT;
+    sub->removed_log_ns = mr__load_u64(l);
+    sub->counts.matched = mr__load_u64(l);
+    sub->counts.done = mr__load_u64(l);
+    sub->counts.dead = mr__load_u64(l);
+    sub->counts.dropped = mr__load_u64(l);
+    sub->counts.expired = mr__load_u64(l);
+    sub->counts.lost = mr__load_u64(l);
+    sub->behind = mr__load_u64(l);
+    sub->cursor_position = mr__load_u64(l);
+    sub->cursor_offset = mr__load_u64(l);
+    return sub;
+}
+
+/* --- keys ------------------------------------------------------------------------------------- */
+
+enum mr_status mr__load_keys(struct mr_bus *bus, struct mr__seen *seen, uint64_t window_ns,
+                             uint64_t limit, uint64_t count)
+{
+    if (count > limit || limit > MR_DEDUPE_KEYS_MAX) {
+        return MR_E_CORRUPT;
     }
-    if (l->status == MR_OK) {
-        l->status = mr_map_reserve(&sub->skip, skips);
+    if (window_ns == 0 || limit == 0) {
+        return MR_OK;
     }
-    for (uint64_t i = 0; i < skips && l->status == MR_OK; i++) {
-        uint64_t offset = get64(l);
-        if (offset != 0) {
-            mr_map_set(&sub->skip, offset, 1);
-        }
-    }
-    if (l->status == MR_OK) {
-        load_dead(bus, sub, l);
-    }
-    if (l->status == MR_OK) {
-        load_deliveries(bus, sub, l);
+    mr__seen_configure(bus, seen, window_ns, limit);
+    return count == 0 ? MR_OK : mr__seen_reserve(bus, seen);
+}
+
+void mr__load_key(struct mr_bus *bus, struct mr__seen *seen, struct mr__seen_key *key)
+{
+    if (seen->limit > 0 && mr_dedupe_key_is_set(&key->key) && !MR_PLANTED(KEYS_UNSAVED)) {
+        (void)mr__seen_enter(bus, seen, key); /* it was counted when it came */
     }
 }
 
-static void load_keys(struct mr_bus *bus, struct mr__seen *seen, struct loader *l)
-{
-    uint64_t window_ns = get64(l);
-    uint64_t limit = get64(l);
-    uint64_t count = get64(l);
-    bool sense = count <= limit && count <= l->left / 32 && limit <= MR_DEDUPE_KEYS_MAX;
-    if (l->status == MR_OK && !sense) {
-        l->status = MR_E_CORRUPT;
-    }
-    if (l->status == MR_OK && window_ns > 0 && limit > 0) {
-        mr__seen_configure(bus, seen, window_ns, limit);
-        l->status = count == 0 ? MR_OK : mr__seen_reserve(bus, seen);
-    }
-    for (uint64_t i = 0; i < count && l->status == MR_OK; i++) {
-        struct mr__seen_key key;
-        key.key.low = get64(l);
-        key.key.high = get64(l);
-        key.offset = get64(l);
-        key.log_ns = get64(l);
-        if (seen->limit > 0 && mr_dedupe_key_is_set(&key.key) && !MR_PLANTED(KEYS_UNSAVED)) {
-            (void)mr__seen_enter(bus, seen, &key); /* it was counted when it came */
-        }
-    }
-}
-
-static void load_weights(struct mr_bus *bus, struct loader *l)
-{
-    for (uint32_t i = 0; i < bus->sub_count && l->status == MR_OK; i++) {
-        uint64_t count = get64(l);
-        for (uint64_t k = 0; k < count && l->status == MR_OK; k++) {
-            uint64_t target = get64(l);
-            uint64_t hash = get64(l);
-            if (l->status == MR_OK && (target >= bus->target_count || hash == 0)) {
-                l->status = MR_E_CORRUPT;
-            } else if (l->status == MR_OK) {
-                l->status = mr__state_weight(bus->subs[i], (uint32_t)target, hash);
-            }
-        }
-    }
-}
+/* --- fan-outs that are open ------------------------------------------------------------------- */
 
 static enum mr_status load_member(const struct mr_bus *bus, struct mr__join_member *member,
-                                  struct loader *l)
+                                  struct mr__loader *l)
 {
-    uint64_t v = get64(l);
-    struct mr_bytes reason = get_text(l);
-    struct mr_bytes result = get_text(l);
+    uint64_t v = mr__load_u64(l);
+    struct mr_bytes reason = mr__load_text(l);
+    struct mr_bytes result = mr__load_text(l);
     *member = (struct mr__join_member){
         .sub = (uint32_t)(v >> 32),
         .attempts = (uint16_t)(v >> 16),
@@ -352,11 +274,11 @@ static enum mr_status load_member(const struct mr_bus *bus, struct mr__join_memb
     return MR_OK;
 }
 
-static void load_join(struct mr_bus *bus, struct loader *l)
+void mr__load_join(struct mr_bus *bus, uint64_t offset, struct mr__loader *l)
 {
-    struct mr__join_saved saved = {.offset = get64(l), .due_ns = get64(l)};
-    saved.head = get_text(l);
-    uint64_t v = get64(l);
+    struct mr__join_saved saved = {.offset = offset, .due_ns = mr__load_u64(l)};
+    saved.head = mr__load_text(l);
+    uint64_t v = mr__load_u64(l);
     saved.fanout = (uint32_t)(v >> 32);
     saved.count = (uint32_t)v;
     if (l->status == MR_OK && (saved.offset == 0 || saved.count > l->left / 24)) {
@@ -376,38 +298,24 @@ static void load_join(struct mr_bus *bus, struct loader *l)
     }
 }
 
-static void load_fanouts(struct mr_bus *bus, struct loader *l)
-{
-    uint64_t names = get64(l);
-    for (uint64_t i = 0; i < names && l->status == MR_OK; i++) {
-        struct mr_bytes name = get_text(l);
-        l->status = l->status == MR_OK ? mr__fanout_name(bus, (uint32_t)i, name) : l->status;
-    }
-    uint64_t joins = names == 0 ? 0 : get64(l);
-    for (uint64_t i = 0; i < joins && l->status == MR_OK; i++) {
-        load_join(bus, l);
-    }
-}
+/* --- the base --------------------------------------------------------------------------------- */
 
-enum mr_status mr__checkpoint_load(struct mr_bus *bus, struct mr_bytes slot)
+enum mr_status mr__load_base(struct mr_bus *bus, struct mr__loader *l)
 {
-    struct loader l = {.at = slot.data + MR__CHECKPOINT_HEAD_SIZE,
-                       .left = (size_t)mr_get_u64(slot.data + 48) - MR__CHECKPOINT_HEAD_SIZE,
-                       .version = mr_get_u32(slot.data + 8)};
-    bus->next_offset = get64(&l);
-    bus->log_ns = get64(&l);
-    bus->now.mono_ns = get64(&l);
-    bus->now.wall_ns = get64(&l);
-    bus->now.boot_id = get64(&l);
-    bus->clock_frozen = get64(&l) != 0;
-    bus->lost_events = get64(&l);
-    bus->config_hash_logged = get64(&l);
-    uint64_t segments = get64(&l);
-    for (uint64_t i = 0; i < segments && l.status == MR_OK; i++) {
-        uint64_t number = get64(&l);
-        uint64_t used = get64(&l);
-        uint64_t first_offset = get64(&l);
-        uint64_t wall_ns = get64(&l);
+    bus->next_offset = mr__load_u64(l);
+    bus->log_ns = mr__load_u64(l);
+    bus->now.mono_ns = mr__load_u64(l);
+    bus->now.wall_ns = mr__load_u64(l);
+    bus->now.boot_id = mr__load_u64(l);
+    bus->clock_frozen = mr__load_u64(l) != 0;
+    bus->lost_events = mr__load_u64(l);
+    bus->config_hash_logged = mr__load_u64(l);
+    uint64_t segments = mr__load_u64(l);
+    for (uint64_t i = 0; i < segments && l->status == MR_OK; i++) {
+        uint64_t number = mr__load_u64(l);
+        uint64_t used = mr__load_u64(l);
+        uint64_t first_offset = mr__load_u64(l);
+        uint64_t wall_ns = mr__load_u64(l);
         struct mr__segment *segment = mr__segment_of(bus, mr_position(number, 0));
         if (segment != NULL && used > segment->used && used <= segment->size) {
             segment->used = used;
@@ -415,23 +323,23 @@ enum mr_status mr__checkpoint_load(struct mr_bus *bus, struct mr_bytes slot)
             segment->wall_ns = wall_ns;
         }
     }
-    uint64_t targets = get64(&l);
-    for (uint64_t i = 0; i < targets && l.status == MR_OK; i++) {
-        char *name = get_name(&l);
+    uint64_t targets = mr__load_u64(l);
+    for (uint64_t i = 0; i < targets && l->status == MR_OK; i++) {
+        char *name = mr__load_name(l);
         if (name != NULL && mr__target_add(bus, name) == NULL) {
-            l.status = MR_E_NOMEM;
+            l->status = MR_E_NOMEM;
         }
         mr_free(name);
     }
-    uint64_t sources = get64(&l);
-    for (uint64_t i = 0; i < sources && l.status == MR_OK; i++) {
-        char *name = get_name(&l);
+    uint64_t sources = mr__load_u64(l);
+    for (uint64_t i = 0; i < sources && l->status == MR_OK; i++) {
+        char *name = mr__load_name(l);
         struct mr__source *source = name == NULL ? NULL : mr__source_add(bus, name);
         mr_free(name);
-        bool has_cursor = get64(&l) != 0;
-        char *cursor = get_name(&l);
+        bool has_cursor = mr__load_u64(l) != 0;
+        char *cursor = mr__load_name(l);
         if (source == NULL || cursor == NULL) {
-            l.status = l.status == MR_OK ? MR_E_NOMEM : l.status;
+            l->status = l->status == MR_OK ? MR_E_NOMEM : l->status;
             mr_free(cursor);
         } else if (has_cursor) {
             source->cursor = cursor;
@@ -439,16 +347,5 @@ enum mr_status mr__checkpoint_load(struct mr_bus *bus, struct mr_bytes slot)
             mr_free(cursor);
         }
     }
-    uint64_t subs = get64(&l);
-    for (uint64_t i = 0; i < subs && l.status == MR_OK; i++) {
-        load_sub(bus, &l);
-    }
-    for (uint32_t i = 0; i < bus->source_count && l.version >= 3; i++) {
-        load_keys(bus, &bus->sources[i]->seen, &l);
-    }
-    if (l.version >= 4 && l.status == MR_OK) {
-        load_fanouts(bus, &l);
-        load_weights(bus, &l);
-    }
-    return l.status;
+    return l->status;
 }

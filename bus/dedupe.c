@@ -7,8 +7,6 @@
 #include "core/hash.h"
 #include "core/siphash.h"
 
-#define KEEP_WHEN_SHORT 1000u /* keys each source may have, however many others there are */
-
 /* --- keys ------------------------------------------------------------------------------------- */
 
 static void add_text(struct mr_siphash *hash, struct mr_bytes text)
@@ -122,6 +120,7 @@ static void drop_oldest(struct mr_bus *bus, struct mr__seen *seen)
     }
     seen->first = seen->first + 1 == seen->limit ? 0 : seen->first + 1;
     seen->count--;
+    seen->dropped++;
     bus->seen_bytes -= MR_DEDUPE_KEY_COST;
     bus->state_bytes -= MR_DEDUPE_KEY_COST;
 }
@@ -141,6 +140,9 @@ static void append(struct mr_bus *bus, struct mr__seen *seen, const struct mr__s
 
 void mr__seen_release(struct mr_bus *bus, struct mr__seen *seen)
 {
+    if (seen->ring != NULL) {
+        mr__checkpoint_abandon(bus); /* it goes by what stands in there */
+    }
     bus->seen_bytes -= seen->count * MR_DEDUPE_KEY_COST;
     bus->state_bytes -= seen->count * MR_DEDUPE_KEY_COST;
     mr_free(seen->ring);
@@ -233,7 +235,8 @@ uint32_t mr__seen_enter(struct mr_bus *bus, struct mr__seen *seen, const struct 
         forget(seen, &seen->ring[seen->index[at] - 1]);
     }
     bool is_short = bus->seen_bytes + MR_DEDUPE_KEY_COST > bus->options.memory_state / 4;
-    if (seen->count == seen->limit || (is_short && seen->count > KEEP_WHEN_SHORT)) {
+    uint64_t sure = mr_memory_keys_floor(bus->options.memory_state, bus->source_count);
+    if (seen->count == seen->limit || (is_short && seen->count > sure)) {
         drop_oldest(bus, seen);
         early++;
     }

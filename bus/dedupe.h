@@ -11,7 +11,6 @@
 
 #include "core/bytes.h"
 
-#define MR_DEDUPE_KEY_COST 48u /* bytes of state that one key is counted with */
 
 struct mr_dedupe_key {
     uint64_t low; /* both 0: none */

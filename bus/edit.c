@@ -22,12 +22,15 @@ static void lose_place(struct mr_bus *bus, struct mr__delivery *d)
 void mr__apply_edit(struct mr_bus *bus, struct mr__delivery *d, const struct mr__arrival *arrival)
 {
     MR_ASSERT(!d->in_stage);
+    mr__snap_touch(d);
     mr__segment_live(bus, d->position, -1);
     d->position = arrival->position;
     d->size = arrival->size;
     d->expires_ns = arrival->expires_ns;
     d->bundle_key = 0;
     d->loading = false;
+    mr_event_unref(d->event); /* if it was kept since it was read */
+    d->event = NULL;
     d->attempts = 0;
     d->refusals = 0;
     if (mr_position_segment(d->position) == 0) {
@@ -61,6 +64,9 @@ enum mr_status mr__fold_edit(struct mr_bus *bus, struct mr__sub *sub,
     if (MR_PLANTED(EDIT_FORGOTTEN)) {
         arrival.position = d->position;
         arrival.size = d->size;
+    }
+    if (d->where != MR__HELD) {
+        mr__state_hold(bus, d); /* it was: the record that says so is lost */
     }
     mr__apply_edit(bus, d, &arrival);
     return MR_OK;

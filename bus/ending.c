@@ -291,19 +291,18 @@ static enum mr_status reserve_end(struct mr_bus *bus, struct mr__delivery *d,
                  bytes + result_size <= mr__group_size_max(bus) / 2;
     bytes += *ret_keeps ? result_size : 0;
     enum mr_status r = mr__stage_reserve(bus, bytes);
-    r = r == MR_OK ? mr__state_reserve_dead(d->sub) : r;
+    r = r == MR_OK ? mr__state_reserve_dead(bus, d->sub) : r;
     r = r == MR_OK ? mr__stage_reserve_dead(bus, rejected) : r;
     r = r == MR_OK ? mr__stage_reserve_created(bus, deliveries) : r;
-    r = r == MR_OK ? mr__state_reserve_total(bus, deliveries) : r;
-    for (uint32_t i = 0; i < matches->count && r == MR_OK; i++) {
-        struct mr__sub *to = bus->subs[matches->items[i].subscription];
-        r = mr__state_reserve(bus, to, deliveries);
+    uint32_t emitted = answer == NULL ? 0 : answer->answer.emitted_count;
+    mr__arrivals_begin(bus);
+    mr__arrivals_wish(bus, matches);
+    for (uint32_t i = 0; i < emitted; i++) {
+        mr__arrivals_wish(bus, &answer->answer.emitted[i].matches);
     }
-    for (uint32_t i = 0; answer != NULL && i < answer->answer.emitted_count; i++) {
-        const struct mr_matches *m = &answer->answer.emitted[i].matches;
-        for (uint32_t k = 0; k < m->count && r == MR_OK; k++) {
-            r = mr__state_reserve(bus, bus->subs[m->items[k].subscription], deliveries);
-        }
+    mr__arrivals_reserve(bus, matches);
+    for (uint32_t i = 0; i < emitted; i++) {
+        mr__arrivals_reserve(bus, &answer->answer.emitted[i].matches);
     }
     mr__fanout_forget(bus);
     if (r == MR_OK && outcome != NULL) {
@@ -315,7 +314,7 @@ static enum mr_status reserve_end(struct mr_bus *bus, struct mr__delivery *d,
     }
     if (r == MR_OK && rejected > (end->state == MR_STATE_DEAD)) {
         struct mr__sub *ingest = mr__ingest_sub(bus, MR_SOURCE_BUS);
-        r = ingest == NULL ? MR_E_FULL : mr__state_reserve_dead_more(ingest, rejected);
+        r = ingest == NULL ? MR_E_FULL : mr__state_reserve_dead_more(bus, ingest, rejected);
     }
     return r;
 }

@@ -211,6 +211,7 @@ static void open_join(struct mr_bus *bus, struct mr__join *join)
 {
     join->same = joins_of(bus, join->offset);
     mr_map_set(&bus->joins, join->offset, (uint64_t)(uintptr_t)join);
+    join->snapped = bus->joins_snapped;
     join->next = NULL;
     join->prev = bus->join_last;
     *(join->prev == NULL ? &bus->join_first : &join->prev->next) = join;
@@ -248,6 +249,7 @@ static void leave_ended(struct mr_bus *bus, const struct mr__join *join)
 
 void mr__join_close(struct mr_bus *bus, struct mr__join *join)
 {
+    mr__snap_join_closes(bus, join);
     leave_ended(bus, join);
     struct mr__join *first = joins_of(bus, join->offset);
     if (first == join && join->same == NULL) {
@@ -438,6 +440,7 @@ static void end_member(struct mr_bus *bus, struct mr__join *join, struct mr__joi
                        const struct mr__end *end)
 {
     MR_ASSERT(join->left > 0);
+    mr__snap_join(bus, join);
     member->state = (uint8_t)end->state;
     member->attempts = end->attempts > UINT16_MAX ? UINT16_MAX : (uint16_t)end->attempts;
     keep_texts(bus, join, member, end->reason, end->result);

@@ -9,7 +9,7 @@
 
 /* Objects up to @p id exist: a record may name one before its NAME record (or, if that rotted,
  * without one), which then goes by "recovered-ID". */
-static enum mr_status ids_reach(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id)
+enum mr_status mr__ids_reach(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id)
 {
     const uint32_t *count = kind == MR_NAME_SUBSCRIPTION ? &bus->sub_count
                             : kind == MR_NAME_SOURCE     ? &bus->source_count
@@ -32,7 +32,7 @@ static enum mr_status ids_reach(struct mr_bus *bus, enum mr_name_kind kind, uint
 
 static struct mr__sub *sub_of(struct mr_bus *bus, uint32_t id)
 {
-    return ids_reach(bus, MR_NAME_SUBSCRIPTION, id) == MR_OK ? bus->subs[id] : NULL;
+    return mr__ids_reach(bus, MR_NAME_SUBSCRIPTION, id) == MR_OK ? bus->subs[id] : NULL;
 }
 
 static enum mr_status rename_object(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id,
@@ -50,7 +50,8 @@ static enum mr_status rename_object(struct mr_bus *bus, enum mr_name_kind kind, 
     return r;
 }
 
-static enum mr_status fold_name(struct mr_bus *bus, const struct mr_record *record)
+static enum mr_status fold_name(struct mr_bus *bus, uint64_t position,
+                                const struct mr_record *record)
 {
     enum mr_name_kind kind = (enum mr_name_kind)record->b;
     uint32_t id = record->a;
@@ -60,27 +61,28 @@ static enum mr_status fold_name(struct mr_bus *bus, const struct mr_record *reco
     if (kind > MR_NAME_TARGET) {
         return MR_OK; /* nothing in this version bears it */
     }
-    enum mr_status r = ids_reach(bus, kind, id);
+    enum mr_status r = mr__ids_reach(bus, kind, id);
     if (r != MR_OK) {
         return r;
     }
-    if (kind == MR_NAME_SUBSCRIPTION) {
+    if (kind == MR_NAME_SUBSCRIPTION && position >= bus->subs[id]->folded_to) {
         bus->subs[id]->order_hash = record->c;
         bus->subs[id]->order_epoch = (uint16_t)record->d;
     }
     return rename_object(bus, kind, id, record->body);
 }
 
-static bool fold_has_room(const struct mr_bus *bus, const struct mr__sub *sub, uint16_t epoch)
+static bool fold_has_room(const struct mr_bus *bus, const struct mr__sub *sub, uint16_t epoch,
+                          bool lane)
 {
     return mr__order_fits(sub, epoch) && sub->window_bytes < FOLD_WINDOW &&
-           bus->state_bytes < bus->options.memory_state;
+           mr__memory_has_room(bus, sub, lane);
 }
 
 static enum mr_status load_and_begin(struct mr_bus *bus, struct mr__sub *sub,
                                      const struct mr__arrival *arrival, uint32_t fence)
 {
-    enum mr_status r = mr__state_reserve(bus, sub, 1);
+    enum mr_status r = mr__state_reserve(bus, sub, 1, arrival->lane != 0);
     struct mr__delivery *d = r == MR_OK ? mr__state_load(bus, sub, arrival) : NULL;
     if (d == NULL) {
         return MR_E_NOMEM;
@@ -95,7 +97,8 @@ static enum mr_status load_and_begin(struct mr_bus *bus, struct mr__sub *sub,
 }
 
 static enum mr_status fold_match(struct mr_bus *bus, const struct mr_log_group *group,
-                                 const struct mr_record *record, const struct mr_record *event,
+                                 uint64_t position, const struct mr_record *record,
+                                 const struct mr_record *event,
                                  uint64_t event_position)
 {
     if (record->body.size < (size_t)record->a * MR_MATCH_ENTRY_SIZE) {
@@ -108,26 +111,33 @@ static enum mr_status fold_match(struct mr_bus *bus, const struct mr_log_group *
         .arrival_ns = event->c,
         .size = (uint32_t)event->body.size,
     };
-    if (event_good && record->a > 0) {
-        mr__arrival_times(&arrival, event->body);
-    }
+    bool timed = false; /* looked for in the event when the first needs it: most are behind */
     for (uint32_t i = 0; i < record->a; i++) {
         const uint8_t *entry = record->body.data + (size_t)i * MR_MATCH_ENTRY_SIZE;
         struct mr__sub *sub = sub_of(bus, mr_get_u32(entry));
         if (sub == NULL) {
             return MR_E_NOMEM;
         }
+        if (position < sub->folded_to) {
+            continue;
+        }
+        if (mr__delivery_find(sub, record->offset) != NULL) {
+            continue; /* never twice, whatever a damaged log says */
+        }
         sub->counts.matched++;
         if (!event_good) {
             sub->counts.lost++;
-            bus->lost_events += i == 0;
             continue;
         }
         bool begun = (mr_get_u32(entry + 4) & MR_MATCH_BEGUN) != 0;
         uint16_t epoch = (uint16_t)(mr_get_u32(entry + 4) >> MR_MATCH_EPOCH_SHIFT);
-        if (begun || (sub->live && fold_has_room(bus, sub, epoch))) {
+        arrival.lane = mr_get_u64(entry + 8);
+        if (begun || (sub->live && fold_has_room(bus, sub, epoch, arrival.lane != 0))) {
+            if (!timed) {
+                mr__arrival_times(&arrival, event->body);
+                timed = true;
+            }
             sub->window_epoch = epoch;
-            arrival.lane = mr_get_u64(entry + 8);
             arrival.level = entry[5];
             arrival.cancels = MR_PLANTED(CANCEL_FORGOTTEN) ? 0 : (uint8_t)mr_get_u32(entry + 4);
             enum mr_status r = load_and_begin(bus, sub, &arrival, begun ? 1 : 0);
@@ -149,15 +159,21 @@ static enum mr_status fold_match(struct mr_bus *bus, const struct mr_log_group *
 
 /* An attempt of a delivery that recovery had left on disk: it was in the window then. */
 static enum mr_status fold_attempt(struct mr_bus *bus, const struct mr_log_group *group,
-                                   const struct mr_record *record)
+                                   uint64_t at, const struct mr_record *record)
 {
     struct mr__sub *sub = sub_of(bus, record->a);
     if (sub == NULL) {
         return MR_E_NOMEM;
     }
+    if (at < sub->folded_to) {
+        return MR_OK;
+    }
     struct mr__delivery *d = mr__delivery_find(sub, record->offset);
     if (d != NULL) {
         if (!mr__is_begun(d) && record->b > d->fence) {
+            if (d->where == MR__HELD) {
+                mr__state_wait(bus, d, 0); /* it went on: the record that says so is lost */
+            }
             mr__state_begin(bus, d, record->b);
         }
         return MR_OK;
@@ -216,9 +232,14 @@ static enum mr_status fold_end(struct mr_bus *bus, uint64_t position,
     if (record->extra < MR_STATE_DONE || record->extra >= MR_STATE_MAX) {
         return MR_E_CORRUPT;
     }
-    tell_fanouts(bus, record, &result);
+    if (position >= bus->joins_to) {
+        tell_fanouts(bus, record, &result);
+    }
+    if (position < sub->folded_to) {
+        return MR_OK;
+    }
     if (d == NULL && dead && sub->ingest) {
-        enum mr_status r = mr__state_reserve_dead(sub);
+        enum mr_status r = mr__state_reserve_dead(bus, sub);
         bool event_good = event->kind == MR_RECORD_EVENT && event->offset == record->offset;
         if (r != MR_OK) {
             return r;
@@ -242,13 +263,14 @@ static enum mr_status fold_end(struct mr_bus *bus, uint64_t position,
                 return r;
             }
             mr_map_set(&sub->skip, record->offset, 1);
+            mr__memory_update(bus, sub);
             sub->behind--;
             mr__count_end(sub, (enum mr_state)record->extra);
         }
         return MR_OK;
     }
     if (dead) {
-        enum mr_status r = mr__state_reserve_dead(sub);
+        enum mr_status r = mr__state_reserve_dead(bus, sub);
         if (r != MR_OK) {
             return r;
         }
@@ -271,12 +293,14 @@ static enum mr_status fold_end(struct mr_bus *bus, uint64_t position,
     return MR_OK;
 }
 
-static enum mr_status fold_retry(struct mr_bus *bus, const struct mr_record *record)
+static enum mr_status fold_retry(struct mr_bus *bus, uint64_t position,
+                                 const struct mr_record *record)
 {
     struct mr__sub *sub = sub_of(bus, record->a);
     struct mr__delivery *d = sub == NULL ? NULL : mr__delivery_find(sub, record->offset);
     struct mr_result result;
-    if (d == NULL || mr_result_decode(record->body, &result, NULL) != MR_OK) {
+    if (d == NULL || position < sub->folded_to ||
+        mr_result_decode(record->body, &result, NULL) != MR_OK) {
         return sub == NULL ? MR_E_NOMEM : MR_OK;
     }
     if (record->b > 0 && result.verdict != MR_VERDICT_NONE) {
@@ -295,12 +319,14 @@ static enum mr_status fold_retry(struct mr_bus *bus, const struct mr_record *rec
 }
 
 /* An event that is lost may come again. */
-static enum mr_status fold_key(struct mr_bus *bus, const struct mr_record *record,
+static enum mr_status fold_key(struct mr_bus *bus, uint64_t position,
+                               const struct mr_record *record,
                                const struct mr_record *event)
 {
     bool event_good = event->kind == MR_RECORD_EVENT && event->offset == record->offset;
-    enum mr_status r = ids_reach(bus, MR_NAME_SOURCE, record->a);
+    enum mr_status r = mr__ids_reach(bus, MR_NAME_SOURCE, record->a);
     if (r != MR_OK || !event_good || record->b == 0 || record->extra == 0 ||
+        position < bus->sources[record->a]->keys_to ||
         record->extra > MR_DEDUPE_KEYS_MAX / 1000 ||
         MR_PLANTED(KEYS_UNREAD)) {
         return r;
@@ -316,9 +342,13 @@ static enum mr_status fold_key(struct mr_bus *bus, const struct mr_record *recor
     return r;
 }
 
-static enum mr_status fold_fanout(struct mr_bus *bus, const struct mr_record *record,
+static enum mr_status fold_fanout(struct mr_bus *bus, uint64_t position,
+                                  const struct mr_record *record,
                                   const struct mr_record *event)
 {
+    if (position < bus->joins_to) {
+        return MR_OK;
+    }
     for (size_t at = 0; at + sizeof(uint32_t) <= record->body.size; at += sizeof(uint32_t)) {
         if (sub_of(bus, mr_get_u32(record->body.data + at)) == NULL) {
             return MR_E_NOMEM;
@@ -327,11 +357,18 @@ static enum mr_status fold_fanout(struct mr_bus *bus, const struct mr_record *re
     return mr__fold_fanout(bus, record, event);
 }
 
-static enum mr_status fold_operator(struct mr_bus *bus, const struct mr_record *record)
+static enum mr_status fold_operator(struct mr_bus *bus, uint64_t position,
+                                    const struct mr_record *record)
 {
     struct mr__sub *sub = sub_of(bus, record->a);
     if (sub == NULL) {
         return MR_E_NOMEM;
+    }
+    if (record->kind == MR_RECORD_REMOVED && record->b == 2 && position >= bus->joins_to) {
+        mr__removed_gone(bus, sub);
+    }
+    if (position < sub->folded_to) {
+        return MR_OK;
     }
     switch (record->kind) {
     case MR_RECORD_REDRIVE:
@@ -371,42 +408,46 @@ enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, ui
         }
         return mr_event_check(record->body) == MR_OK ? MR_OK : MR_E_CORRUPT;
     case MR_RECORD_MATCH:
-        return fold_match(bus, group, record, event, *event_position);
+        return fold_match(bus, group, position, record, event, *event_position);
     case MR_RECORD_ATTEMPT:
-        return fold_attempt(bus, group, record);
+        return fold_attempt(bus, group, position, record);
     case MR_RECORD_SETTLE:
     case MR_RECORD_DEAD:
         return fold_end(bus, position, record, event, *event_position);
     case MR_RECORD_RETRY:
-        return fold_retry(bus, record);
+        return fold_retry(bus, position, record);
     case MR_RECORD_REDRIVE:
     case MR_RECORD_PURGE:
     case MR_RECORD_PAUSE:
     case MR_RECORD_REMOVED:
     case MR_RECORD_WEIGHT:
-        return fold_operator(bus, record);
+        return fold_operator(bus, position, record);
     case MR_RECORD_KEY:
-        return fold_key(bus, record, event);
+        return fold_key(bus, position, record, event);
     case MR_RECORD_CURSOR: {
-        enum mr_status r = ids_reach(bus, MR_NAME_SOURCE, record->a);
+        enum mr_status r = mr__ids_reach(bus, MR_NAME_SOURCE, record->a);
         char *cursor = mr_strndup((const char *)record->body.data, record->body.size);
         if (r != MR_OK || cursor == NULL) {
             mr_free(cursor);
             return r == MR_OK ? MR_E_NOMEM : r;
+        }
+        if (position < bus->base_to) {
+            mr_free(cursor);
+            return MR_OK;
         }
         mr_free(bus->sources[record->a]->cursor);
         bus->sources[record->a]->cursor = cursor;
         return MR_OK;
     }
     case MR_RECORD_CONFIG:
-        bus->config_hash_logged = record->c;
+        bus->config_hash_logged = position < bus->base_to ? bus->config_hash_logged : record->c;
         return MR_OK;
     case MR_RECORD_NAME:
-        return fold_name(bus, record);
+        return fold_name(bus, position, record);
     case MR_RECORD_START:
-        return mr__state_interrupt_all(bus, group->header.log_ns, &interrupted);
+        return mr__state_interrupt_all(bus, position, group->header.log_ns, &interrupted);
     case MR_RECORD_CLOCK:
-        bus->clock_frozen = record->a != 0;
+        bus->clock_frozen = position < bus->base_to ? bus->clock_frozen : record->a != 0;
         return MR_OK;
     case MR_RECORD_LOST:
         return MR_OK; /* counted when the rot was first seen, and in checkpoints since */
@@ -414,17 +455,23 @@ enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, ui
     case MR_RECORD_MARK:
     case MR_RECORD_LATE:
         return MR_OK;
+    case MR_RECORD_MOVED:
+        return MR_PLANTED(MOVED_UNREAD) ? MR_OK : mr__fold_moved(bus, record);
     case MR_RECORD_RESULT:
         bus->result_read = *record;
         return MR_OK;
     case MR_RECORD_EDIT: {
         struct mr__sub *sub = sub_of(bus, record->a);
-        return sub == NULL ? MR_E_NOMEM : mr__fold_edit(bus, sub, group, record, event);
+        return sub == NULL                  ? MR_E_NOMEM
+               : position < sub->folded_to ? MR_OK
+                                           : mr__fold_edit(bus, sub, group, record, event);
     }
     case MR_RECORD_FANOUT:
-        return fold_fanout(bus, record, event);
+        return fold_fanout(bus, position, record, event);
     case MR_RECORD_JOINED:
-        mr__fold_joined(bus, record);
+        if (position >= bus->joins_to) {
+            mr__fold_joined(bus, record);
+        }
         return MR_OK;
     default:
         return (record->flags & MR_RECORD_SKIPPABLE) != 0 ? MR_OK : MR_E_UNSUPPORTED;

@@ -102,7 +102,9 @@ static uint32_t arrive(struct mr_bus *bus, struct mr__sub *sub, struct mr__arriv
 {
     sub->counts.matched++;
     struct mr__delivery *d = NULL;
-    if (sub->live && mr__window_has_room(bus, sub, sub->order_epoch)) {
+    bool lane = arrival->lane != 0;
+    if (sub->live && mr__window_has_room(bus, sub, sub->order_epoch, lane) &&
+        mr__arrival_has_place(bus, sub, lane)) {
         sub->window_epoch = sub->order_epoch;
         arrival->arrival_ns = mr__age_start(sub, mr_event_record(event), bus->log_ns);
         d = mr__state_load(bus, sub, arrival);
@@ -310,6 +312,21 @@ static bool dedupes(const struct mr_bus *bus, const struct mr_batch *batch)
     return bus->sources[batch->source]->seen.window_ns > 0 && !batch->addressed;
 }
 
+static void reserve_arrivals(struct mr_bus *bus, const struct mr_batch *batch)
+{
+    mr__arrivals_begin(bus);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (batch->items[i].rejected == NULL) {
+            mr__arrivals_wish(bus, &batch->items[i].matches);
+        }
+    }
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (batch->items[i].rejected == NULL) {
+            mr__arrivals_reserve(bus, &batch->items[i].matches);
+        }
+    }
+}
+
 static enum mr_status reserve_batch(struct mr_bus *bus, struct mr_batch *batch, size_t bytes,
                                     char **ret_cursor)
 {
@@ -321,25 +338,21 @@ static enum mr_status reserve_batch(struct mr_bus *bus, struct mr_batch *batch, 
         struct mr_batch_item *item = &batch->items[i];
         if (item->rejected != NULL) {
             struct mr__sub *sub = mr__ingest_sub(bus, batch->source);
-            r = sub == NULL ? MR_E_NOMEM : mr__state_reserve_dead_more(sub, ++rejected);
+            r = sub == NULL || !mr__memory_has_dead(bus, sub, ++rejected)
+                    ? MR_E_NOMEM
+                    : mr__state_reserve_dead_more(bus, sub, rejected);
             continue;
         }
         if (has_keys(item) && dedupes(bus, batch)) {
             r = mr__seen_reserve(bus, &bus->sources[batch->source]->seen);
         }
         matches += item->matches.count;
-        for (uint32_t k = 0; k < item->matches.count && r == MR_OK; k++) {
-            struct mr__sub *sub = bus->subs[item->matches.items[k].subscription];
-            r = sub->live ? mr__state_reserve(bus, sub, batch->count) : MR_OK;
-        }
         if (r == MR_OK && !batch->addressed) { /* else it is meant for one alone */
             r = mr__fanout_prepare(bus, item->event, item->matches.items, item->matches.count, 0);
         }
     }
     if (r == MR_OK) {
-        r = mr__state_reserve_total(bus, matches);
-    }
-    if (r == MR_OK) {
+        reserve_arrivals(bus, batch);
         r = mr__stage_reserve_created(bus, matches);
     }
     if (r == MR_OK) {

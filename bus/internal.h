@@ -3,10 +3,16 @@
  *
  *   objects.c     subscriptions, targets, sources and their names; lists; needed segments
  *   state.c       deliveries and lanes: the fold, used live and in recovery
+ *   memory.c      what the state may take, and who may have more of it
  *   pool.c        many of one size
  *   timers.c      when something is due for a delivery
  *   letters.c     dead letters, and notes of earlier attempts
- *   stage.c       the group being gathered, the one being written, segments
+ *   stage.c       the group being gathered, the one being written
+ *   segments.c    where they go: made ready, sealed, given up
+ *   walk.c        over all deliveries and dead letters, so many each step
+ *   scrub.c       their bytes looked at now and then, for what has rotted
+ *   footers.c     which of the sealed ones get their footer, and when
+ *   survive.c     what keeps mostly dead segments alive is moved; logcopy.c copies it
  *   ingest.c      events in
  *   dedupe.c      which of them are repeats
  *   share.c       what of a subscription goes to which of its targets, and in which turn
@@ -20,9 +26,19 @@
  *   edit.c        a held delivery gets another event
  *   fanout.c      which events wait for the ends of several subscriptions
  *   joined.c      the event that tells of all these ends
- *   cold.c        the cache of recent groups, reads, subscriptions that are behind
- *   checkpoint.c  the two slots, written; checkpoint_load.c, read
- *   open.c        recovery and configuration
+ *   cache.c       the recent groups in memory
+ *   reads.c       bytes of the log from its files, a bounded number at once
+ *   load.c        the event of one delivery
+ *   catchup.c     subscriptions that are behind, so much in each step
+ *   postings.c    what they read where a footer says what is theirs
+ *   checkpoint.c  the two slots, written; snap.c, what is; checkpoint_read.c, what of one is good;
+ *                 checkpoint_slots.c, what of them a start takes; checkpoint_load.c, how;
+ *                 checkpoint_old.c, those of releases before; checkpoint_verify.c, what is damaged
+ *   missing.c     segments that are not there: given up, or lost
+ *   keep_verify.c what of the survivor files is damaged
+ *   logwindow.c   the bytes of the log as its reader goes through them
+ *   open.c        recovery
+ *   configure.c   a configuration is taken
  *   query.c       questions and invariants
  *
  * Every change of delivery state is: reserve, log a record, apply it with a state call. Recovery
@@ -36,9 +52,35 @@
 /* So that @p count objects of @p item_size, the pool's only one, a multiple of 8, can be taken. */
 MR_MUST_USE enum mr_status mr__pool_reserve(struct mr__pool *pool, size_t item_size,
                                             uint64_t count);
+/* Bytes that this would allocate. */
+uint64_t mr__pool_growth(const struct mr__pool *pool, size_t item_size, uint64_t count);
 void *mr__pool_take(struct mr__pool *pool); /* one that was reserved; its bytes are anything */
 void mr__pool_give(struct mr__pool *pool, void *object);
 void mr__pool_release(struct mr__pool *pool); /* with all that was taken and not given back */
+
+/* memory.c */
+/* After every change of what is kept for @p sub. */
+void mr__memory_update(struct mr_bus *bus, struct mr__sub *sub);
+/* Shares of another configuration; NULL: it is not known yet. */
+void mr__memory_configure(struct mr_bus *bus, const struct mr_config *config);
+uint64_t mr__memory_used(const struct mr_bus *bus); /* of memory.state */
+uint64_t mr__memory_share(const struct mr_bus *bus, const struct mr__sub *sub);
+/* Whether @p sub may have one delivery more; so many bytes of notes; so many dead letters that were
+ * no deliveries. */
+bool mr__memory_has_room(const struct mr_bus *bus, const struct mr__sub *sub, bool lane);
+bool mr__memory_has_bytes(const struct mr_bus *bus, const struct mr__sub *sub, uint64_t bytes);
+bool mr__memory_has_dead(const struct mr_bus *bus, const struct mr__sub *sub, uint64_t more);
+bool mr__memory_has_redrive(const struct mr_bus *bus, const struct mr__sub *sub);
+/* Whether it pays to read on for @p sub, which had no room. */
+bool mr__memory_refills(const struct mr_bus *bus, const struct mr__sub *sub);
+uint64_t mr__dead_capacity(uint64_t count); /* places for so many dead letters */
+void mr__memory_check(const struct mr_bus *bus);
+/* Room for the matches of events that are about to be appended: all of these are wished for first,
+ * then reserved. For what finds no place then the subscription goes behind, so this cannot fail. */
+void mr__arrivals_begin(struct mr_bus *bus);
+void mr__arrivals_wish(struct mr_bus *bus, const struct mr_matches *matches);
+void mr__arrivals_reserve(struct mr_bus *bus, const struct mr_matches *matches);
+bool mr__arrival_has_place(const struct mr_bus *bus, const struct mr__sub *sub, bool lane);
 
 /* objects.c, state.c, timers.c, letters.c */
 void mr__list_push(struct mr__list *list, struct mr__delivery *d);
@@ -55,9 +97,12 @@ void mr__sub_destroy(struct mr__sub *sub);
 struct mr__delivery *mr__delivery_find(const struct mr__sub *sub, uint64_t offset);
 /* Whether a match logged under this order epoch may stand beside what is in the window. */
 bool mr__order_fits(const struct mr__sub *sub, uint16_t epoch);
-bool mr__window_has_room(const struct mr_bus *bus, const struct mr__sub *sub, uint16_t epoch);
-/* What the arrival of one match needs, so that what follows cannot fail. */
-enum mr_status mr__state_reserve(struct mr_bus *bus, struct mr__sub *sub, uint64_t deliveries);
+bool mr__window_has_room(const struct mr_bus *bus, const struct mr__sub *sub, uint16_t epoch,
+                         bool lane);
+/* What the arrival of so many matches needs, @p lanes of them in lanes, so that what follows cannot
+ * fail. */
+enum mr_status mr__state_reserve(struct mr_bus *bus, struct mr__sub *sub, uint64_t deliveries,
+                                 uint64_t lanes);
 /* A delivery enters the window: ready, delayed, or blocked in its lane. Room was reserved. */
 struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
                                     const struct mr__arrival *arrival);
@@ -80,10 +125,10 @@ bool mr__lane_has_way(const struct mr__delivery *d);
 void mr__state_ending(struct mr_bus *bus, struct mr__delivery *d, struct mr__ending *end);
 /* The end: counts it, frees d, lets its lane go on. DEAD: also mr__state_add_dead before. */
 void mr__state_end(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state);
-enum mr_status mr__state_reserve_dead(struct mr__sub *sub);
-enum mr_status mr__state_reserve_dead_more(struct mr__sub *sub, uint64_t more);
+enum mr_status mr__state_reserve_dead(struct mr_bus *bus, struct mr__sub *sub);
+enum mr_status mr__state_reserve_dead_more(struct mr_bus *bus, struct mr__sub *sub, uint64_t more);
 /* Deliveries and heap places for @p more, whichever subscription they go to. */
-enum mr_status mr__state_reserve_total(struct mr_bus *bus, uint64_t more);
+enum mr_status mr__state_reserve_total(struct mr_bus *bus, uint64_t more, uint64_t lanes);
 void mr__state_add_dead(struct mr_bus *bus, struct mr__sub *sub, const struct mr_dead_letter *l);
 /* Whether it has no place in the log yet, only in the group being gathered: segments are numbered
  * from 1. */
@@ -91,13 +136,23 @@ static inline bool mr__dead_is_staged(const struct mr_dead_letter *letter)
 {
     return mr_position_segment(letter->record_position) == 0;
 }
+/* The index of the first dead letter at or past @p offset. */
+uint64_t mr__dead_lower(const struct mr__sub *sub, uint64_t offset);
 int64_t mr__dead_find(const struct mr__sub *sub, uint64_t offset);
 void mr__state_remove_dead(struct mr_bus *bus, struct mr__sub *sub, uint64_t at);
 uint64_t mr__dead_later(const struct mr__sub *sub, const struct mr__dead *dead);
 void mr__note_add(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, uint64_t started,
                   uint64_t ended,
                   const struct mr_result *result);
-enum mr_status mr__state_interrupt_all(struct mr_bus *bus, uint64_t log_ns, uint64_t *ret_count);
+/* Of what was in flight at @p position, where a process began; UINT64_MAX: now. */
+enum mr_status mr__state_interrupt_all(struct mr_bus *bus, uint64_t position, uint64_t log_ns,
+                                       uint64_t *ret_count);
+/* Place @p at of the heap of timers. */
+static inline struct mr__delivery **mr__heap_at(const struct mr_bus *bus, uint32_t at)
+{
+    return &bus->heap[at / HEAP_CHUNK][at % HEAP_CHUNK];
+}
+void mr__timers_release(struct mr_bus *bus);
 /* Room for so many timers altogether. */
 MR_MUST_USE enum mr_status mr__timer_reserve(struct mr_bus *bus, uint64_t count);
 void mr__timer_set(struct mr_bus *bus, struct mr__delivery *d);
@@ -125,11 +180,6 @@ void mr__stage_submit_large(struct mr_bus *bus);
 /** Gives back what was staged and will never be written: the log is faulty. */
 void mr__stage_refuse(struct mr_bus *bus);
 void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request);
-void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request);
-uint64_t mr__log_bytes(const struct mr_bus *bus); /* of all segments */
-void mr__segments_maintain(struct mr_bus *bus);
-/* When space is short and only an old checkpoint keeps what could be given up: another one. */
-void mr__checkpoint_hasten(struct mr_bus *bus);
 void mr__fail(struct mr_bus *bus, const char *what, enum mr_status status);
 struct mr_log_request *mr__request(struct mr_bus *bus, enum mr_log_io kind);
 void mr__send(struct mr_bus *bus, struct mr_log_request *request);
@@ -137,6 +187,75 @@ uint64_t mr__promised_sequence(const struct mr_bus *bus);
 /* Its group is durable, or it is refused. */
 void mr__batch_answer(struct mr_bus *bus, struct mr_batch *batch, enum mr_status result);
 size_t mr__group_size_max(const struct mr_bus *bus);
+
+/* segments.c */
+/* The segment that @p padded bytes go to, or NULL: none is ready yet. */
+struct mr__segment *mr__segment_for(struct mr_bus *bus, uint32_t padded);
+void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request);
+void mr__spare_made(struct mr_bus *bus, struct mr_log_request *request);
+void mr__segment_retired(struct mr_bus *bus, struct mr_log_request *request);
+uint64_t mr__log_bytes(const struct mr_bus *bus); /* of all segments */
+void mr__segments_maintain(struct mr_bus *bus);
+/* Past the retention window, given that the segments of the log have @p bytes, with no cursor
+ * before its end; @p cursor: mr__lowest_cursor(). What is alive in it aside. */
+bool mr__segment_is_past(const struct mr_bus *bus, const struct mr__segment *segment,
+                         uint64_t bytes, uint64_t cursor);
+uint64_t mr__lowest_cursor(const struct mr_bus *bus); /* number of a segment */
+uint64_t mr__segments_bytes(const struct mr_bus *bus); /* survivor files aside */
+uint64_t mr__segments_staying(const struct mr_bus *bus); /* less those that are on their way out */
+/* Both checkpoint slots know what has moved out of @p segment. */
+bool mr__slots_know_moved(const struct mr_bus *bus, const struct mr__segment *segment);
+/* Nothing of @p segment is needed, and nothing that says so can be taken back. */
+bool mr__segment_is_free(const struct mr_bus *bus, const struct mr__segment *segment);
+/* Its file goes. @return false: no memory, try again */
+bool mr__segment_retire(struct mr_bus *bus, struct mr__segment *segment);
+/* When space is short and only an old checkpoint keeps what could be given up: another one. */
+void mr__checkpoint_hasten(struct mr_bus *bus);
+
+/* footers.c */
+/* Which segments have a footer file; those of segments that are gone are removed. */
+void mr__footers_adopt(struct mr_bus *bus, struct mr_io *io, const struct mr_log_index *index);
+void mr__footers_maintain(struct mr_bus *bus);
+/** When the next one is due, monotonic ns; UINT64_MAX: nothing waits for a time. */
+uint64_t mr__footers_due_ns(const struct mr_bus *bus);
+void mr__footer_done(struct mr_bus *bus, struct mr_log_request *request);
+/* The footer of @p segment cannot be read: it is looked at again, and made anew. */
+void mr__footer_distrust(struct mr_bus *bus, struct mr__segment *segment);
+/* Whether a file of it, or of its group, is being made: it stays until then. */
+bool mr__footers_busy(const struct mr_bus *bus, const struct mr__segment *segment);
+/* Whether no other segment is of its group of ids, and none will be. */
+bool mr__footers_is_last(const struct mr_bus *bus, const struct mr__segment *segment);
+uint64_t mr__footers_count(const struct mr_bus *bus, uint64_t *ret_pending);
+
+/* walk.c */
+struct mr__walked { /* a delivery, a dead letter, or neither: a subscription has no more */
+    const struct mr__sub *sub;
+    const struct mr__delivery *delivery;
+    const struct mr_dead_letter *letter;
+};
+void mr__walk_begin(const struct mr_bus *bus, struct mr__walk *walk);
+/* @return false: all are seen */
+bool mr__walk_next(const struct mr_bus *bus, struct mr__walk *walk, struct mr__walked *ret_walked);
+/* @p d is about to be freed. */
+void mr__walk_forget(struct mr__walk *walk, const struct mr__delivery *d);
+
+/* scrub.c */
+void mr__scrub_run(struct mr_bus *bus);
+void mr__scrub_done(struct mr_bus *bus, struct mr_log_request *request);
+uint64_t mr__scrub_due_ns(const struct mr_bus *bus); /* monotonic; UINT64_MAX: nothing to do */
+/* Whether it is being read: it cannot go now. */
+bool mr__scrub_is_at(const struct mr_bus *bus, const struct mr__segment *segment);
+void mr__scrub_status(const struct mr_bus *bus, struct mr_bus_status *status);
+void mr__scrub_release(struct mr_bus *bus);
+
+/* survive.c */
+void mr__survive_run(struct mr_bus *bus);
+void mr__copied(struct mr_bus *bus, struct mr_log_request *request);
+/* One entry of a MOVED record. */
+void mr__state_moved(struct mr_bus *bus, const struct mr_log_copy *moved);
+enum mr_status mr__fold_moved(struct mr_bus *bus, const struct mr_record *record);
+void mr__keeps_retire(struct mr_bus *bus);
+void mr__survive_release(struct mr_bus *bus);
 
 /* ingest.c */
 /* Appends one event with its matches to the stage, and opens its joins. Room for all of it was
@@ -351,38 +470,122 @@ void mr__time_attempt(struct mr__sub *sub, uint64_t ns);
 void mr__count_verdict(struct mr__sub *sub, enum mr_verdict verdict);
 void mr__count_shed(struct mr__sub *sub, uint32_t count);
 
-/* cold.c */
+/* cache.c */
 void mr__cache_add(struct mr_bus *bus, struct mr__group *group);
-/* Bytes [position, +size) if they are in memory, else NULL. */
-const uint8_t *mr__bytes_at(const struct mr_bus *bus, uint64_t position, size_t size);
-/* Asks for them. @return false: too many reads outstanding, ask again later */
-bool mr__bytes_want(struct mr_bus *bus, uint64_t position, size_t size);
+/* Bytes [position, +size) if they are in memory, else NULL; until the next bytes are asked for. */
+const uint8_t *mr__bytes_at(struct mr_bus *bus, uint64_t position, size_t size);
+void mr__cache_release(struct mr_bus *bus);
+
+/* reads.c */
+/* As mr__bytes_at(), of those that were read. */
+const uint8_t *mr__read_bytes(struct mr_bus *bus, uint64_t position, size_t size);
+/* Asks for them, and for as many as @p ahead from there on that may be wanted next.
+ * @return false: not now, ask again later */
+bool mr__bytes_want(struct mr_bus *bus, uint64_t position, size_t size, size_t ahead);
+/* The same for @p sub, which is behind. */
+bool mr__walk_want(struct mr_bus *bus, struct mr__sub *sub, uint64_t position, size_t size);
+/* Whether @p size more may be read that nobody waits for yet: nothing gives way to it but,
+ * with the next step, what nobody is at any more. */
+bool mr__may_read_ahead(struct mr_bus *bus, size_t size);
+/* Asks for what comes behind the chunk in which the group at the cursor of @p sub stands, if it
+ * may. */
+void mr__read_ahead(struct mr_bus *bus, struct mr__sub *sub);
 void mr__read_done(struct mr_bus *bus, struct mr_log_request *request);
+/* A read of @p size bytes for @p sub, which is behind (NULL: for one event), still to be filled in
+ * and sent; NULL: not now. */
+struct mr_log_request *mr__read_request(struct mr_bus *bus, struct mr__sub *sub, size_t size);
+/* Says of it what is needed to tell damage: it reads of @p segment (NULL: not known). */
+void mr__read_of(struct mr_log_request *read, const struct mr__segment *segment);
+#define MR__FOOTER_PLACES (1ull << 63) /* | mr_position(): a byte in that segment's footer */
+/* Asks for the page of a footer at byte @p at, for @p sub. @return false: not now, or it is on its
+ * way */
+bool mr__footer_want(struct mr_bus *bus, struct mr__sub *sub, uint64_t number, uint64_t at);
+/* The footer of segment @p number cannot be believed: it is made anew. */
+void mr__footer_forget(struct mr_bus *bus, uint64_t number);
+/* A step is over: who wanted what came has seen it. */
+void mr__reads_settle(struct mr_bus *bus);
+void mr__reads_release(struct mr_bus *bus);
+
+/* load.c */
+/* Gets d's event from memory, or asks the disk; queued and ending deliveries come back here. */
 void mr__load_event(struct mr_bus *bus, struct mr__delivery *d);
+/* It cannot be read: d ends lost. @return false: no room now, it is found again */
+bool mr__event_lost(struct mr_bus *bus, struct mr__delivery *d);
+void mr__loading_run(struct mr_bus *bus);
+
+/* catchup.c */
 void mr__catch_up(struct mr_bus *bus);
 /* Whether what waits behind is being read into the window of @p sub, which has room. */
 bool mr__catches_up(const struct mr_bus *bus, const struct mr__sub *sub);
-void mr__cache_release(struct mr_bus *bus);
+/* Whether its next turn brings @p sub on once its bytes are there. */
+bool mr__goes_on(const struct mr_bus *bus, const struct mr__sub *sub);
+/* @p sub is live: there is nothing behind its cursor. */
+void mr__cursor_end(struct mr_bus *bus, struct mr__sub *sub);
+/* Its cursor goes on to @p position. */
+void mr__cursor_move(struct mr__sub *sub, uint64_t position);
+/* The match @p entry of @p sub with @p event, whose record is at @p position, enters the window.
+ * @return false: no room, nothing happened but that the turn is over */
+bool mr__cursor_take(struct mr_bus *bus, struct mr__sub *sub, const uint8_t *entry,
+                     uint64_t position, const struct mr_record *event);
+
+/* postings.c */
+/* The turn of @p sub, whose cursor is in @p segment. @return false: it has to walk */
+bool mr__postings_turn(struct mr_bus *bus, struct mr__sub *sub, struct mr__segment *segment,
+                       int64_t until);
+void mr__postings_read(struct mr_bus *bus, struct mr_log_request *request);
+void mr__postings_leave(struct mr_bus *bus, struct mr__sub *sub); /* if it is at any */
+/* Gives up bytes of one that cannot use them now. @return false: there is none */
+bool mr__postings_yield(struct mr_bus *bus);
+/* The page of a footer that @p sub goes on with; 0: none. */
+uint64_t mr__postings_page(const struct mr__sub *sub);
 
 /* checkpoint.c */
-void mr__checkpoint_build(struct mr_bus *bus, uint64_t sequence, uint64_t position);
-void mr__checkpoint_group_durable(struct mr_bus *bus);
-void mr__checkpoint_done(struct mr_bus *bus, struct mr_log_request *request);
-struct mr__checkpoint_head {
-    uint64_t generation;
-    uint64_t log_id;
-    uint64_t position; /* of the first group that is not in it */
-    uint64_t sequence; /* of the last group that is */
+struct mr__checkpoint_start { /* where recovery begins to read the log */
+    uint64_t position;     /* 0: where it begins, and the two below likewise */
+    uint64_t sequence;     /* of the last group before it */
     uint32_t previous_crc;
-    uint64_t size;
+    uint64_t durable;      /* a sequence known durable; 0: none, there is no checkpoint */
 };
-/* @return MR_E_CORRUPT: this slot is not usable */
-enum mr_status mr__checkpoint_check(struct mr_bytes slot, struct mr__checkpoint_head *ret_head);
-enum mr_status mr__checkpoint_load(struct mr_bus *bus, struct mr_bytes slot);
+/* Loads what the slots say. @param[out] ret_start as it was when there is none
+ * @return MR_E_UNSUPPORTED, MR_E_CORRUPT, MR_E_IO, MR_E_NOMEM */
+enum mr_status mr__checkpoint_recover(struct mr_bus *bus, struct mr_io *io,
+                                      const struct mr_log_index *index,
+                                      struct mr__checkpoint_start *ret_start,
+                                      struct mr_bus_opened *opened, struct mr_problem *problem);
+/* Bytes that are logged between two checkpoints. */
+uint64_t mr__checkpoint_pace(const struct mr_bus *bus);
+/* When one is written though nothing is logged, because segments are kept for the slots alone;
+ * UINT64_MAX: none is. */
+uint64_t mr__checkpoint_idle_ns(const struct mr_bus *bus);
+bool mr__checkpoint_is_due(const struct mr_bus *bus);
+/* Both with nothing staged: when a group was submitted. */
+void mr__checkpoint_begin(struct mr_bus *bus);
+/* Saves as much as one chunk holds, and writes what can be written. */
+void mr__checkpoint_run(struct mr_bus *bus);
+bool mr__checkpoint_wants_step(const struct mr_bus *bus); /* it could go on at once */
+void mr__checkpoint_done(struct mr_bus *bus, struct mr_log_request *request);
+void mr__checkpoint_abandon(struct mr_bus *bus); /* the slot before stands */
+void mr__checkpoint_release(struct mr_bus *bus);
+/* What a checkpoint is to have as it is now is about to change: it is saved before. */
+void mr__snap_delivery(struct mr__snap *snap, struct mr__delivery *d);
+void mr__snap_delivery_ends(struct mr__snap *snap, struct mr__delivery *d);
+void mr__snap_lane_settled(struct mr__snap *snap, uint64_t lane);
+void mr__snap_dead_comes(struct mr__snap *snap, uint64_t at);
+void mr__snap_dead_goes(struct mr__snap *snap, struct mr__sub *sub, uint64_t at);
+void mr__snap_join(struct mr_bus *bus, struct mr__join *join);
+void mr__snap_join_closes(struct mr_bus *bus, struct mr__join *join);
+static inline void mr__snap_touch(struct mr__delivery *d)
+{
+    if (d->sub->snap != NULL) {
+        mr__snap_delivery(d->sub->snap, d);
+    }
+}
 
 /* operate.c */
 enum mr_status mr__name_set(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id,
                             const char *name);
+/* What waits on disk for @p sub expires: fan-outs that wait for it are told. */
+void mr__removed_gone(struct mr_bus *bus, struct mr__sub *sub);
 void mr__apply_removed(struct mr_bus *bus, struct mr__sub *sub, uint32_t what, uint64_t log_ns);
 enum mr_status mr__apply_redrive(struct mr_bus *bus, struct mr__sub *sub, uint64_t offset);
 size_t mr__unarm_size(const struct mr__sub *sub);
@@ -402,6 +605,8 @@ void mr__clock_advance(struct mr_bus *bus, struct mr_now now);
 void mr__clock_resume(struct mr_bus *bus, struct mr_now now);
 
 /* fold.c */
+/* Objects up to @p id exist, by names of recovery's own until their NAME records come. */
+enum mr_status mr__ids_reach(struct mr_bus *bus, enum mr_name_kind kind, uint32_t id);
 /* Applies one record of a recovered group. @return MR_E_UNSUPPORTED: unknown and not skippable */
 enum mr_status mr__fold(struct mr_bus *bus, const struct mr_log_group *group, uint64_t position,
                         const struct mr_record *record, struct mr_record *event,

@@ -104,15 +104,14 @@ static enum mr_status reserve_event(struct mr_bus *bus, const struct mr__join *j
     enum mr_status r = mr__stage_reserve(bus, bytes);
     if (r == MR_OK && loops) {
         struct mr__sub *ingest = mr__ingest_sub(bus, MR_SOURCE_BUS);
-        r = ingest == NULL ? MR_E_FULL : mr__state_reserve_dead_more(ingest, 1);
+        r = ingest == NULL ? MR_E_FULL : mr__state_reserve_dead_more(bus, ingest, 1);
         r = r == MR_OK ? mr__stage_reserve_dead(bus, 1) : r;
         return r == MR_OK ? mr__stage_reserve(bus, bytes) : r; /* its name is staged now */
     }
     r = r == MR_OK ? mr__stage_reserve_created(bus, matches->count) : r;
-    r = r == MR_OK ? mr__state_reserve_total(bus, matches->count) : r;
-    for (uint32_t i = 0; i < matches->count && r == MR_OK; i++) {
-        r = mr__state_reserve(bus, bus->subs[matches->items[i].subscription], matches->count);
-    }
+    mr__arrivals_begin(bus);
+    mr__arrivals_wish(bus, matches);
+    mr__arrivals_reserve(bus, matches);
     mr__fanout_forget(bus);
     /* What tells how a fan-out ended is no event of the same one, however wide its filters are. */
     return r == MR_OK ? mr__fanout_prepare(bus, event, matches->items, matches->count,

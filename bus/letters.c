@@ -3,31 +3,70 @@
 
 #include "core/alloc.h"
 
+#define DEAD_KEPT 16u /* places that stay */
+
 /* --- dead letters ----------------------------------------------------------------------------- */
 
-enum mr_status mr__state_reserve_dead(struct mr__sub *sub)
+/* Lanes that no dead letter is of any more go, before there would be room for them and others. */
+static enum mr_status forget_lanes(struct mr__sub *sub)
 {
-    return mr__state_reserve_dead_more(sub, 1);
+    struct mr_map kept = {0};
+    for (uint64_t i = 0; i < sub->dead_count; i++) {
+        uint64_t lane = sub->dead[i].letter.lane;
+        uint64_t settled;
+        if (lane != 0 && mr_map_get(&sub->dead_lanes, lane, &settled)) {
+            if (mr_map_reserve(&kept, 1) != MR_OK) {
+                mr_map_release(&kept);
+                return MR_E_NOMEM;
+            }
+            mr_map_set(&kept, lane, settled);
+        }
+    }
+    mr_map_release(&sub->dead_lanes);
+    sub->dead_lanes = kept;
+    return MR_OK;
 }
 
-enum mr_status mr__state_reserve_dead_more(struct mr__sub *sub, uint64_t more)
+static enum mr_status reserve_lanes(struct mr__sub *sub, uint64_t more)
 {
-    enum mr_status r = mr_map_reserve(&sub->dead_lanes, more);
-    if (r != MR_OK || sub->dead_count + more <= sub->dead_capacity) {
-        return r;
+    enum mr_status r = MR_OK;
+    if (!mr_map_has_room(&sub->dead_lanes, more) &&
+        sub->dead_lanes.count > sub->dead_count) {
+        r = forget_lanes(sub);
     }
-    uint64_t capacity = sub->dead_capacity * 2 + more + 8;
-    struct mr__dead *grown = mr_realloc(sub->dead, capacity * sizeof(*grown));
-    if (grown == NULL) {
+    return r == MR_OK ? mr_map_reserve(&sub->dead_lanes, more) : r;
+}
+
+static enum mr_status resize(struct mr__sub *sub, uint64_t capacity)
+{
+    struct mr__dead *resized = mr_realloc(sub->dead, capacity * sizeof(*resized));
+    if (resized == NULL) {
         return MR_E_NOMEM;
     }
-    sub->dead = grown;
+    sub->dead = resized;
     sub->dead_capacity = capacity;
     return MR_OK;
 }
 
-/* Index of the first dead letter at or past @p offset. */
-static uint64_t dead_lower(const struct mr__sub *sub, uint64_t offset)
+enum mr_status mr__state_reserve_dead(struct mr_bus *bus, struct mr__sub *sub)
+{
+    return mr__state_reserve_dead_more(bus, sub, 1);
+}
+
+enum mr_status mr__state_reserve_dead_more(struct mr_bus *bus, struct mr__sub *sub, uint64_t more)
+{
+    enum mr_status r = MR_OK;
+    if (sub->lanes.count > 0 || bus->recovering) {
+        r = reserve_lanes(sub, more);
+    }
+    if (r == MR_OK && sub->dead_count + more > sub->dead_capacity) {
+        r = resize(sub, mr__dead_capacity(sub->dead_count + more));
+    }
+    mr__memory_update(bus, sub);
+    return r;
+}
+
+uint64_t mr__dead_lower(const struct mr__sub *sub, uint64_t offset)
 {
     uint64_t low = 0;
     uint64_t high = sub->dead_count;
@@ -44,14 +83,17 @@ static uint64_t dead_lower(const struct mr__sub *sub, uint64_t offset)
 
 int64_t mr__dead_find(const struct mr__sub *sub, uint64_t offset)
 {
-    uint64_t at = dead_lower(sub, offset);
+    uint64_t at = mr__dead_lower(sub, offset);
     return at < sub->dead_count && sub->dead[at].letter.offset == offset ? (int64_t)at : -1;
 }
 
 void mr__state_add_dead(struct mr_bus *bus, struct mr__sub *sub, const struct mr_dead_letter *l)
 {
     MR_ASSERT(sub->dead_count < sub->dead_capacity);
-    uint64_t at = dead_lower(sub, l->offset);
+    uint64_t at = mr__dead_lower(sub, l->offset);
+    if (sub->snap != NULL) {
+        mr__snap_dead_comes(sub->snap, at);
+    }
     memmove(sub->dead + at + 1, sub->dead + at, (sub->dead_count - at) * sizeof(*sub->dead));
     sub->dead_count++;
     sub->dead_staged += mr__dead_is_staged(l);
@@ -60,7 +102,8 @@ void mr__state_add_dead(struct mr_bus *bus, struct mr__sub *sub, const struct mr
         mr_map_set(&sub->dead_lanes, l->lane, 0);
     }
     sub->dead[at] = (struct mr__dead){.letter = *l, .later_before = settled};
-    bus->state_bytes += sizeof(*sub->dead);
+    sub->dead[at].letter.snapped = sub->snapped;
+    mr__memory_update(bus, sub);
     mr__segment_live(bus, l->event_position, 1);
     mr__segment_live(bus, l->record_position, 1);
 }
@@ -77,16 +120,22 @@ uint64_t mr__dead_later(const struct mr__sub *sub, const struct mr__dead *dead)
 void mr__state_remove_dead(struct mr_bus *bus, struct mr__sub *sub, uint64_t at)
 {
     MR_ASSERT(at < sub->dead_count);
+    if (sub->snap != NULL) {
+        mr__snap_dead_goes(sub->snap, sub, at);
+    }
     struct mr_dead_letter letter = sub->dead[at].letter;
     sub->dead_count--;
     sub->dead_staged -= mr__dead_is_staged(&letter);
     memmove(sub->dead + at, sub->dead + at + 1, (sub->dead_count - at) * sizeof(*sub->dead));
-    bus->state_bytes -= sizeof(*sub->dead);
     mr__segment_live(bus, letter.event_position, -1);
     mr__segment_live(bus, letter.record_position, -1);
     if (sub->dead_count == 0) {
         mr_map_release(&sub->dead_lanes);
     }
+    if (sub->dead_capacity > DEAD_KEPT && sub->dead_count * 2 < sub->dead_capacity) {
+        (void)resize(sub, mr__dead_capacity(sub->dead_count)); /* memory short: it stays as large */
+    }
+    mr__memory_update(bus, sub);
 }
 
 /* --- notes of earlier attempts ---------------------------------------------------------------- */
@@ -109,7 +158,10 @@ void mr__note_add(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, ui
         mr_put_u32(buf.data, (uint32_t)buf.size - 4);
         uint32_t need = have + (uint32_t)buf.size;
         uint32_t capacity = (uint32_t)mr_round_up(need, 128);
-        struct mr__notes *grown = mr_realloc(d->notes, sizeof(*grown) + capacity);
+        uint64_t more = capacity - (d->notes == NULL ? 0 : d->notes->capacity);
+        struct mr__notes *grown = mr__memory_has_bytes(bus, d->sub, more + more / 8 + 1)
+                                      ? mr_realloc(d->notes, sizeof(*grown) + capacity)
+                                      : NULL;
         /* Memory short or too many: the attempt is still in the log, only not in the summary. */
         if (grown != NULL) {
             uint32_t before = d->notes == NULL ? 0 : grown->capacity;
@@ -118,7 +170,7 @@ void mr__note_add(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence, ui
             grown->size = need;
             grown->capacity = capacity;
             d->sub->window_bytes += capacity - before;
-            bus->state_bytes += capacity - before;
+            mr__memory_update(bus, d->sub);
         }
     }
     mr_buf_release(&buf);

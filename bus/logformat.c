@@ -9,7 +9,12 @@
 
 #define GROUP_MAGIC 0x5047524du             /* "MRGP" */
 
+/* Flag 1: beside it may stand checkpoints of version 5, which a release before would take for none,
+ * and go on without what they say: it refuses such a segment by name instead. */
+#define INCOMPATIBLE 1u
+
 static const uint8_t segment_magic[8] = {'M', 'R', 'S', 'E', 'G', '0', '0', '1'};
+static const uint8_t survivors_magic[8] = {'M', 'R', 'K', 'E', 'E', 'P', '0', '1'};
 
 const char *mr_record_kind_text(uint8_t kind)
 {
@@ -17,7 +22,7 @@ const char *mr_record_kind_text(uint8_t kind)
         "unknown",  "event",  "match",  "attempt",  "settle", "retry", "dead",
         "redrive",  "purge",  "cursor", "config",   "operator", "name", "start",
         "pause",    "mark",   "clock",  "late",     "lost",   "removed",
-        "key",      "result", "fanout", "joined",   "weight", "edit",
+        "key",      "result", "fanout", "joined",   "weight", "edit",  "moved",
     };
     return kind < MR_RECORD_MAX ? names[kind] : names[0];
 }
@@ -34,8 +39,9 @@ void mr_segment_header_encode(const struct mr_segment_header *header, uint8_t bl
 {
     MR_ASSERT(header->size <= MR_SEGMENT_SIZE_MAX);
     memset(block, 0, MR_LOG_BLOCK);
-    memcpy(block, segment_magic, sizeof(segment_magic));
+    memcpy(block, header->file == MR_LOG_OF_SURVIVORS ? survivors_magic : segment_magic, 8);
     mr_put_u32(block + 8, MR_LOG_VERSION);
+    mr_put_u32(block + 16, INCOMPATIBLE);
     mr_put_u64(block + 24, header->number);
     mr_put_u64(block + 32, header->size);
     mr_put_u64(block + 40, header->salt);
@@ -44,21 +50,64 @@ void mr_segment_header_encode(const struct mr_segment_header *header, uint8_t bl
     mr_put_u32(block + 64, mr_crc32c(0, block, 64));
 }
 
+static bool sum_fits(const uint8_t *at, size_t size)
+{
+    return mr_get_u32(at + size - 4) == mr_crc32c(0, at, size - 4);
+}
+
+/* A header that one wrong bit has spoilt is put right: a group whose header is gone is gone with
+ * all it holds, a record's header with all behind it. The checksum tells any two headers of these
+ * sizes apart that differ in up to four bits, so that there is no other header it may have been;
+ * what is torn or of another time differs in many.
+ * @param known the first bytes are these, one bit apart at most; NULL: nothing is known */
+static bool mend(uint8_t *at, size_t size, const uint8_t *known, size_t known_size)
+{
+    int apart = 0;
+    for (size_t i = 0; i < known_size; i++) {
+        unsigned other = (unsigned)(at[i] ^ known[i]);
+        apart += (other != 0) + ((other & (other - 1)) != 0);
+    }
+    if (apart > 1 || MR_PLANTED(UNMENDED)) {
+        return false;
+    }
+    for (size_t bit = 0; bit < size * 8; bit++) {
+        uint8_t mask = (uint8_t)(1u << bit % 8);
+        at[bit / 8] ^= mask;
+        if (sum_fits(at, size)) {
+            return true;
+        }
+        at[bit / 8] ^= mask;
+    }
+    return false;
+}
+
 enum mr_status mr_segment_header_decode(const uint8_t *block, struct mr_segment_header *ret_header)
 {
-    if (memcmp(block, segment_magic, sizeof(segment_magic)) != 0 ||
-        mr_get_u32(block + 64) != mr_crc32c(0, block, 64)) {
+    uint8_t copy[MR_SEGMENT_HEADER_SIZE];
+    bool mended = !sum_fits(block, sizeof(copy));
+    if (mended) {
+        memcpy(copy, block, sizeof(copy));
+        if (!mend(copy, sizeof(copy), segment_magic, sizeof(segment_magic)) &&
+            !mend(copy, sizeof(copy), survivors_magic, sizeof(survivors_magic))) {
+            return MR_E_CORRUPT;
+        }
+        block = copy;
+    }
+    bool survivors = memcmp(block, survivors_magic, sizeof(survivors_magic)) == 0;
+    if (!survivors && memcmp(block, segment_magic, sizeof(segment_magic)) != 0) {
         return MR_E_CORRUPT;
     }
-    if (mr_get_u32(block + 8) != MR_LOG_VERSION || mr_get_u32(block + 16) != 0) {
+    if (mr_get_u32(block + 8) != MR_LOG_VERSION || (mr_get_u32(block + 16) & ~INCOMPATIBLE) != 0) {
         return MR_E_UNSUPPORTED;
     }
     *ret_header = (struct mr_segment_header){
+        .file = survivors ? MR_LOG_OF_SURVIVORS : MR_LOG_OF_SEGMENT,
         .number = mr_get_u64(block + 24),
         .size = mr_get_u64(block + 32),
         .salt = mr_get_u64(block + 40),
         .log_id = mr_get_u64(block + 48),
         .wall_ns = mr_get_u64(block + 56),
+        .mended = mended,
     };
     return MR_OK;
 }
@@ -91,13 +140,28 @@ void mr_group_header_encode(struct mr_group_header *header, uint8_t at[MR_GROUP_
     mr_put_u32(at + 124, header->crc);
 }
 
+/* Every group of a segment begins with the same 16 bytes. */
+static bool mend_group(const uint8_t *at, uint64_t salt, uint8_t copy[MR_GROUP_HEADER_SIZE])
+{
+    uint8_t known[16];
+    mr_put_u32(known, GROUP_MAGIC);
+    mr_put_u16(known + 4, MR_LOG_VERSION);
+    mr_put_u16(known + 6, MR_GROUP_HEADER_SIZE);
+    mr_put_u64(known + 8, salt);
+    memcpy(copy, at, MR_GROUP_HEADER_SIZE);
+    return mend(copy, MR_GROUP_HEADER_SIZE, known, sizeof(known));
+}
+
 enum mr_status mr_group_header_decode(const uint8_t *at, uint64_t salt,
                                       struct mr_group_header *ret_header)
 {
+    uint8_t copy[MR_GROUP_HEADER_SIZE];
+    bool sum = sum_fits(at, sizeof(copy));
+    bool mended = !sum && mend_group(at, salt, copy);
+    at = mended ? copy : at;
     bool magic = mr_get_u32(at) == GROUP_MAGIC;
     bool ours = mr_get_u64(at + 8) == salt || MR_PLANTED(NO_SALT);
-    bool sum = mr_get_u32(at + 124) == mr_crc32c(0, at, 124);
-    if (!sum) {
+    if (!sum && !mended) {
         /* A header whose salt is ours, or that begins like one and is torn, is damage of ours;
          * zeros and what a recycled file still holds are not. */
         return ours || (magic && mr_get_u64(at + 8) == 0) ? MR_E_CORRUPT : MR_E_NOT_FOUND;
@@ -123,6 +187,7 @@ enum mr_status mr_group_header_decode(const uint8_t *at, uint64_t salt,
         .flags = mr_get_u32(at + 100),
         .checkpoint = mr_get_u64(at + 104),
         .crc = mr_get_u32(at + 124),
+        .mended = mended,
     };
     if (mr_get_u16(at + 4) != MR_LOG_VERSION || mr_get_u16(at + 6) != MR_GROUP_HEADER_SIZE ||
         h.size < MR_GROUP_HEADER_SIZE || h.padded < h.size || h.padded % MR_LOG_BLOCK != 0 ||
@@ -160,16 +225,8 @@ uint32_t mr_record_encode(const struct mr_record *record, uint8_t *at)
     return head_crc;
 }
 
-enum mr_status mr_record_decode(const uint8_t *at, size_t left, struct mr_record *ret_record,
-                                uint32_t *ret_head_crc)
+void mr_record_view(const uint8_t *at, struct mr_record *ret_record)
 {
-    if (left < MR_RECORD_HEADER_SIZE || mr_get_u32(at + 44) != mr_crc32c(0, at, 44)) {
-        return MR_E_CORRUPT;
-    }
-    uint32_t size = mr_get_u32(at);
-    if (mr_record_size(size) > left) {
-        return MR_E_CORRUPT;
-    }
     *ret_record = (struct mr_record){
         .kind = at[4],
         .flags = at[5],
@@ -180,8 +237,46 @@ enum mr_status mr_record_decode(const uint8_t *at, size_t left, struct mr_record
         .c = mr_get_u64(at + 24),
         .d = mr_get_u64(at + 32),
         .body_crc = mr_get_u32(at + 40),
-        .body = mr_bytes(at + MR_RECORD_HEADER_SIZE, size),
+        .body = mr_bytes(at + MR_RECORD_HEADER_SIZE, mr_get_u32(at)),
     };
+}
+
+/* The header at @p at, put right in @p copy if one bit is wrong; NULL: more are. */
+static const uint8_t *record_head(const uint8_t *at, uint8_t copy[MR_RECORD_HEADER_SIZE])
+{
+    if (sum_fits(at, MR_RECORD_HEADER_SIZE)) {
+        return at;
+    }
+    memcpy(copy, at, MR_RECORD_HEADER_SIZE);
+    return mend(copy, MR_RECORD_HEADER_SIZE, NULL, 0) ? copy : NULL;
+}
+
+size_t mr_record_size_at(const uint8_t at[MR_RECORD_HEADER_SIZE])
+{
+    uint8_t copy[MR_RECORD_HEADER_SIZE];
+    const uint8_t *head = record_head(at, copy);
+    bool sense = head != NULL && mr_get_u32(head) <= MR_SEGMENT_SIZE_MAX;
+    return sense ? mr_record_size(mr_get_u32(head)) : 0;
+}
+
+enum mr_status mr_record_decode(const uint8_t *at, size_t left, struct mr_record *ret_record,
+                                uint32_t *ret_head_crc)
+{
+    uint8_t copy[MR_RECORD_HEADER_SIZE];
+    const uint8_t *body = at + MR_RECORD_HEADER_SIZE;
+    const uint8_t *head = left < MR_RECORD_HEADER_SIZE ? NULL : record_head(at, copy);
+    if (head == NULL) {
+        return MR_E_CORRUPT;
+    }
+    bool mended = head != at;
+    at = head;
+    uint32_t size = mr_get_u32(at);
+    if (mr_record_size(size) > left) {
+        return MR_E_CORRUPT;
+    }
+    mr_record_view(at, ret_record);
+    ret_record->body = mr_bytes(body, size);
+    ret_record->mended = mended;
     if (ret_head_crc != NULL) {
         *ret_head_crc = mr_get_u32(at + 44);
     }
@@ -268,6 +363,16 @@ enum mr_status mr_result_decode(struct mr_bytes body, struct mr_result *ret_resu
 void mr_segment_name(uint64_t number, char name[MR_LOG_NAME_SIZE])
 {
     (void)snprintf(name, MR_LOG_NAME_SIZE, "seg-%016" PRIx64, number); /* always fits */
+}
+
+void mr_log_file_name(enum mr_log_file file, uint64_t number, char name[MR_LOG_NAME_SIZE])
+{
+    static const char *const prefixes[] = {
+        [MR_LOG_OF_SEGMENT] = "seg",
+        [MR_LOG_OF_FOOTER] = "foot",
+        [MR_LOG_OF_SURVIVORS] = "keep",
+    };
+    (void)snprintf(name, MR_LOG_NAME_SIZE, "%s-%016" PRIx64, prefixes[file], number); /* fits */
 }
 
 void mr_free_name(uint64_t number, char name[MR_LOG_NAME_SIZE])

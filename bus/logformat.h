@@ -1,8 +1,9 @@
 /* The bytes of the log, version 1. docs/log-format.md says the same for readers; this file is the
  * authority. All integers little-endian, all checksums CRC-32C, nothing is ever a C struct.
  *
- * A log is a directory of segments `seg-<number, 16 hex digits>`, spare files `free-<number>`, two
- * checkpoint slots `checkpoint-0` and `checkpoint-1`, and the file `lock`. A position is
+ * A log is a directory of segments `seg-<number, 16 hex digits>`, survivor files `keep-<number>` of
+ * the same form (magic "MRKEEP01"; survive.c), spare files `free-<number>`, two checkpoint slots
+ * `checkpoint-0` and `checkpoint-1`, and the file `lock`. A position is
  * segment number << 26 | byte in the segment, so finding a file is arithmetic.
  *
  * SEGMENT  a header block of 4096 bytes, then groups, each starting on a multiple of 4096:
@@ -102,12 +103,15 @@ enum mr_record_kind {
     MR_RECORD_EDIT = 25,    /* offset; a subscription id: a held delivery is ready, and its event is
                                another from now on: b its size, c its offset, d its position (a
                                byte in this group) */
+    MR_RECORD_MOVED = 26,   /* body: entries of 28 bytes: u32 subscription id, u64 offset, u64 from,
+                               u64 to: what is alive of it at one position is at another now */
     MR_RECORD_MAX,
 };
 const char *mr_record_kind_text(uint8_t kind); /* "event", …; "unknown" */
 
 #define MR_RECORD_SKIPPABLE 1u
 #define MR_MATCH_ENTRY_SIZE 16u
+#define MR_MOVED_ENTRY_SIZE 28u
 #define MR_MATCH_BEGUN 1u /* attempt 1 is logged by this entry: fence 1 */
 #define MR_MATCH_CANCELS 2u /* what is before it in its lane is cancelled, */
 #define MR_MATCH_ONLY_CANCELS 4u /* and it is not delivered itself */
@@ -136,12 +140,22 @@ enum mr_state {
 };
 const char *mr_state_text(enum mr_state state); /* "waiting", "in flight", … */
 
+/* What a number in a name or a request is the number of; segments and survivor files share one
+ * counter, and a position may have the number of either. */
+enum mr_log_file {
+    MR_LOG_OF_SEGMENT = 0,
+    MR_LOG_OF_FOOTER, /* of the segment with that number; footer.h */
+    MR_LOG_OF_SURVIVORS, /* records that outlived their segments, copied as they were */
+};
+
 struct mr_segment_header {
+    enum mr_log_file file; /* which magic */
     uint64_t number;
     uint64_t size;
     uint64_t salt;
     uint64_t log_id;
     uint64_t wall_ns;
+    bool mended; /* out of decode: one bit on the disk is wrong, and not here */
 };
 
 struct mr_group_header {
@@ -162,6 +176,7 @@ struct mr_group_header {
     uint32_t records_crc;
     uint32_t flags;
     uint32_t crc; /* out of decode; of the header's bytes 0..123 */
+    uint32_t mended; /* out of decode: 1 as the segment's, 0 */
 };
 
 struct mr_record {
@@ -175,10 +190,12 @@ struct mr_record {
     uint64_t d;
     uint32_t body_crc; /* encode: taken as given when has_crc, else computed */
     struct mr_bytes body;
+    bool mended; /* out of decode: of its header, as the segment's */
 };
 
 void mr_segment_header_encode(const struct mr_segment_header *header, uint8_t block[MR_LOG_BLOCK]);
-/** @return MR_E_CORRUPT (magic, checksum), MR_E_UNSUPPORTED (version, incompatible flags) */
+/** One wrong bit is put right, here and in the two below: `mended` says so.
+ * @return MR_E_CORRUPT (magic, checksum), MR_E_UNSUPPORTED (version, incompatible flags) */
 MR_MUST_USE enum mr_status mr_segment_header_decode(const uint8_t *block,
                                                     struct mr_segment_header *ret_header);
 
@@ -208,6 +225,11 @@ static inline size_t mr_record_size(size_t body_size)
 /** Writes header, body and padding to @p at (mr_record_size() bytes; the body may already lie in
  * its place). @return the checksum of the header */
 uint32_t mr_record_encode(const struct mr_record *record, uint8_t *at);
+/** Bytes of the record whose header is at @p at, one wrong bit of which does not count; 0: there is
+ * none. */
+size_t mr_record_size_at(const uint8_t at[MR_RECORD_HEADER_SIZE]);
+/** A record that mr_record_decode() has found good where it lies: not checked again. */
+void mr_record_view(const uint8_t *at, struct mr_record *ret_record);
 /** @return MR_E_CORRUPT: header or body checksum, or sizes past @p left.
  * @param[out] ret_head_crc may be NULL. On a bad body alone the record is set and MR_E_IO is
  * returned: the caller can go on behind it. */
@@ -244,6 +266,7 @@ MR_MUST_USE enum mr_status mr_result_decode(struct mr_bytes body, struct mr_resu
 /* --- names ------------------------------------------------------------------------------------ */
 
 void mr_segment_name(uint64_t number, char name[MR_LOG_NAME_SIZE]);
+void mr_log_file_name(enum mr_log_file file, uint64_t number, char name[MR_LOG_NAME_SIZE]);
 void mr_free_name(uint64_t number, char name[MR_LOG_NAME_SIZE]);
 /** @return false when @p name is no name of that form */
 bool mr_log_name_parse(const char *name, const char *prefix, uint64_t *ret_number);

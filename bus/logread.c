@@ -1,6 +1,7 @@
 #include "bus/logread.h"
 
-
+#include "bus/logwindow.h"
+#include "bus/mend.h"
 #include "bus/planted.h"
 #include "core/alloc.h"
 #include "core/assert.h"
@@ -37,26 +38,26 @@ struct lister {
     enum mr_status status;
 };
 
-static bool push_segment(struct mr_log_index *index, uint64_t number)
+static bool push_file(struct mr_log_segment **files, uint32_t *count, enum mr_log_file of,
+                      uint64_t number)
 {
-    struct mr_log_segment *grown =
-        mr_realloc(index->segments, (index->segment_count + 1) * sizeof(*grown));
+    struct mr_log_segment *grown = mr_realloc(*files, (*count + 1) * sizeof(*grown));
     if (grown == NULL) {
         return false;
     }
-    index->segments = grown;
-    grown[index->segment_count++] = (struct mr_log_segment){.number = number};
+    *files = grown;
+    grown[(*count)++] = (struct mr_log_segment){.number = number, .of = of};
     return true;
 }
 
-static bool push_spare(struct mr_log_index *index, uint64_t number)
+static bool push_number(uint64_t **numbers, uint32_t *count, uint64_t number)
 {
-    uint64_t *grown = mr_realloc(index->spares, (index->spare_count + 1) * sizeof(*grown));
+    uint64_t *grown = mr_realloc(*numbers, (*count + 1) * sizeof(*grown));
     if (grown == NULL) {
         return false;
     }
-    index->spares = grown;
-    grown[index->spare_count++] = number;
+    *numbers = grown;
+    grown[(*count)++] = number;
     return true;
 }
 
@@ -66,9 +67,15 @@ static void take_name(void *context, const char *name)
     uint64_t number;
     bool ok = true;
     if (mr_log_name_parse(name, "seg-", &number)) {
-        ok = push_segment(l->index, number);
+        ok = push_file(&l->index->segments, &l->index->segment_count, MR_LOG_OF_SEGMENT, number);
+    } else if (mr_log_name_parse(name, "keep-", &number)) {
+        ok = push_file(&l->index->keeps, &l->index->keep_count, MR_LOG_OF_SURVIVORS, number);
     } else if (mr_log_name_parse(name, "free-", &number)) {
-        ok = push_spare(l->index, number);
+        ok = push_number(&l->index->spares, &l->index->spare_count, number);
+    } else if (mr_log_name_parse(name, "foot-", &number)) {
+        ok = push_number(&l->index->footers, &l->index->footer_count, number);
+    } else if (mr_log_name_parse(name, "ids-", &number)) {
+        ok = push_number(&l->index->ids, &l->index->ids_count, number);
     } else if (strcmp(name, "checkpoint-0") == 0) {
         l->index->has_checkpoint[0] = true;
     } else if (strcmp(name, "checkpoint-1") == 0) {
@@ -79,17 +86,52 @@ static void take_name(void *context, const char *name)
     }
 }
 
-static enum mr_status read_segment_header(struct mr_io *io, struct mr_log_segment *segment,
-                                          struct mr_problem *problem)
+/* Sets first_sequence, and for a segment whose header is of no use whether it ever had one, and
+ * what stands in for it: all groups of a file carry its salt, and the chain proves them. */
+static void judge_unusable(struct mr_log_segment *segment, enum mr_status header,
+                           const uint8_t *block, size_t size)
+{
+    const uint8_t *first = block + MR_LOG_BLOCK;
+    struct mr_group_header group;
+    uint64_t salt = segment->header.salt;
+    if (!segment->usable && size >= MR_LOG_BLOCK + MR_GROUP_HEADER_SIZE) {
+        salt = mr_get_u64(first + 8);
+    }
+    bool good = size >= MR_LOG_BLOCK + MR_GROUP_HEADER_SIZE &&
+                mr_group_header_decode(first, salt, &group) == MR_OK;
+    segment->first_sequence = good ? group.sequence : 0;
+    if (segment->usable) {
+        return;
+    }
+    bool zeros = true;
+    for (size_t i = 0; i < size && zeros; i++) {
+        zeros = block[i] == 0;
+    }
+    /* A recycled file that waits for its header has the old one, and groups of that time. */
+    bool recycled = header == MR_OK && (!good || segment->header.salt == salt);
+    segment->blank = recycled || zeros;
+    if (recycled) {
+        segment->first_sequence = 0;
+    } else if (good) {
+        segment->header = (struct mr_segment_header){.file = segment->of,
+                                                     .number = segment->number,
+                                                     .size = segment->file_size,
+                                                     .salt = salt,
+                                                     .wall_ns = group.wall_ns};
+    }
+}
+
+enum mr_status mr_log_segment_read(struct mr_io *io, struct mr_log_segment *segment,
+                                   struct mr_problem *problem)
 {
     char name[MR_LOG_NAME_SIZE];
-    mr_segment_name(segment->number, name);
+    mr_log_file_name(segment->of, segment->number, name);
     int file;
     enum mr_status r = io->ops->open(io, name, MR_IO_READ_ONLY, &file);
     if (r != MR_OK) {
         return mr_problem_set(problem, r, "cannot open %s: %s", name, mr_status_text(r));
     }
-    uint8_t block[MR_LOG_BLOCK];
+    uint8_t block[2 * MR_LOG_BLOCK];
     size_t size = 0;
     r = io->ops->pread(io, file, block, sizeof(block), 0, &size);
     if (r == MR_OK) {
@@ -100,24 +142,73 @@ static enum mr_status read_segment_header(struct mr_io *io, struct mr_log_segmen
         return mr_problem_set(problem, r, "cannot read %s: %s", name, mr_status_text(r));
     }
     enum mr_status header =
-        size == sizeof(block) ? mr_segment_header_decode(block, &segment->header) : MR_E_CORRUPT;
+        size >= MR_LOG_BLOCK ? mr_segment_header_decode(block, &segment->header) : MR_E_CORRUPT;
     if (header == MR_E_UNSUPPORTED) {
         return mr_problem_set(problem, header,
                               "%s was written by a later version of Millrace (format %u, this "
                               "one reads %u)",
                               name, (unsigned)mr_get_u32(block + 8), MR_LOG_VERSION);
     }
-    segment->usable = header == MR_OK && segment->header.number == segment->number;
-    bool zeros = true;
-    for (size_t i = 0; i < size && zeros; i++) {
-        zeros = block[i] == 0;
+    segment->usable = header == MR_OK && segment->header.number == segment->number &&
+                      segment->header.file == segment->of;
+    struct mr_log_mend mend = {.of = segment->of, .number = segment->number, .until = MR_LOG_BLOCK};
+    if (!segment->usable && mr_io_has_copy(io) && mr_log_mend(io, &mend, 0) == MR_OK) {
+        r = mr_io_read_copy(io, 0, name, MR_IO_READ_ONLY, block, sizeof(block), 0, &size);
+        segment->usable = r == MR_OK && size >= MR_LOG_BLOCK &&
+                          mr_segment_header_decode(block, &segment->header) == MR_OK;
     }
-    segment->blank = !segment->usable && (header == MR_OK || zeros);
+    judge_unusable(segment, header, block, size);
+    bool alone = segment->of == MR_LOG_OF_SURVIVORS; /* no other file says anything of it */
+    if (alone && !segment->usable && !segment->blank && segment->first_sequence == 1) {
+        segment->usable = segment->salvaged = true;
+    }
     return MR_OK;
 }
 
-enum mr_status mr_log_index(struct mr_io *io, struct mr_log_index *ret_index,
-                            struct mr_problem *problem)
+/* A recycled file whose preparation was cut off shows groups of its time before: older ones than in
+ * the segments before it. The same number stands in two when a start died over its first group. One
+ * that is alone has never been another: no file is used again before there are checkpoints, and
+ * these say themselves what stands behind them. */
+static bool is_in_order(const struct mr_log_index *index, const struct mr_log_segment *segment)
+{
+    for (uint32_t i = 0; i < index->segment_count; i++) {
+        const struct mr_log_segment *other = &index->segments[i];
+        if (other == segment || !other->usable || other->first_sequence == 0) {
+            continue;
+        }
+        bool before = other->number < segment->number;
+        if (before ? other->first_sequence > segment->first_sequence
+                   : other->first_sequence < segment->first_sequence) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void mr_log_index_judge(struct mr_log_index *index)
+{
+    for (uint32_t i = 0; i < index->segment_count; i++) {
+        struct mr_log_segment *segment = &index->segments[i];
+        if (segment->usable || segment->first_sequence == 0 || MR_PLANTED(UNSALVAGED)) {
+            continue;
+        }
+        if (is_in_order(index, segment)) {
+            segment->usable = true;
+            segment->salvaged = true;
+            segment->blank = false;
+        }
+    }
+    uint64_t later = UINT64_MAX;
+    for (uint32_t i = index->segment_count; i-- > 0;) {
+        struct mr_log_segment *segment = &index->segments[i];
+        segment->later_sequence = later;
+        if (segment->usable && segment->first_sequence != 0 && segment->first_sequence < later) {
+            later = segment->first_sequence;
+        }
+    }
+}
+
+enum mr_status mr_log_index_names(struct mr_io *io, struct mr_log_index *ret_index)
 {
     struct mr_log_index index = {0};
     struct lister lister = {.index = &index};
@@ -125,8 +216,26 @@ enum mr_status mr_log_index(struct mr_io *io, struct mr_log_index *ret_index,
     if (r == MR_OK) {
         r = lister.status;
     }
+    if (r != MR_OK) {
+        mr_log_index_release(&index);
+        return r;
+    }
+    *ret_index = index;
+    return MR_OK;
+}
+
+enum mr_status mr_log_index(struct mr_io *io, struct mr_log_index *ret_index,
+                            struct mr_problem *problem)
+{
+    struct mr_log_index index = {0};
+    enum mr_status r = mr_log_index_names(io, &index);
     for (uint32_t i = 0; i < index.segment_count && r == MR_OK; i++) {
-        r = read_segment_header(io, &index.segments[i], problem);
+        r = mr_log_segment_read(io, &index.segments[i], problem);
+    }
+    mr_log_index_judge(&index);
+    for (uint32_t i = 0; i < index.keep_count && r == MR_OK; i++) {
+        r = mr_log_segment_read(io, &index.keeps[i], problem);
+        index.keeps[i].later_sequence = UINT64_MAX; /* each is read by itself */
     }
     if (r != MR_OK) {
         mr_log_index_release(&index);
@@ -139,16 +248,22 @@ enum mr_status mr_log_index(struct mr_io *io, struct mr_log_index *ret_index,
 void mr_log_index_release(struct mr_log_index *index)
 {
     mr_free(index->segments);
+    mr_free(index->keeps);
     mr_free(index->spares);
+    mr_free(index->footers);
+    mr_free(index->ids);
     *index = (struct mr_log_index){0};
+}
+
+struct mr_log_index mr_log_index_of_keep(const struct mr_log_index *index, uint32_t i)
+{
+    MR_ASSERT(i < index->keep_count);
+    return (struct mr_log_index){.segments = &index->keeps[i], .segment_count = 1};
 }
 
 /* --- the reader ------------------------------------------------------------------------------- */
 
-#define READ_AHEAD (1u * MR_MIB)
-
 struct mr_log_reader {
-    struct mr_io *io;
     const struct mr_log_index *index;
     uint32_t segment;      /* index in index->segments */
     uint64_t at;           /* byte in the segment of the next place */
@@ -158,11 +273,8 @@ struct mr_log_reader {
     uint64_t durable_floor;
     bool chained;          /* sequence and previous_crc are to be checked */
     bool ended;
-    int file;              /* of `segment`, -1 when closed */
-    uint8_t *data;         /* owned: bytes [data_at, data_at + data_size) of the segment */
-    size_t data_capacity;
-    uint64_t data_at;
-    size_t data_size;
+    bool has_copy; /* the log is kept twice */
+    struct mr__log_window window;
 };
 
 enum mr_status mr_log_reader_create(struct mr_io *io, const struct mr_log_index *index,
@@ -174,15 +286,15 @@ enum mr_status mr_log_reader_create(struct mr_io *io, const struct mr_log_index 
         return MR_E_NOMEM;
     }
     *reader = (struct mr_log_reader){
-        .io = io,
         .index = index,
         .at = MR_LOG_BLOCK,
         .sequence = sequence,
         .previous_crc = previous_crc,
         .durable_floor = durable_floor,
         .chained = sequence != 0,
-        .file = -1,
+        .has_copy = mr_io_has_copy(io),
     };
+    mr__window_init(&reader->window, io, index);
     bool trimmed = index->has_checkpoint[0] && index->has_checkpoint[1] &&
                    index->segment_count > 0 && index->segments[0].number > 1;
     if (sequence == 0 && !trimmed && position <= mr_position(1, MR_LOG_BLOCK)) {
@@ -208,108 +320,102 @@ enum mr_status mr_log_reader_create(struct mr_io *io, const struct mr_log_index 
     return MR_OK;
 }
 
-static void close_file(struct mr_log_reader *reader)
-{
-    if (reader->file >= 0) {
-        reader->io->ops->close(reader->io, reader->file);
-        reader->file = -1;
-    }
-    reader->data_size = 0;
-}
-
 void mr_log_reader_destroy(struct mr_log_reader *reader)
 {
     if (reader != NULL) {
-        close_file(reader);
-        mr_free(reader->data);
+        mr__window_release(&reader->window);
         mr_free(reader);
     }
 }
 
-/* Makes [at, at + size) of the present segment available. Bytes past the end of the file are
- * missing: *ret_data is NULL then. A read that fails is an error, never a torn tail: what could not
- * be read may have been acknowledged, and the next try may read it. */
+/* Of the present segment; mr__window_fetch() says when there is nothing. */
 static enum mr_status fetch(struct mr_log_reader *reader, uint64_t at, size_t size,
                             const uint8_t **ret_data)
 {
-    *ret_data = NULL;
-    const struct mr_log_segment *segment = &reader->index->segments[reader->segment];
-    if (at + size > segment->file_size) {
-        return MR_OK;
-    }
-    if (at >= reader->data_at && at + size <= reader->data_at + reader->data_size) {
-        *ret_data = reader->data + (at - reader->data_at);
-        return MR_OK;
-    }
-    if (reader->file < 0) {
-        char name[MR_LOG_NAME_SIZE];
-        mr_segment_name(segment->number, name);
-        enum mr_status opened =
-            reader->io->ops->open(reader->io, name, MR_IO_READ_ONLY, &reader->file);
-        if (opened != MR_OK) {
-            reader->file = -1;
-            return opened;
-        }
-    }
-    size_t want = size < READ_AHEAD ? READ_AHEAD : size;
-    if (want > reader->data_capacity) {
-        uint8_t *grown = mr_realloc(reader->data, want);
-        if (grown == NULL) {
-            return MR_E_NOMEM;
-        }
-        reader->data = grown;
-        reader->data_capacity = want;
-    }
-    reader->data_at = at;
-    reader->data_size = 0;
-    size_t got = 0;
-    const struct mr_io_ops *ops = reader->io->ops;
-    enum mr_status r = ops->pread(reader->io, reader->file, reader->data, want, at, &got);
-    if (r != MR_OK && want > size) {
-        r = ops->pread(reader->io, reader->file, reader->data, size, at, &got);
-    }
-    if (r != MR_OK) {
-        return r; /* not what was read ahead, but what is wanted */
-    }
-    reader->data_size = got;
-    if (got >= size) {
-        *ret_data = reader->data;
-    }
-    return MR_OK;
+    return mr__window_fetch(&reader->window, reader->segment, at, size, ret_data);
 }
 
-/* Walks the records of a group. @return how many were unreadable; *ret_events counts the EVENT
- * records that are whole */
-static uint32_t check_records(const uint8_t *data, const struct mr_group_header *header)
+/* Where a group whose records do not add up is to be left: at its first bad record, or at an event
+ * that is not the next. A block that is another's may hold records of its own, good ones that begin
+ * where one of ours would: when nothing else shows it, what lies in the block of the header is all
+ * that is known to be of this group. */
+static uint32_t trusted_size(const uint8_t *data, uint32_t size,
+                             const struct mr_group_header *header, uint32_t *ret_good)
+{
+    uint32_t at = MR_GROUP_HEADER_SIZE;
+    uint64_t offset = header->first_offset;
+    uint32_t good = 0;
+    uint32_t good_in_block = 0;
+    uint32_t block_end = MR_GROUP_HEADER_SIZE;
+    *ret_good = 0;
+    while (at < size) {
+        struct mr_record record;
+        enum mr_status r = mr_record_decode(data + at, size - at, &record, NULL);
+        bool next = r == MR_OK && (record.kind != MR_RECORD_EVENT || record.offset == offset);
+        if (!next) {
+            *ret_good = good;
+            return at;
+        }
+        offset += record.kind == MR_RECORD_EVENT;
+        at += (uint32_t)mr_record_size(record.body.size);
+        good++;
+        good_in_block = at <= MR_LOG_BLOCK ? good : good_in_block;
+        block_end = at <= MR_LOG_BLOCK ? at : block_end;
+    }
+    if (size < header->size) { /* the file ends here */
+        *ret_good = good;
+        return size;
+    }
+    *ret_good = good_in_block;
+    return block_end;
+}
+
+/* Walks the records of a group. @return how many are unreadable
+ * @param size of data; what cannot be trusted is cut off */
+static uint32_t check_records(const uint8_t *data, uint32_t *size,
+                              const struct mr_group_header *header, uint32_t *ret_mended)
 {
     uint32_t at = MR_GROUP_HEADER_SIZE;
     uint32_t good = 0;
     uint32_t bad = 0;
     uint32_t sum = 0;
-    while (at < header->size) {
+    while (at < *size) {
         struct mr_record record;
         uint32_t head_crc = 0;
-        enum mr_status r = mr_record_decode(data + at, header->size - at, &record, &head_crc);
+        enum mr_status r = mr_record_decode(data + at, *size - at, &record, &head_crc);
         if (r == MR_E_CORRUPT) {
-            /* Lengths are lost: so is the rest of the group. What a recycled file still holds may
-             * have made up the number. */
-            return good < header->records ? header->records - good : 1;
+            break; /* lengths are lost: so is the rest of the group */
         }
         uint8_t le[4];
         mr_put_u32(le, head_crc);
         sum = mr_crc32c(sum, le, sizeof(le));
+        *ret_mended += record.mended;
         bad += r != MR_OK;
         good += r == MR_OK;
         at += (uint32_t)mr_record_size(record.body.size);
     }
-    if (bad == 0 && (good != header->records || sum != header->records_crc)) {
-        return header->records == 0 ? 1 : header->records;
+    if (at >= header->size && good + bad == header->records && sum == header->records_crc) {
+        return bad; /* every header is of this group */
     }
-    return bad;
+    *size = trusted_size(data, *size, header, &good);
+    return good < header->records ? header->records - good : 1;
 }
 
-/* What stands at the reader's place; header and data set when they can be used. */
-static enum mr_status look(struct mr_log_reader *reader, uint64_t at, bool want_sequence,
+bool mr_log_group_is_whole(const uint8_t *data, size_t left, uint64_t salt,
+                           struct mr_group_header *ret_header)
+{
+    if (left < MR_GROUP_HEADER_SIZE || mr_group_header_decode(data, salt, ret_header) != MR_OK ||
+        ret_header->size > left) {
+        return false;
+    }
+    uint32_t size = ret_header->size;
+    uint32_t mended = 0;
+    return check_records(data, &size, ret_header, &mended) == 0 && mended == 0 &&
+           !ret_header->mended && size == ret_header->size;
+}
+
+/* What one copy has at the reader's place; header and data set when they can be used. */
+static enum mr_status look_once(struct mr_log_reader *reader, uint64_t at, bool want_sequence,
                            struct mr_log_group *group, enum mr_place *ret_place)
 {
     const struct mr_log_segment *segment = &reader->index->segments[reader->segment];
@@ -337,27 +443,97 @@ static enum mr_status look(struct mr_log_reader *reader, uint64_t at, bool want_
         return MR_OK;
     }
     group->header_good = true;
-    r = fetch(reader, at, group->header.size, &group->data);
+    uint64_t left = segment->file_size - at;
+    group->size = left < group->header.size ? (uint32_t)left : group->header.size;
+    r = fetch(reader, at, group->size, &group->data);
     if (r != MR_OK || group->data == NULL) {
         group->bad_records = group->header.records;
         return r;
     }
-    group->bad_records = check_records(group->data, &group->header);
+    group->mended = group->header.mended;
+    group->bad_records =
+        check_records(group->data, &group->size, &group->header, &group->mended);
+    group->verified = group->bad_records == 0 && group->mended == 0;
     *ret_place = group->bad_records == 0 ? MR_PLACE_GROUP : MR_PLACE_DAMAGED;
     return MR_OK;
 }
 
-/* Looks for a good group behind the reader's place, in this segment and the next ones.
+/* What stands at the reader's place. What one copy of the log has damaged or not at all is repaired
+ * from the other, where that continues the chain. */
+static enum mr_status look(struct mr_log_reader *reader, uint64_t at, bool want_sequence,
+                           struct mr_log_group *group, enum mr_place *ret_place)
+{
+    enum mr_status r = look_once(reader, at, want_sequence, group, ret_place);
+    if (!want_sequence || !reader->has_copy || (r == MR_OK && *ret_place == MR_PLACE_GROUP) ||
+        MR_PLANTED(LOST_UNASKED) ||
+        !mr_log_mend_group(reader->window.io, &reader->index->segments[reader->segment], at,
+                           reader->sequence, reader->previous_crc)) {
+        return r;
+    }
+    struct mr_io *io = reader->window.io;
+    mr__window_release(&reader->window); /* what was read before */
+    mr__window_init(&reader->window, io, reader->index);
+    return look_once(reader, at, want_sequence, group, ret_place);
+}
+
+/* The first whole group of segment @p number; sequence 0: it has none. */
+static enum mr_status first_group(struct mr_log_reader *reader, uint32_t number,
+                                  uint64_t *ret_sequence, uint64_t *ret_at)
+{
+    const struct mr_log_segment *segment = &reader->index->segments[number];
+    enum mr_status r = MR_OK;
+    *ret_sequence = 0;
+    reader->segment = number;
+    for (uint64_t at = MR_LOG_BLOCK;
+         r == MR_OK && *ret_sequence == 0 && at + MR_GROUP_HEADER_SIZE <= segment->file_size;
+         at += MR_LOG_BLOCK) {
+        struct mr_log_group group;
+        enum mr_place place;
+        r = look_once(reader, at, false, &group, &place);
+        if (r == MR_OK && place == MR_PLACE_GROUP) {
+            *ret_sequence = group.header.sequence;
+            *ret_at = at;
+        }
+    }
+    return r;
+}
+
+/* A later segment that begins with no later a group than @p sequence: what stands before it was cut
+ * by a start that went on there. */
+static enum mr_status pass_left_behind(struct mr_log_reader *reader, uint64_t sequence,
+                                       uint32_t *ret_segment, uint64_t *ret_at)
+{
+    const struct mr_log_index *index = reader->index;
+    enum mr_status r = MR_OK;
+    for (uint32_t next = *ret_segment + 1; next < index->segment_count && r == MR_OK; next++) {
+        if (!index->segments[next].usable || index->segments[next].first_sequence > sequence) {
+            continue;
+        }
+        uint64_t first = 0;
+        uint64_t at = MR_LOG_BLOCK;
+        r = first_group(reader, next, &first, &at);
+        if (r == MR_OK && first >= reader->sequence && first <= sequence) {
+            *ret_segment = next;
+            *ret_at = at;
+            sequence = first;
+        }
+    }
+    return r;
+}
+
+/* Looks for a good group at the reader's place (whole, and not the one that is wanted: what was
+ * before it is gone) and behind it, in this segment and the next ones.
  * @param[out] ret_segment, ret_at where the first one is */
 static enum mr_status search_later(struct mr_log_reader *reader, enum mr_later *ret_later,
                                    uint32_t *ret_segment, uint64_t *ret_at)
 {
     uint32_t segment_before = reader->segment;
-    uint64_t at = reader->at + MR_LOG_BLOCK;
+    uint64_t at = reader->at;
+    uint64_t sequence = 0; /* of that group */
     *ret_later = MR_LATER_NONE;
     enum mr_status r = MR_OK;
     for (; reader->segment < reader->index->segment_count && r == MR_OK;
-         reader->segment++, at = MR_LOG_BLOCK, close_file(reader)) {
+         reader->segment++, at = MR_LOG_BLOCK) {
         const struct mr_log_segment *segment = &reader->index->segments[reader->segment];
         if (!segment->usable) {
             continue;
@@ -365,7 +541,7 @@ static enum mr_status search_later(struct mr_log_reader *reader, enum mr_later *
         for (; at + MR_GROUP_HEADER_SIZE <= segment->file_size; at += MR_LOG_BLOCK) {
             struct mr_log_group group;
             enum mr_place place;
-            r = look(reader, at, false, &group, &place);
+            r = look_once(reader, at, false, &group, &place);
             if (r != MR_OK) {
                 break;
             }
@@ -376,6 +552,7 @@ static enum mr_status search_later(struct mr_log_reader *reader, enum mr_later *
                 *ret_segment = reader->segment;
                 *ret_at = at;
                 *ret_later = MR_LATER_UNSYNCED;
+                sequence = group.header.sequence;
             }
             if (group.header.durable >= reader->sequence) {
                 *ret_later = MR_LATER_PROOF;
@@ -385,7 +562,9 @@ static enum mr_status search_later(struct mr_log_reader *reader, enum mr_later *
         }
     }
 out:
-    close_file(reader);
+    if (r == MR_OK && *ret_later != MR_LATER_NONE) {
+        r = pass_left_behind(reader, sequence, ret_segment, ret_at);
+    }
     reader->segment = segment_before;
     return r;
 }
@@ -402,7 +581,6 @@ static enum mr_status continues_in_next(struct mr_log_reader *reader, bool *ret_
         if (!reader->index->segments[next].usable) {
             continue;
         }
-        close_file(reader);
         reader->segment = next;
         struct mr_log_group group;
         enum mr_place place;
@@ -413,7 +591,6 @@ static enum mr_status continues_in_next(struct mr_log_reader *reader, bool *ret_
     if (*ret_continues) {
         reader->at = MR_LOG_BLOCK;
     } else {
-        close_file(reader);
         reader->segment = segment_before;
     }
     return r;
@@ -426,6 +603,25 @@ static void advance(struct mr_log_reader *reader, const struct mr_log_group *gro
     reader->previous_crc = group->header.crc;
     reader->next_offset = group->header.next_offset;
     reader->chained = true;
+}
+
+/* What stands at a rotten place with a whole header may be a torn tail that a start left behind,
+ * and what replaced it is gone: the good group that follows tells whether it is the one before. */
+static enum mr_status check_successor(struct mr_log_reader *reader, struct mr_log_group *group,
+                                      uint32_t segment, uint64_t at)
+{
+    uint32_t segment_before = reader->segment;
+    reader->segment = segment;
+    struct mr_log_group next;
+    enum mr_place place;
+    enum mr_status r = look_once(reader, at, false, &next, &place);
+    if (r == MR_OK && next.header_good) {
+        bool follows = next.header.sequence == group->header.sequence + 1;
+        group->header_good = follows ? next.header.previous_crc == group->header.crc
+                                     : next.header.first_offset >= group->header.next_offset;
+    }
+    reader->segment = segment_before;
+    return r;
 }
 
 /* A rotten place: go on at the next good group, naming the events between. */
@@ -447,12 +643,11 @@ static enum mr_status step_over_rot(struct mr_log_reader *reader, struct mr_log_
         group->lost_end = group->lost_first;
         return MR_OK;
     }
-    close_file(reader);
     reader->segment = segment;
     reader->at = at;
     struct mr_log_group next;
     enum mr_place place;
-    enum mr_status r = look(reader, at, false, &next, &place);
+    enum mr_status r = look_once(reader, at, false, &next, &place);
     if (r != MR_OK || place != MR_PLACE_GROUP) {
         return r == MR_OK ? MR_E_IO : r;
     }
@@ -463,6 +658,24 @@ static enum mr_status step_over_rot(struct mr_log_reader *reader, struct mr_log_
     reader->next_offset = next.header.first_offset;
     reader->chained = true;
     return MR_OK;
+}
+
+/* Whether nothing is lost between the reader's @p place and the good group at @p at of the later
+ * @p segment: what stood there was given up when nothing needed it any more. A torn tail that a
+ * start left behind may stand at the place, when a checkpoint says that nothing else does. */
+static bool is_given_up(const struct mr_log_reader *reader, enum mr_place place, uint32_t segment,
+                        uint64_t at)
+{
+    const struct mr_log_index *index = reader->index;
+    const struct mr_log_segment *here = &index->segments[reader->segment];
+    uint64_t number = index->segments[segment].number;
+    uint64_t missing = number - here->number - (segment - reader->segment);
+    for (uint32_t i = 0; i < index->keep_count; i++) {
+        missing -= index->keeps[i].number > here->number && index->keeps[i].number < number;
+    }
+    bool ends = reader->at >= here->used && (place == MR_PLACE_EMPTY || here->used > 0);
+    return ends && reader->chained && number <= index->given_up && missing > 0 &&
+           at == MR_LOG_BLOCK && !MR_PLANTED(GAPS_LOST);
 }
 
 enum mr_status mr_log_reader_next(struct mr_log_reader *reader, struct mr_log_group *ret_group)
@@ -484,11 +697,30 @@ enum mr_status mr_log_reader_next(struct mr_log_reader *reader, struct mr_log_gr
     enum mr_place place;
     enum mr_status r = look(reader, reader->at, reader->chained, &group, &place);
     bool continues = true;
-    while (r == MR_OK && place != MR_PLACE_GROUP && continues) {
+    /* A write that never was durable may show up again, where a start has gone on elsewhere. */
+    bool left = r == MR_OK && place == MR_PLACE_GROUP &&
+                group.header.sequence >= reader->index->segments[reader->segment].later_sequence;
+    while (r == MR_OK && (place != MR_PLACE_GROUP || left) && continues) {
         r = continues_in_next(reader, &continues);
         continues = continues && !MR_PLANTED(ONE_TORN_TAIL);
         if (r == MR_OK) { /* there (torn again, perhaps), or here: the search moved the window */
             r = look(reader, reader->at, reader->chained, &group, &place);
+        }
+        left = false;
+    }
+    if (r != MR_OK) {
+        return r;
+    }
+    enum mr_later later = MR_LATER_NONE;
+    uint32_t later_segment = 0;
+    uint64_t later_at = 0;
+    if (place != MR_PLACE_GROUP) {
+        r = search_later(reader, &later, &later_segment, &later_at);
+        if (r == MR_OK && later != MR_LATER_NONE &&
+            is_given_up(reader, place, later_segment, later_at)) {
+            reader->segment = later_segment;
+            reader->chained = false; /* it begins anew */
+            r = look_once(reader, later_at, false, &group, &place);
         }
     }
     if (r != MR_OK) {
@@ -503,13 +735,6 @@ enum mr_status mr_log_reader_next(struct mr_log_reader *reader, struct mr_log_gr
         *ret_group = group;
         return MR_OK;
     }
-    enum mr_later later;
-    uint32_t later_segment = 0;
-    uint64_t later_at = 0;
-    r = search_later(reader, &later, &later_segment, &later_at);
-    if (r != MR_OK) {
-        return r;
-    }
     bool covered = reader->chained && reader->sequence <= reader->durable_floor;
     group.decision = mr_recovery_decide(place, later, covered);
     if (!reader->chained && group.decision == MR_RECOVERY_END && later == MR_LATER_NONE) {
@@ -518,9 +743,12 @@ enum mr_status mr_log_reader_next(struct mr_log_reader *reader, struct mr_log_gr
         return MR_OK;
     }
     if (group.decision == MR_RECOVERY_ROTTEN) {
-        if (group.header_good && group.header.size > 0) {
+        if (group.header_good && later != MR_LATER_NONE) {
+            r = check_successor(reader, &group, later_segment, later_at);
+        }
+        if (r == MR_OK && group.header_good && group.header.size > 0) {
             const uint8_t *again; /* the search moved the window */
-            r = fetch(reader, mr_position_at(group.position), group.header.size, &again);
+            r = fetch(reader, mr_position_at(group.position), group.size, &again);
             group.data = again;
         }
         if (r == MR_OK) {
@@ -545,10 +773,14 @@ bool mr_log_next_record(const struct mr_log_group *group, uint32_t *at, uint64_t
     if (*at == 0) {
         *at = MR_GROUP_HEADER_SIZE;
     }
-    while (*at < group->header.size) {
+    while (*at < group->size) {
         uint32_t here = *at;
-        enum mr_status r = mr_record_decode(group->data + here, group->header.size - here,
-                                            ret_record, NULL);
+        enum mr_status r = MR_OK;
+        if (group->verified) {
+            mr_record_view(group->data + here, ret_record);
+        } else {
+            r = mr_record_decode(group->data + here, group->size - here, ret_record, NULL);
+        }
         if (r == MR_E_CORRUPT) {
             return false;
         }

@@ -37,23 +37,49 @@ struct mr_log_segment {
     uint64_t number;
     struct mr_segment_header header;
     uint64_t file_size;
-    bool usable; /* header good and of this number */
+    uint64_t first_sequence; /* of the group it begins with; 0: none stands there */
+    uint64_t later_sequence; /* the lowest that a later segment begins with: what stands here of
+                                that or above was left behind by a start; UINT64_MAX: none */
+    uint64_t used;   /* so many bytes of it a checkpoint knows to be written; 0: it says nothing */
+    bool usable;    /* header good and of this number, or salvaged */
+    bool salvaged;  /* header unreadable: the first group's salt stands in for it; log_id 0 */
+    enum mr_log_file of;
     bool blank;  /* not usable and never was: a file whose preparation was cut off */
 };
 
 struct mr_log_index {
     struct mr_log_segment *segments; /* owned, ascending */
     uint32_t segment_count;
+    struct mr_log_segment *keeps; /* owned, ascending: survivor files */
+    uint32_t keep_count;
     uint64_t *spares; /* owned: numbers of free- files */
     uint32_t spare_count;
+    uint64_t *footers; /* owned, ascending: numbers of foot- files */
+    uint32_t footer_count;
+    uint64_t *ids; /* owned, ascending: groups of ids- files */
+    uint32_t ids_count;
     bool has_checkpoint[2];
+    uint64_t given_up; /* one of a lower number that is missing may have been given up in good
+                          order; 0: whatever is missing is lost. mr_missing_heed() sets it */
 };
 
 /** Lists a log directory and reads the segment headers.
  * @return MR_E_UNSUPPORTED: made by a later version, named in @p problem */
 MR_MUST_USE enum mr_status mr_log_index(struct mr_io *io, struct mr_log_index *ret_index,
                                         struct mr_problem *problem);
+/** Its steps, for whoever knows most of the headers: only the numbers are filled in, */
+MR_MUST_USE enum mr_status mr_log_index_names(struct mr_io *io, struct mr_log_index *ret_index);
+/** and the rest of one segment, whose number is set. @return MR_E_NOT_FOUND: it is gone; as
+ * mr_log_index() */
+MR_MUST_USE enum mr_status mr_log_segment_read(struct mr_io *io, struct mr_log_segment *segment,
+                                               struct mr_problem *problem);
+/** Last, over all of them: which unreadable headers the other segments stand in for, and what a
+ * start left behind. */
+void mr_log_index_judge(struct mr_log_index *index);
 void mr_log_index_release(struct mr_log_index *index);
+/** Its survivor file number @p i as a log of its own, for a reader that begins with group 1 behind
+ * checksum 0. Borrows: not to be released. */
+struct mr_log_index mr_log_index_of_keep(const struct mr_log_index *index, uint32_t i);
 
 /* One place of the log as the reader found it. */
 struct mr_log_group {
@@ -62,7 +88,10 @@ struct mr_log_group {
     struct mr_group_header header; /* valid when header_good */
     bool header_good;
     const uint8_t *data; /* borrowed until the next call: header and records; NULL if unreadable */
+    uint32_t size;       /* of data: less than the header says when the file ends before */
+    uint32_t mended;      /* headers of which one bit was wrong: nothing is lost by it */
     uint32_t bad_records; /* ROTTEN: how many records were unreadable */
+    bool verified;        /* every record of `data` was found good: walked without another look */
     uint64_t lost_first;  /* ROTTEN: event offsets that are gone: first … */
     uint64_t lost_end;    /* … and past the last; equal when none */
 };
@@ -82,6 +111,11 @@ MR_MUST_USE enum mr_status mr_log_reader_create(struct mr_io *io, const struct m
 MR_MUST_USE enum mr_status mr_log_reader_next(struct mr_log_reader *reader,
                                               struct mr_log_group *ret_group);
 void mr_log_reader_destroy(struct mr_log_reader *reader);
+
+/** Whether at @p data stands a group of the segment with @p salt all of whose checksums hold.
+ * @param left  bytes there are @param[out] ret_header  set when its own checksum holds */
+bool mr_log_group_is_whole(const uint8_t *data, size_t left, uint64_t salt,
+                           struct mr_group_header *ret_header);
 
 /** Walks the records of a group: set *@p at to 0 first. Unreadable records are skipped.
  * @return false after the last */

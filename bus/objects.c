@@ -179,21 +179,27 @@ failed:
 
 /* --- segments that are needed ----------------------------------------------------------------- */
 
-struct mr__segment *mr__segment_of(struct mr_bus *bus, uint64_t position)
+static struct mr__segment *find_segment(struct mr__segment *segments, uint32_t count,
+                                        uint64_t number)
 {
-    uint64_t number = mr_position_segment(position);
     uint32_t low = 0;
-    uint32_t high = bus->segment_count;
+    uint32_t high = count;
     while (low < high) {
         uint32_t mid = low + (high - low) / 2;
-        if (bus->segments[mid].number < number) {
+        if (segments[mid].number < number) {
             low = mid + 1;
         } else {
             high = mid;
         }
     }
-    return low < bus->segment_count && bus->segments[low].number == number ? &bus->segments[low]
-                                                                           : NULL;
+    return low < count && segments[low].number == number ? &segments[low] : NULL;
+}
+
+struct mr__segment *mr__segment_of(struct mr_bus *bus, uint64_t position)
+{
+    uint64_t number = mr_position_segment(position);
+    struct mr__segment *segment = find_segment(bus->segments, bus->segment_count, number);
+    return segment != NULL ? segment : find_segment(bus->keeps, bus->keep_count, number);
 }
 
 void mr__segment_live(struct mr_bus *bus, uint64_t position, int64_t change)
@@ -215,11 +221,7 @@ void mr__sub_destroy(struct mr__sub *sub)
     if (sub == NULL) {
         return;
     }
-    for (uint64_t i = 0; i < sub->deliveries.capacity; i++) {
-        struct mr__delivery *d = (struct mr__delivery *)(uintptr_t)sub->deliveries.slots[i].value;
-        if (sub->deliveries.slots[i].key == 0) {
-            continue;
-        }
+    for (struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
         mr_event_unref(d->event);
         mr_free(d->notes);
         if (d->ending != NULL) {

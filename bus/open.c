@@ -1,11 +1,10 @@
-/* Opening a log, and taking a configuration. */
+/* Opening a log: recovery, and its end. */
 #include "bus/internal.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 
 #include "core/alloc.h"
-#include "core/hash.h"
 
 #define GROUP_SIZE_SOFT_DEFAULT (1u * MR_MIB)
 #define AHEAD_DEFAULT 32u
@@ -14,11 +13,13 @@
 
 /* --- recovery --------------------------------------------------------------------------------- */
 
-static enum mr_status adopt_segments(struct mr_bus *bus, const struct mr_log_index *index)
+static enum mr_status adopt_segments(struct mr_bus *bus, const struct mr_log_index *index,
+                                     struct mr_bus_opened *opened)
 {
     bus->segments = mr_calloc(index->segment_count + 1u, sizeof(*bus->segments));
     bus->spares = mr_calloc(index->spare_count + 1u, sizeof(*bus->spares));
-    if (bus->segments == NULL || bus->spares == NULL) {
+    bus->keeps = mr_calloc(index->keep_count + 1u, sizeof(*bus->keeps));
+    if (bus->segments == NULL || bus->spares == NULL || bus->keeps == NULL) {
         return MR_E_NOMEM;
     }
     bus->next_segment_number = 1; /* a position in segment 0 means: a byte in the stage */
@@ -27,7 +28,10 @@ static enum mr_status adopt_segments(struct mr_bus *bus, const struct mr_log_ind
         if (s->number >= bus->next_segment_number) {
             bus->next_segment_number = s->number + 1;
         }
+        opened->salvaged += s->salvaged;
+        opened->mended += s->usable && s->header.mended;
         if (!s->usable && !s->blank) {
+            opened->doubtful++;
             continue; /* in doubt: left alone, `log verify` names it */
         }
         bus->segments[bus->segment_count++] = (struct mr__segment){
@@ -39,7 +43,23 @@ static enum mr_status adopt_segments(struct mr_bus *bus, const struct mr_log_ind
             .file = -1,
             .sealed = true,
         };
-        bus->log_id = s->usable ? s->header.log_id : bus->log_id;
+        bus->log_id = s->usable && !s->salvaged ? s->header.log_id : bus->log_id;
+    }
+    for (uint32_t i = 0; i < index->keep_count; i++) { /* what their records are worth, these say */
+        const struct mr_log_segment *s = &index->keeps[i];
+        if (s->number >= bus->next_segment_number) {
+            bus->next_segment_number = s->number + 1;
+        }
+        bus->keep_bytes += s->file_size;
+        bus->keeps[bus->keep_count++] = (struct mr__segment){
+            .number = s->number,
+            .size = s->file_size,
+            .used = s->file_size,
+            .salt = s->usable ? s->header.salt : 0,
+            .of = MR_LOG_OF_SURVIVORS,
+            .file = -1,
+            .sealed = true,
+        };
     }
     for (uint32_t i = 0; i < index->spare_count; i++) {
         bus->spares[bus->spare_count++] = index->spares[i];
@@ -50,118 +70,25 @@ static enum mr_status adopt_segments(struct mr_bus *bus, const struct mr_log_ind
     return MR_OK;
 }
 
-static enum mr_status read_slot(struct mr_io *io, int slot, uint8_t **ret_data, size_t *ret_size)
-{
-    const char *name = slot == 0 ? "checkpoint-0" : "checkpoint-1";
-    int file;
-    uint64_t size = 0;
-    enum mr_status r = io->ops->open(io, name, MR_IO_READ_ONLY, &file);
-    if (r != MR_OK) {
-        return r;
-    }
-    r = io->ops->size(io, file, &size);
-    uint8_t *data = r == MR_OK ? mr_alloc((size_t)size) : NULL;
-    size_t got = 0;
-    if (r == MR_OK) {
-        r = data == NULL ? MR_E_NOMEM : io->ops->pread(io, file, data, (size_t)size, 0, &got);
-    }
-    io->ops->close(io, file);
-    if (r != MR_OK) {
-        mr_free(data);
-        return r;
-    }
-    *ret_data = data;
-    *ret_size = got;
-    return MR_OK;
-}
-
-static enum mr_status sync_slot(struct mr_io *io, int slot)
-{
-    int file;
-    enum mr_status r =
-        io->ops->open(io, slot == 0 ? "checkpoint-0" : "checkpoint-1", MR_IO_WRITE, &file);
-    if (r == MR_OK) {
-        r = io->ops->sync(io, file);
-        io->ops->close(io, file);
-    }
-    return r == MR_OK ? io->ops->sync_dir(io) : r;
-}
-
-/* Loads the newer good slot. One that cannot be read now is no torn one: where the other is no good
- * either, what it says may stand nowhere else any more.
- * @param[out] ret_head sequence 0 when there is none */
-static enum mr_status load_checkpoint(struct mr_bus *bus, struct mr_io *io,
-                                      const struct mr_log_index *index,
-                                      struct mr__checkpoint_head *ret_head,
-                                      struct mr_problem *problem)
-{
-    enum mr_status unread = MR_OK;
-    struct mr__checkpoint_head heads[2] = {0};
-    uint8_t *data[2] = {NULL, NULL};
-    size_t sizes[2] = {0, 0};
-    int best = -1;
-    enum mr_status r = MR_OK;
-    for (int i = 0; i < 2; i++) {
-        if (!index->has_checkpoint[i]) {
-            continue;
-        }
-        r = read_slot(io, i, &data[i], &sizes[i]);
-        if (r == MR_E_NOMEM) {
-            break;
-        }
-        unread = r == MR_OK ? unread : r;
-        r = MR_OK;
-        if (data[i] == NULL ||
-            mr__checkpoint_check(mr_bytes(data[i], sizes[i]), &heads[i]) != MR_OK ||
-            (bus->log_id != 0 && heads[i].log_id != bus->log_id)) {
-            heads[i] = (struct mr__checkpoint_head){0};
-            continue;
-        }
-        /* A process that was killed may have left it in the page cache alone; from here on the
-         * other slot is written over and this one must be able to stand for both. */
-        r = MR_PLANTED(SLOT_UNSYNCED) ? MR_OK : sync_slot(io, i);
-        if (r != MR_OK) {
-            break;
-        }
-        bus->checkpoint_slot_position[i] = heads[i].position;
-        if (best < 0 || heads[i].generation > heads[best].generation) {
-            best = i;
-        }
-    }
-    if (r == MR_OK && best >= 0) {
-        r = mr__checkpoint_load(bus, mr_bytes(data[best], sizes[best]));
-        bus->checkpoint_generation = heads[best].generation;
-        bus->checkpoint_position = heads[best].position;
-        bus->log_id = heads[best].log_id;
-        *ret_head = heads[best];
-    }
-    mr_free(data[0]);
-    mr_free(data[1]);
-    if (r == MR_OK && best < 0 && unread != MR_OK) {
-        return mr_problem_set(problem, unread,
-                              "cannot read the checkpoints of the log: %s; start again, or see "
-                              "`millrace log verify`",
-                              mr_status_text(unread));
-    }
-    return r;
-}
-
+/* @param[out] ret_events how many of the events it brought are whole */
 static enum mr_status fold_group(struct mr_bus *bus, const struct mr_log_group *group,
-                                 struct mr_problem *problem)
+                                 uint64_t *ret_events, struct mr_problem *problem)
 {
+    *ret_events = 0;
     uint32_t at = 0;
     uint64_t position;
     struct mr_record record;
     struct mr_record event = {0};
     bus->result_read = (struct mr_record){0}; /* borrowed from the group before */
     uint64_t event_position = 0;
-    if (group->header_good) {
+    if (group->header_good && group->position >= bus->base_to) {
         bus->now.mono_ns = group->header.mono_ns;
         bus->now.wall_ns = group->header.wall_ns;
         bus->now.boot_id = group->header.boot_id;
         bus->log_ns = group->header.log_ns;
     }
     while (mr_log_next_record(group, &at, &position, &record)) {
+        *ret_events += record.kind == MR_RECORD_EVENT;
         enum mr_status r = mr__fold(bus, group, position, &record, &event, &event_position);
         if (r == MR_E_UNSUPPORTED) {
             return mr_problem_set(problem, r,
@@ -219,33 +146,85 @@ static void passed_group(struct mr_bus *bus, const struct mr_log_group *group,
     opened->tail_bytes += group->header.padded;
 }
 
+/* Of the files from @p position on. */
+static uint64_t size_from(const struct mr_bus *bus, uint64_t position)
+{
+    uint64_t size = 0;
+    for (uint32_t i = 0; i < bus->segment_count; i++) {
+        uint64_t number = bus->segments[i].number;
+        uint64_t before = number == mr_position_segment(position) ? mr_position_at(position) : 0;
+        if (number >= mr_position_segment(position) && bus->segments[i].size > before) {
+            size += bus->segments[i].size - before;
+        }
+    }
+    return size;
+}
+
+/* Tells how far the log is read, now and then. @return whether to go on */
+static bool tell_progress(const struct mr_bus *bus, const struct mr__checkpoint_start *start,
+                          uint64_t position, uint64_t read, uint64_t *told)
+{
+    if (bus->options.progress == NULL || read < *told || position == 0) {
+        return true;
+    }
+    *told = read + MR__PROGRESS_STEP;
+    uint64_t total = size_from(bus, start->position);
+    uint64_t left = size_from(bus, position);
+    return bus->options.progress(bus->options.progress_context, "log",
+                                 total > left ? total - left : 0, total);
+}
+
+/* Events that a rotten place had and that are not there any more: of a group whose header is whole,
+ * all that are not among the @p events it still brought; else all up to the next group. */
+static void count_lost(struct mr_bus *bus, const struct mr_log_group *group, uint64_t next_offset,
+                       uint64_t events, struct mr_bus_opened *opened)
+{
+    opened->mended += group->mended;
+    if (group->decision != MR_RECOVERY_ROTTEN) {
+        return;
+    }
+    uint64_t end = group->header_good ? group->header.next_offset : group->lost_end;
+    uint64_t brought = end > next_offset ? end - next_offset : 0;
+    uint64_t lost = brought > events ? brought - events : 0;
+    bus->lost_events += lost;
+    opened->lost_events += lost;
+    opened->rotten++;
+    if (end > bus->next_offset) {
+        bus->next_offset = end;
+    }
+}
+
 static enum mr_status replay(struct mr_bus *bus, struct mr_io *io,
                              const struct mr_log_index *index,
-                             const struct mr__checkpoint_head *head, struct mr_bus_opened *opened,
+                             const struct mr__checkpoint_start *start, struct mr_bus_opened *opened,
                              struct mr_problem *problem)
 {
     struct mr_log_reader *reader;
     enum mr_status r = mr_log_reader_create(
-        io, index, head->position, head->sequence == 0 ? 0 : head->sequence + 1,
-        head->previous_crc, head->sequence, &reader);
+        io, index, start->position, start->sequence == 0 ? 0 : start->sequence + 1,
+        start->previous_crc, start->durable, &reader);
     if (r != MR_OK) {
         return r;
     }
-    bus->next_sequence = head->sequence + 1;
-    bus->previous_crc = head->previous_crc;
+    bus->next_sequence = start->sequence + 1;
+    bus->previous_crc = start->previous_crc;
     struct mr_log_group group;
+    uint64_t next_offset = bus->next_offset;
     uint64_t synced = 0;
+    uint64_t told = 0;
     while ((r = mr_log_reader_next(reader, &group)) == MR_OK) {
+        if (!tell_progress(bus, start, group.position, opened->tail_bytes, &told)) {
+            r = mr_problem_set(problem, MR_E_CLOSED, "stopped while the log was read");
+            break;
+        }
         if (group.decision == MR_RECOVERY_TAKE || group.decision == MR_RECOVERY_ROTTEN) {
-            bus->lost_events += group.lost_end - group.lost_first;
-            opened->lost_events += group.lost_end - group.lost_first;
-            if (group.lost_end > bus->next_offset) {
-                bus->next_offset = group.lost_end;
-            }
-            r = fold_group(bus, &group, problem);
+            uint64_t events;
+            r = fold_group(bus, &group, &events, problem);
             if (r != MR_OK) {
                 break;
             }
+            count_lost(bus, &group, next_offset, events, opened);
+            next_offset = bus->next_offset;
         }
         if (group.header_good && group.decision != MR_RECOVERY_CUT_TORN &&
             group.decision != MR_RECOVERY_CUT_UNSYNCED) {
@@ -271,17 +250,18 @@ static enum mr_status replay(struct mr_bus *bus, struct mr_io *io,
     return MR_OK;
 }
 
-/* What lies behind the checkpoint, in whole files: a bus that is killed again and again comes to
- * its checkpoints all the same, so its starts stay short and its old segments go. */
-static uint64_t tail_size(const struct mr_bus *bus, const struct mr__checkpoint_head *head)
+/* Survivor files whose headers are unreadable: a start reads no more of them. One that nothing
+ * refers to is a copy that was cut off. */
+static void count_keeps(const struct mr_bus *bus, const struct mr_log_index *index,
+                        struct mr_bus_opened *opened)
 {
-    uint64_t size = 0;
-    for (uint32_t i = 0; i < bus->segment_count; i++) {
-        if (bus->segments[i].number >= mr_position_segment(head->position)) {
-            size += bus->segments[i].size;
-        }
+    for (uint32_t i = 0; i < index->keep_count; i++) {
+        const struct mr_log_segment *keep = &index->keeps[i];
+        bool needed = bus->keeps[i].live > 0;
+        opened->mended += keep->usable && keep->header.mended;
+        opened->salvaged += keep->salvaged && needed;
+        opened->doubtful += !keep->usable && needed;
     }
-    return size;
 }
 
 static void set_defaults(struct mr_bus_options *o)
@@ -290,6 +270,7 @@ static void set_defaults(struct mr_bus_options *o)
     o->ahead = o->ahead == 0 ? AHEAD_DEFAULT : o->ahead;
     o->linger_ns = o->linger_ns == 0 ? LINGER_DEFAULT : o->linger_ns;
     o->mark_after_ns = o->mark_after_ns == 0 ? MARK_AFTER_DEFAULT : o->mark_after_ns;
+    o->read_memory = o->read_memory == 0 ? MR_READ_MEMORY : o->read_memory;
     if (o->first_segment_size > o->log.segment_size) {
         o->first_segment_size = (uint32_t)o->log.segment_size;
     }
@@ -320,6 +301,31 @@ static enum mr_status log_start(struct mr_bus *bus, const struct mr_bus_opened *
     return MR_OK;
 }
 
+/* A slot that is no good alone is what a crash leaves behind when it comes during a checkpoint. */
+static void tell_damage(const struct mr_bus *bus, struct mr_bus_opened *opened, bool both_slots)
+{
+    if (MR_PLANTED(ROT_UNTOLD)) {
+        opened->rotten = opened->lost_events = opened->mended = 0;
+        opened->salvaged = opened->doubtful = 0;
+        return;
+    }
+    bool blind = both_slots && opened->bad_slots == 2;
+    if (opened->rotten + opened->mended + opened->salvaged + opened->doubtful == 0 && !blind) {
+        return;
+    }
+    char text[320];
+    (void)snprintf(text, sizeof(text),
+                   "the log is damaged: %" PRIu64 " places cannot be read, %" PRIu64
+                   " events are lost; %" PRIu64 " wrong bits and %u headers of files were made "
+                   "good, %u files are left alone%s; see `millrace log verify`",
+                   opened->rotten, opened->lost_events, opened->mended, opened->salvaged,
+                   opened->doubtful,
+                   blind ? ", both checkpoints are unreadable: counts begin with what the segments "
+                           "still hold"
+                         : ""); /* fits: numbers have 20 digits at most */
+    bus->ports.alarm(bus->ports.context, text);
+}
+
 enum mr_status mr_bus_open(struct mr_io *io, const struct mr_bus_options *options,
                            const struct mr_bus_ports *ports, struct mr_now now,
                            struct mr_bus **ret_bus, struct mr_bus_opened *ret_opened,
@@ -339,29 +345,42 @@ enum mr_status mr_bus_open(struct mr_io *io, const struct mr_bus_options *option
     bus->current = -1;
     bus->next_offset = 1;
     bus->recovering = true;
+    mr__memory_configure(bus, NULL);
     bus->log_ns = now.wall_ns;
     bus->now = now;
     struct mr_log_index index = {0};
-    struct mr__checkpoint_head head = {0};
+    struct mr__checkpoint_start start = {0};
     struct mr_bus_opened opened = {0};
     enum mr_status r = mr_log_index(io, &index, problem);
     bool fresh = r == MR_OK && index.segment_count == 0;
-    r = r == MR_OK ? adopt_segments(bus, &index) : r;
-    r = r == MR_OK ? load_checkpoint(bus, io, &index, &head, problem) : r;
-    r = r == MR_OK ? replay(bus, io, &index, &head, &opened, problem) : r;
+    r = r == MR_OK ? adopt_segments(bus, &index, &opened) : r;
     if (r == MR_OK) {
-        if (fresh && head.sequence == 0) {
+        mr__footers_adopt(bus, io, &index);
+    }
+    r = r == MR_OK ? mr__checkpoint_recover(bus, io, &index, &start, &opened, problem) : r;
+    mr__memory_configure(bus, NULL);
+    r = r == MR_OK ? replay(bus, io, &index, &start, &opened, problem) : r;
+    if (r == MR_OK) {
+        count_keeps(bus, &index, &opened);
+        if (fresh && start.durable == 0) {
             bus->now = now;
             bus->log_ns = now.wall_ns;
         }
         mr__clock_resume(bus, now);
-        bus->bytes_since_checkpoint = tail_size(bus, &head);
-        r = mr__state_interrupt_all(bus, bus->log_ns, &opened.interrupted);
+        /* In whole files: a bus that is killed again and again comes to its checkpoints all the
+         * same, so its starts stay short and its old segments go. */
+        uint64_t file = mr_position(mr_position_segment(start.position), 0);
+        bus->bytes_since_checkpoint = size_from(bus, file);
+        r = mr__state_interrupt_all(bus, UINT64_MAX, bus->log_ns, &opened.interrupted);
     }
     bus->log_id = bus->log_id == 0 ? mr_rng_next(&bus->rng) | 1 : bus->log_id;
     bus->current = (int64_t)bus->segment_count - 1; /* none of the old ones is written to */
     bus->recovering = false;
+    bus->memory_recovered = mr__memory_used(bus);
     r = r == MR_OK ? log_start(bus, &opened) : r;
+    if (r == MR_OK) {
+        tell_damage(bus, &opened, index.has_checkpoint[0] && index.has_checkpoint[1]);
+    }
     mr_log_index_release(&index);
     if (r != MR_OK) {
         if (problem->text[0] == '\0') {
@@ -370,7 +389,7 @@ enum mr_status mr_bus_open(struct mr_io *io, const struct mr_bus_options *option
         mr_bus_destroy(bus);
         return r;
     }
-    opened.from_checkpoint = head.sequence != 0;
+    opened.from_checkpoint = start.durable != 0;
     opened.events = bus->next_offset - 1;
     *ret_opened = opened;
     *ret_bus = bus;
@@ -399,6 +418,7 @@ void mr_bus_destroy(struct mr_bus *bus)
     if (bus == NULL) {
         return;
     }
+    mr__checkpoint_release(bus);
     group_release(&bus->stage);
     group_release(&bus->flight);
     free_chain_of_batches(bus->pending);
@@ -408,6 +428,7 @@ void mr_bus_destroy(struct mr_bus *bus)
         bus->deferred = next;
     }
     for (uint32_t i = 0; i < bus->sub_count; i++) {
+        mr__postings_leave(bus, bus->subs[i]);
         mr__sub_destroy(bus->subs[i]);
     }
     mr__shared_apply(bus, NULL, 0);
@@ -427,11 +448,9 @@ void mr_bus_destroy(struct mr_bus *bus)
     }
     mr__pool_release(&bus->deliveries);
     mr__pool_release(&bus->lanes);
-    if (bus->checkpoint != NULL && !bus->checkpoint_writing) {
-        mr_free(bus->checkpoint->buf);
-        mr_free(bus->checkpoint);
-    }
     mr__cache_release(bus);
+    mr__survive_release(bus);
+    mr__scrub_release(bus);
     mr__bundles_destroy(bus);
     mr__fanouts_destroy(bus);
     mr_map_release(&bus->names);
@@ -441,209 +460,8 @@ void mr_bus_destroy(struct mr_bus *bus)
     mr_free(bus->sources);
     mr_free(bus->segments);
     mr_free(bus->spares);
-    mr_free(bus->heap);
+    mr__timers_release(bus);
+    mr_free(bus->behind);
     mr_free(bus->sub_of_index);
     mr_free(bus);
-}
-
-/* --- configuration ---------------------------------------------------------------------------- */
-
-/* Everything that can fail, before anything changes. */
-static enum mr_status reserve_configuration(struct mr_bus *bus, const struct mr_config *config,
-                                            uint32_t **ret_ids, struct mr__shared **ret_shared)
-{
-    uint32_t *ids = mr_calloc(config->subscription_count + 1u, sizeof(*ids));
-    if (ids == NULL) {
-        return MR_E_NOMEM;
-    }
-    enum mr_status r = MR_OK;
-    for (uint32_t i = 0; i < config->target_count && r == MR_OK; i++) {
-        const char *name = config->targets[i].name;
-        if (mr__name_find(bus, MR_NAME_TARGET, name) == UINT32_MAX &&
-            mr__target_add(bus, name) == NULL) {
-            r = MR_E_NOMEM;
-        }
-        if (r == MR_OK) {
-            struct mr__target *target = bus->targets[mr__name_find(bus, MR_NAME_TARGET, name)];
-            r = mr__limit_prepare(target->limit, config->targets[i].rates, &target->limit_next);
-        }
-    }
-    for (uint32_t i = 0; i < config->source_count && r == MR_OK; i++) {
-        const char *name = config->sources[i].name;
-        if (mr__name_find(bus, MR_NAME_SOURCE, name) == UINT32_MAX &&
-            mr__source_add(bus, name) == NULL) {
-            r = MR_E_NOMEM;
-        }
-    }
-    static const char *const built_in[] = {MR_SOURCE_SEND_NAME, MR_SOURCE_API_NAME};
-    for (size_t i = 0; i < MR_ARRAY_COUNT(built_in) && r == MR_OK; i++) {
-        if (mr__name_find(bus, MR_NAME_SOURCE, built_in[i]) == UINT32_MAX &&
-            mr__source_add(bus, built_in[i]) == NULL) {
-            r = MR_E_NOMEM;
-        }
-    }
-    size_t bytes = mr_record_size(strlen(config->canonical_json)) + 4096;
-    for (uint32_t i = 0; i < config->subscription_count && r == MR_OK; i++) {
-        const char *name = config->subscriptions[i].name;
-        ids[i] = mr__name_find(bus, MR_NAME_SUBSCRIPTION, name);
-        if (ids[i] == UINT32_MAX) {
-            struct mr__sub *sub = mr__sub_add(bus, name);
-            r = sub == NULL ? MR_E_NOMEM : MR_OK;
-            ids[i] = sub == NULL ? 0 : sub->id;
-        }
-        if (r == MR_OK) {
-            struct mr__sub *sub = bus->subs[ids[i]];
-            r = mr__limit_prepare(sub->limit, config->subscriptions[i].rates, &sub->limit_next);
-        }
-        if (r == MR_OK) {
-            r = mr__shares_prepare(bus, bus->subs[ids[i]], &config->subscriptions[i], config,
-                                   &bytes);
-        }
-        bytes += mr_record_size(0);
-    }
-    for (uint32_t i = 0; i < bus->sub_count; i++) {
-        bytes += mr_record_size(0) + mr__unarm_size(bus->subs[i]);
-    }
-    r = r == MR_OK ? mr__fanouts_reserve(bus, config) : r;
-    r = r == MR_OK ? mr__names_reserve(bus) : r;
-    r = r == MR_OK ? mr__stage_reserve(bus, bytes) : r;
-    r = r == MR_OK ? mr__shared_prepare(bus, config, ret_shared) : r;
-    if (r != MR_OK) {
-        mr_free(ids);
-        return r;
-    }
-    *ret_ids = ids;
-    return MR_OK;
-}
-
-static void set_targets_and_sources(struct mr_bus *bus, const struct mr_config *config)
-{
-    for (uint32_t i = 0; i < bus->target_count; i++) {
-        bus->targets[i]->conf = NULL;
-        bus->targets[i]->has_levels = false;
-    }
-    for (uint32_t i = 0; i < config->target_count; i++) {
-        uint32_t id = mr__name_find(bus, MR_NAME_TARGET, config->targets[i].name);
-        bus->targets[id]->conf = &config->targets[i];
-        mr__limit_apply(&bus->targets[id]->limit, &bus->targets[id]->limit_next);
-    }
-    for (uint32_t i = 0; i < bus->source_count; i++) {
-        bus->sources[i]->index = -1;
-    }
-    for (uint32_t i = 0; i < config->source_count; i++) {
-        const struct mr_source_config *conf = &config->sources[i];
-        uint32_t id = mr__name_find(bus, MR_NAME_SOURCE, conf->name);
-        bus->sources[id]->index = i;
-        mr__seen_configure(bus, &bus->sources[id]->seen, conf->dedupe_window_ns,
-                           conf->dedupe_keys);
-    }
-}
-
-static uint64_t order_hash(const struct mr_subscription_config *conf)
-{
-    uint64_t hash = conf->order_key == NULL ? 0 : mr_hash(conf->order_key, strlen(conf->order_key));
-    return mr_hash_u64(hash + (uint64_t)conf->order) | 1;
-}
-
-static void set_subscription(struct mr_bus *bus, struct mr__sub *sub,
-                             const struct mr_subscription_config *conf)
-{
-    uint64_t order = order_hash(conf);
-    if (sub->order_hash != 0 && sub->order_hash != order) {
-        sub->order_epoch++;
-    }
-    sub->order_hash = order; /* logged with the names, which this group begins or ends with */
-    sub->conf = conf;
-    sub->shared = bus->shared;
-    mr__shares_apply(bus, sub);
-    mr__state_set_width(bus, sub);
-    mr__limit_apply(&sub->limit, &sub->limit_next);
-    if (sub->removed_log_ns != 0) {
-        struct mr_record record = {.kind = MR_RECORD_REMOVED, .a = sub->id, .b = 0};
-        (void)mr__stage_record(bus, &record);
-        mr__apply_removed(bus, sub, 0, 0);
-    }
-    mr__turn_add_all(sub);
-    mr__shed_look(bus, sub);
-}
-
-static void remove_subscription(struct mr_bus *bus, struct mr__sub *sub)
-{
-    sub->conf = NULL;
-    if (sub->removed_log_ns != 0 || sub->ingest) {
-        return;
-    }
-    struct mr_record record = {
-        .kind = MR_RECORD_REMOVED, .a = sub->id, .b = 1, .c = bus->log_ns};
-    (void)mr__stage_record(bus, &record);
-    mr__apply_removed(bus, sub, 1, bus->log_ns);
-    mr__unarm(bus, sub, NULL);
-}
-
-enum mr_status mr_bus_configure(struct mr_bus *bus, struct mr_now now,
-                                const struct mr_config *config, const struct mr_router *router,
-                                uint64_t generation)
-{
-    mr__clock_advance(bus, now);
-    MR_ASSERT(generation != 0); /* 0 stands for matches that are ids already */
-    uint32_t *ids = NULL;
-    struct mr__shared *shared = NULL;
-    enum mr_status r = reserve_configuration(bus, config, &ids, &shared);
-    if (r != MR_OK) {
-        return r;
-    }
-    mr__pending_hold(bus);
-    bus->names_due = true;
-    bus->options.log.retain_size = config->log.retain_size;
-    bus->options.log.retain_age_ns = config->log.retain_age_ns;
-    bus->options.log.max_size = config->log.max_size;
-    bus->options.log.disk_low = config->log.disk_low;
-    set_targets_and_sources(bus, config);
-    for (uint32_t i = 0; i < bus->sub_count; i++) {
-        bus->subs[i]->conf = NULL; /* set again below, or removed */
-    }
-    mr__shared_apply(bus, shared, config->limit_count);
-    for (uint32_t i = 0; i < config->subscription_count; i++) {
-        set_subscription(bus, bus->subs[ids[i]], &config->subscriptions[i]);
-    }
-    for (uint32_t i = 0; i < bus->sub_count; i++) {
-        if (bus->subs[i]->conf == NULL) {
-            remove_subscription(bus, bus->subs[i]);
-        }
-    }
-    if (bus->config_hash_logged != config->hash) {
-        struct mr_record record = {.kind = MR_RECORD_CONFIG,
-                                   .c = config->hash,
-                                   .body = mr_bytes_of(config->canonical_json)};
-        (void)mr__stage_record(bus, &record);
-        bus->config_hash_logged = config->hash;
-        bus->config_due = false;
-    }
-    mr__shared_recount(bus);
-    mr__fanouts_configure(bus, config);
-    mr_free(bus->sub_of_index);
-    bus->sub_of_index = ids;
-    bus->sub_of_index_count = config->subscription_count;
-    bus->config = config;
-    bus->router = router;
-    bus->generation = generation;
-    mr__pending_rematch(bus);
-    mr__timers_reset(bus);
-    mr__flow_update(bus);
-    return MR_OK;
-}
-
-uint32_t mr_bus_source_id(const struct mr_bus *bus, const char *name)
-{
-    return mr__name_find(bus, MR_NAME_SOURCE, name);
-}
-
-uint32_t mr_bus_target_id(const struct mr_bus *bus, const char *name)
-{
-    return mr__name_find(bus, MR_NAME_TARGET, name);
-}
-
-uint32_t mr_bus_subscription_id(const struct mr_bus *bus, const char *name)
-{
-    return mr__name_find(bus, MR_NAME_SUBSCRIPTION, name);
 }

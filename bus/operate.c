@@ -37,18 +37,18 @@ enum mr_status mr__name_set(struct mr_bus *bus, enum mr_name_kind kind, uint32_t
 
 /* --- removal ---------------------------------------------------------------------------------- */
 
+void mr__removed_gone(struct mr_bus *bus, struct mr__sub *sub)
+{
+    mr__fanout_gone(bus, sub, MR_STATE_EXPIRED, "subscription removed");
+}
+
 void mr__apply_removed(struct mr_bus *bus, struct mr__sub *sub, uint32_t what, uint64_t log_ns)
 {
     if (what == 2) { /* what was on disk for it expires */
-        mr__fanout_gone(bus, sub, MR_STATE_EXPIRED, "subscription removed");
         sub->counts.expired += sub->behind;
         sub->behind = 0;
         if (!sub->live) {
-            sub->live = true;
-            bus->not_live--;
-            bus->cursors_in_stage -= sub->cursor_in_stage;
-            sub->cursor_in_stage = false;
-            mr_map_release(&sub->skip);
+            mr__cursor_end(bus, sub);
         }
         return;
     }
@@ -59,15 +59,11 @@ void mr__timers_reset(struct mr_bus *bus)
 {
     for (uint32_t i = 0; i < bus->sub_count; i++) {
         struct mr__sub *sub = bus->subs[i];
-        for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
-            struct mr_map_slot slot = sub->deliveries.slots[k];
-            struct mr__delivery *d = (struct mr__delivery *)(uintptr_t)slot.value;
-            if (slot.key != 0) {
-                d->bundle_key = 0; /* a batch may go by something else now */
-            }
-            if (slot.key != 0 && d->where == MR__READY && mr__debounced_ns(bus, d) > d->due_ns) {
+        for (struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
+            d->bundle_key = 0; /* a batch may go by something else now */
+            if (d->where == MR__READY && mr__debounced_ns(bus, d) > d->due_ns) {
                 mr__state_wait(bus, d, d->due_ns);
-            } else if (slot.key != 0) {
+            } else {
                 mr__timer_set(bus, d);
             }
         }
@@ -112,10 +108,8 @@ size_t mr__unarm_size(const struct mr__sub *sub)
  * it; NULL: all. Room was reserved with mr__unarm_size(). */
 void mr__unarm(struct mr_bus *bus, struct mr__sub *sub, const struct mr__share *share)
 {
-    for (uint64_t i = 0; i < sub->deliveries.capacity; i++) {
-        struct mr__delivery *d = (struct mr__delivery *)(uintptr_t)sub->deliveries.slots[i].value;
-        if (sub->deliveries.slots[i].key != 0 &&
-            (d->where == MR__ARMED || d->where == MR__QUEUED) &&
+    for (struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
+        if ((d->where == MR__ARMED || d->where == MR__QUEUED) &&
             (share == NULL || mr__share_of(d) == share)) {
             log_unarmed(bus, d);
         }
@@ -180,6 +174,7 @@ enum mr_status mr__apply_redrive(struct mr_bus *bus, struct mr__sub *sub, uint64
     struct mr__delivery *held = mr__delivery_find(sub, offset);
     if (held != NULL) {
         if (held->where == MR__HELD) {
+            mr__snap_touch(held);
             held->attempts = 0;
             held->refusals = 0;
             mr__state_wait(bus, held, 0);
@@ -191,7 +186,7 @@ enum mr_status mr__apply_redrive(struct mr_bus *bus, struct mr__sub *sub, uint64
         return MR_OK;
     }
     struct mr_dead_letter letter = sub->dead[at].letter;
-    enum mr_status r = mr__state_reserve(bus, sub, 1);
+    enum mr_status r = mr__state_reserve(bus, sub, 1, letter.lane != 0);
     struct mr__arrival arrival = {
         .offset = offset,
         .lane = letter.lane,
@@ -239,8 +234,8 @@ enum mr_status mr_bus_redrive(struct mr_bus *bus, struct mr_now now, uint32_t su
         }
     }
     enum mr_status r = mr__stage_reserve(bus, mr_record_size(0));
-    if (r == MR_OK) {
-        r = mr__state_reserve(bus, sub, 1);
+    if (r == MR_OK && at >= 0 && !mr__memory_has_redrive(bus, sub)) {
+        r = MR_E_FULL;
     }
     if (r == MR_OK) {
         r = mr__apply_redrive(bus, sub, offset);

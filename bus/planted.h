@@ -10,6 +10,9 @@
     X(HAND_OUT_EARLY, "attempts are handed out before they are durable")                           \
     X(NO_BODY_CHECKSUM, "the checksum of a record's body is not verified")                         \
     X(NO_CHAIN, "sequence and chain of a group are not verified")                                  \
+    X(UNMENDED, "one wrong bit spoils a header")                                                   \
+    X(UNSALVAGED, "a segment whose header is unreadable is left out")                              \
+    X(ROT_UNTOLD, "what a start finds rotten is not told of")                                      \
     X(NO_SALT, "neither salt nor chain of a group are verified")                                   \
     X(WRITE_AGAIN, "a failed write is tried again")                                                \
     X(STALE_FENCE, "an answer of an old attempt is accepted")                                      \
@@ -38,6 +41,10 @@
     X(ONE_TORN_TAIL, "recovery goes past one torn tail, not two")                                  \
     X(SLOT_UNSYNCED, "a checkpoint is trusted from the page cache")                                \
     X(NAME_UNSYNCED, "a new segment's name is not synced")                                         \
+    X(MEND_UNCHECKED, "a copy is repaired from one that was not checked")                          \
+    X(MIRROR_UNEQUAL, "two copies are not made equal after a crash")                               \
+    X(MIRROR_STALE, "a copy that was left behind is taken for good")                               \
+    X(LOST_UNASKED, "what is damaged in one copy is lost before the other is asked")               \
     X(SUSPECT_PAYS, "a crash with others on the instance costs an attempt")                        \
     X(OUTCOME_LOST, "an outcome is not logged")                                                    \
     X(START_UNLOGGED, "a start is not logged")                                                     \
@@ -67,7 +74,28 @@
     X(SHARE_UNSTICKY, "events of one key go to any of the targets")                                \
     X(WEIGHT_FORGOTTEN, "recovery forgets that a weight went to the others")                       \
     X(EDIT_FORGOTTEN, "recovery gives an edited delivery the event it had")                        \
-    X(EDIT_MOVES, "what is edited loses its place in its lane")
+    X(READ_EVICTED, "bytes that were read give way before who wanted them has seen them")          \
+    X(TURN_FORGOTTEN, "who is behind and whose turn is over goes on behind the group it was in")   \
+    X(POSTING_SKIPPED, "of what a footer says a subscription matched one is passed over")          \
+    X(POSTING_LATE, "who reads postings ahead begins the next segment as far in as the last")      \
+    X(SNAP_UNTOUCHED, "what changes while a checkpoint is written is saved as it is then")         \
+    X(EDIT_MOVES, "what is edited loses its place in its lane")                                    \
+    X(FOOTER_BELIEVED, "pages of a footer are believed without their checksums")                   \
+    X(FOOTER_SHORT, "a footer leaves out the last group of its segment")                           \
+    X(FOOTER_ENDLESS, "a footer leaves out how deliveries of earlier events ended")                \
+    X(FOOTER_OUTLIVES, "a footer outlives its segment")                                            \
+    X(IDS_SHORT, "the ids of a group leave out its last segment")                                  \
+    X(SCRUB_SKIPS, "the scrubber leaves a piece out now and then")                                 \
+    X(SCRUB_LOSES, "what the scrubber finds damaged in one copy is lost")                          \
+    X(MEMORY_UNBOUND, "deliveries enter memory beyond its bound")                                  \
+    X(MEMORY_UNFAIR, "a subscription takes the memory of others' shares")                          \
+    X(COPY_UNSYNCED, "the copy of a survivor counts before it is durable")                         \
+    X(MOVED_EARLY, "a segment goes before the record that moved its survivors is durable")         \
+    X(MOVED_UNCOUNTED, "a survivor is not counted where it has moved to")                          \
+    X(MOVED_UNREAD, "recovery leaves survivors where they were")                                   \
+    X(COPY_ALONE, "a survivor is copied to one of two disks")                                      \
+    X(JUDGED_UNMENDED, "where something is rotten one wrong bit in its header loses a record")     \
+    X(GAPS_LOST, "a segment that was given up between others counts as lost")
 
 #define MR_PLANTED_ENUM(name, text) MR_PLANTED_##name,
 enum mr_planted { MR_PLANTED_NONE = 0, MR_PLANTED_LIST(MR_PLANTED_ENUM) MR_PLANTED_MAX };

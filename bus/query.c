@@ -216,6 +216,12 @@ const char *mr_bus_source_cursor(const struct mr_bus *bus, uint32_t id)
     return id < bus->source_count ? bus->sources[id]->cursor : NULL;
 }
 
+static uint64_t checkpoint_bytes(const struct mr__snap *snap)
+{
+    return snap->buf.capacity + (snap->request == NULL ? 0 : snap->request->size) +
+           snap->settled.capacity * sizeof(struct mr_map_slot);
+}
+
 void mr_bus_status(const struct mr_bus *bus, struct mr_bus_status *ret_status)
 {
     struct mr_bus_status status = {
@@ -224,16 +230,23 @@ void mr_bus_status(const struct mr_bus *bus, struct mr_bus_status *ret_status)
         .durable_sequence = bus->durable_sequence,
         .segments = bus->segment_count,
         .spare_segments = bus->spare_count,
+        .survivor_files = bus->keep_count,
+        .survivor_bytes = bus->keep_bytes,
+        .survivors_copied = bus->survive.copied_bytes,
         .oldest_position =
             bus->segment_count == 0 ? 0 : mr_position(bus->segments[0].number, MR_LOG_BLOCK),
-        .state_bytes = bus->state_bytes,
-        .cache_bytes = bus->cache_bytes,
+        .memory_used = {[MR_BUDGET_STATE] = mr__memory_used(bus),
+                        [MR_BUDGET_CACHE] = bus->cache_bytes,
+                        [MR_BUDGET_READS] = bus->cold_events.bytes + bus->cold_behind.bytes,
+                        [MR_BUDGET_GROUPS] = bus->stage.capacity + bus->flight.capacity,
+                        [MR_BUDGET_CHECKPOINT] = checkpoint_bytes(&bus->snap)},
         .lost_events = bus->lost_events,
         .groups_written = bus->groups_written,
         .bytes_written = bus->bytes_written,
         .late_answers = bus->late_answers,
         .unmatched = bus->unmatched,
         .checkpoints = bus->checkpoints,
+        .footer_failures = bus->footer_failures,
         .faulty = bus->faulty,
         .slow = bus->slow_told,
         .clock_frozen = bus->clock_frozen,
@@ -248,6 +261,8 @@ void mr_bus_status(const struct mr_bus *bus, struct mr_bus_status *ret_status)
         const struct mr__segment *s = &bus->segments[bus->current];
         status.durable_position = mr_position(s->number, s->used);
     }
+    mr__scrub_status(bus, &status);
+    status.footers = mr__footers_count(bus, &status.footers_pending);
     *ret_status = status;
 }
 
@@ -364,7 +379,7 @@ static void check_delivery(const struct mr_bus *bus, const struct mr__sub *sub,
 {
     MR_ASSERT(d->sub == sub);
     MR_ASSERT(d->where < MR__WHERE_MAX);
-    MR_ASSERT(d->heap_at == NO_HEAP || bus->heap[d->heap_at] == d);
+    MR_ASSERT(d->heap_at == NO_HEAP || *mr__heap_at(bus, d->heap_at) == d);
     MR_ASSERT(d->share < sub->share_count);
     const struct mr__share *share = mr__share_of(d);
     MR_ASSERT((d->where == MR__READY) == (d->list != NULL && d->list->share == share));
@@ -434,7 +449,6 @@ void mr_bus_check(const struct mr_bus *bus)
 {
     check_shared(bus);
     uint64_t all = 0;
-    uint64_t bytes = 0;
     uint32_t not_live = 0;
     uint32_t in_stage = 0;
     uint64_t batched = 0;
@@ -446,14 +460,14 @@ void mr_bus_check(const struct mr_bus *bus)
         uint64_t ready = 0;
         uint64_t ready_size = 0;
         uint64_t places = 0;
-        for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
-            if (sub->deliveries.slots[k].key == 0) {
-                continue;
-            }
-            const struct mr__delivery *d =
-                (const struct mr__delivery *)(uintptr_t)sub->deliveries.slots[k].value;
-            MR_ASSERT(sub->deliveries.slots[k].key == d->offset);
+        uint64_t lanes = 0;
+        for (const struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
+            MR_ASSERT(mr__delivery_find(sub, d->offset) == d);
             check_delivery(bus, sub, d);
+            if (d->lane != NULL && d->lane->first == d) {
+                check_lane(sub, d->lane);
+                lanes++;
+            }
             begun += mr__is_begun(d);
             flying += d->where == MR__FLIGHT;
             held += d->where == MR__HELD;
@@ -470,11 +484,7 @@ void mr_bus_check(const struct mr_bus *bus)
         check_shares(sub, ready, ready_size);
         MR_ASSERT(places <= sub->places && sub->places <= begun);
         MR_ASSERT(sum_holds(sub));
-        for (uint64_t k = 0; k < sub->lanes.capacity; k++) {
-            if (sub->lanes.slots[k].key != 0) {
-                check_lane(sub, (const struct mr__lane *)(uintptr_t)sub->lanes.slots[k].value);
-            }
-        }
+        MR_ASSERT(lanes == sub->lanes.count);
         uint64_t staged = 0;
         for (uint64_t k = 0; k < sub->dead_count; k++) {
             MR_ASSERT(k == 0 || sub->dead[k - 1].letter.offset < sub->dead[k].letter.offset);
@@ -482,7 +492,6 @@ void mr_bus_check(const struct mr_bus *bus)
         }
         MR_ASSERT(staged == sub->dead_staged);
         all += sub->deliveries.count;
-        bytes += sub->window_bytes + sub->dead_count * sizeof(*sub->dead);
         not_live += !sub->live;
         in_stage += sub->cursor_in_stage;
     }
@@ -494,11 +503,11 @@ void mr_bus_check(const struct mr_bus *bus)
     MR_ASSERT(keys * MR_DEDUPE_KEY_COST == bus->seen_bytes);
     MR_ASSERT(all == bus->delivery_count);
     mr__fanouts_check(bus);
-    MR_ASSERT(bytes + bus->seen_bytes + bus->join_bytes == bus->state_bytes);
+    mr__memory_check(bus);
     MR_ASSERT(not_live == bus->not_live);
     MR_ASSERT(in_stage == bus->cursors_in_stage);
     for (uint32_t i = 1; i < bus->heap_count; i++) {
-        MR_ASSERT(bus->heap[(i - 1) / 2]->timer_ns <= bus->heap[i]->timer_ns);
+        MR_ASSERT((*mr__heap_at(bus, (i - 1) / 2))->timer_ns <= (*mr__heap_at(bus, i))->timer_ns);
     }
     for (uint32_t i = 0; i < bus->target_count; i++) {
         const struct mr__target *t = bus->targets[i];
@@ -517,7 +526,7 @@ static uint64_t mix(uint64_t hash, uint64_t value)
     return mr_hash_u64(hash ^ (value + 0x9e3779b97f4a7c15ull));
 }
 
-/* The sum over deliveries does not depend on the order of the map. */
+/* The sum over deliveries does not depend on their order. */
 uint64_t mr_bus_state_hash(const struct mr_bus *bus)
 {
     uint64_t hash = mix(0, bus->next_offset);
@@ -533,12 +542,7 @@ uint64_t mr_bus_state_hash(const struct mr_bus *bus)
         hash = mix(hash, sub->paused);
         hash = mix(hash, sub->behind + sub->deliveries.count);
         uint64_t sum = 0;
-        for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
-            if (sub->deliveries.slots[k].key == 0) {
-                continue;
-            }
-            const struct mr__delivery *d =
-                (const struct mr__delivery *)(uintptr_t)sub->deliveries.slots[k].value;
+        for (const struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
             uint64_t one = mix(d->offset, d->fence);
             one = mix(one, (uint64_t)d->attempts << 32 | (uint64_t)d->refusals << 16 |
                                d->interruptions);

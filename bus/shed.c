@@ -88,7 +88,7 @@ static void choose(const struct mr_bus *bus, struct shedding *shedding)
     struct mr__sub *sub = shedding->sub;
     bool newest = MR_PLANTED(SHED_WRONG_END) ? !sub->conf->shed_newest : sub->conf->shed_newest;
     bool reading =
-        mr__catches_up(bus, sub) && mr__window_has_room(bus, sub, sub->window_epoch);
+        mr__catches_up(bus, sub) && mr__window_has_room(bus, sub, sub->window_epoch, true);
     uint64_t most = waiting(sub) - sub->conf->shed_to + (MR_PLANTED(SHED_DEEP) ? 1u : 0u);
     uint64_t fitting = mr__group_size_max(bus) / 4 / SHED_END_SIZE;
     most = most < SHED_MAX ? most : SHED_MAX;
@@ -189,7 +189,7 @@ static enum mr_status reserve(struct mr_bus *bus, struct shedding *shedding, siz
     enum mr_status r = MR_OK;
     if (shedding->loop) {
         struct mr__sub *ingest = mr__ingest_sub(bus, MR_SOURCE_BUS); /* may stage its name */
-        r = ingest == NULL ? MR_E_FULL : mr__state_reserve_dead_more(ingest, 1);
+        r = ingest == NULL ? MR_E_FULL : mr__state_reserve_dead_more(bus, ingest, 1);
         r = r == MR_OK ? mr__stage_reserve_dead(bus, 1) : r;
     }
     if (r == MR_OK) {
@@ -197,12 +197,11 @@ static enum mr_status reserve(struct mr_bus *bus, struct shedding *shedding, siz
                                        mr_record_size(matches->count * MR_MATCH_ENTRY_SIZE) +
                                        mr__fanout_size(bus, matches->count));
     }
-    r = r == MR_OK ? mr__state_reserve_dead(shedding->sub) : r;
+    r = r == MR_OK ? mr__state_reserve_dead(bus, shedding->sub) : r;
     r = r == MR_OK ? mr__stage_reserve_created(bus, matches->count) : r;
-    r = r == MR_OK ? mr__state_reserve_total(bus, matches->count) : r;
-    for (uint32_t i = 0; i < matches->count && r == MR_OK; i++) {
-        r = mr__state_reserve(bus, bus->subs[matches->items[i].subscription], matches->count);
-    }
+    mr__arrivals_begin(bus);
+    mr__arrivals_wish(bus, matches);
+    mr__arrivals_reserve(bus, matches);
     mr__fanout_forget(bus);
     return r == MR_OK ? mr__fanout_prepare(bus, shedding->event, matches->items, matches->count, 0)
                       : r;

@@ -1,4 +1,4 @@
-/* The group being gathered, the one being written, and the segments they go to.
+/* The group being gathered and the one being written.
  *
  * Group commit without a timer: records gather in the stage while a write is in flight; when it
  * returns, the stage becomes the next one. A group never shares a block with another. */
@@ -9,11 +9,9 @@
 #include "core/alloc.h"
 #include "core/hash.h"
 
-#define PREPARE_AGAIN_NS (100 * MR_MS) /* after memory was short */
 #define STAGE_FIRST_CAPACITY (64u * MR_KIB)
 #define STAGE_LARGE (128u * MR_KIB) /* a write of it costs half as much again as one of a block */
 #define STAGE_GUESS_MAX (1u * MR_MIB)
-#define SPARES_KEPT 4u
 
 /* --- requests -------------------------------------------------------------------------------- */
 
@@ -110,7 +108,7 @@ uint64_t mr__stage_record(struct mr_bus *bus, const struct mr_record *record)
         stage->urgent = false;
     }
     if (record->kind != MR_RECORD_SETTLE && record->kind != MR_RECORD_RETRY &&
-        record->kind != MR_RECORD_ATTEMPT) {
+        record->kind != MR_RECORD_ATTEMPT && record->kind != MR_RECORD_MOVED) {
         stage->urgent = true;
     }
     size_t at = stage->size;
@@ -184,263 +182,6 @@ void mr__stage_forget(struct mr_bus *bus, struct mr__delivery *d)
         }
     }
     d->in_stage = false;
-}
-
-/* --- segments --------------------------------------------------------------------------------- */
-
-static bool push_segment(struct mr_bus *bus)
-{
-    struct mr__segment *grown =
-        mr_realloc(bus->segments, (bus->segment_count + 1) * sizeof(*grown));
-    if (grown == NULL) {
-        return false;
-    }
-    bus->segments = grown;
-    return true;
-}
-
-/* Keeps one prepared segment beyond the one being written. */
-static void prepare_next(struct mr_bus *bus)
-{
-    bool ready = (int64_t)bus->segment_count > bus->current + 1;
-    if (ready || bus->preparing || bus->faulty || bus->now.mono_ns < bus->prepare_after_mono_ns) {
-        return;
-    }
-    struct mr_log_request *request = mr__request(bus, MR_LOG_PREPARE);
-    if (request == NULL || !push_segment(bus)) {
-        mr_free(request);
-        return; /* tried again with the next step */
-    }
-    bool first = bus->current < 0;
-    uint64_t size = first && bus->options.first_segment_size != 0
-                        ? bus->options.first_segment_size
-                        : bus->options.log.segment_size;
-    request->number = bus->next_segment_number++;
-    request->durable = bus->options.log.sync == MR_SYNC_ALWAYS;
-    if (!first && bus->spare_count > 0) {
-        request->has_from = true;
-        request->from = bus->spares[--bus->spare_count];
-    }
-    request->header = (struct mr_segment_header){
-        .number = request->number,
-        .size = size,
-        .salt = mr_rng_next(&bus->rng),
-        .log_id = bus->log_id,
-        .wall_ns = bus->now.wall_ns,
-    };
-    bus->preparing = true;
-    mr__send(bus, request);
-}
-
-void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request)
-{
-    bus->preparing = false;
-    if (request->result == MR_E_DISK_LOW) {
-        /* No room for another segment: sources wait until there is. What stands in the present
-         * one goes on, so settles can still free space. */
-        bus->disk_low = true;
-        bus->prepare_after_mono_ns = bus->now.mono_ns + MR_SECOND;
-        mr__flow_update(bus);
-    } else if (request->result == MR_E_NOMEM) {
-        /* Nothing was written that counts; another number, a little later. */
-        bus->prepare_after_mono_ns = bus->now.mono_ns + PREPARE_AGAIN_NS;
-    } else if (request->result != MR_OK) {
-        mr__fail(bus, "a segment cannot be prepared", request->result);
-    } else { /* prepare_next() made room for it, and only one is prepared at a time */
-        bus->segments[bus->segment_count++] = (struct mr__segment){
-            .number = request->number,
-            .size = request->header.size,
-            .used = MR_LOG_BLOCK,
-            .salt = request->header.salt,
-            .wall_ns = bus->now.wall_ns,
-            .file = request->file,
-        };
-        mr__flow_update(bus);
-    }
-    mr_free(request);
-}
-
-static bool seal_current(struct mr_bus *bus)
-{
-    struct mr__segment *segment = &bus->segments[bus->current];
-    struct mr_log_request *request = mr__request(bus, MR_LOG_SEAL);
-    if (request == NULL) {
-        return false;
-    }
-    request->number = segment->number;
-    request->file = segment->file;
-    request->durable = bus->options.log.sync == MR_SYNC_ALWAYS;
-    bus->sealing++;
-    segment->file = -1;
-    segment->sealed = true;
-    mr__send(bus, request);
-    return true;
-}
-
-/* The segment that @p padded bytes go to, or NULL: none is ready yet. */
-static struct mr__segment *segment_for(struct mr_bus *bus, uint32_t padded)
-{
-    if (bus->current >= 0) {
-        struct mr__segment *segment = &bus->segments[bus->current];
-        bool open = segment->file >= 0; /* not one of an earlier process */
-        if (open && segment->used + padded <= segment->size) {
-            return segment;
-        }
-    }
-    int64_t next = bus->current + 1;
-    while (next < (int64_t)bus->segment_count &&
-           bus->segments[next].used + padded > bus->segments[next].size) {
-        /* Too small a first segment for this group: it is left empty. */
-        if (bus->current >= 0 && bus->segments[bus->current].file >= 0 && !seal_current(bus)) {
-            return NULL;
-        }
-        bus->current = next++;
-    }
-    if (next >= (int64_t)bus->segment_count) {
-        prepare_next(bus);
-        return NULL;
-    }
-    if (bus->current >= 0 && bus->segments[bus->current].file >= 0 && !seal_current(bus)) {
-        return NULL;
-    }
-    bus->current = next;
-    bus->names_due = true;
-    bus->config_due = true;
-    bus->segments[next].first_offset = bus->stage.first_offset;
-    return &bus->segments[next];
-}
-
-static bool slot_needs(const struct mr_bus *bus, uint64_t number)
-{
-    for (int i = 0; i < (MR_PLANTED(ONE_SLOT) ? 1 : 2); i++) {
-        if (mr_position_segment(bus->checkpoint_slot_position[i]) <= number) {
-            return true; /* this slot's replay begins at or before it (or there is no slot) */
-        }
-    }
-    return false;
-}
-
-static uint64_t lowest_cursor_segment(const struct mr_bus *bus)
-{
-    uint64_t lowest = UINT64_MAX;
-    for (uint32_t i = 0; i < bus->sub_count; i++) {
-        const struct mr__sub *sub = bus->subs[i];
-        if (!sub->live && !sub->cursor_in_stage) {
-            uint64_t number = mr_position_segment(sub->cursor_position);
-            lowest = number < lowest ? number : lowest;
-        }
-    }
-    return lowest;
-}
-
-uint64_t mr__log_bytes(const struct mr_bus *bus)
-{
-    uint64_t bytes = 0;
-    for (uint32_t i = 0; i < bus->segment_count; i++) {
-        bytes += bus->segments[i].size;
-    }
-    return bytes;
-}
-
-static bool retire(struct mr_bus *bus, struct mr__segment *segment)
-{
-    struct mr_log_request *request = mr__request(bus, MR_LOG_RETIRE);
-    /* Room for every one that may be on its way to become a spare. */
-    uint64_t *grown = mr_realloc(bus->spares, ((size_t)bus->spare_count + bus->segment_count) *
-                                                  sizeof(*grown));
-    if (grown != NULL) {
-        bus->spares = grown;
-    }
-    if (request == NULL || grown == NULL) {
-        mr_free(request);
-        return false;
-    }
-    request->number = segment->number;
-    request->keep = segment->size == bus->options.log.segment_size &&
-                    bus->spare_count < SPARES_KEPT && !bus->disk_low;
-    request->from = bus->next_spare_number++;
-    segment->retiring = true;
-    mr__send(bus, request);
-    return true;
-}
-
-/* Whether @p segment may go, but for what the checkpoint slots need: nothing alive or dead-lettered
- * in it, and the records that say so durable (a crash could take them back), no cursor at or before
- * it, and the retention window is past it. Retention gives way when space is short, rather than the
- * sources for ever. @p bytes: of the log; @p cursor: lowest_cursor_segment() */
-static bool is_settled(const struct mr_bus *bus, const struct mr__segment *segment, uint64_t bytes,
-                       uint64_t cursor)
-{
-    const struct mr_log_options *log = &bus->options.log;
-    bool is_short = bytes + 2 * log->segment_size > log->max_size || bus->disk_short > 0;
-    bool old = bytes > log->retain_size || is_short ||
-               (log->retain_age_ns != 0 && bus->now.wall_ns > segment->wall_ns &&
-                bus->now.wall_ns - segment->wall_ns > log->retain_age_ns);
-    return !segment->retiring && segment->sealed && old && segment->number < cursor &&
-           (segment->live == 0 || MR_PLANTED(TRIM_LIVE)) &&
-           (segment->freed_sequence <= mr__promised_sequence(bus) || MR_PLANTED(TRIM_EARLY));
-}
-
-/* What is settled and what no checkpoint slot needs goes, the oldest first. */
-void mr__segments_maintain(struct mr_bus *bus)
-{
-    prepare_next(bus);
-    uint64_t bytes = mr__log_bytes(bus);
-    uint64_t cursor = lowest_cursor_segment(bus);
-    for (uint32_t i = 0; i < bus->segment_count && (int64_t)i < bus->current; i++) {
-        struct mr__segment *segment = &bus->segments[i];
-        if (!is_settled(bus, segment, bytes, cursor) || slot_needs(bus, segment->number)) {
-            continue;
-        }
-        if (!retire(bus, segment)) {
-            return;
-        }
-        bytes -= segment->size;
-        bus->disk_short -= segment->size < bus->disk_short ? segment->size : bus->disk_short;
-    }
-}
-
-void mr__checkpoint_hasten(struct mr_bus *bus)
-{
-    uint64_t bytes = mr__log_bytes(bus);
-    if (!bus->slow_told || bus->checkpoint != NULL || bus->checkpoint_due || bus->faulty) {
-        return;
-    }
-    uint64_t cursor = lowest_cursor_segment(bus);
-    for (uint32_t i = 0; i < bus->segment_count && (int64_t)i < bus->current; i++) {
-        const struct mr__segment *segment = &bus->segments[i];
-        if (is_settled(bus, segment, bytes, cursor) && slot_needs(bus, segment->number) &&
-            mr__stage_reserve(bus, mr_record_size(0)) == MR_OK) {
-            struct mr_record record = {.kind = MR_RECORD_MARK, .flags = MR_RECORD_SKIPPABLE};
-            (void)mr__stage_record(bus, &record); /* sources that wait write nothing themselves */
-            bus->stage.urgent = true;
-            bus->checkpoint_due = true;
-            return;
-        }
-    }
-}
-
-static void segment_retired(struct mr_bus *bus, struct mr_log_request *request)
-{
-    if (request->result != MR_OK) {
-        mr__fail(bus, "a segment cannot be retired", request->result);
-        mr_free(request);
-        return;
-    }
-    if (request->keep) {
-        bus->spares[bus->spare_count++] = request->from;
-    }
-    for (uint32_t i = 0; i < bus->segment_count; i++) {
-        if (bus->segments[i].number == request->number) {
-            memmove(bus->segments + i, bus->segments + i + 1,
-                    (bus->segment_count - i - 1) * sizeof(*bus->segments));
-            bus->segment_count--;
-            bus->current--;
-            break;
-        }
-    }
-    mr_free(request);
-    mr__flow_update(bus);
 }
 
 /* --- writing ---------------------------------------------------------------------------------- */
@@ -610,7 +351,7 @@ void mr__stage_submit(struct mr_bus *bus)
         log_config(bus);
     }
     uint32_t padded = (uint32_t)mr_round_up(bus->stage.size, MR_LOG_BLOCK);
-    struct mr__segment *segment = segment_for(bus, padded);
+    struct mr__segment *segment = mr__segment_for(bus, padded);
     if (segment == NULL) {
         return;
     }
@@ -633,12 +374,6 @@ void mr__stage_submit(struct mr_bus *bus)
     segment->wall_ns = bus->now.wall_ns;
     settle_positions(bus, group);
     bus->bytes_since_checkpoint += padded;
-    if (bus->checkpoint_due ||
-        bus->bytes_since_checkpoint >= bus->options.log.checkpoint_size) {
-        bus->checkpoint_due = false;
-        mr__checkpoint_build(bus, group->sequence,
-                             mr_position(segment->number, segment->used));
-    }
     bus->writing = true;
     bus->write_request = (struct mr_log_request){
         .kind = MR_LOG_WRITE,
@@ -655,6 +390,10 @@ void mr__stage_submit(struct mr_bus *bus)
     if (MR_PLANTED(HAND_OUT_EARLY)) {
         queue_armed(group);
     }
+    if (mr__checkpoint_is_due(bus)) {
+        mr__checkpoint_begin(bus);
+    }
+    mr__checkpoint_run(bus);
 }
 
 void mr__stage_submit_large(struct mr_bus *bus)
@@ -692,7 +431,7 @@ void mr__stage_written(struct mr_bus *bus, struct mr_log_request *request)
     answer_batches(bus, group, MR_OK);
     queue_armed(group);
     mr__cache_add(bus, group);
-    mr__checkpoint_group_durable(bus);
+    mr__checkpoint_run(bus);
 }
 
 /* --- all requests ----------------------------------------------------------------------------- */
@@ -718,6 +457,9 @@ void mr_bus_io_done(struct mr_bus *bus, struct mr_now now, struct mr_log_request
     case MR_LOG_PREPARE:
         mr__segment_prepared(bus, request);
         break;
+    case MR_LOG_SPARE:
+        mr__spare_made(bus, request);
+        break;
     case MR_LOG_READ:
         mr__read_done(bus, request);
         break;
@@ -726,13 +468,24 @@ void mr_bus_io_done(struct mr_bus *bus, struct mr_now now, struct mr_log_request
         break;
     case MR_LOG_SEAL:
         bus->sealing--;
+        bus->footers_idle = false;
         if (request->result != MR_OK) {
             mr__fail(bus, "a segment cannot be closed", request->result);
         }
         mr_free(request);
         break;
+    case MR_LOG_COPY:
+        mr__copied(bus, request);
+        break;
     case MR_LOG_RETIRE:
-        segment_retired(bus, request);
+        mr__segment_retired(bus, request);
+        break;
+    case MR_LOG_FOOTER:
+    case MR_LOG_IDS:
+        mr__footer_done(bus, request);
+        break;
+    case MR_LOG_SCRUB:
+        mr__scrub_done(bus, request);
         break;
     }
 }

@@ -7,7 +7,6 @@
 #include "core/alloc.h"
 
 #define AGE_SEARCH 64u /* places looked at for one that comes out of turn */
-#define DELIVERY_COST (sizeof(struct mr__delivery) + 64u)
 
 /* --- lanes ------------------------------------------------------------------------------------ */
 
@@ -19,6 +18,7 @@ static bool is_ahead(enum mr__where where)
 void mr__set_where(struct mr__delivery *d, enum mr__where where)
 {
     struct mr__sub *sub = d->sub;
+    mr__snap_touch(d);
     if (d->ramp) {
         d->ramp = false;
         sub->ramp_count--;
@@ -35,6 +35,7 @@ void mr__set_where(struct mr__delivery *d, enum mr__where where)
 void mr__set_ramp(struct mr__delivery *d)
 {
     if (d->where == MR__WAITING && !d->ramp) {
+        mr__snap_touch(d);
         d->ramp = true;
         d->sub->ramp_count++;
     }
@@ -65,6 +66,7 @@ static void age_remove(struct mr__sub *sub, struct mr__delivery *d)
 /* Nothing of its lane is before d: it is ready, or waits for its time. */
 static void let_go(struct mr_bus *bus, struct mr__delivery *d)
 {
+    mr__snap_touch(d);
     d->due_ns = mr__debounced_ns(bus, d);
     if (d->due_ns != 0 && !MR_PLANTED(DELAY_IGNORED)) {
         mr__set_where(d, d->fence == 0 ? MR__DELAYED : MR__WAITING);
@@ -167,8 +169,8 @@ static void lane_leave(struct mr_bus *bus, struct mr__delivery *d)
     if (lane->first == NULL) {
         bool removed = mr_map_remove(&d->sub->lanes, lane->key);
         MR_ASSERT(removed);
+        mr_map_shrink(&d->sub->lanes);
         d->sub->window_bytes -= sizeof(*lane);
-        bus->state_bytes -= sizeof(*lane);
         mr__pool_give(&bus->lanes, lane);
     } else {
         lane_let_go(bus, d->sub, lane);
@@ -194,24 +196,26 @@ bool mr__order_fits(const struct mr__sub *sub, uint16_t epoch)
     return sub->deliveries.count == 0 || sub->window_epoch == epoch || MR_PLANTED(NO_BARRIER);
 }
 
-bool mr__window_has_room(const struct mr_bus *bus, const struct mr__sub *sub, uint16_t epoch)
+bool mr__window_has_room(const struct mr_bus *bus, const struct mr__sub *sub, uint16_t epoch,
+                         bool lane)
 {
     uint64_t window = sub->conf == NULL ? 0 : sub->conf->window_size;
     return mr__order_fits(sub, epoch) && sub->window_bytes + DELIVERY_COST <= window &&
-           bus->state_bytes + DELIVERY_COST <= bus->options.memory_state;
+           mr__memory_has_room(bus, sub, lane);
 }
 
-/* Each may be the first of a lane. */
-static enum mr_status reserve_deliveries(struct mr_bus *bus, uint64_t count)
+/* @p lanes of them in lanes: each may be the first of its. */
+static enum mr_status reserve_deliveries(struct mr_bus *bus, uint64_t count, uint64_t lanes)
 {
     enum mr_status r =
         mr__pool_reserve(&bus->deliveries, sizeof(struct mr__delivery), count);
-    return r == MR_OK ? mr__pool_reserve(&bus->lanes, sizeof(struct mr__lane), count) : r;
+    return r == MR_OK ? mr__pool_reserve(&bus->lanes, sizeof(struct mr__lane), lanes) : r;
 }
 
-enum mr_status mr__state_reserve(struct mr_bus *bus, struct mr__sub *sub, uint64_t deliveries)
+enum mr_status mr__state_reserve(struct mr_bus *bus, struct mr__sub *sub, uint64_t deliveries,
+                                 uint64_t lanes)
 {
-    enum mr_status r = reserve_deliveries(bus, deliveries);
+    enum mr_status r = reserve_deliveries(bus, deliveries, lanes);
     if (r == MR_OK) {
         r = mr__timer_reserve(bus, bus->delivery_count + deliveries);
     }
@@ -219,13 +223,16 @@ enum mr_status mr__state_reserve(struct mr_bus *bus, struct mr__sub *sub, uint64
         r = mr_map_reserve(&sub->deliveries, deliveries);
     }
     if (r == MR_OK) {
-        r = mr_map_reserve(&sub->lanes, deliveries);
+        r = mr_map_reserve(&sub->lanes, lanes);
     }
+    mr__memory_update(bus, sub);
     return r;
 }
 
 static void free_delivery(struct mr_bus *bus, struct mr__delivery *d)
 {
+    mr__walk_forget(&bus->survive.walk, d);
+    mr__walk_forget(&bus->scrub.walk, d);
     mr__timer_clear(bus, d);
     mr__list_remove(d);
     if (d->in_stage) {
@@ -236,7 +243,6 @@ static void free_delivery(struct mr_bus *bus, struct mr__delivery *d)
     mr_event_unref(d->event);
     if (d->notes != NULL) {
         d->sub->window_bytes -= d->notes->capacity;
-        bus->state_bytes -= d->notes->capacity;
         mr_free(d->notes);
     }
     if (d->ending != NULL) {
@@ -250,16 +256,16 @@ static void free_delivery(struct mr_bus *bus, struct mr__delivery *d)
     d->sub->ramp_count -= d->ramp;
     d->sub->where_count[d->where]--;
     mr__share_of(d)->ahead -= is_ahead(d->where);
+    mr_map_shrink(&d->sub->deliveries);
     d->sub->window_bytes -= DELIVERY_COST;
-    bus->state_bytes -= DELIVERY_COST;
     bus->delivery_count--;
     memset(d, 0, sizeof(*d));
     mr__pool_give(&bus->deliveries, d);
 }
 
-enum mr_status mr__state_reserve_total(struct mr_bus *bus, uint64_t more)
+enum mr_status mr__state_reserve_total(struct mr_bus *bus, uint64_t more, uint64_t lanes)
 {
-    enum mr_status r = reserve_deliveries(bus, more);
+    enum mr_status r = reserve_deliveries(bus, more, lanes);
     return r == MR_OK ? mr__timer_reserve(bus, bus->delivery_count + more) : r;
 }
 
@@ -298,7 +304,6 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
         *lane = (struct mr__lane){.key = arrival->lane};
         mr_map_set(&sub->lanes, arrival->lane, (uint64_t)(uintptr_t)lane);
         sub->window_bytes += sizeof(*lane);
-        bus->state_bytes += sizeof(*lane);
     }
     struct mr__delivery *d = mr__pool_take(&bus->deliveries);
     *d = (struct mr__delivery){
@@ -313,14 +318,15 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
         .level = arrival->level & 0xfu,
         .cancels = (arrival->cancels & MR_MATCH_CANCELS) != 0,
         .only_cancels = (arrival->cancels & MR_MATCH_ONLY_CANCELS) != 0,
+        .snapped = sub->snapped,
         .heap_at = NO_HEAP,
     };
     mr_map_set(&sub->deliveries, arrival->offset, (uint64_t)(uintptr_t)d);
     sub->where_count[d->where]++;
     age_insert(sub, d);
     sub->window_bytes += DELIVERY_COST;
-    bus->state_bytes += DELIVERY_COST;
     bus->delivery_count++;
+    mr__memory_update(bus, sub);
     if (lane != NULL) {
         lane_insert(lane, d);
     }
@@ -349,6 +355,7 @@ void mr__state_begin(struct mr_bus *bus, struct mr__delivery *d, uint32_t fence)
     MR_ASSERT(!mr__is_begun(d));
     MR_ASSERT(fence > d->fence);
     mr__list_remove(d);
+    mr__snap_touch(d);
     d->fence = fence;
     mr__set_where(d, MR__ARMED);
     d->timed_out = false;
@@ -392,6 +399,7 @@ static void leave_begun(struct mr_bus *bus, struct mr__delivery *d)
 
 void mr__state_wait(struct mr_bus *bus, struct mr__delivery *d, uint64_t due_ns)
 {
+    mr__snap_touch(d);
     leave_begun(bus, d);
     d->due_ns = due_ns;
     if (!mr__lane_has_way(d)) {
@@ -432,6 +440,7 @@ void mr__state_set_width(struct mr_bus *bus, struct mr__sub *sub)
 
 void mr__state_ending(struct mr_bus *bus, struct mr__delivery *d, struct mr__ending *end)
 {
+    mr__snap_touch(d);
     end->where = d->where;
     leave_begun(bus, d); /* its place in the lane stays */
     mr__set_where(d, MR__ENDING);
@@ -479,15 +488,22 @@ void mr__state_end(struct mr_bus *bus, struct mr__delivery *d, enum mr_state sta
 {
     struct mr__sub *sub = d->sub;
     uint64_t settled;
+    if (sub->snap != NULL) {
+        mr__snap_delivery_ends(sub->snap, d);
+    }
     if (d->lane != NULL && mr_map_get(&sub->dead_lanes, d->lane->key, &settled) &&
         state != MR_STATE_DEAD) {
         mr_map_set(&sub->dead_lanes, d->lane->key, settled + 1);
+        if (sub->snap != NULL) {
+            mr__snap_lane_settled(sub->snap, d->lane->key);
+        }
     }
     mr__skip_behind(sub, d->offset);
     leave_begun(bus, d);
     mr__count_end(sub, state);
     lane_leave(bus, d);
     free_delivery(bus, d);
+    mr__memory_update(bus, sub);
     mr__turn_add_all(sub);
 }
 
@@ -522,10 +538,8 @@ static enum mr_status collect_begun(const struct mr__sub *sub, struct mr__delive
         return MR_E_NOMEM;
     }
     uint64_t count = 0;
-    for (uint64_t k = 0; k < sub->deliveries.capacity; k++) {
-        struct mr_map_slot slot = sub->deliveries.slots[k];
-        struct mr__delivery *d = (struct mr__delivery *)(uintptr_t)slot.value;
-        if (slot.key != 0 && mr__is_begun(d)) {
+    for (struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
+        if (mr__is_begun(d)) {
             MR_ASSERT(count < sub->begun);
             begun[count++] = d;
         }
@@ -536,14 +550,15 @@ static enum mr_status collect_begun(const struct mr__sub *sub, struct mr__delive
     return MR_OK;
 }
 
-enum mr_status mr__state_interrupt_all(struct mr_bus *bus, uint64_t log_ns, uint64_t *ret_count)
+enum mr_status mr__state_interrupt_all(struct mr_bus *bus, uint64_t position, uint64_t log_ns,
+                                       uint64_t *ret_count)
 {
     uint64_t n = 0;
     for (uint32_t i = 0; i < bus->sub_count; i++) {
         struct mr__sub *sub = bus->subs[i];
         struct mr__delivery **begun = NULL;
         uint64_t count = sub->begun;
-        if (count == 0) {
+        if (count == 0 || position < sub->folded_to) {
             continue;
         }
         enum mr_status r = collect_begun(sub, &begun);

@@ -69,21 +69,6 @@ void mr_bus_clock_accept(struct mr_bus *bus, struct mr_now now)
 
 /* --- a step ----------------------------------------------------------------------------------- */
 
-static void loading_run(struct mr_bus *bus)
-{
-    struct mr__list list = bus->loading;
-    bus->loading = (struct mr__list){0};
-    struct mr__delivery *d = list.first;
-    while (d != NULL) {
-        struct mr__delivery *next = d->next;
-        d->list = NULL;
-        d->next = NULL;
-        d->prev = NULL;
-        mr__load_event(bus, d);
-        d = next;
-    }
-}
-
 static void mark_when_idle(struct mr_bus *bus)
 {
     bool idle = bus->mark_wanted && !bus->writing && bus->stage.size == 0 && !bus->faulty &&
@@ -129,6 +114,7 @@ static void expire_removed(struct mr_bus *bus)
         struct mr_record record = {
             .kind = MR_RECORD_REMOVED, .a = sub->id, .b = 2, .c = sub->removed_log_ns};
         (void)mr__stage_record(bus, &record);
+        mr__removed_gone(bus, sub);
         mr__apply_removed(bus, sub, 2, sub->removed_log_ns);
     }
 }
@@ -145,20 +131,21 @@ void mr_bus_step(struct mr_bus *bus, struct mr_now now)
         expire_removed(bus);
         mr__fanouts_run(bus);
         if (bus->loading.count > 0) {
-            loading_run(bus);
+            mr__loading_run(bus);
         }
         mr__ingest_pending(bus);
-        if (bus->not_live > 0) {
-            mr__catch_up(bus);
-        }
         mr__dispatch(bus);
         mr__shed_run(bus);
         mark_when_idle(bus);
         mr__checkpoint_hasten(bus);
         mr__stage_submit(bus);
-        mr__checkpoint_group_durable(bus);
+        mr__checkpoint_run(bus);
         sync_when_due(bus);
         mr__segments_maintain(bus);
+        mr__footers_maintain(bus);
+        mr__scrub_run(bus);
+        mr__catch_up(bus); /* last: what came in goes before what waited */
+        mr__survive_run(bus);
     } else {
         mr__deferred_run(bus);
         mr__ingest_pending(bus);
@@ -176,16 +163,26 @@ static uint64_t mono_at(const struct mr_bus *bus, uint64_t log_ns)
     return __builtin_add_overflow(bus->now.mono_ns, wait, &mono) ? UINT64_MAX : mono;
 }
 
+bool mr_bus_has_more(const struct mr_bus *bus)
+{
+    return (bus->step_again && !bus->faulty) || mr__checkpoint_wants_step(bus);
+}
+
 uint64_t mr_bus_next_timer(const struct mr_bus *bus)
 {
+    if (mr_bus_has_more(bus)) {
+        return bus->now.mono_ns;
+    }
     uint64_t next = UINT64_MAX;
     if (bus->heap_count > 0 && !bus->faulty) {
-        next = mono_at(bus, bus->heap[0]->timer_ns);
+        next = mono_at(bus, (*mr__heap_at(bus, 0))->timer_ns);
     }
     if (bus->mark_wanted && !bus->faulty) {
         uint64_t mark = bus->last_write_mono_ns + bus->options.mark_after_ns;
         next = mark < next ? mark : next;
     }
+    uint64_t idle = mr__checkpoint_idle_ns(bus);
+    next = idle < next ? idle : next;
     uint64_t fanout = mr__fanout_due_ns(bus);
     if (fanout > bus->log_ns && !bus->faulty && mono_at(bus, fanout) < next) {
         next = mono_at(bus, fanout); /* one that is over waits for room */
@@ -193,6 +190,12 @@ uint64_t mr_bus_next_timer(const struct mr_bus *bus)
     if (bus->limit_due_ns < next && !bus->faulty) {
         next = bus->limit_due_ns;
     }
+    uint64_t scrub = mr__scrub_due_ns(bus);
+    if (scrub > bus->now.mono_ns && scrub < next) { /* what is due waits for what is on its way */
+        next = scrub;
+    }
+    uint64_t footer = mr__footers_due_ns(bus);
+    next = footer < next ? footer : next;
     uint64_t group = mr__stage_due_ns(bus);
     if (group > bus->now.mono_ns && group < next) { /* one that is due waits for its room */
         next = group;

@@ -5,6 +5,7 @@
 
 #include "bus/bus.h"
 #include "bus/map.h"
+#include "bus/mend.h"
 #include "bus/planted.h"
 #include "core/assert.h"
 
@@ -15,11 +16,16 @@
 #define REFUSED_BACKOFF_MAX_NS (30 * MR_SECOND)
 #define INTERRUPTIONS_ALONE 3u
 #define NOTES_SIZE_MAX (8u * MR_KIB)
+#define MR__PROGRESS_STEP (1u * MR_MIB) /* of a start: told for so many bytes */
 #define COLD_CHUNK (256u * MR_KIB)
-#define COLD_CHUNKS_MAX 64u
-#define READS_MAX 8u
+#define COLD_CHUNKS_MAX 256u
+#define READS_MAX 48u     /* outside at once */
+#define COLD_EVENTS 4u    /* sixteenths of the memory for reads: for single events, */
+#define COLD_READY 1u     /* for events that were read before they begin, */
+#define COLD_BEHIND 11u   /* for who is behind */
 #define RAMP_FIRST_PER_S 200u
 #define NO_HEAP UINT32_MAX
+#define HEAP_CHUNK 64u /* places of the heap of timers */
 
 enum mr__where {
     MR__READY = 0,  /* head of its lane or unordered: on the subscription's ready list */
@@ -59,13 +65,14 @@ struct mr__bundle { /* a batch for a handler: counts as one wherever places are 
     bool counted;     /* the breaker knows that */
 };
 
+struct mr__posted;
 struct slab;
-struct free_item;
 
 struct mr__pool { /* pool.c */
-    struct slab *slabs;     /* owned */
-    struct free_item *free; /* in these */
+    struct slab *slabs; /* owned; with something free */
+    struct slab *full;  /* owned */
     uint64_t free_count;
+    uint64_t reserved; /* of these, at the last reservation, and not taken since */
 };
 
 struct mr__delivery {
@@ -108,6 +115,7 @@ struct mr__delivery {
     bool ramp : 1;      /* WAITING: its due time comes from the restart ramp */
     bool timed_out : 1; /* WAITING, and the hand-out of `fence` has not come back */
     bool tells : 1;     /* its event tells of what was shed */
+    bool snapped : 1;   /* see struct mr__sub */
     uint64_t timer_ns;
     uint16_t attempts;
     uint16_t refusals;
@@ -115,6 +123,9 @@ struct mr__delivery {
     uint16_t together; /* its batch failed as a whole: in the next, so many at most; 0: any. Not
                           logged: a start tries the whole again */
 };
+
+/* What `window` takes a delivery for; what it really takes says memory.c. */
+#define DELIVERY_COST (sizeof(struct mr__delivery) + 64u)
 
 struct mr__arrival { /* what a delivery is made of */
     uint64_t offset;
@@ -224,6 +235,7 @@ struct mr__join { /* an event whose fan-out is not over; fanout.c */
     uint32_t count;
     uint32_t left;  /* members that have not ended */
     bool ended;     /* it is on that list */
+    bool snapped;   /* as the bus says of all of them: it is saved, or came since */
     struct mr__join_member members[]; /* by subscription */
 };
 
@@ -251,11 +263,13 @@ struct mr__end { /* how a delivery ended, for the fan-outs it belongs to */
 };
 
 struct mr__sub {
+    struct mr__snap *snap; /* the checkpoint that it is being saved to; NULL: it is not */
     uint32_t id;
     bool known;        /* its NAME record is logged */
     bool paused;
     bool ingest;       /* pseudo-subscription of a source: dead letters only */
     uint32_t fanout;   /* id of the one it belongs to now, + 1; 0: none */
+    bool snapped; /* what of it says the same is saved, or came since */
     bool on_turn;
     char *name;                               /* owned */
     const struct mr_subscription_config *conf; /* borrowed from the configuration; NULL: removed */
@@ -267,6 +281,7 @@ struct mr__sub {
     uint32_t returned_count;
     uint32_t lane_width; /* of one lane so many side by side */
     bool was_wide;       /* that was more once: what began then may stand beyond it */
+    uint64_t folded_to; /* recovery: what stands before this position is in its state already */
     uint64_t removed_log_ns;                  /* since; 0: there */
     struct mr_counts counts;
     uint64_t behind;   /* matched, waiting, not in the window */
@@ -299,10 +314,21 @@ struct mr__sub {
     uint64_t dead_staged; /* of these, whose record is in the group being gathered */
     uint64_t dead_capacity;
     uint64_t window_bytes;
+    uint64_t memory; /* all that is kept for it, as memory.c counts; changed there only */
+    uint64_t memory_wished;       /* deliveries about to arrive, while they are counted, */
+    uint64_t memory_wished_lanes; /* and those of them in lanes */
     /* The cursor: everything matched below cursor_offset is in the window or settled; the rest is
      * read from cursor_position on. */
     uint64_t cursor_position;
     uint64_t cursor_offset;
+    uint32_t walk_at;     /* byte in the group at the cursor where reading goes on; 0: its begin */
+    uint32_t cursor_size; /* bytes it wants there; 0: not known yet */
+    uint8_t unread;       /* reads of them that failed */
+    uint64_t walks;       /* number of the segment that is walked in spite of its footer */
+    struct mr__posted *posted; /* owned; in a segment whose postings it follows, else NULL */
+    bool turn_over;       /* in this step, */
+    bool full;            /* for want of room, */
+    bool walking;         /* in this group */
     struct mr__times *times; /* owned; NULL until something was answered or ended */
     struct mr__limit *limit; /* owned; NULL: none */
     struct mr__limit *limit_next; /* owned unless it is `limit`: of the configuration to come */
@@ -347,6 +373,7 @@ struct mr__seen { /* what a source has sent within its window; dedupe.c */
     uint64_t wanted;           /* places it is to have from the next key on */
     uint64_t first;            /* place of the oldest */
     uint64_t count;
+    uint64_t dropped;          /* so many were older than the oldest */
     uint64_t window_ns;        /* 0: repeats are events */
 };
 
@@ -359,6 +386,7 @@ struct mr__source {
     uint64_t keys_early; /* that went before their window was over, for want of room */
     int64_t index; /* in the configuration, -1 */
     bool known;
+    uint64_t keys_to; /* recovery: its keys before this position are known */
     uint32_t ingest_sub; /* id of "ingest:<name>", UINT32_MAX until needed */
 };
 
@@ -403,6 +431,100 @@ struct mr__segment {
     int file;        /* open for writing, -1 when sealed */
     bool sealed;
     bool retiring;
+    bool has_footer; /* a file that may be its footer is there */
+    bool footed;     /* and it is known to be a good one */
+    bool footing;    /* it is being made, or looked at */
+    /* survive.c: */
+    enum mr_log_file of;     /* survivors, or a segment */
+    bool chosen;             /* what is alive in it is looked for, */
+    uint64_t found;          /* bytes of it so far */
+    uint64_t left_live;      /* alive when that was left in it, as too much; 0: never */
+    uint64_t moved_sequence; /* the last group that says where some of it went; 0: none does */
+};
+
+struct mr__moving { /* what the walk found, of one kind */
+    struct mr_log_copy *items; /* owned */
+    uint32_t count;
+    uint32_t capacity;
+    uint32_t next;   /* the first that is not copied */
+    bool sorted;     /* by place */
+    uint64_t number; /* of the survivor file they go to; 0: none yet */
+    uint64_t groups; /* in that */
+    uint32_t chain;  /* checksum of the last of them */
+};
+
+struct mr__walk { /* walk.c */
+    uint32_t sub;                  /* of the subscription it is at */
+    struct mr__delivery *delivery; /* the next of that; kept right by mr__walk_forget() */
+    uint64_t letter_offset;        /* all are seen: the dead letters at or past that */
+};
+
+#define MR__MOVING_KINDS 2u /* what waits, and dead letters */
+
+struct mr__survive {
+    enum mr__survive_phase {
+        MR__SURVIVE_IDLE = 0,
+        MR__SURVIVE_WALK, /* over all deliveries and dead letters, a slice each step */
+        MR__SURVIVE_COPY, /* group by group */
+        MR__SURVIVE_LOG,  /* a copy is durable, its record wants room */
+    } phase;
+    struct mr__moving moving[MR__MOVING_KINDS];
+    struct mr__walk walk;
+    uint32_t kind;           /* of `moving`, that is copied */
+    uint64_t after_mono_ns;  /* not again before */
+    struct mr_log_request *request; /* COPY: outside; LOG: done; owned then */
+    uint64_t copied_bytes; /* since the start */
+};
+
+struct mr__rot { /* a place that is rotten */
+    uint64_t number; /* of the segment or survivor file */
+    uint64_t from;
+    uint64_t end;
+};
+
+struct mr__suspect { /* whoever needs a record at a rotten place */
+    uint64_t offset;
+    uint32_t sub;
+    bool letter;
+};
+
+struct mr__scrub { /* scrub.c */
+    enum mr__scrub_phase {
+        MR__SCRUB_READ = 0, /* one piece after another */
+        MR__SCRUB_FIND,     /* who needs what is at the rotten place, a slice each step */
+        MR__SCRUB_JUDGE,    /* whether their records are damaged: a request is outside, or done */
+    } phase;
+    uint64_t number;  /* of the file that is read; 0: the next is to be chosen */
+    uint64_t last;    /* the one before */
+    uint64_t at;      /* where its next piece begins; 0: with its header */
+    uint64_t next_offset;
+    bool begun;       /* since the start */
+    bool wrapped;     /* the pass has come to the newest, and goes on with the oldest */
+    uint64_t pass_from; /* number of its first file */
+    uint64_t pass_bytes;
+    uint64_t total;   /* bytes of all that is to be read */
+    bool idle;        /* there was nothing to be read when this was the next number: */
+    uint64_t idle_at;
+    uint64_t due_mono_ns;
+    uint64_t sent_mono_ns;
+    struct mr_log_request *request; /* outside, or */
+    bool judged;                    /* done; owned then */
+    uint32_t judged_to;
+    struct mr__rot *rots; /* owned; those that stand */
+    uint32_t rot_count;
+    struct mr__rot rot;   /* FIND: the one at hand, */
+    bool fresh;           /* which was not known, */
+    bool survivors;       /* of which only what is needed counts: a copy may have been cut off, */
+    struct mr_log_mend mend; /* as it was found, */
+    uint64_t rot_deliveries; /* and what it was needed for */
+    uint64_t rot_letters;
+    struct mr__walk walk;
+    struct mr__suspect *suspects; /* owned; JUDGE */
+    uint64_t ended_wall_ns;
+    uint64_t ended_bytes;
+    uint64_t found;
+    uint64_t deliveries;
+    uint64_t letters;
 };
 
 struct mr__chunk { /* bytes of the log kept in memory */
@@ -410,6 +532,67 @@ struct mr__chunk { /* bytes of the log kept in memory */
     size_t size;
     uint8_t *data; /* owned */
     size_t capacity;
+    /* of those read from files: */
+    uint64_t used;    /* when; a count */
+    bool walked;      /* read for who is behind, not for one event */
+    bool fresh;       /* came since the last step */
+    bool seen;        /* somebody has looked at it */
+    bool awaited;     /* who is behind goes on with it */
+    bool ahead_asked; /* for what is behind it */
+};
+
+struct mr__cold { /* what was read from files for one purpose */
+    uint64_t bytes;  /* with what the reads outside will bring */
+    uint32_t chunks; /* in memory */
+    uint32_t reads;  /* outside */
+};
+
+enum mr__snap_turn { /* what of a checkpoint is being saved */
+    MR__SNAP_SUBS = 0,
+    MR__SNAP_KEYS,
+    MR__SNAP_JOINS,
+    MR__SNAP_DONE,
+};
+
+enum mr__snap_phase { /* and of a subscription */
+    MR__SNAP_SKIP = 0,
+    MR__SNAP_DEAD,
+    MR__SNAP_DELIVERIES,
+};
+
+struct mr__snap { /* a checkpoint on its way; checkpoint.c */
+    bool active;
+    bool failed; /* memory was short: it is given up */
+    uint64_t generation;
+    uint64_t stamp; /* of its chunks */
+    uint32_t slot;
+    uint64_t position; /* where its base is true; every other section is true there or behind */
+    uint64_t sequence;
+    uint32_t previous_crc;
+    uint64_t last_sequence; /* that the last section is true at */
+    unsigned turn;          /* enum mr__snap_turn */
+    uint32_t next;          /* subscription, or source */
+    uint32_t saved_subs;
+    bool in_section;
+    struct mr__sub *sub; /* being saved */
+    unsigned phase;      /* enum mr__snap_phase */
+    uint64_t skip_at;    /* slot of the map, which had this capacity */
+    uint64_t skip_capacity;
+    uint64_t dead_at;              /* index */
+    struct mr_map settled;         /* lane -> settles since the section began */
+    struct mr__delivery *delivery; /* the next by age */
+    uint64_t key_at;               /* of all that a source ever kept */
+    uint64_t key_end;
+    bool joins;                    /* they are being saved */
+    struct mr__join *join;         /* the next */
+    struct mr_buf buf;             /* owned: the chunk being filled */
+    bool continues;                /* it began within a section */
+    size_t chunk_size;
+    uint32_t chunks;    /* sent */
+    uint64_t content;   /* bytes of them */
+    uint64_t at;        /* where in the file the next goes */
+    uint64_t last_size; /* of the checkpoint before */
+    struct mr_log_request *request; /* outside */
 };
 
 struct mr_bus {
@@ -488,11 +671,27 @@ struct mr_bus {
     uint32_t segment_count;
     int64_t current; /* index of the segment written to, -1: none yet */
     uint64_t next_segment_number;
+    struct mr__scrub scrub;
+    struct mr__segment *keeps; /* owned; survivor files, ascending, numbered with the segments */
+    uint32_t keep_count;
+    uint64_t keep_bytes; /* used, of all */
+    struct mr__survive survive;
     uint64_t *spares; /* owned */
     uint32_t spare_count;
     uint64_t next_spare_number;
     bool preparing;
+    bool sparing;    /* a spare file is being made */
+    bool sealed_one; /* in this process, and since then no spare has failed */
     uint32_t sealing; /* SEAL requests outside: under `interval` they sync what came before */
+    bool footing;              /* a FOOTER or IDS request is outside */
+    uint64_t ids_due;          /* group of segments whose file of ids is to be made, + 1; 0: none */
+    uint64_t ids_making;       /* the same, of the request that is outside */
+    bool footers_idle;         /* nothing is left to be footed */
+    uint64_t footer_last;      /* number of the segment looked at last */
+    uint64_t footer_failures;
+    uint64_t footer_sent_mono_ns;
+    uint64_t footers_due_mono_ns;      /* the pause after the last is over, */
+    uint64_t footers_busy_due_mono_ns; /* and while something is being written */
     bool names_due; /* the next group begins with all names */
     bool config_due; /* a segment has begun without the configuration's snapshot */
 
@@ -501,31 +700,54 @@ struct mr_bus {
     uint32_t cache_count;
     uint32_t cache_capacity;
     uint64_t cache_bytes;
-    struct mr__chunk cold[COLD_CHUNKS_MAX]; /* read from files */
-    uint32_t cold_next;
+    struct mr__chunk cold[COLD_CHUNKS_MAX]; /* read from files; ascending position */
+    uint32_t cold_count;
+    struct mr__cold cold_events; /* of them for single events, */
+    struct mr__cold cold_behind; /* and for who is behind */
+    uint64_t cold_clock; /* counts uses */
     struct mr_log_request *reads[READS_MAX];
+    uint32_t read_count;
+    const struct mr__sub *reads_next; /* was refused a read: nobody else who is behind asks */
+    struct mr__sub **behind; /* owned; those that catch up in this step, in turn */
+    bool ahead_refused; /* for want of memory, more was not read ahead of who is behind */
+    uint32_t behind_count;
+    uint32_t behind_capacity;
+    uint32_t catch_turn;     /* id of the subscription that is first in the next step */
+    int64_t catch_units;     /* of work, left in this step */
+    uint64_t catch_offset;   /* next_offset when the last step began to catch up */
+    bool step_again;         /* work was left for the next step */
     struct mr__list loading;
     struct mr__sub *shed_first; /* where more wait than may */
     struct mr__sub *shed_last;
 
-    struct mr__delivery **heap;
+    struct mr__delivery ***heap; /* owned; in chunks: growing copies none of them */
     uint32_t heap_count;
     uint32_t heap_capacity;
-    uint64_t state_bytes;
-    uint64_t seen_bytes; /* of them: keys of all sources */
+    uint64_t state_bytes; /* of subscriptions, keys and joins; idle places come on top */
+    uint64_t seen_bytes;  /* of them: keys of all sources */
+    uint64_t memory_share; /* what each configured subscription may always have */
+    uint64_t memory_free;  /* for those that have more, all together */
+    uint64_t memory_above; /* what these have above their share */
+    bool memory_over; /* they have more than that since a start, or since there are other shares */
+    uint64_t memory_recovered; /* was used when recovery was over: what was begun comes on top */
+    uint64_t arrivals;      /* deliveries that room was made for, and that are still to come, */
+    uint64_t arrival_lanes; /* and those of them in lanes */
     uint64_t delivery_count;
     struct mr__pool deliveries; /* the memory of all, and of what will be */
     struct mr__pool lanes;
 
     uint64_t checkpoint_generation;
     uint64_t checkpoint_slot_position[2]; /* each slot is true at; 0: slot not usable */
+    uint64_t checkpoint_slot_sequence[2]; /* the last group that is in it; 0: not usable */
+    uint64_t pinned_bytes; /* of settled segments past the window that a checkpoint slot needs */
     uint64_t bytes_since_checkpoint;
     bool checkpoint_due; /* with the next group, however little there is since the last one */
-    struct mr_log_request *checkpoint; /* built, waits for its group, or being written */
-    uint64_t checkpoint_sequence;      /* its group */
-    uint64_t checkpoint_position;
-    uint64_t checkpoint_pending_position;
-    bool checkpoint_writing;
+    uint64_t checkpoint_position; /* of the newest */
+    uint32_t checkpoint_slot;     /* that the next goes to */
+    struct mr__snap snap;         /* the one being written */
+    bool joins_snapped;
+    uint64_t base_to;  /* recovery: names, cursors, clock and counts before it are known, */
+    uint64_t joins_to; /* and what fan-outs wait for */
 
     uint64_t disk_free;
     bool disk_low;

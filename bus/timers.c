@@ -13,15 +13,15 @@ static bool earlier(const struct mr__delivery *a, const struct mr__delivery *b)
 
 static void heap_put(struct mr_bus *bus, uint32_t at, struct mr__delivery *d)
 {
-    bus->heap[at] = d;
+    *mr__heap_at(bus, at) = d;
     d->heap_at = at;
 }
 
 static void heap_up(struct mr_bus *bus, uint32_t at)
 {
-    struct mr__delivery *d = bus->heap[at];
-    while (at > 0 && earlier(d, bus->heap[(at - 1) / 2])) {
-        heap_put(bus, at, bus->heap[(at - 1) / 2]);
+    struct mr__delivery *d = *mr__heap_at(bus, at);
+    while (at > 0 && earlier(d, *mr__heap_at(bus, (at - 1) / 2))) {
+        heap_put(bus, at, *mr__heap_at(bus, (at - 1) / 2));
         at = (at - 1) / 2;
     }
     heap_put(bus, at, d);
@@ -29,19 +29,20 @@ static void heap_up(struct mr_bus *bus, uint32_t at)
 
 static void heap_down(struct mr_bus *bus, uint32_t at)
 {
-    struct mr__delivery *d = bus->heap[at];
+    struct mr__delivery *d = *mr__heap_at(bus, at);
     for (;;) {
         uint32_t child = at * 2 + 1;
         if (child >= bus->heap_count) {
             break;
         }
-        if (child + 1 < bus->heap_count && earlier(bus->heap[child + 1], bus->heap[child])) {
+        if (child + 1 < bus->heap_count &&
+            earlier(*mr__heap_at(bus, child + 1), *mr__heap_at(bus, child))) {
             child++;
         }
-        if (!earlier(bus->heap[child], d)) {
+        if (!earlier(*mr__heap_at(bus, child), d)) {
             break;
         }
-        heap_put(bus, at, bus->heap[child]);
+        heap_put(bus, at, *mr__heap_at(bus, child));
         at = child;
     }
     heap_put(bus, at, d);
@@ -53,9 +54,9 @@ void mr__timer_clear(struct mr_bus *bus, struct mr__delivery *d)
     if (at == NO_HEAP) {
         return;
     }
-    MR_ASSERT(bus->heap[at] == d);
+    MR_ASSERT(*mr__heap_at(bus, at) == d);
     d->heap_at = NO_HEAP;
-    struct mr__delivery *last = bus->heap[--bus->heap_count];
+    struct mr__delivery *last = *mr__heap_at(bus, --bus->heap_count);
     if (last != d) {
         heap_put(bus, at, last);
         heap_up(bus, at);
@@ -111,7 +112,7 @@ void mr__timer_set(struct mr_bus *bus, struct mr__delivery *d)
     if (when != UINT64_MAX) {
         MR_ASSERT(bus->heap_count < bus->heap_capacity);
         d->timer_ns = when;
-        bus->heap[bus->heap_count] = d;
+        *mr__heap_at(bus, bus->heap_count) = d;
         d->heap_at = bus->heap_count++;
         heap_up(bus, d->heap_at);
     }
@@ -122,18 +123,30 @@ enum mr_status mr__timer_reserve(struct mr_bus *bus, uint64_t count)
     if (count <= bus->heap_capacity) {
         return MR_OK;
     }
-    uint64_t capacity = bus->heap_capacity == 0 ? 64 : bus->heap_capacity;
-    while (capacity < count) {
-        capacity *= 2;
+    uint64_t chunks = (count + HEAP_CHUNK - 1) / HEAP_CHUNK;
+    if (chunks * HEAP_CHUNK > UINT32_MAX) {
+        return MR_E_NOMEM;
     }
-    struct mr__delivery **grown = mr_realloc(bus->heap, capacity * sizeof(struct mr__delivery *));
-    if (grown == NULL || capacity > UINT32_MAX) {
+    struct mr__delivery ***grown = mr_realloc(bus->heap, chunks * sizeof(struct mr__delivery **));
+    if (grown == NULL) {
         return MR_E_NOMEM;
     }
     bus->heap = grown;
-    bus->heap_capacity = (uint32_t)capacity;
+    while (bus->heap_capacity < count) {
+        struct mr__delivery **chunk = mr_alloc(HEAP_CHUNK * sizeof(struct mr__delivery *));
+        if (chunk == NULL) {
+            return MR_E_NOMEM; /* those that were made will do for the next */
+        }
+        bus->heap[bus->heap_capacity / HEAP_CHUNK] = chunk;
+        bus->heap_capacity += HEAP_CHUNK;
+    }
     return MR_OK;
 }
 
-/* Settled deliveries go to a free list and are used again; their number is bounded by
- * memory_state. */
+void mr__timers_release(struct mr_bus *bus)
+{
+    for (uint32_t i = 0; i < bus->heap_capacity / HEAP_CHUNK; i++) {
+        mr_free(bus->heap[i]);
+    }
+    mr_free(bus->heap);
+}

@@ -145,6 +145,7 @@ static enum mr_status take_top(struct mr_builder *builder, const struct mr_node 
     struct mr_loader *loader = builder->loader;
     config->data_dir = MR_TAKE(top->data_dir);
     config->log = top->log;
+    top->log.mirror = NULL;
     config->memory_state = top->memory.state;
     /* Events have to go into segments. */
     uint64_t most = config->log.segment_size / EVENTS_IN_SEGMENT_MIN;
@@ -627,6 +628,7 @@ enum mr_status mr__config_build(struct mr_loader *loader, struct mr_node *root,
     if (r == MR_OK) {
         r = build_sections(&builder, root);
     }
+    r = r == MR_OK ? mr__check_memory(&builder, root) : r;
     if (r == MR_OK && loader->errors->count == 0) {
         r = write_canonical(builder.config, root);
     }

@@ -28,6 +28,10 @@ struct mr_builder {
 /** The index of @p name, or -1. */
 int64_t mr__builder_find(const struct mr_name_index *names, const char *name);
 
+/** Reports a `memory.state` that is too little for the subscriptions there are. */
+MR_MUST_USE enum mr_status mr__check_memory(struct mr_builder *builder,
+                                            const struct mr_node *root);
+
 /** Whether @p node's key can be a name; if not, that is reported. */
 MR_MUST_USE enum mr_status mr__check_name(struct mr_loader *loader, const struct mr_node *node,
                                           bool *ret_ok);

@@ -46,6 +46,7 @@ void mr_config_destroy(struct mr_config *config)
     mr_free(config->path);
     mr_free(config->folder);
     mr_free(config->data_dir);
+    mr_free(config->log.mirror);
     mr_free(config->listen_host);
     mr_free(config->canonical_json);
     mr_secret_destroy(config->subscriptions_api.token);

@@ -52,6 +52,8 @@ struct mr_log_options {
     uint64_t disk_low;           /* free bytes below which sources are slowed; default 512MiB */
     uint64_t cache_size;         /* recent groups kept in memory; default 64MiB */
     uint64_t checkpoint_size;    /* log bytes between two checkpoints; default 64MiB */
+    uint64_t scrub_ns;           /* all sealed segments are read within; 0: not; default 7d */
+    char *mirror;                /* owned; a second folder for all of it, absolute; NULL: none */
 };
 
 enum mr_jitter {
@@ -271,6 +273,55 @@ struct mr_config {
                              what goes into the log as its snapshot */
     uint64_t hash;        /* of the content, secrets included by a keyless hash of their bytes */
 };
+
+/** How `memory.state` is divided, in bytes. The shares of all subscriptions together are `free` as
+ * well. */
+struct mr_memory_parts {
+    uint64_t kept;    /* back: memory comes in pieces, and what loops dies all the same */
+    uint64_t keys;    /* may be of dedupe */
+    uint64_t fanouts; /* may be of fan-outs that wait */
+    uint64_t share;   /* each subscription has for sure */
+    uint64_t free;    /* of those that have more than their share, all together */
+};
+
+/** @param state bytes of `memory.state` */
+struct mr_memory_parts mr_memory_parts(const struct mr_config *config, uint64_t state);
+/** As many keys each source may have, however many the others have. */
+uint64_t mr_memory_keys_floor(uint64_t state, uint32_t source_count);
+
+/* What the process may hold of memory, part by part; all who show it go through this list. */
+enum mr_budget_id {
+    MR_BUDGET_STATE = 0,
+    MR_BUDGET_CACHE,
+    MR_BUDGET_READS,
+    MR_BUDGET_GROUPS,
+    MR_BUDGET_CHECKPOINT,
+    MR_BUDGET_KEEPER,
+    MR_BUDGET_CONNECTORS,
+    MR_BUDGET_MIRROR,
+    MR_BUDGET_RECOVERY,
+    MR_BUDGET_MAX,
+};
+
+struct mr_budget {
+    const char *name;  /* in JSON and metrics */
+    const char *title; /* for a person */
+    const char *from;  /* what the bound follows from: a setting, or "fixed" */
+    bool counted;      /* it is known how much of it is used */
+    bool starts;       /* it is of the start, before anything flows */
+};
+extern const struct mr_budget mr_budgets[MR_BUDGET_MAX];
+
+struct mr_budget_bound { /* bytes */
+    uint64_t most;   /* ever */
+    uint64_t mostly; /* as events mostly are */
+};
+
+/** @param connectors bytes that these and the workers may take: that is not known here */
+void mr_budgets_bound(const struct mr_config *config, uint64_t connectors,
+                      struct mr_budget_bound ret_bounds[MR_BUDGET_MAX]);
+/** Of what there can be at once: either it starts, or it runs. */
+struct mr_budget_bound mr_budgets_sum(const struct mr_budget_bound bounds[MR_BUDGET_MAX]);
 
 struct mr_config_error {
     char *file; /* owned */

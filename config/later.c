@@ -20,7 +20,6 @@ static const struct later later_names[] = {
     {"top", "mirror"},
     {"top", "tls"},
     {"top", "transforms"},
-    {"log", "mirror"},
     {"log", "engine"},
     {"source", "shard_by"},
     {"worker", "sandbox"},

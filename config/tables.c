@@ -46,7 +46,15 @@ static const struct mr_option log_table[] = {
      .min = MIB, .help = "Memory for the newest part of the log."},
     {.name = "checkpoint_size", .type = MR_OPTION_SIZE, .at = AT(checkpoint_size),
      .default_text = "64MiB", .min = MIB,
-     .help = "Bytes of log between two checkpoints: what a start has to read again."},
+     .help = "Bytes of log between two checkpoints, or 8 times what one takes if that is more, or "
+             "twice while much is on disk for them alone: "
+             "what a start has to read again."},
+    {.name = "scrub", .type = MR_OPTION_DURATION, .at = AT(scrub_ns), .default_text = "7d",
+     .help = "In this time all finished files of the log are read through once, to find what has "
+             "rotted while there is a copy to repair it from, or who sent it to ask; 0: never."},
+    {.name = "mirror", .type = MR_OPTION_PATH, .at = AT(mirror), .flags = MR_OPTION_STARTUP,
+     .help = "A second folder, on another disk, that all of the log is written to before an event "
+             "counts as accepted; what is damaged in one is repaired from the other."},
     MR_OPTION_END,
 };
 #undef AT
@@ -54,7 +62,8 @@ static const struct mr_option log_table[] = {
 static const struct mr_option memory_table[] = {
     {.name = "state", .type = MR_OPTION_SIZE, .at = offsetof(struct mr_memory_options, state),
      .default_text = "256MiB", .min = MIB, .flags = MR_OPTION_STARTUP,
-     .help = "Memory for the state of all deliveries; what does not fit waits on disk."},
+     .help = "Hard bound of the memory of deliveries, dead letters, dedupe keys and fan-outs, of "
+             "which each subscription has a share; what does not fit waits on disk."},
     MR_OPTION_END,
 };
 

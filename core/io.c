@@ -3,6 +3,8 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -13,6 +15,7 @@
 #include <unistd.h>
 
 #include "core/alloc.h"
+#include "core/assert.h"
 #include "core/bytes.h"
 
 /* The real file system. Files are plain descriptors relative to a directory descriptor. Where the
@@ -112,6 +115,64 @@ static enum mr_status real_pwrite(struct mr_io *io, int file, const void *from, 
     return MR_OK;
 }
 
+/* A thread for each: they come by megabytes, and a thread costs a few microseconds. */
+struct mr_io_read {
+    struct mr_io *io;
+    int file;
+    void *to;
+    size_t size;
+    uint64_t at;
+    pthread_t thread;
+    enum mr_status result;
+    size_t result_size;
+};
+
+static void *run_read(void *argument)
+{
+    struct mr_io_read *read = argument;
+    read->result =
+        real_pread(read->io, read->file, read->to, read->size, read->at, &read->result_size);
+    return NULL;
+}
+
+static enum mr_status real_read_begin(struct mr_io *io, int file, void *to, size_t size,
+                                      uint64_t at, struct mr_io_read **ret_read)
+{
+    struct mr_io_read *read = mr_alloc(sizeof(*read));
+    if (read == NULL) {
+        return MR_E_NOMEM;
+    }
+    *read = (struct mr_io_read){.io = io, .file = file, .to = to, .size = size, .at = at};
+    sigset_t all; /* inherited: signals are for the others */
+    sigset_t before;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    int error = pthread_create(&read->thread, NULL, run_read, read);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (error != 0) {
+        mr_free(read);
+        return MR_E_UNAVAILABLE;
+    }
+    *ret_read = read;
+    return MR_OK;
+}
+
+static enum mr_status real_read_end(struct mr_io *io, struct mr_io_read *read, size_t *ret_size)
+{
+    (void)io;
+    (void)pthread_join(read->thread, NULL); /* ours, not detached: cannot fail */
+    enum mr_status r = read->result;
+    *ret_size = read->result_size;
+    mr_free(read);
+    return r;
+}
+
+static void real_will_need(struct mr_io *io, int file, uint64_t at, uint64_t size)
+{
+    (void)io;
+    (void)posix_fadvise(fd_of(file), (off_t)at, (off_t)size, POSIX_FADV_WILLNEED); /* or not */
+}
+
 static enum mr_status real_sync(struct mr_io *io, int file)
 {
     (void)io;
@@ -158,6 +219,17 @@ static int compare_names(const void *a, const void *b)
     return strcmp(*x, *y);
 }
 
+/* What lies in the directory says what it is; where the file system does not tell, its inode, which
+ * with thousands of files is the greater part of a listing. */
+static bool is_file(int dir_fd, const struct dirent *entry)
+{
+    struct stat st;
+    if (entry->d_type != DT_UNKNOWN) {
+        return entry->d_type == DT_REG;
+    }
+    return fstatat(dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode);
+}
+
 static enum mr_status real_list(struct mr_io *io, void (*fn)(void *, const char *), void *context)
 {
     int fd = openat(real(io)->dir_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -173,9 +245,7 @@ static enum mr_status real_list(struct mr_io *io, void (*fn)(void *, const char 
     size_t count = 0;
     enum mr_status r = MR_OK;
     for (struct dirent *entry = readdir(dir); entry != NULL && r == MR_OK; entry = readdir(dir)) {
-        struct stat st;
-        if (fstatat(real(io)->dir_fd, entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0 ||
-            !S_ISREG(st.st_mode)) {
+        if (!is_file(real(io)->dir_fd, entry)) {
             continue;
         }
         char **grown = mr_realloc(names, (count + 1) * sizeof(*grown));
@@ -227,7 +297,10 @@ static const struct mr_io_ops real_ops = {
     .open = real_open,
     .close = real_close,
     .pread = real_pread,
+    .will_need = real_will_need,
     .pwrite = real_pwrite,
+    .read_begin = real_read_begin,
+    .read_end = real_read_end,
     .sync = real_sync,
     .size = real_size,
     .truncate = real_truncate,
@@ -272,6 +345,42 @@ enum mr_status mr_io_create(const char *path, bool create, bool exclusive, struc
 bool mr_io_is_direct(const struct mr_io *io)
 {
     return !((const struct real_io *)io)->no_direct;
+}
+
+bool mr_io_has_copy(struct mr_io *io)
+{
+    size_t size = 0;
+    return io->ops->read_copy != NULL &&
+           io->ops->read_copy(io, 1, NULL, 0, NULL, 0, 0, &size) == MR_OK;
+}
+
+enum mr_status mr_io_read_copy(struct mr_io *io, unsigned copy, const char *name, unsigned flags,
+                               void *to, size_t size, uint64_t at, size_t *ret_size)
+{
+    if (io->ops->read_copy != NULL) {
+        return io->ops->read_copy(io, copy, name, flags, to, size, at, ret_size);
+    }
+    int file;
+    enum mr_status r = copy != 0 ? MR_E_NOT_FOUND : io->ops->open(io, name, flags, &file);
+    if (r == MR_OK) {
+        r = io->ops->pread(io, file, to, size, at, ret_size);
+        io->ops->close(io, file);
+    }
+    return r;
+}
+
+enum mr_status mr_io_write_copy(struct mr_io *io, unsigned copy, const char *name,
+                                const void *from, size_t size, uint64_t at)
+{
+    MR_ASSERT(io->ops->write_copy != NULL); /* whoever repairs has read the other copy */
+    return io->ops->write_copy(io, copy, name, from, size, at);
+}
+
+void mr_io_tell_repaired(struct mr_io *io, unsigned copy, const char *name, uint64_t at,
+                         uint64_t size)
+{
+    MR_ASSERT(io->ops->repaired != NULL);
+    io->ops->repaired(io, copy, name, at, size);
 }
 
 int64_t mr_fd_read_full(int fd, void *to, size_t size)

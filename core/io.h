@@ -24,6 +24,7 @@ enum mr_io_flags {
 };
 
 struct mr_io;
+struct mr_io_read; /* one that goes on */
 
 struct mr_io_ops {
     enum mr_status (*open)(struct mr_io *io, const char *name, unsigned flags, int *ret_file);
@@ -31,8 +32,16 @@ struct mr_io_ops {
     /* Reads up to size bytes; fewer only at the end of the file. */
     enum mr_status (*pread)(struct mr_io *io, int file, void *to, size_t size, uint64_t at,
                             size_t *ret_size);
+    /* Bytes that will be read soon: the disk may begin. May be NULL. */
+    void (*will_need)(struct mr_io *io, int file, uint64_t at, uint64_t size);
     enum mr_status (*pwrite)(struct mr_io *io, int file, const void *from, size_t size,
                              uint64_t at);
+    /* Optional, both or neither: a pread that goes on while the caller does other things. `to` and
+     * the file are its own until read_end(), which waits and frees it, and is called always.
+     * @return of read_begin(): MR_E_NOMEM, MR_E_UNAVAILABLE: not begun */
+    enum mr_status (*read_begin)(struct mr_io *io, int file, void *to, size_t size, uint64_t at,
+                                 struct mr_io_read **ret_read);
+    enum mr_status (*read_end)(struct mr_io *io, struct mr_io_read *read, size_t *ret_size);
     enum mr_status (*sync)(struct mr_io *io, int file);
     enum mr_status (*size)(struct mr_io *io, int file, uint64_t *ret_size);
     enum mr_status (*truncate)(struct mr_io *io, int file, uint64_t size);
@@ -44,6 +53,13 @@ struct mr_io_ops {
                            void *context);
     enum mr_status (*space)(struct mr_io *io, uint64_t *ret_free, uint64_t *ret_total);
     void (*destroy)(struct mr_io *io);
+    /* Of a directory that is kept twice (core/io_mirror.h); NULL: it is not. Below. */
+    enum mr_status (*read_copy)(struct mr_io *io, unsigned copy, const char *name, unsigned flags,
+                                void *to, size_t size, uint64_t at, size_t *ret_size);
+    enum mr_status (*write_copy)(struct mr_io *io, unsigned copy, const char *name,
+                                 const void *from, size_t size, uint64_t at);
+    void (*repaired)(struct mr_io *io, unsigned copy, const char *name, uint64_t at,
+                     uint64_t size);
 };
 
 struct mr_io {
@@ -61,6 +77,22 @@ MR_MUST_USE enum mr_status mr_io_create(const char *path, bool create, bool excl
 /** Whether MR_IO_DURABLE files of @p io are written with O_DIRECT (else fdatasync per write).
  * Known after the first such open. Only for an mr_io of mr_io_create(). */
 bool mr_io_is_direct(const struct mr_io *io);
+
+/* One copy of a file, by name: 0 is the one that reads come from, 1 the other. For those who know
+ * what the bytes should be, and repair the one copy from the other. */
+/** Whether there is a second copy now. */
+bool mr_io_has_copy(struct mr_io *io);
+/** As pread; @p flags: MR_IO_DIRECT past the page cache, everything aligned.
+ * @return MR_E_NOT_FOUND: no such file, or no such copy */
+MR_MUST_USE enum mr_status mr_io_read_copy(struct mr_io *io, unsigned copy, const char *name,
+                                           unsigned flags, void *to, size_t size, uint64_t at,
+                                           size_t *ret_size);
+/** Whole blocks, aligned; durable when it returns. Makes the file when it is missing. */
+MR_MUST_USE enum mr_status mr_io_write_copy(struct mr_io *io, unsigned copy, const char *name,
+                                            const void *from, size_t size, uint64_t at);
+/** Counts a repair and tells of it. */
+void mr_io_tell_repaired(struct mr_io *io, unsigned copy, const char *name, uint64_t at,
+                         uint64_t size);
 
 /* read and write with EINTR and short counts handled; the only such loops in the tree. */
 /** @return bytes read, fewer only at end of file; -1 with errno set */

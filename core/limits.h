@@ -42,9 +42,12 @@
 
 /* Deliveries. */
 #define MR_HOPS_MAX_DEFAULT 16u
+#define MR_READ_MEMORY (32u * MR_MIB) /* for all that is read from the log for who is behind */
 #define MR_DELIVERY_SIZE 512u /* memory of one that waits, its lane included; mostly less */
 #define MR_RETRY_STEPS_MAX 64u
 #define MR_DEDUPE_KEYS_MAX 10000000u /* of one source */
+#define MR_DEDUPE_KEYS_SURE 1000u /* of one source, when all together are too many */
+#define MR_DEDUPE_KEY_COST 48u /* bytes of state that one key is counted with */
 #define MR_SHARES_MAX 8u /* targets of a subscription */
 #define MR_PRIORITY_MAX 9u
 #define MR_PRIORITY_VALUES_MAX 64u

@@ -1,4 +1,7 @@
 /* check: everything that can be told of a configuration without contacting anybody. */
+#include <string.h>
+#include <unistd.h>
+
 #include "admin/json_out.h"
 #include "millrace/engine_internal.h"
 #include "millrace/verbs.h"
@@ -10,63 +13,40 @@ const struct mr_cli_option mr_check_options[] = {
     {.name = NULL},
 };
 
-/* What an instance may hold at most, summed: the memory a configuration allows itself. */
-struct budget {
-    uint64_t state;
-    uint64_t cache;
-    uint64_t connectors;
-};
-
-static bool is_program(const char *transform_json)
+static uint64_t number_in(const char *path)
 {
-    struct mr_transform *transform = NULL;
-    uint64_t timeout_ns;
-    bool is = transform_json != NULL &&
-              mr_transform_create(mr_bytes_of(transform_json), &transform, NULL) == MR_OK &&
-              mr_transform_program(transform, &timeout_ns) != NULL;
-    mr_transform_destroy(transform);
-    return is;
+    char text[32] = "";
+    uint64_t value = UINT64_MAX;
+    FILE *file = fopen(path, "re");
+    if (file == NULL) {
+        return value;
+    }
+    bool read = fgets(text, sizeof(text), file) != NULL;
+    (void)fclose(file);
+    text[strcspn(text, "\n")] = '\0';
+    return read && mr_parse_u64(mr_bytes_of(text), &value) ? value : UINT64_MAX; /* or "max" */
 }
 
-/* Of transforms in jq: the helpers, and what waits for them. */
-static uint64_t sum_jq(const struct mr_config *config)
+/* What there is here: of the machine, or of the control group this runs in. */
+static uint64_t machine_bytes(void)
 {
-    uint64_t waiting = 0;
-    bool any = false;
-    for (uint32_t i = 0; i < config->source_count; i++) {
-        bool is = is_program(config->sources[i].transform_json);
-        waiting += is ? MR_JQ_QUEUE_SIZE_MAX : 0;
-        any |= is;
+    static const char *const limits[] = {"/sys/fs/cgroup/memory.max",
+                                         "/sys/fs/cgroup/memory/memory.limit_in_bytes"};
+    uint64_t least = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
+    for (size_t i = 0; i < MR_ARRAY_COUNT(limits); i++) {
+        uint64_t limit = number_in(limits[i]);
+        least = limit < least ? limit : least;
     }
-    for (uint32_t i = 0; i < config->subscription_count && !any; i++) {
-        any = is_program(config->subscriptions[i].transform_json);
-    }
-    return any ? waiting + mr_jq_pool_bytes_max() : 0;
+    return least;
 }
 
-static struct budget sum_budget(const struct mr_config *config)
+static uint64_t share_of(const struct mr_config *config)
 {
-    struct budget budget = {.state = config->memory_state, .cache = config->log.cache_size};
-    for (uint32_t i = 0; i < config->source_count; i++) {
-        const struct mr_connector *connector = engine_connector_of(config->sources[i].kind);
-        if (connector != NULL && connector->source_bytes_max != NULL) {
-            budget.connectors += connector->source_bytes_max(config->sources[i].options);
-        }
-    }
-    for (uint32_t i = 0; i < config->target_count; i++) {
-        const struct mr_connector *connector = engine_connector_of(config->targets[i].kind);
-        if (connector != NULL && connector->bytes_max != NULL) {
-            uint32_t instances = config->targets[i].scale_max;
-            budget.connectors += connector->bytes_max(config->targets[i].options) *
-                                 (config->targets[i].is_worker && instances > 1 ? instances : 1);
-        }
-    }
-    budget.connectors += sum_jq(config);
-    return budget;
+    return mr_memory_parts(config, config->memory_state).share;
 }
 
 static void print_json(const struct mr_cli *cli, const struct mr_config *config, uint32_t visible,
-                       const struct budget *budget)
+                       const struct mr_budget_bound *bounds)
 {
     struct mr_json_out out;
     mr_json_out_init(&out, MR_MIB);
@@ -78,11 +58,14 @@ static void print_json(const struct mr_cli *cli, const struct mr_config *config,
     mr_json_out_u64(&out, "sinks", config->target_count - config->worker_count);
     mr_json_out_u64(&out, "subscriptions", visible);
     mr_json_out_object(&out, "memory_max");
-    mr_json_out_u64(&out, "delivery_state", budget->state);
-    mr_json_out_u64(&out, "log_cache", budget->cache);
-    mr_json_out_u64(&out, "connectors", budget->connectors);
-    mr_json_out_u64(&out, "sum", budget->state + budget->cache + budget->connectors);
+    for (int i = 0; i < MR_BUDGET_MAX; i++) {
+        mr_json_out_u64(&out, mr_budgets[i].name, bounds[i].most);
+    }
+    mr_json_out_u64(&out, "sum", mr_budgets_sum(bounds).most);
     mr_json_out_end(&out);
+    mr_json_out_u64(&out, "memory_mostly", mr_budgets_sum(bounds).mostly);
+    mr_json_out_u64(&out, "memory_share", share_of(config));
+    mr_json_out_u64(&out, "memory_machine", machine_bytes());
     mr_json_out_end(&out);
     fprintf(cli->out, "%.*s\n", (int)out.buf.size, (const char *)out.buf.data);
     mr_json_out_release(&out);
@@ -93,17 +76,29 @@ static double mib(uint64_t bytes)
     return (double)bytes / (double)MR_MIB;
 }
 
+static void print_budget(const struct mr_cli *cli, const char *title,
+                         struct mr_budget_bound bound, const char *from)
+{
+    fprintf(cli->out, "  %-21s %9.1f %9.1f  %s\n", title, mib(bound.most), mib(bound.mostly), from);
+}
+
 static void print_human(const struct mr_cli *cli, const struct mr_config *config, uint32_t visible,
-                        const struct budget *budget)
+                        const struct mr_budget_bound *bounds)
 {
     fprintf(cli->out, "ok: %u sources, %u workers, %u sinks, %u subscriptions\n",
             config->source_count, config->worker_count,
             config->target_count - config->worker_count, visible);
-    fprintf(cli->out,
-            "memory at most %.1f MiB: delivery state %.1f, recent log %.1f, connectors and workers "
-            "%.1f\n",
-            mib(budget->state + budget->cache + budget->connectors), mib(budget->state),
-            mib(budget->cache), mib(budget->connectors));
+    fprintf(cli->out, "memory, MiB               at most    mostly  from\n");
+    for (int i = 0; i < MR_BUDGET_MAX; i++) {
+        print_budget(cli, mr_budgets[i].title, bounds[i], mr_budgets[i].from);
+    }
+    struct mr_budget_bound sum = mr_budgets_sum(bounds);
+    print_budget(cli, "at once", sum, "either it starts, or it runs");
+    fprintf(cli->out, "of the delivery state at least %.3f MiB for each subscription\n",
+            mib(share_of(config)));
+    if (sum.most > machine_bytes()) {
+        fprintf(cli->out, "warning: there are %.1f MiB here\n", mib(machine_bytes()));
+    }
 }
 
 /* The loader has checked each filter; together they must compile as well. */
@@ -136,6 +131,26 @@ static int print_tables(struct mr_cli *cli, bool schema)
     return r == MR_OK ? MR_EXIT_OK : mr_cli_fail(cli, MR_EXIT_FAILED, "%s", mr_status_text(r));
 }
 
+static int check_mirror(struct mr_cli *cli, const struct mr_config *config)
+{
+    bool one_disk = false;
+    struct mr_problem problem = {.text = ""};
+    if (config->log.mirror == NULL) {
+        return MR_EXIT_OK;
+    }
+    enum mr_status r =
+        engine_mirror_check(config->data_dir, config->log.mirror, &one_disk, &problem);
+    if (r != MR_OK) {
+        return mr_cli_fail_status(cli, MR_EXIT_DATA, r, &problem);
+    }
+    if (one_disk && !cli->json) {
+        fprintf(cli->err, "warning: log.mirror %s is on the file system of data_dir: it helps "
+                          "against rotten blocks, not against the loss of the disk\n",
+                config->log.mirror);
+    }
+    return MR_EXIT_OK;
+}
+
 int mr_cmd_check(struct mr_cli *cli)
 {
     if (mr_cli_flag(cli, "reference") || mr_cli_flag(cli, "schema")) {
@@ -148,13 +163,15 @@ int mr_cmd_check(struct mr_cli *cli)
         return code;
     }
     code = check_router(cli, config);
+    code = code == MR_EXIT_OK ? check_mirror(cli, config) : code;
     if (code == MR_EXIT_OK) {
         uint32_t visible = 0;
         for (uint32_t i = 0; i < config->subscription_count; i++) {
             visible += !config->subscriptions[i].hidden;
         }
-        struct budget budget = sum_budget(config);
-        (cli->json ? print_json : print_human)(cli, config, visible, &budget);
+        struct mr_budget_bound bounds[MR_BUDGET_MAX];
+        mr_budgets_bound(config, engine_connector_bytes(config), bounds);
+        (cli->json ? print_json : print_human)(cli, config, visible, bounds);
     }
     mr_config_destroy(config);
     return code;

@@ -5,7 +5,9 @@
 #include <sys/stat.h>
 
 #include "admin/json_out.h"
+#include "bus/footer_ids.h"
 #include "bus/logread.h"
+#include "bus/missing.h"
 #include "core/alloc.h"
 #include "millrace/verbs.h"
 #include "schemas/event.h"
@@ -14,10 +16,12 @@ struct log {
     struct mr_io *io;
     struct mr_log_index index;
     struct mr_log_reader *reader;
+    struct mr_keeps *keeps;
 };
 
 static void close_log(struct log *log)
 {
+    mr_keeps_destroy(log->keeps);
     mr_log_reader_destroy(log->reader);
     mr_log_index_release(&log->index);
     if (log->io != NULL) {
@@ -25,35 +29,45 @@ static void close_log(struct log *log)
     }
 }
 
-/* DIR is the log's folder, or the data_dir it lies in. */
-static int open_log(struct mr_cli *cli, struct log *log)
+char *mr_cmd_log_folder(const char *given)
 {
-    const char *given = cli->arguments[0];
     struct mr_buf inner;
     mr_buf_init(&inner, 16 * MR_KIB);
     char *below = mr_buf_printf(&inner, "%s/log", given) == MR_OK ? mr_buf_take_text(&inner) : NULL;
     mr_buf_release(&inner);
     struct stat info;
-    const char *folder = below != NULL && stat(below, &info) == 0 && S_ISDIR(info.st_mode) ? below
-                                                                                           : given;
+    if (below != NULL && (stat(below, &info) != 0 || !S_ISDIR(info.st_mode))) {
+        mr_free(below);
+        below = mr_strndup(given, strlen(given));
+    }
+    return below;
+}
+
+static int open_log(struct mr_cli *cli, struct log *log)
+{
+    const char *given = cli->arguments[0];
+    char *folder = mr_cmd_log_folder(given);
     struct mr_problem problem = {.text = ""};
-    enum mr_status r = mr_io_create(folder, false, false, &log->io);
+    enum mr_status r =
+        folder == NULL ? MR_E_NOMEM : mr_io_create(folder, false, false, &log->io);
     if (r == MR_OK) {
         r = mr_log_index(log->io, &log->index, &problem);
     }
     if (r == MR_OK && log->index.segment_count == 0) {
         r = MR_E_NOT_FOUND;
     }
+    r = r == MR_OK ? mr_missing_heed(log->io, &log->index) : r;
     if (r == MR_OK) {
         r = mr_log_reader_create(log->io, &log->index, 0, 0, 0, 0, &log->reader);
     }
+    r = r == MR_OK ? mr_keeps_create(log->io, &log->index, &log->keeps) : r;
     int code = MR_EXIT_OK;
     if (r == MR_E_NOT_FOUND) {
         code = mr_cli_fail(cli, MR_EXIT_NOTHING, "there is no log in %s", given);
     } else if (r != MR_OK) {
         code = mr_cli_fail_status(cli, MR_EXIT_FAILED, r, &problem);
     }
-    mr_free(below);
+    mr_free(folder);
     if (code != MR_EXIT_OK) {
         close_log(log);
     }
@@ -80,8 +94,15 @@ struct verdict {
     uint64_t rotten;
     uint64_t lost_events;
     uint64_t last_segment; /* in which a good group stands */
+    uint64_t log_id;
     const char *end;       /* "clean", "torn", "unsynced" */
     uint64_t bad_segments;
+    uint64_t mended; /* wrong bits that lose nothing */
+    uint64_t footers;
+    uint64_t footers_missing;
+    uint64_t footers_damaged; /* with files of ids */
+    uint64_t survivors; /* records in survivor files */
+    struct mr_log_slots slots;
 };
 
 static const char *decision_text(enum mr_recovery decision)
@@ -102,15 +123,88 @@ static const char *decision_text(enum mr_recovery decision)
     }
 }
 
-static void count_group(struct verdict *verdict, const struct mr_log_group *group)
+static void tell_footer(const struct mr_cli *cli, struct verdict *verdict, const char *name,
+                        enum mr_status status)
+{
+    verdict->footers += status == MR_OK;
+    verdict->footers_missing += status == MR_E_NOT_FOUND;
+    if (status == MR_OK || status == MR_E_NOT_FOUND) {
+        return;
+    }
+    verdict->footers_damaged++;
+    if (cli->json) {
+        fprintf(cli->out, "{\"damage\":\"footer\",\"file\":\"%s\",\"lost\":false}\n", name);
+    } else {
+        fprintf(cli->out, "%s is damaged: nothing is lost, the next start makes it again\n", name);
+    }
+}
+
+/* The footer of a segment that groups were read from, and that is not written to any more. */
+static void look_at_footer(const struct mr_cli *cli, const struct log *log,
+                           struct verdict *verdict, uint64_t number)
+{
+    for (uint32_t i = 0; i < log->index.segment_count; i++) {
+        const struct mr_log_segment *segment = &log->index.segments[i];
+        if (segment->number == number && segment->usable) {
+            char name[MR_LOG_NAME_SIZE];
+            mr_footer_name(number, name);
+            tell_footer(cli, verdict, name,
+                        mr_footer_check(log->io, number, segment->header.salt, NULL));
+            verdict->log_id = segment->salvaged ? verdict->log_id : segment->header.log_id;
+        }
+    }
+}
+
+static void look_at_ids(const struct mr_cli *cli, const struct log *log, struct verdict *verdict)
+{
+    for (uint32_t i = 0; i < log->index.ids_count && verdict->log_id != 0; i++) {
+        char name[MR_LOG_NAME_SIZE];
+        uint64_t covered;
+        mr_footer_ids_name(log->index.ids[i], name);
+        enum mr_status r =
+            mr_footer_ids_check(log->io, log->index.ids[i], verdict->log_id, &covered);
+        if (r != MR_OK) {
+            tell_footer(cli, verdict, name, r);
+        }
+    }
+}
+
+/* Headers that one wrong bit has spoilt. */
+static void tell_mended(const struct mr_cli *cli, const struct mr_log_group *group)
+{
+    char name[MR_LOG_NAME_SIZE];
+    mr_segment_name(mr_position_segment(group->position), name);
+    if (cli->json) {
+        fprintf(cli->out,
+                "{\"damage\":\"bit\",\"segment\":\"%s\",\"at\":%" PRIu64 ",\"bits\":%u,"
+                "\"lost\":false}\n",
+                name, mr_position_at(group->position), group->mended);
+    } else {
+        fprintf(cli->out,
+                "damaged: %s, the group at byte %" PRIu64 ": %u wrong bits in headers; nothing is "
+                "lost, they are put right when it is read\n",
+                name, mr_position_at(group->position), group->mended);
+    }
+}
+
+static void count_group(const struct mr_cli *cli, const struct log *log, struct verdict *verdict,
+                        const struct mr_log_group *group)
 {
     verdict->groups++;
+    verdict->mended += group->mended;
+    if (group->mended > 0) {
+        tell_mended(cli, group);
+    }
+    if (verdict->last_segment != mr_position_segment(group->position)) {
+        look_at_footer(cli, log, verdict, verdict->last_segment);
+    }
     verdict->last_segment = mr_position_segment(group->position);
     uint32_t at = 0;
     uint64_t position;
     struct mr_record record;
     while (mr_log_next_record(group, &at, &position, &record)) {
         verdict->records++;
+        mr_keeps_note(log->keeps, &record);
         if (record.kind == MR_RECORD_EVENT) {
             verdict->events++;
             verdict->last_offset = record.offset;
@@ -155,18 +249,63 @@ static void count_bad_segments(const struct mr_cli *cli, const struct log *log,
 {
     for (uint32_t i = 0; i < log->index.segment_count; i++) {
         const struct mr_log_segment *segment = &log->index.segments[i];
-        if (segment->usable || segment->blank || segment->number > verdict->last_segment) {
+        bool made_good = segment->usable && (segment->salvaged || segment->header.mended);
+        bool in_doubt = !segment->usable && !segment->blank &&
+                        (segment->number <= verdict->last_segment ||
+                         i + 1 < log->index.segment_count);
+        if (!made_good && !in_doubt) {
             continue;
         }
         char name[MR_LOG_NAME_SIZE];
         mr_segment_name(segment->number, name);
         verdict->bad_segments++;
         if (cli->json) {
-            fprintf(cli->out, "{\"damage\":\"header\",\"segment\":\"%s\"}\n", name);
+            fprintf(cli->out, "{\"damage\":\"header\",\"segment\":\"%s\",\"lost\":%s}\n", name,
+                    in_doubt ? "true" : "false");
+        } else if (in_doubt) {
+            fprintf(cli->out,
+                    "damaged: %s: its header is unreadable and so is its first group: it is left "
+                    "alone, what it held is not read\n",
+                    name);
         } else {
-            fprintf(cli->out, "damaged: %s: its header is unreadable\n", name);
+            fprintf(cli->out,
+                    "damaged: %s: its header is unreadable; nothing is lost, `millrace log repair` "
+                    "writes it anew\n",
+                    name);
         }
     }
+}
+
+static enum mr_status look_at_keeps(const struct mr_cli *cli, struct mr_keeps *keeps,
+                                    struct verdict *verdict)
+{
+    struct mr_log_keeps counts;
+    enum mr_status r = mr_cmd_log_keeps(cli, keeps, verdict->log_id, &counts);
+    verdict->survivors = counts.records;
+    verdict->mended += counts.wrong_bits;
+    verdict->bad_segments += counts.headers;
+    verdict->rotten += counts.rotten;
+    return r;
+}
+
+struct telling {
+    const struct mr_cli *cli;
+    struct verdict *verdict;
+};
+
+static void tell_missing(void *context, const struct mr_missing *missing)
+{
+    const struct telling *telling = context;
+    telling->verdict->rotten++;
+    telling->verdict->lost_events += missing->count;
+    fprintf(telling->cli->out,
+            telling->cli->json
+                ? "{\"damage\":\"missing\",\"file\":%" PRIu64 ",\"needed\":%" PRIu64
+                  ",\"lost_first\":%" PRIu64 ",\"lost_end\":%" PRIu64 "}\n"
+                : "damaged: file %016" PRIx64 " is missing: %" PRIu64
+                  " records in it are needed, of events %" PRIu64 " to %" PRIu64 "\n",
+            missing->number, missing->count, missing->first,
+            telling->cli->json ? missing->last + 1 : missing->last);
 }
 
 static void tell_verdict(const struct mr_cli *cli, const struct log *log,
@@ -178,6 +317,8 @@ static void tell_verdict(const struct mr_cli *cli, const struct log *log,
         mr_json_out_object(&out, NULL);
         mr_json_out_bool(&out, "whole", whole);
         mr_json_out_u64(&out, "segments", log->index.segment_count);
+        mr_json_out_u64(&out, "survivor_files", log->index.keep_count);
+        mr_json_out_u64(&out, "survivors", verdict->survivors);
         mr_json_out_u64(&out, "groups", verdict->groups);
         mr_json_out_u64(&out, "records", verdict->records);
         mr_json_out_u64(&out, "events", verdict->events);
@@ -186,7 +327,14 @@ static void tell_verdict(const struct mr_cli *cli, const struct log *log,
         mr_json_out_text(&out, "end", verdict->end);
         mr_json_out_u64(&out, "rotten_places", verdict->rotten);
         mr_json_out_u64(&out, "bad_segments", verdict->bad_segments);
+        mr_json_out_u64(&out, "wrong_bits", verdict->mended);
         mr_json_out_u64(&out, "lost_events", verdict->lost_events);
+        mr_json_out_u64(&out, "footers", verdict->footers);
+        mr_json_out_u64(&out, "footers_missing", verdict->footers_missing);
+        mr_json_out_u64(&out, "footers_damaged", verdict->footers_damaged);
+        mr_json_out_u64(&out, "checkpoints", verdict->slots.whole);
+        mr_json_out_u64(&out, "checkpoints_unfinished", verdict->slots.unfinished);
+        mr_json_out_u64(&out, "checkpoints_damaged", verdict->slots.damaged);
         mr_json_out_end(&out);
         print_line(cli, &out);
         return;
@@ -196,6 +344,14 @@ static void tell_verdict(const struct mr_cli *cli, const struct log *log,
             " events (offsets %" PRIu64 " to %" PRIu64 ")\n",
             whole ? "whole" : "damaged", log->index.segment_count, verdict->groups,
             verdict->records, verdict->events, verdict->first_offset, verdict->last_offset);
+    if (verdict->footers_missing > 0) {
+        fprintf(cli->out, "%" PRIu64 " of the full segments have no footer yet\n",
+                verdict->footers_missing);
+    }
+    if (log->index.keep_count > 0) {
+        fprintf(cli->out, "%u survivor files, %" PRIu64 " records\n", log->index.keep_count,
+                verdict->survivors);
+    }
     if (strcmp(verdict->end, "clean") != 0) {
         fprintf(cli->out, "the end is %s: what was being written was never acknowledged and is cut "
                           "at the next start\n",
@@ -215,7 +371,7 @@ int mr_cmd_log_verify(struct mr_cli *cli)
     enum mr_status r;
     while ((r = mr_log_reader_next(log.reader, &group)) == MR_OK) {
         if (group.decision == MR_RECOVERY_TAKE || group.decision == MR_RECOVERY_ROTTEN) {
-            count_group(&verdict, &group);
+            count_group(cli, &log, &verdict, &group);
         } else {
             verdict.end = decision_text(group.decision);
         }
@@ -225,12 +381,21 @@ int mr_cmd_log_verify(struct mr_cli *cli)
             tell_rotten(cli, &group);
         }
     }
-    if (r != MR_E_NOT_FOUND) {
+    r = r == MR_E_NOT_FOUND ? MR_OK : r;
+    if (r == MR_OK) {
+        count_bad_segments(cli, &log, &verdict);
+        look_at_ids(cli, &log, &verdict);
+    }
+    r = r == MR_OK ? look_at_keeps(cli, log.keeps, &verdict) : r;
+    r = r == MR_OK ? mr_cmd_log_slots(cli, log.io, verdict.log_id, &verdict.slots) : r;
+    struct telling telling = {.cli = cli, .verdict = &verdict};
+    r = r == MR_OK ? mr_missing_tell(log.io, &log.index, tell_missing, &telling) : r;
+    if (r != MR_OK) {
         close_log(&log);
         return mr_cli_fail(cli, MR_EXIT_FAILED, "cannot read the log: %s", mr_status_text(r));
     }
-    count_bad_segments(cli, &log, &verdict);
-    bool whole = verdict.rotten == 0 && verdict.bad_segments == 0;
+    bool whole = verdict.rotten == 0 && verdict.bad_segments == 0 && verdict.mended == 0 &&
+                 verdict.slots.later == 0;
     tell_verdict(cli, &log, &verdict, whole);
     close_log(&log);
     return whole ? MR_EXIT_OK : MR_EXIT_FAILED;
@@ -321,6 +486,21 @@ static void write_fanout(struct mr_json_out *out, const struct mr_record *record
     mr_json_out_end(out);
 }
 
+static void write_moved(struct mr_json_out *out, const struct mr_record *record)
+{
+    mr_json_out_array(out, "moved");
+    for (size_t at = 0; at + MR_MOVED_ENTRY_SIZE <= record->body.size; at += MR_MOVED_ENTRY_SIZE) {
+        const uint8_t *entry = record->body.data + at;
+        mr_json_out_object(out, NULL);
+        mr_json_out_u64(out, "subscription_id", mr_get_u32(entry));
+        mr_json_out_u64(out, "offset", mr_get_u64(entry + 4));
+        mr_json_out_u64(out, "from", mr_get_u64(entry + 12));
+        mr_json_out_u64(out, "to", mr_get_u64(entry + 20));
+        mr_json_out_end(out);
+    }
+    mr_json_out_end(out);
+}
+
 static void write_rest(struct mr_json_out *out, const struct mr_record *record)
 {
     static const char *const names[] = {"subscription", "source", "target", "fanout"};
@@ -366,6 +546,9 @@ static void write_rest(struct mr_json_out *out, const struct mr_record *record)
         mr_json_out_u64(out, "subscription_id", record->a);
         mr_json_out_u64(out, "target_id", record->b);
         mr_json_out_bool(out, "returned", record->c != 0);
+        break;
+    case MR_RECORD_MOVED:
+        write_moved(out, record);
         break;
     case MR_RECORD_EDIT:
         mr_json_out_u64(out, "subscription_id", record->a);
@@ -422,20 +605,15 @@ static void dump_record(const struct mr_cli *cli, const struct mr_log_group *gro
     print_line(cli, &out);
 }
 
-int mr_cmd_log_dump(struct mr_cli *cli)
+static enum mr_status dump_groups(const struct mr_cli *cli, struct mr_log_reader *reader, int *code)
 {
-    struct log log = {0};
-    int code = open_log(cli, &log);
-    if (code != MR_EXIT_OK) {
-        return code;
-    }
     struct mr_log_group group;
     enum mr_status r;
-    while ((r = mr_log_reader_next(log.reader, &group)) == MR_OK) {
+    while ((r = mr_log_reader_next(reader, &group)) == MR_OK) {
         if (group.decision == MR_RECOVERY_ROTTEN) {
             fprintf(cli->err, "millrace log dump: damage at position %" PRIu64 "\n",
                     group.position);
-            code = MR_EXIT_FAILED;
+            *code = MR_EXIT_FAILED;
         }
         uint32_t at = 0;
         uint64_t position;
@@ -444,7 +622,29 @@ int mr_cmd_log_dump(struct mr_cli *cli)
             dump_record(cli, &group, position, &record);
         }
     }
-    if (r != MR_E_NOT_FOUND) {
+    return r == MR_E_NOT_FOUND ? MR_OK : r;
+}
+
+/* What outlived its segment first: it is the oldest. Then the segments. */
+int mr_cmd_log_dump(struct mr_cli *cli)
+{
+    struct log log = {0};
+    int code = open_log(cli, &log);
+    if (code != MR_EXIT_OK) {
+        return code;
+    }
+    enum mr_status r = MR_OK;
+    for (uint32_t i = 0; i < log.index.keep_count && r == MR_OK; i++) {
+        const struct mr_log_index view = mr_log_index_of_keep(&log.index, i);
+        struct mr_log_reader *reader;
+        r = mr_log_reader_create(log.io, &view, 0, 1, 0, 0, &reader);
+        if (r == MR_OK) {
+            r = dump_groups(cli, reader, &code);
+            mr_log_reader_destroy(reader);
+        }
+    }
+    r = r == MR_OK ? dump_groups(cli, log.reader, &code) : r;
+    if (r != MR_OK) {
         code = mr_cli_fail(cli, MR_EXIT_FAILED, "cannot read the log: %s", mr_status_text(r));
     }
     close_log(&log);

@@ -156,7 +156,9 @@ int mr_cmd_run(struct mr_cli *cli)
         handle_signals(SIG_IGN);
         atomic_store(&running, NULL);
     }
-    if (r != MR_OK) {
+    if (r == MR_E_CLOSED) {
+        MR_INFO("engine", "%s; it is as it was", problem.text);
+    } else if (r != MR_OK) {
         code = mr_cli_fail_status(cli, exit_code_of(r), r, &problem);
     }
     mr_engine_destroy(engine);

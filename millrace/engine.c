@@ -2,20 +2,17 @@
  * gives out is in engine_ports.c. */
 #include "millrace/engine.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "core/alloc.h"
 #include "core/logger.h"
 #include "millrace/engine_internal.h"
 
-#define FIRST_SEGMENT_SIZE (4u * MR_MIB) /* quick to zero: the start must not wait for it */
 #define CONTROL_PERIOD_MS 500
+#define KEEPER_NICENESS 10
 /* A timer that stays due gets nothing done, memory being short: try again, without spinning. */
 #define DUE_PASSES_MAX 16u
 #define STOP_TARGETS_NS (10 * MR_SECOND)
@@ -75,6 +72,9 @@ static void *io_thread(void *argument)
     struct engine_io_thread *self = argument;
     struct mr_engine *engine = self->engine;
     (void)pthread_setname_np(pthread_self(), self->name); /* for a person's top only */
+    if (self->niceness != 0) { /* of this thread alone; else it is only less polite */
+        (void)setpriority(PRIO_PROCESS, (id_t)gettid(), self->niceness);
+    }
     for (;;) {
         struct mr_op *op = mr_opq_take(&self->queue);
         if (op == NULL) {
@@ -90,6 +90,7 @@ static void *io_thread(void *argument)
             op->next = NULL;
             op->type = ENGINE_IO;
             mr_log_perform(engine->io, (struct mr_log_request *)op);
+            atomic_fetch_sub_explicit(&self->asked, 1, memory_order_relaxed);
             engine_post(engine, op);
             op = next;
         }
@@ -230,7 +231,7 @@ static void core_loop(struct mr_engine *engine)
         if (mr_bus_is_faulty(bus) && !atomic_exchange(&engine->faulty, true)) {
             mr_engine_request_stop(engine); /* the supervisor's restart recovers from the disk */
         }
-        if (idle && !atomic_load(&engine->finish)) {
+        if (idle && !mr_bus_has_more(bus) && !atomic_load(&engine->finish)) {
             struct pollfd fd = {.fd = mr_opq_fd(&engine->inbox), .events = POLLIN};
             int ms = wait_ms(engine);
             due_passes = ms == 0 ? due_passes + 1 : 0;
@@ -419,70 +420,6 @@ void mr_engine_request_reload(struct mr_engine *engine)
 
 /* --- life ------------------------------------------------------------------------------------- */
 
-static char *join_path(const char *folder, const char *name)
-{
-    struct mr_buf path;
-    mr_buf_init(&path, 64 * MR_KIB);
-    char *text = NULL;
-    if (mr_buf_printf(&path, "%s/%s", folder, name) == MR_OK) {
-        text = mr_buf_take_text(&path);
-    }
-    mr_buf_release(&path);
-    return text;
-}
-
-static enum mr_status make_folders(struct mr_engine *engine, const struct mr_config *config,
-                                   struct mr_problem *problem)
-{
-    if (mkdir(config->data_dir, 0700) != 0 && errno != EEXIST) {
-        return mr_problem_set(problem, mr_status_from_errno(errno), "cannot make data_dir %s: %s",
-                              config->data_dir, mr_status_text(mr_status_from_errno(errno)));
-    }
-    engine->log_dir = join_path(config->data_dir, "log");
-    engine->socket_path = join_path(config->data_dir, "millrace.sock");
-    if (engine->log_dir == NULL || engine->socket_path == NULL) {
-        return mr_problem_set(problem, MR_E_NOMEM, "no memory");
-    }
-    enum mr_status r = mr_io_create(engine->log_dir, true, true, &engine->io);
-    if (r == MR_E_LOCKED) {
-        return mr_problem_set(problem, r, "another Millrace runs on %s", config->data_dir);
-    }
-    if (r != MR_OK) {
-        return mr_problem_set(problem, r, "cannot open the log in %s: %s", engine->log_dir,
-                              mr_status_text(r));
-    }
-    return MR_OK;
-}
-
-static enum mr_status open_bus(struct mr_engine *engine, const struct mr_config *config,
-                               struct mr_problem *problem)
-{
-    struct mr_bus_options options = {
-        .log = config->log,
-        .memory_state = config->memory_state,
-        .seed = mr_rng_entropy(),
-        .first_segment_size = FIRST_SEGMENT_SIZE,
-    };
-    struct mr_bus_ports ports = engine_ports(engine);
-    struct mr_now now = mr_clock_now();
-    enum mr_status r = mr_bus_open(engine->io, &options, &ports, now, &engine->bus,
-                                   &engine->admin_host.opened, problem);
-    if (r != MR_OK) {
-        return r;
-    }
-    engine->salt = mr_bus_salt(engine->bus);
-    const struct mr_bus_opened *opened = &engine->admin_host.opened;
-    engine->admin_host.opened_at = now;
-    if (opened->lost_events > 0) {
-        MR_ERROR("bus", "%llu events rotted in the log and are lost; see `millrace log verify`",
-                 (unsigned long long)opened->lost_events);
-    }
-    MR_INFO("bus", "log open: %llu events, %llu groups read%s, %llu deliveries were interrupted",
-            (unsigned long long)opened->events, (unsigned long long)opened->groups_folded,
-            opened->torn ? ", a torn tail was cut" : "", (unsigned long long)opened->interrupted);
-    return MR_OK;
-}
-
 static enum mr_status init_queue(struct engine_io_thread *t)
 {
     enum mr_status r = mr_opq_init(&t->queue, UINT64_MAX);
@@ -496,8 +433,11 @@ static enum mr_status init_queues(struct mr_engine *engine)
     enum mr_status r = engine->control_fd < 0 ? MR_E_UNAVAILABLE : MR_OK;
     r = r == MR_OK ? mr_opq_init(&engine->inbox, UINT64_MAX) : r;
     r = r == MR_OK ? init_queue(&engine->writer) : r;
-    r = r == MR_OK ? init_queue(&engine->reader) : r;
-    return r == MR_OK ? init_queue(&engine->background) : r;
+    for (uint32_t i = 0; i < ENGINE_READERS; i++) {
+        r = r == MR_OK ? init_queue(&engine->readers[i]) : r;
+    }
+    r = r == MR_OK ? init_queue(&engine->background) : r;
+    return r == MR_OK ? init_queue(&engine->keeper) : r;
 }
 
 enum mr_status mr_engine_create(struct mr_config *config, const char *config_path,
@@ -529,76 +469,33 @@ enum mr_status mr_engine_create(struct mr_config *config, const char *config_pat
         return r == MR_OK ? MR_E_INVALID : mr_problem_set(problem, r, "no queues: %s",
                                                           mr_status_text(r));
     }
-    r = make_folders(engine, config, problem);
-    r = r == MR_OK ? open_bus(engine, config, problem) : r;
-    if (r == MR_OK) {
-        engine->snapshot = engine_with_subscriptions(engine, engine->snapshot);
-        r = mr_bus_configure(engine->bus, mr_clock_now(), engine->snapshot->config,
-                             engine->snapshot->router, 1);
-        if (r == MR_OK) {
-            snapshot_bind(engine->snapshot, engine->bus);
-        } else {
-            (void)mr_problem_set(problem, r, "cannot take the configuration: %s",
-                                 mr_status_text(r));
-        }
-    }
+    r = engine_make_folders(engine, config, problem);
     if (r != MR_OK) {
         mr_engine_destroy(engine);
         return r;
     }
-    engine->bus_snapshot = snapshot_get(engine);
-    engine->admin_host.log_dir = engine->log_dir;
     *ret_engine = engine;
     return MR_OK;
 }
 
-static enum mr_status start_listeners(struct mr_engine *engine, struct mr_problem *problem)
-{
-    const struct mr_config *config = engine->snapshot->config;
-    enum mr_status r = MR_OK;
-    if (!config->listen_off) {
-        struct mr_http_listener_options options = {
-            .host = config->listen_host,
-            .port = config->listen_port,
-            .connections_max = MR_HTTP_CONNECTIONS_MAX,
-            .idle_timeout_ns = MR_MINUTE,
-        };
-        r = mr_http_listener_create(&options, &engine->listener, problem);
-    }
-    struct mr_http_listener_options socket = {
-        .socket_path = engine->socket_path,
-        .connections_max = 64,
-        .idle_timeout_ns = 10 * MR_MINUTE,
-    };
-    r = r == MR_OK ? mr_http_listener_create(&socket, &engine->socket, problem) : r;
-    r = r == MR_OK ? mr_admin_create(&engine->admin_host, engine->socket, engine->listener,
-                                     &engine->admin, problem)
-                   : r;
-    return r;
-}
-
-enum mr_status mr_engine_start(struct mr_engine *engine, struct mr_problem *problem)
+enum mr_status engine_start_threads(struct mr_engine *engine)
 {
     enum mr_status r = start_io_thread(engine, &engine->writer, "log-writer");
-    r = r == MR_OK ? start_io_thread(engine, &engine->reader, "log-reader") : r;
+    for (size_t i = 0; i < MR_ARRAY_COUNT(engine->readers) && r == MR_OK; i++) {
+        r = start_io_thread(engine, &engine->readers[i], "log-reader");
+    }
     r = r == MR_OK ? start_io_thread(engine, &engine->background, "log-background") : r;
-    if (r != MR_OK) {
-        return mr_problem_set(problem, r, "cannot start the log's threads");
+    engine->keeper.niceness = KEEPER_NICENESS;
+    return r == MR_OK ? start_io_thread(engine, &engine->keeper, "log-keeper") : r;
+}
+
+enum mr_status engine_start_control(struct mr_engine *engine)
+{
+    if (pthread_create(&engine->control, NULL, control_thread, engine) != 0) {
+        return MR_E_UNAVAILABLE;
     }
-    r = start_listeners(engine, problem);
-    r = r == MR_OK ? instances_start_targets(engine, problem) : r;
-    r = r == MR_OK ? instances_start_sources(engine, problem) : r;
-    r = r == MR_OK ? mr_http_listener_start(engine->socket, problem) : r;
-    if (r == MR_OK && engine->listener != NULL) {
-        r = mr_http_listener_start(engine->listener, problem);
-    }
-    if (r == MR_OK && pthread_create(&engine->control, NULL, control_thread, engine) != 0) {
-        r = mr_problem_set(problem, MR_E_UNAVAILABLE, "cannot start the control thread");
-    } else if (r == MR_OK) {
-        engine->control_started = true;
-    }
-    atomic_store(&engine->running, r == MR_OK);
-    return r;
+    engine->control_started = true;
+    return MR_OK;
 }
 
 uint16_t mr_engine_port(const struct mr_engine *engine)
@@ -616,6 +513,13 @@ int mr_engine_run(struct mr_engine *engine)
     struct mr_bus_status status;
     mr_bus_status(engine->bus, &status);
     return status.faulty ? 1 : 0;
+}
+
+static void release_queue(struct engine_io_thread *t)
+{
+    if (t->made) {
+        mr_opq_release(&t->queue);
+    }
 }
 
 static void drain_inbox(struct mr_engine *engine)
@@ -652,6 +556,7 @@ void mr_engine_destroy(struct mr_engine *engine)
     instances_stop_sources(engine, deadline);
     instances_stop_targets(engine, deadline);
     mr_admin_destroy(engine->admin);
+    mr_starting_destroy(engine->starting);
     struct mr_http_listener *listeners[] = {engine->listener, engine->socket};
     for (size_t i = 0; i < MR_ARRAY_COUNT(listeners); i++) {
         if (listeners[i] != NULL) {
@@ -661,8 +566,11 @@ void mr_engine_destroy(struct mr_engine *engine)
     }
     atomic_store(&engine->finish, true);
     stop_io_thread(&engine->writer);
-    stop_io_thread(&engine->reader);
+    for (uint32_t i = 0; i < ENGINE_READERS; i++) {
+        stop_io_thread(&engine->readers[i]);
+    }
     stop_io_thread(&engine->background);
+    stop_io_thread(&engine->keeper);
     if (engine->bus != NULL) {
         mr_bus_close(engine->bus); /* a read that came back would ask for the next */
     }
@@ -674,12 +582,12 @@ void mr_engine_destroy(struct mr_engine *engine)
         drain_inbox(engine);
     }
     mr_bus_destroy(engine->bus);
-    struct engine_io_thread *threads[] = {&engine->writer, &engine->reader, &engine->background};
-    for (size_t i = 0; i < MR_ARRAY_COUNT(threads); i++) {
-        if (threads[i]->made) {
-            mr_opq_release(&threads[i]->queue);
-        }
+    release_queue(&engine->writer);
+    for (uint32_t i = 0; i < ENGINE_READERS; i++) {
+        release_queue(&engine->readers[i]);
     }
+    release_queue(&engine->background);
+    release_queue(&engine->keeper);
     mr_opq_release(&engine->inbox);
     if (engine->control_fd >= 0) {
         close(engine->control_fd);

@@ -31,6 +31,14 @@ static void admin_config_release(struct mr_admin_host *host, const struct mr_con
     snapshot_unref(snapshot);
 }
 
+static uint64_t admin_connector_bytes(struct mr_admin_host *host)
+{
+    struct snapshot *snapshot = snapshot_get(engine_of(host));
+    uint64_t bytes = snapshot->connector_bytes;
+    snapshot_unref(snapshot);
+    return bytes;
+}
+
 static void admin_instances(struct mr_admin_host *host,
                             void (*fn)(void *context, const struct mr_admin_instance *instance),
                             void *context)
@@ -286,6 +294,7 @@ const struct mr_admin_host_ops engine_admin_ops = {
     .call = admin_call,
     .config = admin_config,
     .config_release = admin_config_release,
+    .connector_bytes = admin_connector_bytes,
     .instances = admin_instances,
     .running = admin_running,
     .usage = admin_usage,

@@ -1,8 +1,9 @@
 /* What the files of the engine share.
  *
  * Threads: the core (whoever calls mr_engine_run), the writer (log writes), the reader (log reads),
- * the background one (segments, checkpoints), the control one (reload, disk space, pausing sources,
- * the stop), and those of the instances. Work reaches the core through `inbox` alone.
+ * the background one (segments, checkpoints), the keeper (footers, survivors), the control one
+ * (reload, disk space, pausing sources, the stop), and those of the instances. Work reaches the
+ * core through `inbox` alone.
  *
  * Locks: instances_mu (the table of instances), snapshot_mu (the pointer to the present snapshot),
  * tails_mu, awaits.mu. None is held while calling into an instance's stop, and never two at
@@ -13,6 +14,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "admin/starting.h"
 #include "core/assert.h"
 #include "millrace/engine.h"
 #include "router/transform.h"
@@ -68,6 +70,7 @@ struct snapshot {
     char *api_set;    /* owned: what the Subscriptions API holds; NULL: nothing yet */
     bool api_refused; /* it is not in the configuration, the start went on without it */
     uint64_t generation;
+    uint64_t connector_bytes; /* these and workers may take, of memory */
     uint32_t *source_ids; /* owned; configuration index -> source id of the bus */
     uint32_t *target_ids; /* owned */
     uint32_t send_id;     /* the built-in source */
@@ -141,11 +144,16 @@ struct engine_reply { /* batches that go back to one queue, gathered during one 
     struct mr_op *last;
 };
 
+#define ENGINE_READERS 4u /* random reads at once: what a disk answers side by side */
+
 struct engine_io_thread {
     struct mr_engine *engine;
     const char *name;
     struct mr_opq queue;
+    int nice;               /* of the thread; 0: as the others */
+    _Atomic uint32_t asked; /* requests that are queued or being performed; relaxed */
     pthread_t thread;
+    int niceness; /* 0: as the others */
     bool started;
     bool made;
 };
@@ -181,10 +189,12 @@ struct mr_engine {
     struct mr_http_listener *listener; /* owned; NULL when off */
     struct mr_http_listener *socket;   /* owned */
     struct mr_admin *admin;            /* owned */
+    struct mr_starting *starting;      /* owned; NULL once it runs */
 
     struct engine_io_thread writer;
-    struct engine_io_thread reader;
+    struct engine_io_thread readers[ENGINE_READERS];
     struct engine_io_thread background;
+    struct engine_io_thread keeper; /* what nobody waits for: footers, survivors */
 
     pthread_t control;
     bool control_started;
@@ -218,12 +228,26 @@ struct mr_engine {
     struct instance *chained;
 };
 
+/* engine_start.c */
+enum mr_status engine_make_folders(struct mr_engine *engine, const struct mr_config *config,
+                                   struct mr_problem *problem);
+
 /* engine.c */
+enum mr_status engine_start_threads(struct mr_engine *engine);
+enum mr_status engine_start_control(struct mr_engine *engine);
 enum mr_status engine_call(struct mr_engine *engine,
                            void (*fn)(void *argument, struct mr_bus *bus, struct mr_now now),
                            void *argument);
 void engine_post(struct mr_engine *engine, struct mr_op *first);
 void engine_wake_control(struct mr_engine *engine);
+
+/* engine_mirror.c */
+/* Opens the log's folder, and its mirror when one is configured. @blocks on both disks */
+enum mr_status engine_open_log(struct mr_engine *engine, const struct mr_config *config,
+                               struct mr_problem *problem);
+/* @return MR_E_INVALID when @p mirror is no folder of its own; *ret_one_disk: nor on one */
+enum mr_status engine_mirror_check(const char *data_dir, const char *mirror, bool *ret_one_disk,
+                                   struct mr_problem *problem);
 
 /* engine_ports.c: on the core thread */
 struct mr_bus_ports engine_ports(struct mr_engine *engine);
@@ -316,6 +340,9 @@ enum mr_status engine_validate(const struct mr_source_config *source, struct mr_
 /* Counts the items of @p batch from @p from on. */
 void engine_count(struct mr_engine *engine, const struct mr_batch *batch, uint32_t from);
 extern const struct mr_host_ops engine_host_ops;
+
+/* engine_memory.c: bytes that connectors and workers may take */
+uint64_t engine_connector_bytes(const struct mr_config *config);
 
 /* engine_instances.c */
 const struct mr_connector *engine_connector_of(const struct mr_config_kind *kind);

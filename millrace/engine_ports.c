@@ -5,6 +5,22 @@
 #include "core/logger.h"
 #include "millrace/engine_internal.h"
 
+/* Whoever has the least to do: a read that takes long keeps only those waiting that came when all
+ * were as busy. */
+static struct engine_io_thread *free_reader(struct mr_engine *engine)
+{
+    struct engine_io_thread *least = &engine->readers[0];
+    uint32_t asked = UINT32_MAX;
+    for (uint32_t i = 0; i < ENGINE_READERS; i++) {
+        uint32_t n = atomic_load_explicit(&engine->readers[i].asked, memory_order_relaxed);
+        if (n < asked) {
+            least = &engine->readers[i];
+            asked = n;
+        }
+    }
+    return least;
+}
+
 static void port_io(void *context, struct mr_log_request *request)
 {
     struct mr_engine *engine = context;
@@ -12,9 +28,14 @@ static void port_io(void *context, struct mr_log_request *request)
     if (request->kind == MR_LOG_WRITE || request->kind == MR_LOG_SYNC) {
         to = &engine->writer;
     } else if (request->kind == MR_LOG_READ) {
-        to = &engine->reader;
+        to = free_reader(engine);
+    } else if (request->kind == MR_LOG_FOOTER || request->kind == MR_LOG_IDS ||
+               request->kind == MR_LOG_SPARE || request->kind == MR_LOG_COPY ||
+               request->kind == MR_LOG_SCRUB) {
+        to = &engine->keeper;
     }
     request->op.next = NULL;
+    atomic_fetch_add_explicit(&to->asked, 1, memory_order_relaxed);
     enum mr_status r = mr_opq_push(&to->queue, &request->op);
     MR_ASSERT(r == MR_OK); /* unbounded; the core bounds what it asks */
 }

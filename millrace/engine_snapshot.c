@@ -122,6 +122,7 @@ struct snapshot *snapshot_create(struct mr_engine *engine, struct mr_config *con
     atomic_init(&snapshot->refs, 1);
     snapshot->config = config;
     snapshot->generation = generation;
+    snapshot->connector_bytes = engine_connector_bytes(config);
     pthread_mutex_lock(&engine->snapshot_mu);
     snapshot->next = engine->snapshots;
     engine->snapshots = snapshot;

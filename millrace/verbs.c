@@ -62,6 +62,8 @@ const struct mr_verb mr_verbs[] = {
      mr_cmd_clock_accept},
     {"log verify", "DIR", "whether a log is whole, and what is damaged", NULL, 1, 1,
      mr_cmd_log_verify},
+    {"log repair", "DIR", "mend what a damaged log can be mended of, and say first what",
+     mr_log_repair_options, 1, 1, mr_cmd_log_repair},
     {"log dump", "DIR", "every record of a log", NULL, 1, 1, mr_cmd_log_dump},
     {"normalise", "", "a message to events, or an event to a message", mr_normalise_options, 0, 0,
      mr_cmd_normalise},

@@ -2,6 +2,8 @@
 #ifndef MR_MILLRACE_VERBS_H
 #define MR_MILLRACE_VERBS_H
 
+#include "bus/keep_verify.h"
+#include "core/io.h"
 #include "millrace/cli.h"
 
 int mr_cmd_run(struct mr_cli *cli);
@@ -45,6 +47,29 @@ int mr_cmd_reload(struct mr_cli *cli);
 int mr_cmd_clock_accept(struct mr_cli *cli);
 int mr_cmd_log_verify(struct mr_cli *cli);
 int mr_cmd_log_dump(struct mr_cli *cli);
+int mr_cmd_log_repair(struct mr_cli *cli);
+/* The folder a log lies in: @p given, or `log` below it; NULL: no memory. The caller frees. */
+char *mr_cmd_log_folder(const char *given);
+/* Slots of checkpoints. */
+struct mr_log_slots {
+    uint32_t whole;
+    uint32_t unfinished;
+    uint32_t damaged;
+    uint32_t later; /* of a later version */
+};
+/* Says what of them is damaged. @param log_id 0: any @return MR_E_NOMEM */
+enum mr_status mr_cmd_log_slots(const struct mr_cli *cli, struct mr_io *io, uint64_t log_id,
+                                struct mr_log_slots *ret_counts);
+/* Survivor files. */
+struct mr_log_keeps {
+    uint64_t records;    /* in them */
+    uint64_t wrong_bits; /* that lose nothing */
+    uint32_t headers;    /* unreadable */
+    uint32_t rotten;     /* places */
+};
+/* Says what of them is damaged. @param log_id 0: any @return as mr_keeps_verify() */
+enum mr_status mr_cmd_log_keeps(const struct mr_cli *cli, struct mr_keeps *keeps, uint64_t log_id,
+                                struct mr_log_keeps *ret_counts);
 int mr_cmd_normalise(struct mr_cli *cli);
 int mr_cmd_filter_eval(struct mr_cli *cli);
 int mr_cmd_filter_test(struct mr_cli *cli);
@@ -65,6 +90,7 @@ extern const struct mr_cli_option mr_dlq_list_options[];
 extern const struct mr_cli_option mr_dlq_groups_options[];
 extern const struct mr_cli_option mr_dlq_redrive_options[];
 extern const struct mr_cli_option mr_dlq_purge_options[];
+extern const struct mr_cli_option mr_log_repair_options[];
 extern const struct mr_cli_option mr_reload_options[];
 extern const struct mr_cli_option mr_normalise_options[];
 extern const struct mr_cli_option mr_filter_eval_options[];

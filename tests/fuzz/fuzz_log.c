@@ -4,10 +4,10 @@
  * Input: files one after another, each u8 name (see names), u16 flags, u32 size, bytes. Flag 1
  * mends the checksums of headers and records, so that what stands behind them is reached too. */
 #include "bus/bus.h"
-#include "core/alloc.h"
-#include "core/assert.h"
+#include "bus/missing.h"
 #include "core/hash.h"
 #include "core/logger.h"
+#include "disk.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -19,90 +19,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const char *const names[] = {
     "checkpoint-0",         "checkpoint-1",         "free-0000000000000001",
     "seg-0000000000000001", "seg-0000000000000002", "seg-0000000000000003",
-};
-
-struct file {
-    uint8_t *data; /* owned; NULL: not there */
-    size_t size;
-};
-
-struct disk {
-    struct mr_io io;
-    struct file files[MR_ARRAY_COUNT(names)];
-};
-
-static enum mr_status disk_open(struct mr_io *io, const char *name, unsigned flags, int *ret_file)
-{
-    const struct disk *disk = (const struct disk *)io;
-    (void)flags;
-    for (int i = 0; i < (int)MR_ARRAY_COUNT(names); i++) {
-        if (strcmp(names[i], name) == 0 && disk->files[i].data != NULL) {
-            *ret_file = i;
-            return MR_OK;
-        }
-    }
-    return MR_E_NOT_FOUND;
-}
-
-static void disk_close(struct mr_io *io, int file)
-{
-    (void)io;
-    (void)file;
-}
-
-static enum mr_status disk_pread(struct mr_io *io, int file, void *to, size_t size, uint64_t at,
-                                 size_t *ret_size)
-{
-    const struct file *f = &((const struct disk *)io)->files[file];
-    size_t left = at < f->size ? f->size - (size_t)at : 0;
-    size_t n = size < left ? size : left;
-    if (n > 0) {
-        memcpy(to, f->data + at, n);
-    }
-    *ret_size = n;
-    return MR_OK;
-}
-
-static enum mr_status disk_sync(struct mr_io *io, int file)
-{
-    (void)io;
-    (void)file;
-    return MR_OK;
-}
-
-static enum mr_status disk_size(struct mr_io *io, int file, uint64_t *ret_size)
-{
-    *ret_size = ((const struct disk *)io)->files[file].size;
-    return MR_OK;
-}
-
-static enum mr_status disk_sync_dir(struct mr_io *io)
-{
-    (void)io;
-    return MR_OK;
-}
-
-static enum mr_status disk_list(struct mr_io *io, void (*fn)(void *context, const char *name),
-                                void *context)
-{
-    const struct disk *disk = (const struct disk *)io;
-    for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
-        if (disk->files[i].data != NULL) {
-            fn(context, names[i]);
-        }
-    }
-    return MR_OK;
-}
-
-/* Recovery changes nothing: whatever is missing here is not called. */
-static const struct mr_io_ops disk_ops = {
-    .open = disk_open,
-    .close = disk_close,
-    .pread = disk_pread,
-    .sync = disk_sync,
-    .size = disk_size,
-    .sync_dir = disk_sync_dir,
-    .list = disk_list,
 };
 
 /* --- mending checksums ------------------------------------------------------------------------- */
@@ -152,9 +68,28 @@ static void mend_segment(uint8_t *data, size_t size)
     }
 }
 
+/* Each begins on a block; what stands in one is not moved, so that its sections are reached. */
+static void mend_chunks(uint8_t *data, size_t size)
+{
+    mr_put_u32(data + 72, mr_crc32c(0, data + 64, 8));
+    for (size_t at = MR_LOG_BLOCK; at + 64 <= size; at += MR_LOG_BLOCK) {
+        uint8_t *head = data + at;
+        size_t n = mr_get_u32(head + 4);
+        if (memcmp(head, "MRCC", 4) == 0 && n >= 64 && n <= size - at) {
+            memcpy(head + 8, data + 64, 8);
+            memcpy(head + 16, data + 24, 8);
+            mr_put_u32(head + 32, mr_crc32c(0, head + 64, n - 64));
+            mr_put_u32(head + 60, mr_crc32c(0, head, 60));
+        }
+    }
+}
+
 static void mend_checkpoint(uint8_t *data, size_t size)
 {
-    if (size >= 64) {
+    if (size >= MR_LOG_BLOCK && mr_get_u32(data + 8) > 4) {
+        mend_chunks(data, size);
+        mr_put_u32(data + 60, mr_crc32c(0, data, 60));
+    } else if (size >= 64) {
         mr_put_u64(data + 48, size);
         mr_put_u32(data + 12, mr_crc32c(0, data + 64, size - 64));
         mr_put_u32(data + 60, mr_crc32c(0, data, 60));
@@ -204,6 +139,12 @@ static bool recover(struct disk *disk, uint64_t *ret_hash)
     return true;
 }
 
+static void count_missing(void *context, const struct mr_missing *missing)
+{
+    MR_ASSERT(missing->count > 0 && missing->first <= missing->last);
+    (*(uint64_t *)context)++;
+}
+
 static void read_groups(struct disk *disk)
 {
     struct mr_log_index index;
@@ -211,7 +152,12 @@ static void read_groups(struct disk *disk)
     if (mr_log_index(&disk->io, &index, NULL) != MR_OK) {
         return;
     }
-    enum mr_status r = mr_log_reader_create(&disk->io, &index, 0, 0, 0, 0, &reader);
+    uint64_t missing = 0;
+    enum mr_status r = mr_missing_heed(&disk->io, &index);
+    MR_ASSERT(r == MR_OK);
+    r = mr_missing_tell(&disk->io, &index, count_missing, &missing);
+    MR_ASSERT(r == MR_OK);
+    r = mr_log_reader_create(&disk->io, &index, 0, 0, 0, 0, &reader);
     MR_ASSERT(r == MR_OK);
     struct mr_log_group group;
     unsigned turns = 0;
@@ -240,12 +186,8 @@ static size_t take_file(struct disk *disk, const uint8_t *data, size_t size)
     size_t n = mr_get_u32(data + 3);
     n = n < size - 7 ? n : size - 7;
     n = n < FILE_SIZE_MAX ? n : FILE_SIZE_MAX;
-    struct file *f = &disk->files[name];
-    mr_free(f->data);
-    f->data = mr_alloc(n);
-    MR_ASSERT(f->data != NULL);
-    f->size = n;
-    memcpy(f->data, data + 7, n);
+    disk_set(disk, name, data + 7, n);
+    const struct file *f = &disk->files[name];
     if (mend && name < 2) {
         mend_checkpoint(f->data, n);
     } else if (mend) {
@@ -256,7 +198,8 @@ static size_t take_file(struct disk *disk, const uint8_t *data, size_t size)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct disk disk = {.io = {.ops = &disk_ops}};
+    struct disk disk = {
+        .io = {.ops = &disk_ops}, .names = names, .count = MR_ARRAY_COUNT(names)};
     mr_logger_set_fd(-1);
     for (unsigned i = 0; i < FILES_MAX && size > 0; i++) {
         size_t taken = take_file(&disk, data, size);
@@ -271,8 +214,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         MR_ASSERT(again);
         MR_ASSERT(first == second);
     }
-    for (size_t i = 0; i < MR_ARRAY_COUNT(names); i++) {
-        mr_free(disk.files[i].data);
-    }
+    disk_release(&disk);
     return 0;
 }

@@ -146,10 +146,16 @@ class Instance:
         return self.log.read_text(errors="replace") if self.log.exists() else ""
 
     def start(self):
+        self.launch()
+        self.wait_ready()
+
+    def launch(self):
         with open(self.log, "ab") as err:
             self.process = subprocess.Popen(
                 [MILLRACE, "run", "-c", str(self.path)], stdout=subprocess.PIPE, stderr=err,
                 stdin=subprocess.DEVNULL, env={**os.environ, **self.env})
+
+    def wait_ready(self):
         ready, _, _ = select.select([self.process.stdout], [], [], DEADLINE_S)
         line = self.process.stdout.readline().decode() if ready else ""
         found = re.search(r"http://127\.0\.0\.1:(\d+)", line)
@@ -299,6 +305,15 @@ def folder():
         yield path
     finally:
         shutil.rmtree(path, ignore_errors=True)
+
+
+def flip(path, at):
+    """Spoils one bit of a file."""
+    with open(path, "r+b") as f:
+        f.seek(at)
+        byte = f.read(1)
+        f.seek(at)
+        f.write(bytes([byte[0] ^ 0x10]))
 
 
 def on_terminal(m, *arguments, say=None):

@@ -279,8 +279,7 @@ def test_nothing_of_a_dead_instance_survives():
 
 
 def kill_at_once(m):
-    m.process.kill()
-    m.process.wait()
+    m.stop(signal.SIGKILL)
 
 
 def test_kill_9_leaves_nothing():

@@ -1,4 +1,5 @@
 """Several targets with weights, priorities, and lanes that are wider than one."""
+import signal
 import time
 
 from support import Instance, cli, event, http_source, main, python, wait_until, whole_lines
@@ -71,8 +72,7 @@ def test_a_target_that_fails_gives_its_weight_back():
         assert "v2 fails too often" in m.log.read_text()
         before = len(seen(m, "v2"))
         # It stays so over a crash,
-        m.process.kill()
-        m.process.wait()
+        m.stop(signal.SIGKILL)
         m.start()
         m.post([event("f%d" % i) for i in range(50)])
         wait_until("all done", lambda: m.counts("orders")["done"] == 150)

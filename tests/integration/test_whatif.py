@@ -91,6 +91,29 @@ def test_a_window_and_a_log_of_many_segments():
         assert code == 200 and left < 3 and 200 <= seen < 800, (seen, left)
 
 
+def test_one_type_of_many_is_found_by_footers():
+    with shop(log={"segment_size": "1MiB"}) as m:
+        m.post([event("r1", "rare", "host-7")])
+        for i in range(40):
+            m.post([event("%d-%d" % (i, k), "bulk", data="x" * 4000) for k in range(20)])
+            if i == 20:
+                m.post([event("r2", "rare")])
+        m.post([event("r3", "rare")])
+        wait_until("footers", lambda: m.ask("status")["log"]["footers"] > 1
+                   and m.ask("status")["log"]["footers_pending"] == 0)
+        plain = what_if(m, '{"prefix":{"type":"rar"}}')
+        assert plain["examined"] == 803 and [e["event"]["id"] for e in plain["events"]] == ["r1", "r2", "r3"], plain
+        for filter, ids in (('{"exact":{"type":"rare"}}', ["r1", "r2", "r3"]), ("""{"sql":"type = 'rare'"}""", ["r1", "r2", "r3"]),
+                            ('[{"prefix":{"id":"r"}},{"exact":{"subject":"host-7"}}]', ["r1"]), ('{"exact":{"type":"no"}}', [])):
+            one = what_if(m, filter)
+            # The segment being written is read, of the others the groups of these few.
+            assert [e["event"]["id"] for e in one["events"]] == ids and one["examined"] < 600, (filter, one)
+        either = what_if(m, '{"any":[{"exact":{"type":"rare"}},{"exact":{"id":"3-3"}}]}')
+        assert either["matched"] == 4 and either["examined"] == 803, either
+        told = m.ask("replay", "orders", "--last", "1h", "--dry-run", '{"exact":{"type":"rare"}}')
+        assert told["examined"] < 600, told
+
+
 def why(m, id, subscription):
     return m.ask("why", id, subscription)
 

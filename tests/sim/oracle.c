@@ -51,6 +51,7 @@ void oracle_destroy(struct oracle *o)
     free(o->shares);
     free(o->joins);
     free(o->weights);
+    free(o->copies);
     free(o);
 }
 
@@ -231,6 +232,12 @@ void oracle_rotten(struct oracle *o)
     o->rotten = true;
 }
 
+void oracle_cut(struct oracle *o)
+{
+    o->rotten = true;
+    o->acknowledged = 0;
+}
+
 /* --- what the bus does ------------------------------------------------------------------------ */
 
 void oracle_write_done(struct oracle *o, enum mr_status result)
@@ -273,25 +280,6 @@ void oracle_synced(struct oracle *o, uint64_t sequence)
     }
     if (sequence > o->floor) {
         o->floor = sequence;
-    }
-}
-
-void oracle_retire(struct oracle *o, uint64_t segment)
-{
-    if (o->rotten) {
-        return;
-    }
-    for (uint32_t i = 0; i < o->delivery_count; i++) {
-        const struct oracle_delivery *d = &o->deliveries[i];
-        const struct oracle_event *event = oracle_payload_of(o, d);
-        bool needed = d->letter || d->state == MR_STATE_WAITING ||
-                      d->state == MR_STATE_IN_FLIGHT || d->state == MR_STATE_HELD;
-        if (needed && event->segment == segment) {
-            sim_fail(o->world,
-                     "segment %llu is retired, but delivery %u:%llu (%s%s) lies in it",
-                     (unsigned long long)segment, d->sub, (unsigned long long)d->offset,
-                     mr_state_text(d->state), d->letter ? ", dead letter" : "");
-        }
     }
 }
 
@@ -497,6 +485,7 @@ void oracle_handed_out(struct oracle *o, const struct mr_handout *h)
         sim_fail(o->world, "%s is handed out (fence %u) before its attempt is written",
                  h->delivery, h->fence);
     }
+    sim_fired[SIM_MOVED_ANEW] += d->moved_to != 0;
     sim_fired[SIM_EDITED_ANEW] +=
         d->edited != 0 && oracle_payload_of(o, d)->time_ns < o->started_ns;
     if (oracle_payload_of(o, d)->crc != h->event->crc) {
@@ -758,7 +747,7 @@ uint64_t oracle_check_recovered(struct oracle *o, const struct mr_bus *bus, uint
         sim_fail(o->world, "%s: %llu events, should be %llu", where,
                  (unsigned long long)status.next_offset - 1, (unsigned long long)events);
     }
-    if (status.lost_events != 0 && o->world->disk->fired_read == 0) {
+    if (status.lost_events != 0 && !sim_reads_failed(o->world)) {
         sim_fail(o->world, "%s: %llu events named lost, the disk kept its word", where,
                  (unsigned long long)status.lost_events);
     }

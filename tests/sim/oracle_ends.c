@@ -366,7 +366,7 @@ static void check_end_state(struct fold *f, const struct oracle_delivery *d,
         sim_fired[SIM_EXPIRED]++;
         break;
     case MR_STATE_LOST:
-        fits = f->o->rotten || f->o->world->disk->fired_read > 0;
+        fits = f->o->rotten || sim_reads_failed(f->o->world);
         break;
     case MR_STATE_NONE:
     case MR_STATE_WAITING:
@@ -390,7 +390,9 @@ static bool fold_rejected(struct fold *f, const struct mr_record *r)
         strncmp(o->names[r->a], "ingest:", 7) != 0) {
         return false;
     }
-    oracle_delivery_add(o, event, r->a, 0, MR_STATE_DEAD)->letter = true;
+    struct oracle_delivery *d = oracle_delivery_add(o, event, r->a, 0, MR_STATE_DEAD);
+    d->letter = true;
+    d->record_segment = mr_position_segment(f->position);
     event->rejected = true;
     sim_fired[SIM_REJECTED]++;
     return true;
@@ -474,6 +476,7 @@ void oracle_fold_end(struct fold *f, const struct mr_record *r)
     f->settled++;
     f->outcomes_wanted += has_outcome(o, r->a, r->extra);
     d->letter = r->extra == MR_STATE_DEAD;
+    d->record_segment = mr_position_segment(f->position);
     if (d->first_end == MR_STATE_NONE) {
         d->first_end = (uint8_t)r->extra;
         d->first_attempts = (uint16_t)result.attempts;

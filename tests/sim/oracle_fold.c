@@ -413,6 +413,8 @@ static void fold_edit(struct fold *f, const struct mr_record *r)
              mr_state_text(d->state));
     }
     d->edited = event->offset;
+    d->moved_to = 0;
+    d->moved_from = 0;
     d->together = 0;
     d->attempts = 0;
     d->refusals = 0;
@@ -511,6 +513,9 @@ static void fold_record(struct fold *f, const struct mr_record *r, bool names)
         break;
     case MR_RECORD_REDRIVE:
         fold_redrive(f, r);
+        break;
+    case MR_RECORD_MOVED:
+        oracle_fold_moved(f, r);
         break;
     case MR_RECORD_EDIT:
         fold_edit(f, r);

@@ -55,6 +55,10 @@ struct oracle_delivery {
     uint32_t first_fence;
     bool letter;  /* in the dead-letter queue */
     bool outside; /* handed out, not answered */
+    uint64_t moved_to;       /* number of the file its event is in; 0: where it was logged */
+    uint64_t record_segment; /* of a dead letter: of the one its record is in */
+    uint64_t moved_from;     /* the last one that something of it has left */
+    uint64_t moved_sequence; /* of the group that says so */
     bool cancels;
     bool only_cancels;
     uint16_t handed;
@@ -180,6 +184,9 @@ struct oracle {
     uint32_t weight_capacity;
     uint16_t *shares;          /* by number of batch: its parts after it failed; 0: it did not */
     uint32_t share_capacity;
+    struct mr_log_copy *copies; /* that came back durable */
+    uint32_t copy_count;
+    uint32_t copy_capacity;
     bool shedding[ORACLE_SUBS];          /* the last group has left more of them than are to stay */
     uint64_t in_window[ORACLE_SUBS];     /* all up to this group's were in memory; 0: not known */
 };
@@ -274,6 +281,7 @@ bool oracle_fold_shed(struct fold *f, struct oracle_event *event, const struct m
 void oracle_match_shed(struct fold *f, const struct oracle_event *event,
                        const uint8_t flags[SIM_SUBS_MAX]);
 void oracle_check_shed(struct fold *f); /* at the end of a group */
+void oracle_fold_moved(struct fold *f, const struct mr_record *r);
 void oracle_fold_retry(struct fold *f, const struct mr_record *r);
 
 /* Fan-outs that are open at the end of group @p sequence. */

@@ -11,16 +11,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "bus/planted.h"
 #include "core/assert.h"
+#include "core/hash.h"
 #include "core/logger.h"
 #include "sim.h"
 
-#define SEED_SECONDS_MAX 20u /* of the wall; a seed takes milliseconds */
+#define SEED_SECONDS_MAX 20 /* of the processor, however busy that is; a seed takes milliseconds */
+#define KEYS_FEW 8u
 
 uint64_t sim_fired[SIM_FAULT_MAX];
 uint64_t sim_points_made;
@@ -58,6 +61,12 @@ static void on_abort(int number)
     _exit(1);
 }
 
+static void bound_seconds(int seconds)
+{
+    const struct itimerval bound = {.it_value = {.tv_sec = seconds}};
+    (void)setitimer(ITIMER_PROF, &bound, NULL); /* cannot fail with these */
+}
+
 /* A seed that does not end is a failure too. */
 static void on_alarm(int number)
 {
@@ -78,6 +87,13 @@ static void on_alarm(int number)
 static uint32_t some(struct mr_rng *rng, uint32_t max)
 {
     return mr_rng_chance(rng, 1, 2) ? (uint32_t)mr_rng_below(rng, max + 1) : 0;
+}
+
+/* What a start tells of itself makes sense. */
+static bool watch_progress(void *context, const char *of, uint64_t done, uint64_t total)
+{
+    MR_ASSERT(context == NULL && of != NULL && done <= total);
+    return true;
 }
 
 static void choose_swarm(struct mr_rng *rng, struct sim_swarm *w)
@@ -147,12 +163,63 @@ static void choose_options(struct mr_rng *rng, struct mr_bus_options *o)
         .group_size_soft = mr_rng_chance(rng, 1, 2) ? 4096 : 32 * MR_KIB,
         .ahead = 1 + (uint32_t)mr_rng_below(rng, 8),
         .linger_ns = mr_rng_chance(rng, 1, 2) ? 1 : 5 * MR_MS,
+        .progress = watch_progress,
     };
     static const uint64_t most[] = {0, 0, 2, 12};
     o->fanouts_open_max = most[o->ahead % 4]; /* not drawn */
+    static const uint32_t chunks[] = {80, 200, 600, 0};
+    o->checkpoint_chunk = chunks[(o->ahead + segment / (32 * MR_KIB)) % 4]; /* likewise */
     if (mr_rng_chance(rng, 1, 8)) {
         o->log.sync = mr_rng_chance(rng, 3, 4) ? MR_SYNC_INTERVAL : MR_SYNC_NEVER;
     }
+}
+
+/* From numbers of its own: steps and memory so small that those who are behind take turns, and what
+ * is read for them gives way. */
+static void choose_reading(uint64_t seed, struct mr_bus_options *o)
+{
+    static const uint32_t most[] = {0, 0, 1, 3, 20, 200};
+    static const uint64_t memory[] = {0, 1, 16 * MR_KIB, 64 * MR_KIB, 512 * MR_KIB};
+    struct mr_rng rng;
+    mr_rng_init(&rng, seed * 40503u + 5);
+    o->walk_max = most[mr_rng_below(&rng, MR_ARRAY_COUNT(most))];
+    o->read_memory = memory[mr_rng_below(&rng, MR_ARRAY_COUNT(memory))];
+}
+
+/* Not drawn either: most seeds are what they are without. */
+static void choose_scrub(uint64_t seed, const struct sim_swarm *swarm, struct mr_bus_options *o)
+{
+    static const uint32_t pieces[] = {1, 8 * MR_KIB, 32 * MR_KIB, 0};
+    uint64_t number = mr_hash_u64(seed + 43);
+    bool rots = swarm->rot || mr_hash_u64(seed * 31 + 5) % 12 == 0; /* the latter one of two disks:
+                                                                       sim_mirror.c */
+    if (number % 4 == 0 || rots) {
+        o->log.scrub_ns = 100 * MR_MS << (number / 4 % 6);
+        o->scrub_piece = pieces[number / 32 % MR_ARRAY_COUNT(pieces)];
+    }
+}
+
+/* Little at times: from numbers of its own, so that the rest of a seed stays what it is. */
+static void choose_memory(uint64_t seed, struct sim_spec *spec, struct mr_bus_options *o)
+{
+    static const uint64_t shares[] = {1536, 2048, 4096};
+    struct mr_rng rng;
+    mr_rng_init(&rng, seed * 7919u + 13);
+    bool keys = false; /* so many that they would be forgotten early, which the oracle does not */
+    for (uint32_t i = 0; i < SIM_SOURCES; i++) {
+        keys |= spec->dedupe[i].window_ns > 0 && spec->dedupe[i].keys > KEYS_FEW;
+    }
+    if (!mr_rng_chance(&rng, 1, 2) || keys) {
+        return;
+    }
+    struct mr_config *config = sim_config_create(spec, &o->log);
+    uint64_t share = shares[mr_rng_below(&rng, MR_ARRAY_COUNT(shares))];
+    o->memory_state = 24 * MR_KIB;
+    while (mr_memory_parts(config, o->memory_state).share < share) {
+        o->memory_state += 4 * MR_KIB;
+    }
+    spec->windows_wide = mr_rng_chance(&rng, 2, 3);
+    sim_config_destroy(config);
 }
 
 struct sim_world *sim_world_create(uint64_t seed)
@@ -163,12 +230,18 @@ struct sim_world *sim_world_create(uint64_t seed)
     mr_rng_init(&world->rng, seed);
     choose_swarm(&world->rng, &world->swarm);
     choose_options(&world->rng, &world->options);
+    choose_reading(seed, &world->options);
     if (world->options.log.sync == MR_SYNC_NEVER) {
         world->swarm.sync_error_chance = 0; /* they stand for power cuts */
     }
+    /* Not drawn: half of the seeds have none and stay what they are without. */
+    world->options.footers_off = mr_hash_u64(seed + 41) % 2 == 0;
+    choose_scrub(seed, &world->swarm, &world->options);
     sim_spec_random(&world->rng, world->swarm.calm, &world->spec);
+    choose_memory(seed, &world->spec, &world->options);
     world->disk = sim_disk_create(mr_rng_next(&world->rng), 1u << 16);
     world->disk->rubbish = world->swarm.rubbish;
+    sim_disks_choose(world);
     world->oracle = oracle_create(world, world->options.log.sync == MR_SYNC_ALWAYS);
     world->wall_base_ns = SIM_WALL_START_NS;
     world->time_ns = SIM_TIME_START_NS;
@@ -184,7 +257,7 @@ struct sim_world *sim_world_create(uint64_t seed)
 static uint64_t run_once(uint64_t seed, bool points)
 {
     running_seed = seed;
-    (void)alarm(SEED_SECONDS_MAX);
+    bound_seconds(SEED_SECONDS_MAX);
     struct sim_world *world = sim_world_create(seed);
     if (!points) {
         world->swarm.crash_points_each = 0; /* they leave the run as it is */
@@ -260,6 +333,28 @@ static void read_verdict(int fd, char *text, size_t size)
     }
 }
 
+/* A seed that has shown it, which is tried first: some show in one of hundreds only. When it no longer
+ * does, all are searched as for the others, and the one that is printed belongs here. */
+static const uint32_t shown_by[MR_PLANTED_MAX] = {
+    [MR_PLANTED_WRITE_AGAIN] = 53, [MR_PLANTED_STALE_FENCE] = 244,
+    [MR_PLANTED_CHECKPOINT_EARLY] = 10, [MR_PLANTED_ATTEMPTS_FORGOTTEN] = 35,
+    [MR_PLANTED_LANE_LET_GO] = 39, [MR_PLANTED_SHED_WRONG_END] = 8, [MR_PLANTED_SHED_DEEP] = 8,
+    [MR_PLANTED_SHED_ROUND] = 8, [MR_PLANTED_EXPIRED_TWICE] = 8, [MR_PLANTED_CURSOR_AHEAD] = 44,
+    [MR_PLANTED_TRIM_EARLY] = 15, [MR_PLANTED_HELD_FORGOTTEN] = 16, [MR_PLANTED_READ_AHEAD] = 31,
+    [MR_PLANTED_ONE_TORN_TAIL] = 109, [MR_PLANTED_SLOT_UNSYNCED] = 53,
+    [MR_PLANTED_MEND_UNCHECKED] = 19, [MR_PLANTED_MIRROR_UNEQUAL] = 52,
+    [MR_PLANTED_OUTCOME_LOST] = 6, [MR_PLANTED_NO_BARRIER] = 25, [MR_PLANTED_LIMIT_IGNORED] = 9,
+    [MR_PLANTED_CANCEL_FORGOTTEN] = 158, [MR_PLANTED_READ_ACROSS] = 193,
+    [MR_PLANTED_BATCH_PAYS] = 13, [MR_PLANTED_BATCH_WHOLE] = 13, [MR_PLANTED_REPEAT_EARLY] = 135,
+    [MR_PLANTED_KEY_KEPT] = 8, [MR_PLANTED_JOIN_EARLY] = 10, [MR_PLANTED_WEIGHT_FORGOTTEN] = 311,
+    [MR_PLANTED_EDIT_FORGOTTEN] = 76, [MR_PLANTED_READ_EVICTED] = 198,
+    [MR_PLANTED_POSTING_LATE] = 25, [MR_PLANTED_EDIT_MOVES] = 16,
+    [MR_PLANTED_FOOTER_BELIEVED] = 120, [MR_PLANTED_FOOTER_ENDLESS] = 58,
+    [MR_PLANTED_FOOTER_OUTLIVES] = 11, [MR_PLANTED_IDS_SHORT] = 43,
+    [MR_PLANTED_MEMORY_UNBOUND] = 17, [MR_PLANTED_MEMORY_UNFAIR] = 27,
+    [MR_PLANTED_MOVED_UNREAD] = 26, [MR_PLANTED_GAPS_LOST] = 15,
+};
+
 static bool is_caught(int bug, uint64_t from, uint64_t to, char *text, size_t size)
 {
     int ends[2];
@@ -274,6 +369,10 @@ static bool is_caught(int bug, uint64_t from, uint64_t to, char *text, size_t si
         (void)close(ends[0]);
         (void)close(ends[1]);
         mr_planted_bug = bug;
+        if (shown_by[bug] != 0) {
+            (void)run_once(shown_by[bug], true);
+        }
+        sim_damage(84, 30, 2003); /* what only damage shows, at once */
         for (uint64_t seed = from; seed <= to; seed++) {
             (void)run_once(seed, true); /* what matters is that it ends */
         }
@@ -307,6 +406,24 @@ static bool run_planted(uint64_t from, uint64_t to)
 
 #endif
 
+/* Every kind of record must have been among what was damaged, but the one that only tells of it. */
+static int run_damage(uint64_t from, uint64_t to, uint64_t stride, uint64_t groups, bool all_kinds)
+{
+    for (uint64_t seed = from; seed <= to; seed++) {
+        running_seed = seed;
+        bound_seconds(10 * SEED_SECONDS_MAX);
+        sim_damage(seed, groups + seed % 16, stride);
+    }
+    for (uint8_t kind = 1; kind < MR_RECORD_MAX && all_kinds; kind++) {
+        if ((sim_damage_kinds >> kind & 1) == 0 && kind != MR_RECORD_LOST) {
+            printf("sim: FAILED: no record of kind %s was damaged\n", mr_record_kind_text(kind));
+            return 1;
+        }
+    }
+    sim_disk_release_pool();
+    return 0;
+}
+
 static uint64_t number_of(const char *text)
 {
     uint64_t value = 0;
@@ -323,6 +440,8 @@ int main(int argc, char **argv)
     uint64_t to = 100;
     uint64_t seconds = 0;
     uint64_t points = 0;
+    uint64_t stride = 0; /* of damage; 0: none */
+    uint64_t groups = 20;
     bool all_faults = false;
 #ifdef MR_PLANTED_BUGS
     bool planted = false;
@@ -348,6 +467,12 @@ int main(int argc, char **argv)
         } else if (strcmp(argv[i], "--crash-points") == 0) {
             points = number_of(value);
             i++;
+        } else if (strcmp(argv[i], "--damage") == 0) {
+            stride = number_of(value);
+            i++;
+        } else if (strcmp(argv[i], "--groups") == 0) {
+            groups = number_of(value);
+            i++;
         } else if (strcmp(argv[i], "--all-faults") == 0) {
             all_faults = true;
         } else if (strcmp(argv[i], "--export") == 0 && value != NULL) {
@@ -366,7 +491,8 @@ int main(int argc, char **argv)
 #endif
         } else {
             (void)fprintf(stderr, "usage: sim [--seeds A..B | --seed N] [--seconds N] "
-                                  "[--crash-points N] [--all-faults] [--perturb] [--verbose]\n");
+                                  "[--crash-points N] [--all-faults] [--perturb] [--verbose] "
+                                  "[--damage STRIDE [--groups N]]\n");
             return 2;
         }
     }
@@ -374,13 +500,16 @@ int main(int argc, char **argv)
     (void)mallopt(M_TRIM_THRESHOLD, 1 << 30);
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     (void)signal(SIGABRT, on_abort);
-    (void)signal(SIGALRM, on_alarm);
+    (void)signal(SIGPROF, on_alarm);
     mr_logger_set_level(MR_LEVEL_ERROR);
 #ifdef MR_PLANTED_BUGS
     if (planted) {
         return run_planted(from, to) ? 0 : 1;
     }
 #endif
+    if (stride != 0) {
+        return run_damage(from, to, stride, groups, all_faults);
+    }
     struct timespec start;
     (void)clock_gettime(CLOCK_MONOTONIC, &start);
     uint64_t seeds = 0;

@@ -2,6 +2,7 @@
  * makes up. Every run is a pure function of its seed.
  *
  *   sim_disk.c    the disk
+ *   sim_mirror.c  two of them
  *   sim_spec.c    configurations, made by hand
  *   sim_world.c   the loop, the ports, the clock
  *   sim_actors.c  sources, workers, the operator
@@ -32,6 +33,11 @@
     X(DISK_FULL, "no space")                                                                       \
     X(DISK_LOW, "disk low")                                                                        \
     X(ROT, "bit rot")                                                                              \
+    X(ROT_MIRRORED, "bit rot in one of two copies")                                                \
+    X(ROT_KEEP, "of a survivor file")                                                              \
+    X(REPAIRED, "a place repaired from the other copy")                                            \
+    X(MIRROR_ALONE, "one of two copies failed or was not there")                                   \
+    X(MIRROR_BACK, "a copy that was left behind made equal")                                       \
     X(GHOST, "recycled segment")                                                                   \
     X(CLOCK_FORWARD, "wall clock forward by years")                                                \
     X(CLOCK_BACK, "wall clock back by years")                                                      \
@@ -67,6 +73,12 @@
     X(EXHAUSTED, "attempts used up")                                                               \
     X(INTERRUPTED, "interrupted by a crash")                                                       \
     X(BEHIND, "cursor stopped, caught up")                                                         \
+    X(POSTED, "caught up by what a footer says")                                                   \
+    X(SCRUBBED, "piece of the log scrubbed")                                                       \
+    X(ROT_FOUND, "rot found by the scrubber")                                                      \
+    X(ROT_JUDGED, "records at a rotten place looked at")                                           \
+    X(FOOTER_SPOILED, "footer rotten or gone")                                                     \
+    X(MEMORY_SHORT, "no memory for more of a subscription")                                        \
     X(READ_AT_START, "start refused for a read that failed")                                       \
     X(SKIPPED, "skipped by an operator")                                                           \
     X(DRAINED, "stop begun")                                                                       \
@@ -92,7 +104,17 @@
     X(EDITED_ANEW, "the same, handed out by a process after")                                      \
     X(CHECKPOINT, "checkpoint")                                                                    \
     X(FROM_CHECKPOINT, "recovered from a checkpoint")                                              \
+    X(FOOTED, "segment with a footer")                                                             \
+    X(IDS_MADE, "ids of a group of segments")                                                      \
+    X(FOOTER_FAILED, "footer that could not be written")                                           \
+    X(FOOTED_AGAIN, "footer refused at a start, made again")                                       \
     X(RETIRED, "segment retired")                                                                  \
+    X(COPIED, "a record that outlived its segment copied")                                         \
+    X(COPIED_LETTER, "the same, of a dead letter")                                                 \
+    X(COPIED_TWICE, "the same, copied before")                                                     \
+    X(MOVED, "the record that says so")                                                            \
+    X(MOVED_ANEW, "a delivery handed out from a survivor file")                                    \
+    X(KEEP_RETIRED, "survivor file retired")                                                       \
     X(RESENT, "resent by its source")                                                              \
     X(REJECTED, "rejected at the door")                                                            \
     X(REPEATED, "a repeat answered with the first offset")                                         \
@@ -205,6 +227,7 @@ struct sim_spec {
     uint32_t sub_count;
     uint32_t breaker_percent;
     uint64_t hash;
+    bool windows_wide; /* memory is what is short */
 };
 
 void sim_spec_random(struct mr_rng *rng, bool calm, struct sim_spec *ret_spec);
@@ -290,11 +313,26 @@ struct sim_rate {
     uint64_t at_ns[8];
 };
 
+/* One disk, or two that hold the log both. */
+struct sim_disks {
+    const struct sim_world *world;
+    struct sim_disk *first;
+    struct sim_disk *second; /* NULL: one */
+    struct mr_io *io;        /* what the log is on: the first disk, or a mirror */
+    uint64_t seed;
+    uint64_t drawn;
+    bool rots;    /* a file is damaged in one copy, at times */
+    bool alone;   /* the process before ended with one of them */
+    bool swapped; /* reads come from the second */
+    bool was_open;
+};
+
 struct sim_world {
     uint64_t seed;
     struct mr_rng rng;
     struct sim_swarm swarm;
-    struct sim_disk *disk;
+    struct sim_disk *disk; /* the first of */
+    struct sim_disks disks;
     struct mr_bus *bus;
     struct mr_bus_options options;
     struct sim_spec spec;
@@ -321,7 +359,7 @@ struct sim_world {
     uint64_t order;
     uint64_t file_free_ns[SIM_HANDLES_MAX]; /* requests of one file keep their order */
 
-    struct mr_log_request *requests[64]; /* outside */
+    struct mr_log_request *requests[256]; /* outside */
     uint32_t request_count;
     struct mr_handout *handouts[4096];
     uint32_t handout_count;
@@ -332,9 +370,13 @@ struct sim_world {
     bool dying;   /* the process is gone; ports swallow */
     bool in_fork; /* a recovery beside the run */
     bool healing; /* liveness: no more faults */
+    bool damaged; /* its files were, on purpose */
     bool failed;  /* the log is faulty: a restart is due */
     bool slow;
     uint64_t steps;
+    uint64_t scrubbed;    /* the file that was scrubbed last, */
+    uint64_t scrubbed_to; /* and how far; 0: all of it */
+    bool scrub_anew;      /* by another process, or that file went */
     uint64_t trace;
     uint64_t serial;  /* of the last hand-out */
     uint64_t emitted; /* ids handed out so far */
@@ -356,6 +398,8 @@ uint64_t sim_log_ns(const struct sim_world *world);
 bool sim_is_rejected(const struct sim_world *world, uint32_t n);
 
 void sim_world_run(struct sim_world *world); /* safety, then liveness */
+void sim_world_step(struct sim_world *world); /* one moment of it */
+void sim_world_rest(struct sim_world *world); /* the second half: no more faults */
 struct sim_world *sim_world_create(uint64_t seed);
 void sim_world_destroy(struct sim_world *world);
 void sim_configure(struct sim_world *world);
@@ -375,11 +419,28 @@ void sim_worker_cancel(struct sim_world *world, uint32_t subscription, uint64_t 
 void sim_operator_act(struct sim_world *world);
 void sim_operator_release(struct sim_world *world); /* redrive what is held, resume all */
 
+/* damage */
+/* Damages the log that @p seed has after @p groups: each @p stride th bit, and more. */
+void sim_damage(uint64_t seed, uint64_t groups, uint64_t stride);
+extern uint64_t sim_damage_kinds; /* bits: the records that were there to be damaged */
+
 /* crash */
+void sim_disks_choose(struct sim_world *world);
+void sim_disks_fork(const struct sim_disks *disks, uint64_t seed, struct sim_disks *ret_fork);
+void sim_disks_crash(struct sim_disks *d, bool power_cut);
+void sim_disks_destroy(struct sim_disks *d);
+enum mr_status sim_disks_open(struct sim_disks *d, struct mr_problem *problem);
+void sim_disks_rot(struct sim_disks *d);
+/* The same of what @p request is about to move. */
+void sim_disks_rot_moving(struct sim_disks *d, const struct mr_log_request *request);
+struct sim_disk *sim_disks_faulty(struct sim_disks *d); /* the one that fails next */
+uint64_t sim_syncs_failed(const struct sim_disks *d);
+bool sim_reads_failed(const struct sim_world *world);
 void sim_crash_points(struct sim_world *world, const struct mr_log_request *request);
 void sim_crash(struct sim_world *world, struct mr_log_request *running);
 /* Opens the bus on the disk; the first start of a run. */
 void sim_start(struct sim_world *world);
+void sim_restart(struct sim_world *world); /* the process is gone */
 void sim_process_gone(struct sim_world *world);
 
 #endif

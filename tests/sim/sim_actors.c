@@ -586,12 +586,38 @@ void sim_operator_act(struct sim_world *world)
     }
 }
 
+/* Dead letters take memory until somebody looks after them. */
+static void purge_some(struct sim_world *world, uint32_t sub)
+{
+    struct letters letters = {.count = 0};
+    mr_bus_dead_letters(world->bus, sub, take_letter, &letters);
+    for (uint32_t i = 0; i < letters.count; i++) {
+        enum mr_status r = mr_bus_purge(world->bus, sub, letters.offsets[i]);
+        (void)r; /* refused: again with the next round */
+    }
+}
+
+static bool any_is_behind(struct sim_world *world)
+{
+    bool behind = false;
+    for (uint32_t sub = 0; sub < mr_bus_subscription_count(world->bus); sub++) {
+        struct mr_subscription_info info;
+        mr_bus_subscription_info(world->bus, sim_now(world), sub, &info);
+        behind |= info.behind > 0;
+    }
+    return behind;
+}
+
 /* Puts back what is held, so that nothing can wait for a person. */
 void sim_operator_release(struct sim_world *world)
 {
     mr_bus_clock_accept(world->bus, sim_now(world));
+    bool is_short = world->options.memory_state < MR_MIB && any_is_behind(world);
     for (uint32_t sub = 0; sub < mr_bus_subscription_count(world->bus); sub++) {
         struct mr_subscription_info info;
+        if (is_short) {
+            purge_some(world, sub);
+        }
         mr_bus_subscription_info(world->bus, sim_now(world), sub, &info);
         if (info.paused) {
             enum mr_status r = mr_bus_pause(world->bus, sub, false);

@@ -3,9 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bus/mend.h"
 #include "core/assert.h"
 #include "sim.h"
 
+#define FOOTERS_LOOKED_AT 8u /* at each eighth crash point: they take longer than all the rest */
 
 /* How many changing operations a request makes, at most. */
 static uint64_t ops_of(const struct mr_log_request *request)
@@ -16,11 +18,21 @@ static uint64_t ops_of(const struct mr_log_request *request)
         return 1;
     case MR_LOG_PREPARE:
         return 6;
+    case MR_LOG_SPARE:
+        return 3;
     case MR_LOG_CHECKPOINT:
         return 5;
+    case MR_LOG_COPY:
+        return request->at == 0 ? 5 : 2;
     case MR_LOG_SEAL:
-    case MR_LOG_RETIRE:
         return 2;
+    case MR_LOG_RETIRE:
+        return 2ull + request->footed + request->last;
+    case MR_LOG_FOOTER:
+    case MR_LOG_IDS:
+        return 12;
+    case MR_LOG_SCRUB:
+        return request->spans > 0 ? 0 : 4; /* repairs */
     case MR_LOG_READ:
         break;
     }
@@ -28,31 +40,36 @@ static uint64_t ops_of(const struct mr_log_request *request)
 }
 
 /* Does some of a request, as far as it got when the crash came. */
-static void perform_part(struct sim_disk *disk, struct mr_rng *rng,
+static void perform_part(struct sim_disks *disks, struct mr_rng *rng,
                          const struct mr_log_request *request)
 {
-    uint64_t ops = ops_of(request);
+    uint64_t ops = ops_of(request) * (disks->second == NULL ? 1 : 2);
     if (ops == 0) {
         return;
     }
     uint64_t done = 1 + mr_rng_below(rng, ops + 1); /* the last one is cut, unless all are done */
     struct mr_log_request part = *request;
-    disk->ops_left = done > ops ? SIM_NO_LIMIT : done;
-    mr_log_perform(&disk->io, &part);
+    struct mr_log_mend mend;
+    if (request->kind == MR_LOG_SCRUB) { /* what comes of it is written there */
+        memcpy(&mend, request->buf, sizeof(mend));
+        part.buf = (uint8_t *)&mend;
+    }
+    disks->first->ops_left = done > ops ? SIM_NO_LIMIT : done;
+    mr_log_perform(disks->io, &part);
 }
 
 /* What was outside when the crash came: @p running for sure, the others perhaps. */
-static void perform_outside(const struct sim_world *world, struct sim_disk *disk,
+static void perform_outside(const struct sim_world *world, struct sim_disks *disks,
                             struct mr_rng *rng, const struct mr_log_request *running)
 {
     if (running != NULL) {
-        perform_part(disk, rng, running);
+        perform_part(disks, rng, running);
     }
     for (uint32_t i = 0; i < world->request_count; i++) {
         const struct mr_log_request *other = world->requests[i];
         bool same_file = running != NULL && other->file >= 0 && other->file == running->file;
         if (other != running && !same_file && mr_rng_chance(rng, 1, 2)) {
-            perform_part(disk, rng, other);
+            perform_part(disks, rng, other);
         }
     }
 }
@@ -68,7 +85,7 @@ static void count_disk(const struct sim_disk *disk)
 
 struct fork_ports {
     const struct sim_world *world;
-    struct mr_log_request *requests[64];
+    struct mr_log_request *requests[256];
     uint32_t count;
     bool dying;
 };
@@ -136,7 +153,7 @@ static struct mr_bus_ports ports_of_fork(struct fork_ports *f)
     };
 }
 
-static struct mr_bus *try_open(const struct sim_world *world, struct sim_disk *disk,
+static struct mr_bus *try_open(const struct sim_world *world, struct sim_disks *disks,
                                struct fork_ports *f, uint64_t seed, struct mr_bus_opened *opened,
                                struct mr_problem *problem)
 {
@@ -144,16 +161,17 @@ static struct mr_bus *try_open(const struct sim_world *world, struct sim_disk *d
     options.seed = seed;
     struct mr_bus_ports ports = ports_of_fork(f);
     struct mr_bus *bus = NULL;
-    enum mr_status r =
-        mr_bus_open(&disk->io, &options, &ports, sim_now(world), &bus, opened, problem);
+    enum mr_status r = sim_disks_open(disks, problem);
+    r = r == MR_OK ? mr_bus_open(disks->io, &options, &ports, sim_now(world), &bus, opened, problem)
+                   : r;
     return r == MR_OK ? bus : NULL;
 }
 
-static struct mr_bus *open_fork(const struct sim_world *world, struct sim_disk *disk,
+static struct mr_bus *open_fork(const struct sim_world *world, struct sim_disks *disks,
                                 struct fork_ports *f, uint64_t seed, struct mr_bus_opened *opened)
 {
     struct mr_problem problem = {{0}};
-    struct mr_bus *bus = try_open(world, disk, f, seed, opened, &problem);
+    struct mr_bus *bus = try_open(world, disks, f, seed, opened, &problem);
     if (bus == NULL) {
         sim_fail(world, "recovery refuses: %s", problem.text);
     }
@@ -163,13 +181,14 @@ static struct mr_bus *open_fork(const struct sim_world *world, struct sim_disk *
 
 /* A read that fails at a start is no torn tail: the start is refused, or does without it, and the
  * next one finds everything. */
-static struct mr_bus *open_with_bad_read(const struct sim_world *world, struct sim_disk *disk,
+static struct mr_bus *open_with_bad_read(const struct sim_world *world, struct sim_disks *disks,
                                          struct mr_rng *rng, struct fork_ports *f,
                                          struct mr_bus_opened *opened)
 {
     struct mr_problem problem = {{0}};
+    struct sim_disk *disk = disks->first;
     disk->fail_read_in = 1 + mr_rng_below(rng, 24);
-    struct mr_bus *bus = try_open(world, disk, f, 1, opened, &problem);
+    struct mr_bus *bus = try_open(world, disks, f, 1, opened, &problem);
     disk->fail_read_in = 0;
     if (bus != NULL) {
         return bus;
@@ -178,7 +197,7 @@ static struct mr_bus *open_with_bad_read(const struct sim_world *world, struct s
         sim_fail(world, "recovery refuses: %s", problem.text);
     }
     sim_fired[SIM_READ_AT_START]++;
-    return open_fork(world, disk, f, 1, opened);
+    return open_fork(world, disks, f, 1, opened);
 }
 
 static void close_fork(const struct sim_world *world, struct mr_bus *bus, struct fork_ports *f)
@@ -192,7 +211,7 @@ static void close_fork(const struct sim_world *world, struct mr_bus *bus, struct
 }
 
 /* The recovered bus begins its own life, and crashes in its first steps. */
-static void crash_again(struct sim_world *world, struct sim_disk *disk, struct mr_rng *rng,
+static void crash_again(struct sim_world *world, struct sim_disks *disks, struct mr_rng *rng,
                         struct mr_bus *bus, struct fork_ports *f, uint64_t sequence, bool cut)
 {
     enum mr_status r = mr_bus_configure(bus, sim_now(world), world->config, world->router, 1);
@@ -203,20 +222,20 @@ static void crash_again(struct sim_world *world, struct sim_disk *disk, struct m
         if (f->count > 0) {
             struct mr_log_request *request = f->requests[0];
             memmove(f->requests, f->requests + 1, --f->count * sizeof(f->requests[0]));
-            mr_log_perform(&disk->io, request);
+            mr_log_perform(disks->io, request);
             mr_bus_io_done(bus, sim_now(world), request);
         }
     }
     mr_bus_check(bus);
     for (uint32_t i = 0; i < f->count; i++) {
         if (mr_rng_chance(rng, 1, 2)) {
-            perform_part(disk, rng, f->requests[i]);
+            perform_part(disks, rng, f->requests[i]);
         }
     }
     close_fork(world, bus, f);
-    sim_disk_crash(disk, cut);
+    sim_disks_crash(disks, cut);
     struct mr_bus_opened opened;
-    bus = open_fork(world, disk, f, mr_rng_next(rng), &opened);
+    bus = open_fork(world, disks, f, mr_rng_next(rng), &opened);
     struct mr_bus_status status;
     mr_bus_status(bus, &status);
     uint32_t sub;
@@ -233,36 +252,51 @@ static void crash_point(struct sim_world *world, const struct mr_log_request *ru
 {
     struct mr_rng rng;
     mr_rng_init(&rng, world->seed ^ ++world->points << 32);
-    struct sim_disk *disk = sim_disk_fork(world->disk, mr_rng_next(&rng));
+    struct sim_disks disks;
+    sim_disks_fork(&world->disks, mr_rng_next(&rng), &disks);
     /* Who said `never` was promised nothing about power cuts. */
     bool cut = mr_rng_chance(&rng, 3, 4) && world->options.log.sync != MR_SYNC_NEVER;
-    perform_outside(world, disk, &rng, running);
-    sim_disk_crash(disk, cut);
+    perform_outside(world, &disks, &rng, running);
+    sim_disks_crash(&disks, cut);
     struct fork_ports f = {.world = world};
     struct mr_bus_opened opened;
     struct mr_bus *bus = mr_rng_chance(&rng, 1, 8)
-                             ? open_with_bad_read(world, disk, &rng, &f, &opened)
-                             : open_fork(world, disk, &f, 1, &opened);
+                             ? open_with_bad_read(world, &disks, &rng, &f, &opened)
+                             : open_fork(world, &disks, &f, 1, &opened);
     uint64_t sequence = oracle_check_recovered(world->oracle, bus,
                                                oracle_floor(world->oracle, cut), "crash point");
+    if (!world->options.footers_off && world->points % FOOTERS_LOOKED_AT == 0 && !disks.rots) {
+        oracle_check_footers(world->oracle, disks.io, "crash point");
+    }
+    if (!disks.rots) {
+        oracle_check_places(world->oracle, bus, disks.io, "crash point");
+    }
+    if (world->points % FOOTERS_LOOKED_AT == 0 && !disks.rots && !world->swarm.rot &&
+        !world->damaged && oracle_verify_keeps(&disks.first->io) > 0) {
+        sim_fail(world, "a crash leaves a survivor file that counts as damaged");
+    }
+    if (world->points % FOOTERS_LOOKED_AT == 1 && !disks.rots && !world->swarm.rot &&
+        !world->damaged && oracle_verify_log(&disks.first->io) > 0) {
+        sim_fail(world, "a crash leaves a log that counts as damaged");
+    }
     sim_fired[SIM_FROM_CHECKPOINT] += opened.from_checkpoint;
     uint64_t more = mr_rng_below(&rng, 16);
-    if (more == 0 && disk->fired_read == 0) { /* else it may have begun with the older slot */
+    if (more == 0 && disks.first->fired_read == 0) { /* else it may have begun with the older slot */
         uint64_t hash = mr_bus_state_hash(bus);
         close_fork(world, bus, &f);
-        sim_disk_crash(disk, cut);
-        bus = open_fork(world, disk, &f, 1, &opened);
+        sim_disks_crash(&disks, cut);
+        bus = open_fork(world, &disks, &f, 1, &opened);
         if (mr_bus_state_hash(bus) != hash) {
             sim_fail(world, "recovering twice gives another state");
         }
     }
     if (more < 3 && world->router != NULL) {
-        crash_again(world, disk, &rng, bus, &f, sequence, cut);
+        crash_again(world, &disks, &rng, bus, &f, sequence, cut);
     } else {
         close_fork(world, bus, &f);
     }
-    count_disk(disk);
-    sim_disk_destroy(disk);
+    count_disk(disks.first);
+    sim_disks_destroy(&disks);
 }
 
 void sim_crash_points(struct sim_world *world, const struct mr_log_request *request)
@@ -313,15 +347,25 @@ static void open_bus(struct sim_world *world, uint64_t floor)
     struct mr_bus_ports ports = sim_ports(world);
     struct mr_bus_opened opened;
     struct mr_problem problem = {{0}};
-    enum mr_status r = mr_bus_open(&world->disk->io, &world->options, &ports, sim_now(world),
-                                   &world->bus, &opened, &problem);
+    enum mr_status r = sim_disks_open(&world->disks, &problem);
+    r = r == MR_OK ? mr_bus_open(world->disks.io, &world->options, &ports, sim_now(world),
+                                 &world->bus, &opened, &problem)
+                   : r;
     if (r != MR_OK) {
         sim_fail(world, "recovery refuses: %s (%s)", problem.text, mr_status_text(r));
     }
     uint64_t sequence = oracle_check_recovered(world->oracle, world->bus, floor, "restart");
+    if (!world->disks.rots) {
+        oracle_check_footers(world->oracle, world->disks.io, "restart");
+    }
     oracle_undo(world->oracle, sequence);
     oracle_check_deliveries(world->oracle, world->bus, "restart");
+    if (!world->disks.rots) {
+        oracle_check_places(world->oracle, world->bus, world->disks.io, "restart");
+    }
+    oracle_found_places(world->oracle, world->bus);
     oracle_started(world->oracle);
+    world->scrub_anew = true;
     sim_say(world, "open: up to group %llu, %llu interrupted, torn %d, checkpoint %d",
             (unsigned long long)sequence, (unsigned long long)opened.interrupted, opened.torn,
             opened.from_checkpoint);
@@ -365,19 +409,25 @@ void sim_start(struct sim_world *world)
     sim_source_init(world);
 }
 
+void sim_restart(struct sim_world *world)
+{
+    open_bus(world, 0);
+    sim_source_restart(world);
+}
+
 void sim_crash(struct sim_world *world, struct mr_log_request *running)
 {
     /* After a failed sync the page cache holds what the disk does not: only a reboot tells. */
-    bool believed = world->disk->fired_sync == world->syncs_failed;
+    bool believed = sim_syncs_failed(&world->disks) == world->syncs_failed;
     bool killed = mr_rng_below(&world->rng, 1024) < world->swarm.kill_share && believed;
     killed = killed || world->options.log.sync == MR_SYNC_NEVER;
-    world->syncs_failed = world->disk->fired_sync;
+    world->syncs_failed = sim_syncs_failed(&world->disks);
     sim_say(world, "crash: %s", killed ? "killed" : "power cut");
     sim_fired[killed ? SIM_KILLED : SIM_POWER_CUT]++;
     uint64_t floor = oracle_floor(world->oracle, !killed);
-    perform_outside(world, world->disk, &world->rng, running);
+    perform_outside(world, &world->disks, &world->rng, running);
     sim_process_gone(world);
-    sim_disk_crash(world->disk, !killed);
+    sim_disks_crash(&world->disks, !killed);
     world->time_ns += mr_rng_below(&world->rng, 3 * MR_SECOND);
     if (!killed) {
         world->boot_id++;

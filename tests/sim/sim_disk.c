@@ -13,6 +13,7 @@ struct sim_page {
     uint32_t refs;
     bool clean; /* a sync of it failed: no later one writes it, until it is written again */
     uint8_t data[SIM_PAGE];
+    struct sim_page *was; /* owned: as it was written, when bits of it have rotted since; NULL */
 };
 
 static struct sim_page *free_pages;
@@ -28,6 +29,7 @@ static struct sim_page *page_create(void)
     }
     page->refs = 1;
     page->clean = false;
+    page->was = NULL;
     return page;
 }
 
@@ -42,6 +44,10 @@ static struct sim_page *page_ref(struct sim_page *page)
 static void page_unref(struct sim_page *page)
 {
     if (page != NULL && --page->refs == 0) {
+        if (page->was != NULL && --page->was->refs == 0) { /* has none itself */
+            page->was->next_free = free_pages;
+            free_pages = page->was;
+        }
         page->next_free = free_pages;
         free_pages = page;
     }
@@ -172,16 +178,17 @@ enum op_fate {
 
 static enum op_fate op_begin(struct sim_disk *disk)
 {
+    uint64_t *left = disk->power == NULL ? &disk->ops_left : disk->power;
     disk->ops++;
-    if (disk->ops_left == SIM_NO_LIMIT) {
+    if (*left == SIM_NO_LIMIT) {
         return OP_WHOLE;
     }
-    if (disk->ops_left > 1) {
-        disk->ops_left--;
+    if (*left > 1) {
+        (*left)--;
         return OP_WHOLE;
     }
-    enum op_fate fate = disk->ops_left == 1 ? OP_CUT : OP_DEAD;
-    disk->ops_left = 0;
+    enum op_fate fate = *left == 1 ? OP_CUT : OP_DEAD;
+    *left = 0;
     return fate;
 }
 
@@ -261,6 +268,10 @@ static enum mr_status disk_pread(struct mr_io *io, int file, void *to, size_t si
 {
     struct sim_disk *disk = disk_of(io);
     const struct sim_inode *inode = inode_of(disk, file);
+    if ((disk->handles[file].flags & (MR_IO_DURABLE | MR_IO_DIRECT)) != 0) {
+        MR_ASSERT(at % SIM_PAGE == 0 && size % SIM_PAGE == 0);
+        MR_ASSERT((uintptr_t)to % SIM_PAGE == 0);
+    }
     if (fires(&disk->fail_read_in)) {
         disk->fired_read++;
         return MR_E_IO;
@@ -332,6 +343,11 @@ static struct sim_page *page_written(const struct sim_page *old, size_t from, co
         page_read(old, 0, page->data, SIM_PAGE);
     }
     memcpy(page->data + from, data, size);
+    if (size < SIM_PAGE && old != NULL && old->was != NULL) {
+        page->was = page_create();
+        memcpy(page->was->data, old->was->data, SIM_PAGE);
+        memcpy(page->was->data + from, data, size);
+    }
     return page;
 }
 
@@ -621,6 +637,7 @@ struct sim_disk *sim_disk_fork(const struct sim_disk *disk, uint64_t seed)
     fork->pages_max = disk->pages_max;
     fork->ops = 0;
     fork->ops_left = SIM_NO_LIMIT;
+    fork->power = NULL;
     fork->fail_write_in = fork->fail_sync_in = fork->fail_read_in = fork->full_in = 0;
     fork->rubbish = disk->rubbish;
     fork->fired_write = fork->fired_short = fork->fired_sync = fork->fired_read = 0;
@@ -644,6 +661,12 @@ void sim_disk_destroy(struct sim_disk *disk)
 
 /* --- crash and rot ---------------------------------------------------------------------------- */
 
+/* As it was written. */
+static const struct sim_page *written(const struct sim_page *page)
+{
+    return page != NULL && page->was != NULL ? page->was : page;
+}
+
 /* Of each sector that differs, one of the two. */
 static void settle_page(struct sim_disk *disk, struct sim_inode *inode, uint32_t index, bool all)
 {
@@ -658,9 +681,14 @@ static void settle_page(struct sim_disk *disk, struct sim_inode *inode, uint32_t
     }
     if (!all) {
         struct sim_page *page = page_create();
+        bool rotten = written(now) != now || written(old) != old;
+        page->was = rotten ? page_create() : NULL;
         for (size_t at = 0; at < SIM_PAGE; at += SIM_SECTOR) {
             bool new = mr_rng_chance(&disk->rng, 1, 2);
             page_read(new ? now : old, at, page->data + at, SIM_SECTOR);
+            if (rotten) {
+                page_read(written(new ? now : old), at, page->was->data + at, SIM_SECTOR);
+            }
         }
         put_page(&inode->now[index], page);
     }
@@ -732,11 +760,29 @@ bool sim_disk_rot(struct sim_disk *disk, const char *name, uint64_t at, unsigned
     if (at >= inode->size || index >= inode->count) {
         return false;
     }
-    uint8_t byte;
-    page_read(inode->now[index], at % SIM_PAGE, &byte, 1);
-    byte ^= (uint8_t)(1u << (bit & 7u));
-    write_page(inode, index, at % SIM_PAGE, &byte, 1, true);
+    struct sim_page *page = page_create();
+    page_read(inode->now[index], 0, page->data, SIM_PAGE);
+    page->data[at % SIM_PAGE] ^= (uint8_t)(1u << (bit & 7u));
+    page->was = page_create();
+    page_read(written(inode->now[index]), 0, page->was->data, SIM_PAGE);
+    put_page(&inode->now[index], page);
+    put_page(&inode->durable[index], page_ref(page));
     return true;
+}
+
+void sim_disk_read_written(const struct sim_disk *disk, const char *name, uint8_t *to, size_t size)
+{
+    int64_t found = names_find(&disk->now, name);
+    memset(to, 0, size);
+    if (found < 0) {
+        return;
+    }
+    const struct sim_inode *inode = &disk->inodes[disk->now.items[found].inode];
+    for (size_t at = 0; at < size && at < inode->size; at += SIM_PAGE) {
+        uint64_t index = at / SIM_PAGE;
+        size_t n = SIM_PAGE < size - at ? SIM_PAGE : size - at;
+        page_read(index < inode->count ? written(inode->now[index]) : NULL, 0, to + at, n);
+    }
 }
 
 static uint64_t hash_bytes(uint64_t h, const void *data, size_t size)

@@ -81,6 +81,7 @@ struct sim_disk {
     /* Faults. */
     uint64_t ops_left;  /* the operation that finds 0 here is cut short by the crash; all later
                            ones fail; SIM_NO_LIMIT */
+    uint64_t *power;    /* borrowed: counts for this disk too, instead of ops_left; NULL */
     uint64_t fail_write_in; /* the nth write from now fails with part of it done; 0 never */
     uint64_t fail_sync_in;
     uint64_t fail_read_in;
@@ -106,6 +107,8 @@ void sim_disk_destroy(struct sim_disk *disk);
 void sim_disk_crash(struct sim_disk *disk, bool power_cut);
 /** Flips one bit of file @p name at byte @p at, silently. @return false: there is no such byte */
 bool sim_disk_rot(struct sim_disk *disk, const char *name, uint64_t at, unsigned bit);
+/** The beginning of file @p name as it was written, whatever has rotted since; zeros behind its end. */
+void sim_disk_read_written(const struct sim_disk *disk, const char *name, uint8_t *to, size_t size);
 /** A hash of every name and durable byte. */
 uint64_t sim_disk_hash(const struct sim_disk *disk);
 /** Copies the files into the real folder @p path, without trailing zeros beyond @p cut_at_least

@@ -551,6 +551,7 @@ struct mr_config *sim_config_create(const struct sim_spec *spec, const struct mr
                                        spec->subs[i].takes_shed);
             c->fanout = has_fanouts(spec) ? spec->fanout_of[i] : 0;
             fill_sub(config, c, &spec->subs[i]);
+            c->window_size = spec->windows_wide ? MR_MIB : c->window_size;
         }
     }
     uint32_t count = config->subscription_count;

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "bus/footer.h"
+#include "bus/mend.h"
 #include "core/assert.h"
 #include "core/hash.h"
 #include "sim.h"
@@ -135,12 +137,18 @@ static void port_io(void *context, struct mr_log_request *request)
         break;
     case MR_LOG_RETIRE:
         oracle_retire(world->oracle, request->number);
-        sim_fired[SIM_RETIRED]++;
+        world->scrub_anew = world->scrub_anew || request->number == world->scrubbed;
+        sim_fired[request->of == MR_LOG_OF_SURVIVORS ? SIM_KEEP_RETIRED : SIM_RETIRED]++;
         break;
     case MR_LOG_PREPARE:
         sim_fired[SIM_GHOST] += request->has_from;
         break;
     case MR_LOG_READ:
+    case MR_LOG_SPARE:
+    case MR_LOG_FOOTER:
+    case MR_LOG_IDS:
+    case MR_LOG_COPY:
+    case MR_LOG_SCRUB:
         break;
     }
     if (ordered && request->file >= 0) {
@@ -404,7 +412,7 @@ void sim_configure(struct sim_world *world)
 static void arm_fault(struct sim_world *world, const struct mr_log_request *request)
 {
     const struct sim_swarm *w = &world->swarm;
-    struct sim_disk *disk = world->disk;
+    struct sim_disk *disk = sim_disks_faulty(&world->disks);
     disk->fail_write_in = disk->fail_sync_in = disk->fail_read_in = disk->full_in = 0;
     if (request->kind == MR_LOG_READ) {
         disk->fail_read_in = sim_chance(world, w->read_error_chance) ? 1 : 0;
@@ -431,6 +439,117 @@ static void take_request(struct sim_world *world, const struct mr_log_request *r
     world->request_count--;
 }
 
+/* One that an earlier process left, and that is no good. */
+static bool footer_is_torn(const struct sim_world *world, const struct mr_log_request *request)
+{
+    enum mr_status r =
+        mr_footer_check(world->disks.io, request->number, request->header.salt, NULL);
+    return r != MR_OK && r != MR_E_NOT_FOUND;
+}
+
+static void check_footer(const struct sim_world *world, const struct mr_log_request *request,
+                         bool torn)
+{
+    if (request->result != MR_OK) {
+        sim_fired[SIM_FOOTER_FAILED]++;
+        return;
+    }
+    if (request->kind == MR_LOG_IDS) {
+        sim_fired[SIM_IDS_MADE]++;
+        if (world->disks.second == NULL) {
+            oracle_check_search(world->oracle, world->disk);
+        }
+        return;
+    }
+    sim_fired[SIM_FOOTED]++;
+    sim_fired[SIM_FOOTED_AGAIN] += torn;
+    if (world->disks.rots) {
+        return; /* what is read here is damaged at times, and nobody repairs it */
+    }
+    if (!oracle_check_footer(world->oracle, world->disks.io, request->number,
+                             request->header.salt, "footer made")) {
+        sim_fail(world, "the footer of segment %llu is no good",
+                 (unsigned long long)request->number);
+    }
+}
+
+/* A footer that was just made rots, or is gone: nothing may come of that. From numbers of its own. */
+static void spoil_footer(struct sim_world *world, const struct mr_log_request *request)
+{
+    char name[MR_LOG_NAME_SIZE];
+    struct mr_rng rng;
+    mr_footer_name(request->number, name);
+    mr_rng_init(&rng, world->seed * 7919u + request->number);
+    bool spoiled = false;
+    if (request->result != MR_OK || world->seed % 3 == 0 || mr_rng_chance(&rng, 1, 2)) {
+        return;
+    }
+    if (mr_rng_chance(&rng, 1, 4)) {
+        spoiled = world->disk->io.ops->unlink(&world->disk->io, name) == MR_OK;
+    }
+    for (uint64_t n = mr_rng_below(&rng, 6); n > 0 && !spoiled; n--) {
+        spoiled = sim_disk_rot(world->disk, name, mr_rng_below(&rng, 8 * MR_FOOTER_PAGE),
+                               (unsigned)mr_rng_below(&rng, 8));
+    }
+    sim_fired[SIM_FOOTER_SPOILED] += spoiled;
+}
+
+/* Each file is read piece by piece, all of it; what is whole in one copy is not found bad. */
+static void check_scrub(struct sim_world *world, const struct mr_log_request *request)
+{
+    oracle_scrubbed(world, request);
+    if (request->spans > 0) {
+        sim_fired[SIM_ROT_JUDGED]++;
+        return;
+    }
+    const struct mr_log_mend *mend = (const struct mr_log_mend *)(const void *)request->buf;
+    bool fits = mend->from == 0 ? world->scrubbed_to == 0
+                                : world->scrubbed == mend->number && world->scrubbed_to == mend->from;
+    if (!fits && !world->scrub_anew) {
+        sim_fail(world, "the scrubber is at byte %llu of file %llu, and was at byte %llu of %llu",
+                 (unsigned long long)mend->from, (unsigned long long)mend->number,
+                 (unsigned long long)world->scrubbed_to, (unsigned long long)world->scrubbed);
+    }
+    bool may_rot = world->disks.second == NULL || world->damaged || sim_reads_failed(world) ||
+                   request->result != MR_OK;
+    if (mend->bad > 0 && !may_rot && request->of == MR_LOG_OF_SEGMENT) {
+        sim_fail(world, "the scrubber finds byte %llu of segment %llu bad, and it is not",
+                 (unsigned long long)mend->bad_from, (unsigned long long)mend->number);
+    }
+    if (request->result == MR_OK) {
+        world->scrub_anew = false;
+        world->scrubbed = mend->number;
+        world->scrubbed_to = mend->end >= mend->until ? 0 : mend->end;
+        sim_fired[SIM_SCRUBBED]++;
+        sim_fired[SIM_ROT_FOUND] += mend->bad > 0;
+    }
+}
+
+/* A bit of what is written already flips while the bus runs. From numbers of its own. */
+static void rot_running(struct sim_world *world)
+{
+    const struct sim_names *names = &world->disk->now;
+    uint64_t number = mr_hash_u64(world->seed * 1000003u + world->steps);
+    if (!world->swarm.rot || world->options.log.scrub_ns == 0 || number % 8 != 0 ||
+        names->count == 0) {
+        return;
+    }
+    const char *name = names->items[number / 8 % names->count].name;
+    if (strncmp(name, "seg-", 4) == 0 &&
+        sim_disk_rot(world->disk, name, mr_hash_u64(number) % (96 * MR_KIB),
+                     (unsigned)(number >> 40) % 8)) {
+        oracle_rotten(world->oracle);
+        sim_say(world, "a bit of %s is flipped under a running bus", name);
+    }
+}
+
+static void clear_faults(struct sim_disk *disk)
+{
+    if (disk != NULL) {
+        disk->fail_write_in = disk->fail_sync_in = disk->full_in = disk->fail_read_in = 0;
+    }
+}
+
 static void io_done(struct sim_world *world, struct mr_log_request *request)
 {
     sim_crash_points(world, request);
@@ -439,16 +558,30 @@ static void io_done(struct sim_world *world, struct mr_log_request *request)
         return;
     }
     take_request(world, request);
+    if (!world->healing) {
+        sim_disks_rot(&world->disks);
+        sim_disks_rot_moving(&world->disks, request);
+        rot_running(world);
+    }
+    bool torn = request->kind == MR_LOG_FOOTER && footer_is_torn(world, request);
     arm_fault(world, request);
-    mr_log_perform(&world->disk->io, request);
-    world->disk->fail_write_in = world->disk->fail_sync_in = 0;
-    world->disk->full_in = world->disk->fail_read_in = 0;
+    mr_log_perform(world->disks.io, request);
+    clear_faults(world->disks.first);
+    clear_faults(world->disks.second);
+    sim_fired[SIM_POSTED] += request->kind == MR_LOG_READ && request->spans > 0;
     if (request->kind == MR_LOG_WRITE) {
         oracle_write_done(world->oracle, request->result);
     } else if (request->kind == MR_LOG_SYNC && request->result == MR_OK) {
         oracle_synced(world->oracle, request->at);
     } else if (request->kind == MR_LOG_CHECKPOINT && request->result == MR_OK) {
         sim_fired[SIM_CHECKPOINT]++;
+    } else if (request->kind == MR_LOG_FOOTER || request->kind == MR_LOG_IDS) {
+        check_footer(world, request, torn);
+        spoil_footer(world, request);
+    } else if (request->kind == MR_LOG_SCRUB) {
+        check_scrub(world, request);
+    } else if (request->kind == MR_LOG_COPY && request->result == MR_OK) {
+        oracle_copied(world->oracle, request);
     }
     sim_say(world, "io kind %d number %llu: %s", (int)request->kind,
             (unsigned long long)request->number, mr_status_text(request->result));
@@ -558,11 +691,12 @@ static void note_behind(struct sim_world *world)
         struct mr_subscription_info info;
         mr_bus_subscription_info(world->bus, sim_now(world), i, &info);
         sim_fired[SIM_BEHIND] += info.behind > 0;
+        sim_fired[SIM_MEMORY_SHORT] += info.behind > 0 && world->spec.windows_wide;
     }
 }
 
 /* One moment: everything due at it, then a step. */
-static void turn(struct sim_world *world)
+void sim_world_step(struct sim_world *world)
 {
     uint64_t timer = mr_bus_next_timer(world->bus);
     uint64_t due = UINT64_MAX;
@@ -654,7 +788,7 @@ void sim_world_run(struct sim_world *world)
             world->swarm.calm);
     sim_start(world);
     while (world->steps < world->swarm.steps_max) {
-        turn(world);
+        sim_world_step(world);
         if (world->steps % 64 == 0) {
             note_behind(world);
         }
@@ -668,6 +802,11 @@ void sim_world_run(struct sim_world *world)
         sim_disk_destroy(disk);
         tell_stuck(world); /* what it holds */
     }
+    sim_world_rest(world);
+}
+
+void sim_world_rest(struct sim_world *world)
+{
     heal(world);
     uint64_t tick_ns = world->time_ns;
     uint32_t ticks = 0;
@@ -681,7 +820,7 @@ void sim_world_run(struct sim_world *world)
                 sim_fail(world, "it does not come to rest without faults");
             }
         }
-        turn(world);
+        sim_world_step(world);
     }
     oracle_check_end(world->oracle, world->bus);
     sim_trace(world, mr_bus_state_hash(world->bus));
@@ -694,7 +833,7 @@ void sim_world_destroy(struct sim_world *world)
     mr_router_destroy(world->router);
     sim_config_destroy(world->config);
     oracle_destroy(world->oracle);
-    sim_disk_destroy(world->disk);
+    sim_disks_destroy(&world->disks);
     for (uint32_t s = 0; s < SIM_SOURCES; s++) {
         free(world->sources[s].state);
     }

@@ -11,16 +11,17 @@ results=$(mktemp -d)
 trap 'rm -rf "$results"' EXIT
 status=0
 
-# suite PRESET CTEST-ARGUMENT…
+# suite PRESET AT-ONCE CTEST-ARGUMENT…
 suite() {
   preset=$1
-  shift
+  at_once=$2
+  shift 2
   echo "== $preset: building"
   cmake --preset "$preset" >/dev/null
   cmake --build --preset "$preset" -j "$jobs" -- --quiet || return 1
   echo "== $preset: running"
   # The whole output: what is cut at ctest's 1 KiB is not counted.
-  ctest --preset "$preset" -j "$jobs" --output-on-failure --no-tests=error \
+  ctest --preset "$preset" -j "$at_once" --output-on-failure --no-tests=error \
     --test-output-size-passed 16777216 --test-output-size-failed 16777216 \
     --output-junit "$results/$preset.xml" "$@" || status=1
 }
@@ -35,13 +36,14 @@ if [ -z "${GO_NO_INSTALL:-}" ]; then
 fi
 
 if [ $# -gt 0 ]; then
-  suite dev "$@"
+  suite dev "$jobs" "$@"
 else
-  suite dev
+  suite dev "$jobs"
+  more=$((jobs + 1)) # without the simulation most of them wait for something
   long='contract_test_.*_(net|brokers|cooperative|disk|load|many|security|rabbitmq|steps)'
   long="$long|contract_test_objectstore|integration_test_(kafka|objectstore|amqp)"
-  suite asan -L 'unit|contract|integration' -E "$long"
-  suite tsan -R 'opq|http|process|exec|mqtt|timer|file|admin|worker|objectstore|amqp' -E "$long"
+  suite asan "$more" -L 'unit|contract|integration' -E "$long"
+  suite tsan "$more" -R 'opq|http|process|exec|mqtt|timer|file|admin|worker|objectstore|amqp' -E "$long"
   tests/support/fuzz.sh "$jobs" "$results" || status=1
 fi
 python3 tests/support/count.py "$results" || status=1

@@ -8,7 +8,6 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
@@ -23,6 +22,7 @@
 #include "core/clock.h"
 #include "core/logger.h"
 #include "millrace/engine.h"
+#include "tests/support/folder.h"
 
 #define EVENT "{\"specversion\":\"1.0\",\"id\":\"torture\",\"source\":\"/t\",\"type\":\"t\",\"data\":7}"
 
@@ -198,23 +198,14 @@ struct job {
     pid_t pid;
     uint64_t nth;
     uint64_t deadline_ns;
-    char folder[64];
+    char folder[FOLDER_PATH_SIZE];
 };
 
 static uint32_t tallies[256];
 
-static int remove_entry(const char *path, const struct stat *st, int kind, struct FTW *ftw)
-{
-    (void)st;
-    (void)kind;
-    (void)ftw;
-    return remove(path);
-}
-
 static void begin(struct job *job, uint64_t nth, bool for_ever)
 {
-    (void)snprintf(job->folder, sizeof(job->folder), "/tmp/mr-torture-XXXXXX");
-    assert_non_null(mkdtemp(job->folder));
+    folder_make(job->folder, "torture");
     job->nth = nth;
     job->deadline_ns = mr_clock_mono_ns() + CHILD_SECONDS * MR_SECOND;
     fflush(NULL);
@@ -277,7 +268,7 @@ static bool end(struct job *job, bool for_ever)
                       hangs ? 0 : WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
         show_output(job);
     }
-    (void)nftw(job->folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    folder_remove(job->folder);
     return good || kept;
 }
 
@@ -298,7 +289,7 @@ static uint64_t count_allocations(void)
         (void)sscanf(text, "made %llu", &made);
     }
     (void)fclose(file);
-    (void)nftw(job.folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    folder_remove(job.folder);
     assert_true(WIFEXITED(status));
     assert_int_equal(WEXITSTATUS(status), DELIVERED);
     assert_true(made > 100);
@@ -350,10 +341,10 @@ static void test_engine_all_allocations_fail_ends_cleanly(void **state)
 /* Arguments: N [ever], one run in this process, for a debugger. */
 static int replay(int argc, char **argv)
 {
-    char folder[] = "/tmp/mr-torture-XXXXXX";
-    assert_non_null(mkdtemp(folder));
+    char folder[FOLDER_PATH_SIZE];
+    folder_make(folder, "torture");
     int verdict = run_child(folder, strtoull(argv[1], NULL, 10), argc > 2);
-    (void)nftw(folder, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    folder_remove(folder);
     return verdict;
 }
 

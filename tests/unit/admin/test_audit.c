@@ -34,6 +34,7 @@ static void put(struct made *made, struct mr_record record)
 {
     (void)mr_record_encode(&record, made->data + made->group.header.size);
     made->group.header.size += (uint32_t)mr_record_size(record.body.size);
+    made->group.size = made->group.header.size;
     assert_true(made->group.header.size < sizeof(made->data));
     made->group.header.next_offset += record.kind == MR_RECORD_EVENT;
 }

@@ -25,7 +25,8 @@ static void test_segment_header_encoded_decodes_the_same(void **state)
     struct mr_segment_header out;
     mr_segment_header_encode(&in, block);
     assert_int_equal(mr_segment_header_decode(block, &out), MR_OK);
-    assert_memory_equal(&in, &out, sizeof(in));
+    assert_false(out.mended);
+    assert_memory_equal(&in, &out, offsetof(struct mr_segment_header, mended));
 }
 
 static void test_segment_header_bytes_stand_where_the_layout_says(void **state)
@@ -46,7 +47,7 @@ static void test_segment_header_bytes_stand_where_the_layout_says(void **state)
     }
 }
 
-static void test_segment_header_any_bit_flipped_is_refused(void **state)
+static void test_segment_header_any_bit_flipped_is_made_good(void **state)
 {
     (void)state;
     uint8_t block[MR_LOG_BLOCK];
@@ -55,8 +56,9 @@ static void test_segment_header_any_bit_flipped_is_refused(void **state)
     for (size_t bit = 0; bit < MR_SEGMENT_HEADER_SIZE * 8; bit++) {
         struct mr_segment_header out = {0};
         block[bit / 8] ^= (uint8_t)(1u << bit % 8);
-        assert_int_equal(mr_segment_header_decode(block, &out), MR_E_CORRUPT);
-        assert_int_equal(out.number, 0); /* untouched on failure */
+        assert_int_equal(mr_segment_header_decode(block, &out), MR_OK);
+        assert_true(out.mended);
+        assert_memory_equal(&in, &out, offsetof(struct mr_segment_header, mended));
         block[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
 }
@@ -85,8 +87,19 @@ static void test_segment_header_incompatible_flag_is_unsupported(void **state)
     struct mr_segment_header in = sample_segment();
     struct mr_segment_header out;
     mr_segment_header_encode(&in, block);
-    change_u32(block, 16, 1);
+    change_u32(block, 16, 2);
     assert_int_equal(mr_segment_header_decode(block, &out), MR_E_UNSUPPORTED);
+}
+
+static void test_segment_header_of_the_release_before_is_read(void **state)
+{
+    (void)state;
+    uint8_t block[MR_LOG_BLOCK];
+    struct mr_segment_header in = sample_segment();
+    struct mr_segment_header out;
+    mr_segment_header_encode(&in, block);
+    change_u32(block, 16, 0);
+    assert_int_equal(mr_segment_header_decode(block, &out), MR_OK);
 }
 
 static void test_segment_header_compatible_flag_is_read(void **state)
@@ -146,7 +159,7 @@ static void test_group_header_encoded_decodes_the_same(void **state)
     assert_memory_equal(at, "MRGP", 4);
 }
 
-static void test_group_header_any_bit_flipped_is_never_good(void **state)
+static void test_group_header_any_bit_flipped_is_made_good(void **state)
 {
     (void)state;
     uint8_t at[MR_GROUP_HEADER_SIZE];
@@ -155,12 +168,33 @@ static void test_group_header_any_bit_flipped_is_never_good(void **state)
     for (size_t bit = 0; bit < sizeof(at) * 8; bit++) {
         struct mr_group_header out;
         at[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_int_equal(mr_group_header_decode(at, SALT, &out), MR_OK);
+        assert_true(out.mended);
+        out.mended = 0;
+        assert_memory_equal(&in, &out, sizeof(in));
+        at[bit / 8] ^= (uint8_t)(1u << bit % 8);
+    }
+}
+
+static void test_group_header_any_two_bits_flipped_is_never_good(void **state)
+{
+    (void)state;
+    uint8_t at[MR_GROUP_HEADER_SIZE];
+    struct mr_group_header in = sample_group();
+    mr_group_header_encode(&in, at);
+    for (size_t bit = 0; bit + 1 < sizeof(at) * 8; bit++) {
+        size_t other = bit + 1 + bit * 7 % (sizeof(at) * 8 - bit - 1);
+        struct mr_group_header out;
+        at[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        at[other / 8] ^= (uint8_t)(1u << other % 8);
         enum mr_status r = mr_group_header_decode(at, SALT, &out);
         assert_int_not_equal(r, MR_OK);
-        if (bit / 8 < 8 || bit / 8 >= 16) { /* its salt is whole: damage of ours */
+        bool salt = (bit / 8 >= 8 && bit / 8 < 16) || (other / 8 >= 8 && other / 8 < 16);
+        if (!salt) { /* damage of ours */
             assert_int_equal(r, MR_E_CORRUPT);
         }
         at[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        at[other / 8] ^= (uint8_t)(1u << other % 8);
     }
 }
 
@@ -257,7 +291,7 @@ static void test_record_every_kind_and_size_round_trips(void **state)
     }
 }
 
-static void test_record_any_header_bit_flipped_is_corrupt(void **state)
+static void test_record_any_header_bit_flipped_is_made_good(void **state)
 {
     (void)state;
     uint8_t at[128] = {0};
@@ -266,7 +300,15 @@ static void test_record_any_header_bit_flipped_is_corrupt(void **state)
     for (size_t bit = 0; bit < MR_RECORD_HEADER_SIZE * 8; bit++) {
         struct mr_record out;
         at[bit / 8] ^= (uint8_t)(1u << bit % 8);
+        assert_int_equal(mr_record_decode(at, sizeof(at), &out, NULL), MR_OK);
+        assert_true(out.mended);
+        assert_int_equal(out.offset, in.offset);
+        assert_int_equal(out.body.size, in.body.size);
+        size_t other = (bit * 5 + 1) % (MR_RECORD_HEADER_SIZE * 8);
+        other = other == bit ? bit ^ 1 : other;
+        at[other / 8] ^= (uint8_t)(1u << other % 8);
         assert_int_equal(mr_record_decode(at, sizeof(at), &out, NULL), MR_E_CORRUPT);
+        at[other / 8] ^= (uint8_t)(1u << other % 8);
         at[bit / 8] ^= (uint8_t)(1u << bit % 8);
     }
 }
@@ -469,18 +511,20 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_segment_header_encoded_decodes_the_same),
         cmocka_unit_test(test_segment_header_bytes_stand_where_the_layout_says),
-        cmocka_unit_test(test_segment_header_any_bit_flipped_is_refused),
+        cmocka_unit_test(test_segment_header_any_bit_flipped_is_made_good),
         cmocka_unit_test(test_segment_header_of_a_later_version_is_unsupported),
         cmocka_unit_test(test_segment_header_incompatible_flag_is_unsupported),
+        cmocka_unit_test(test_segment_header_of_the_release_before_is_read),
         cmocka_unit_test(test_segment_header_compatible_flag_is_read),
         cmocka_unit_test(test_segment_header_of_zeros_is_refused),
         cmocka_unit_test(test_group_header_encoded_decodes_the_same),
-        cmocka_unit_test(test_group_header_any_bit_flipped_is_never_good),
+        cmocka_unit_test(test_group_header_any_bit_flipped_is_made_good),
+        cmocka_unit_test(test_group_header_any_two_bits_flipped_is_never_good),
         cmocka_unit_test(test_group_header_of_another_salt_is_not_found),
         cmocka_unit_test(test_group_header_of_zeros_is_not_found),
         cmocka_unit_test(test_group_header_impossible_sizes_are_refused),
         cmocka_unit_test(test_record_every_kind_and_size_round_trips),
-        cmocka_unit_test(test_record_any_header_bit_flipped_is_corrupt),
+        cmocka_unit_test(test_record_any_header_bit_flipped_is_made_good),
         cmocka_unit_test(test_record_any_body_bit_flipped_is_told_apart),
         cmocka_unit_test(test_record_cut_at_every_byte_is_corrupt),
         cmocka_unit_test(test_record_of_zeros_is_corrupt),

@@ -1,19 +1,14 @@
 /* Logs of earlier releases, read to the state they had. A copy is opened; the golden files are
  * never touched. What a log holds is compared as text with the summary.json beside it. */
-#include "../../support/test.h"
+#include "tests/support/test.h"
 
 #include <dirent.h>
-#include <unistd.h>
 
 #include "bus/bus.h"
 #include "core/alloc.h"
+#include "tests/support/logfolder.h"
 
 #define SUMMARY_SIZE_MAX (1u * MR_MIB)
-
-struct copy {
-    char dir[64];
-    struct mr_io *io;
-};
 
 static void copy_file(const char *from, const char *dir, const char *name)
 {
@@ -32,34 +27,19 @@ static void copy_file(const char *from, const char *dir, const char *name)
     mr_free(data);
 }
 
-static void copy_log(struct copy *copy, const char *from, bool checkpoints)
+static void copy_log(struct log_folder *copy, const char *from, bool checkpoints)
 {
-    (void)snprintf(copy->dir, sizeof(copy->dir), "/tmp/mr-golden-XXXXXX");
-    assert_non_null(mkdtemp(copy->dir));
+    log_folder_make(copy, "golden");
     DIR *dir = opendir(from);
     assert_non_null(dir);
     for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
         bool log = strncmp(e->d_name, "seg-", 4) == 0 || strncmp(e->d_name, "free-", 5) == 0;
         bool slot = strncmp(e->d_name, "checkpoint-", 11) == 0;
         if (log || (slot && checkpoints)) {
-            copy_file(from, copy->dir, e->d_name);
+            copy_file(from, copy->path, e->d_name);
         }
     }
     closedir(dir);
-    assert_int_equal(mr_io_create(copy->dir, false, true, &copy->io), MR_OK);
-}
-
-static void release_copy(struct copy *copy)
-{
-    copy->io->ops->destroy(copy->io);
-    DIR *dir = opendir(copy->dir);
-    for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
-        if (e->d_name[0] != '.') {
-            assert_int_equal(unlinkat(dirfd(dir), e->d_name, 0), 0);
-        }
-    }
-    closedir(dir);
-    assert_int_equal(rmdir(copy->dir), 0);
 }
 
 /* --- ports: recovery asks for nothing ------------------------------------------------------------ */
@@ -180,7 +160,7 @@ static void put_summary(struct mr_buf *out, const struct mr_bus *bus, struct mr_
 /* Opens a copy of the log of @p release and says what is in it. */
 static void summarise(const char *folder, bool checkpoints, bool deliveries, struct mr_buf *out)
 {
-    struct copy copy;
+    struct log_folder copy;
     copy_log(&copy, folder, checkpoints);
     const struct mr_bus_ports ports = {.io = no_io, .slow = no_slow, .alarm = no_alarm};
     const struct mr_bus_options options = {
@@ -201,7 +181,7 @@ static void summarise(const char *folder, bool checkpoints, bool deliveries, str
     mr_buf_init(out, SUMMARY_SIZE_MAX);
     put_summary(out, bus, now, deliveries);
     mr_bus_destroy(bus);
-    release_copy(&copy);
+    log_folder_remove(&copy);
 }
 
 #define GOLDEN_0_1 MR_SOURCE_DIR "/tests/data/golden-log-0.1"

@@ -1,18 +1,16 @@
 /* The reader on logs made by hand: whole, torn at every byte, rotten, with ghosts, with gaps. */
-#include "../../support/test.h"
-
-#include <dirent.h>
-#include <unistd.h>
+#include "tests/support/test.h"
 
 #include "bus/logread.h"
 #include "core/alloc.h"
 #include "core/hash.h"
+#include "tests/support/logfolder.h"
 
 #define SEGMENT_SIZE (64u * MR_KIB)
 
 struct fixture {
-    char dir[64];
-    struct mr_io *io;
+    struct log_folder folder;
+    struct mr_io *io; /* of the folder */
     uint64_t sequence; /* of the last group put */
     uint64_t offset;   /* next */
     uint32_t crc;      /* chain */
@@ -23,9 +21,8 @@ static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     assert_non_null(f);
-    (void)snprintf(f->dir, sizeof(f->dir), "/tmp/mr-logread-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
-    assert_int_equal(mr_io_create(f->dir, false, false, &f->io), MR_OK);
+    log_folder_make(&f->folder, "logread");
+    f->io = f->folder.io;
     f->offset = 1;
     *state = f;
     return 0;
@@ -34,61 +31,40 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     struct fixture *f = *state;
-    DIR *dir = opendir(f->dir);
-    for (struct dirent *e = readdir(dir); e != NULL; e = readdir(dir)) {
-        if (e->d_name[0] != '.') {
-            assert_int_equal(unlinkat(dirfd(dir), e->d_name, 0), 0);
-        }
-    }
-    closedir(dir);
-    f->io->ops->destroy(f->io);
-    assert_int_equal(rmdir(f->dir), 0);
+    log_folder_remove(&f->folder);
     free(f);
     return 0;
 }
 
 /* --- making a log ------------------------------------------------------------------------------- */
 
-static void write_at(struct fixture *f, const char *name, const void *data, size_t size,
-                     uint64_t at)
-{
-    int file;
-    assert_int_equal(f->io->ops->open(f->io, name, MR_IO_WRITE | MR_IO_CREATE, &file), MR_OK);
-    assert_int_equal(f->io->ops->pwrite(f->io, file, data, size, at), MR_OK);
-    f->io->ops->close(f->io, file);
-}
-
 static void write_segment(struct fixture *f, uint64_t number, const void *data, size_t size,
                           uint64_t at)
 {
     char name[MR_LOG_NAME_SIZE];
     mr_segment_name(number, name);
-    write_at(f, name, data, size, at);
+    log_file_write(f->io, name, data, size, at);
 }
 
 static void cut_segment(struct fixture *f, uint64_t number, uint64_t size)
 {
     char name[MR_LOG_NAME_SIZE];
-    int file;
     mr_segment_name(number, name);
-    assert_int_equal(f->io->ops->open(f->io, name, MR_IO_WRITE, &file), MR_OK);
-    assert_int_equal(f->io->ops->truncate(f->io, file, size), MR_OK);
-    f->io->ops->close(f->io, file);
+    log_file_cut(f->io, name, size);
 }
 
 static void flip(struct fixture *f, uint64_t number, uint64_t at, unsigned bit)
 {
     char name[MR_LOG_NAME_SIZE];
-    int file;
-    uint8_t byte;
-    size_t got;
     mr_segment_name(number, name);
-    assert_int_equal(f->io->ops->open(f->io, name, MR_IO_WRITE, &file), MR_OK);
-    assert_int_equal(f->io->ops->pread(f->io, file, &byte, 1, at, &got), MR_OK);
-    assert_int_equal(got, 1);
-    byte ^= (uint8_t)(1u << bit);
-    assert_int_equal(f->io->ops->pwrite(f->io, file, &byte, 1, at), MR_OK);
-    f->io->ops->close(f->io, file);
+    log_file_flip(f->io, name, at, bit);
+}
+
+/* More than a header can be made good of. */
+static void spoil(struct fixture *f, uint64_t number, uint64_t at)
+{
+    flip(f, number, at, 2);
+    flip(f, number, at, 5);
 }
 
 static uint64_t salt_of(uint64_t number)
@@ -161,16 +137,15 @@ struct seen {
     uint64_t last_sequence;  /* of what was taken */
 };
 
-static struct seen read_from(struct fixture *f, uint64_t position, uint64_t sequence,
-                             uint32_t previous_crc, uint64_t floor)
+static struct seen read_index(struct fixture *f, const struct mr_log_index *index,
+                              uint64_t position, uint64_t sequence, uint32_t previous_crc,
+                              uint64_t floor)
 {
     struct seen seen = {.end = MR_RECOVERY_MAX};
-    struct mr_log_index index;
     struct mr_log_reader *reader;
     struct mr_log_group group;
-    assert_int_equal(mr_log_index(f->io, &index, NULL), MR_OK);
     assert_int_equal(
-        mr_log_reader_create(f->io, &index, position, sequence, previous_crc, floor, &reader),
+        mr_log_reader_create(f->io, index, position, sequence, previous_crc, floor, &reader),
         MR_OK);
     enum mr_status r;
     unsigned turns = 0;
@@ -193,6 +168,15 @@ static struct seen read_from(struct fixture *f, uint64_t position, uint64_t sequ
     }
     assert_int_equal(r, MR_E_NOT_FOUND);
     mr_log_reader_destroy(reader);
+    return seen;
+}
+
+static struct seen read_from(struct fixture *f, uint64_t position, uint64_t sequence,
+                             uint32_t previous_crc, uint64_t floor)
+{
+    struct mr_log_index index;
+    assert_int_equal(mr_log_index(f->io, &index, NULL), MR_OK);
+    struct seen seen = read_index(f, &index, position, sequence, previous_crc, floor);
     mr_log_index_release(&index);
     return seen;
 }
@@ -337,12 +321,8 @@ static void test_reader_tail_zeroed_from_every_byte_is_torn(void **state)
     for (size_t from = size; from-- > 0;) {
         uint8_t one = 0;
         char name[MR_LOG_NAME_SIZE];
-        int file;
-        size_t got;
         mr_segment_name(1, name);
-        assert_int_equal(f->io->ops->open(f->io, name, MR_IO_READ_ONLY, &file), MR_OK);
-        assert_int_equal(f->io->ops->pread(f->io, file, &one, 1, last + from, &got), MR_OK);
-        f->io->ops->close(f->io, file);
+        (void)log_file_read(f->io, name, &one, 1, last + from);
         write_segment(f, 1, zeros, size - from, last + from);
         bool padding_only = one == 0 && from + 8 > size;
         struct seen seen = read_all(f);
@@ -364,8 +344,9 @@ static void test_reader_any_bit_of_the_unpromised_tail_flipped_is_cut(void **sta
     size_t used = MR_GROUP_HEADER_SIZE + MR_RECORD_HEADER_SIZE + strlen("event 3");
     for (size_t bit = 0; bit < used * 8; bit++) {
         flip(f, 1, last + bit / 8, bit % 8);
+        bool header = bit / 8 < MR_GROUP_HEADER_SIZE + MR_RECORD_HEADER_SIZE;
         struct seen seen = read_all(f);
-        assert_int_equal(seen.groups, 1);
+        assert_int_equal(seen.groups, header ? 2 : 1); /* one bit of a header is made good */
         assert_int_equal(seen.rotten, 0);
         assert_true(seen.end == MR_RECOVERY_CUT_TORN || seen.end == MR_RECOVERY_END);
         flip(f, 1, last + bit / 8, bit % 8);
@@ -386,7 +367,7 @@ static void test_reader_goes_past_torn_tails_of_a_crash_loop(void **state)
     flip(f, 2, MR_LOG_BLOCK + MR_GROUP_HEADER_SIZE + 50, 0);
     f->offset = 3;
     (void)put_group_as(f, 3, MR_LOG_BLOCK, 1, 1, 2, chain);
-    flip(f, 3, MR_LOG_BLOCK + 20, 3);
+    spoil(f, 3, MR_LOG_BLOCK + 20);
     f->offset = 3;
     uint64_t at = put_group_as(f, 4, MR_LOG_BLOCK, 5, 1, 2, chain);
     (void)put_group(f, 4, at, 1);
@@ -405,7 +386,7 @@ static void test_reader_later_group_without_proof_cuts_what_was_never_synced(voi
     uint64_t gone = at;
     at = put_group_as(f, 1, at, 1, 0, 2, f->crc);
     (void)put_group_as(f, 1, at, 1, 0, 3, f->crc);
-    flip(f, 1, gone + 16, 0);
+    spoil(f, 1, gone + 16);
     struct seen seen = read_all(f);
     assert_int_equal(seen.groups, 1);
     assert_int_equal(seen.end, MR_RECOVERY_CUT_UNSYNCED);
@@ -446,12 +427,8 @@ static void test_reader_ghost_records_cannot_make_up_a_torn_group(void **state)
     (void)put_group_as(f, 1, at, 12, 1, 2, chain); /* what the file held: many records */
     static uint8_t old[MR_LOG_BLOCK];
     char name[MR_LOG_NAME_SIZE];
-    int file;
-    size_t got;
     mr_segment_name(1, name);
-    assert_int_equal(f->io->ops->open(f->io, name, MR_IO_READ_ONLY, &file), MR_OK);
-    assert_int_equal(f->io->ops->pread(f->io, file, old, sizeof(old), at, &got), MR_OK);
-    f->io->ops->close(f->io, file);
+    (void)log_file_read(f->io, name, old, sizeof(old), at);
     /* For every number of records that a new group may have, its first part over the old ones. */
     for (uint32_t events = 1; events <= 12; events++) {
         f->offset = offset + 100;
@@ -494,7 +471,7 @@ static void test_reader_rotten_header_names_its_events_lost(void **state)
     at = put_group(f, 1, at, 3);
     at = put_group(f, 1, at, 1);
     (void)put_group(f, 1, at, 1);
-    flip(f, 1, rotten + 40, 1);
+    spoil(f, 1, rotten + 40);
     struct seen seen = read_all(f);
     assert_int_equal(seen.rotten, 1);
     assert_int_equal(seen.lost, 3);
@@ -515,10 +492,11 @@ static void test_reader_any_bit_of_an_acknowledged_group_flipped_loses_no_other(
     (void)put_group(f, 1, at, 1);
     for (size_t bit = 0; bit < used * 8; bit++) {
         flip(f, 1, rotten + bit / 8, bit % 8);
+        bool header = bit / 8 < MR_GROUP_HEADER_SIZE + MR_RECORD_HEADER_SIZE;
         struct seen seen = read_all(f);
-        assert_int_equal(seen.groups, 3);
-        assert_int_equal(seen.rotten, 1);
-        assert_int_equal(seen.events, 3);
+        assert_int_equal(seen.groups, header ? 4 : 3); /* one bit of a header is made good */
+        assert_int_equal(seen.rotten, header ? 0 : 1);
+        assert_int_equal(seen.events, header ? 4 : 3);
         assert_int_equal(seen.last_sequence, 4);
         assert_int_equal(seen.end, MR_RECOVERY_END);
         flip(f, 1, rotten + bit / 8, bit % 8);
@@ -532,7 +510,7 @@ static void test_reader_gone_group_a_checkpoint_promised_is_rotten(void **state)
     uint64_t at = put_group(f, 1, MR_LOG_BLOCK, 1);
     uint32_t chain = f->crc;
     (void)put_group(f, 1, at, 1);
-    flip(f, 1, at + 100, 0);
+    spoil(f, 1, at + 100);
     struct seen seen = read_from(f, mr_position(1, at), 2, chain, 2);
     assert_int_equal(seen.rotten, 1);
     assert_int_equal(seen.groups, 0);
@@ -557,13 +535,55 @@ static void test_reader_segment_gone_from_the_middle_names_its_events(void **sta
     assert_int_equal(seen.last_sequence, 4);
 }
 
+/* Segment 2 of three is gone, and a checkpoint is true behind it. */
+static struct seen read_given_up(struct fixture *f, uint64_t given_up, uint64_t used)
+{
+    struct mr_log_index index;
+    assert_int_equal(mr_log_index(f->io, &index, NULL), MR_OK);
+    assert_int_equal(index.segment_count, 2);
+    index.given_up = given_up;
+    index.segments[0].used = used;
+    struct seen seen = read_index(f, &index, 0, 0, 0, 0);
+    mr_log_index_release(&index);
+    return seen;
+}
+
+static void test_reader_segment_given_up_from_the_middle_is_no_loss(void **state)
+{
+    struct fixture *f = *state;
+    for (uint64_t n = 1; n <= 3; n++) {
+        put_segment(f, n);
+    }
+    uint64_t last = put_group(f, 1, MR_LOG_BLOCK, 2);
+    uint64_t used = put_group(f, 1, last, 2);
+    (void)put_group(f, 2, MR_LOG_BLOCK, 5);
+    (void)put_group(f, 3, put_group(f, 3, MR_LOG_BLOCK, 1), 1);
+    char name[MR_LOG_NAME_SIZE];
+    mr_segment_name(2, name);
+    assert_int_equal(f->io->ops->unlink(f->io, name), MR_OK);
+    struct seen seen = read_given_up(f, 3, used);
+    assert_int_equal(seen.rotten, 0);
+    assert_int_equal(seen.groups, 4);
+    assert_int_equal(seen.last_sequence, 5);
+    assert_int_equal(read_given_up(f, 2, used).lost, 5); /* the checkpoint needed it */
+    const uint8_t zeros[MR_LOG_BLOCK] = {0};
+    write_segment(f, 1, zeros, sizeof(zeros), last); /* something else is missing there */
+    seen = read_given_up(f, 3, used);
+    assert_int_equal(seen.rotten, 1);
+    assert_int_equal(seen.groups, 3);
+    spoil(f, 3, MR_LOG_BLOCK + 30); /* and where it goes on */
+    seen = read_given_up(f, 3, used);
+    assert_true(seen.rotten > 0);
+    assert_int_equal(seen.last_sequence, 5);
+}
+
 static void test_reader_untrimmed_log_never_begins_with_a_later_group(void **state)
 {
     struct fixture *f = *state;
     put_segment(f, 1);
     uint64_t at = put_group_as(f, 1, MR_LOG_BLOCK, 1, 0, 1, 0);
     (void)put_group_as(f, 1, at, 1, 0, 2, f->crc);
-    flip(f, 1, MR_LOG_BLOCK + 30, 2);
+    spoil(f, 1, MR_LOG_BLOCK + 30);
     struct seen seen = read_all(f);
     assert_int_equal(seen.groups, 0);
     assert_int_equal(seen.end, MR_RECOVERY_CUT_UNSYNCED);
@@ -573,8 +593,8 @@ static void test_reader_trimmed_log_begins_with_what_is_left(void **state)
 {
     struct fixture *f = *state;
     put_segment(f, 7);
-    write_at(f, "checkpoint-0", "damaged", 7, 0);
-    write_at(f, "checkpoint-1", "damaged", 7, 0);
+    log_file_write(f->io, "checkpoint-0", "damaged", 7, 0);
+    log_file_write(f->io, "checkpoint-1", "damaged", 7, 0);
     f->sequence = 40;
     f->offset = 1000;
     f->crc = 5;
@@ -610,7 +630,7 @@ static void test_index_leaves_a_file_in_doubt_alone(void **state)
     put_segment(f, 1);
     put_segment(f, 2);
     (void)put_group(f, 1, MR_LOG_BLOCK, 1);
-    flip(f, 2, 5, 5);
+    spoil(f, 2, 5);
     struct mr_log_index index;
     assert_int_equal(mr_log_index(f->io, &index, NULL), MR_OK);
     assert_int_equal(index.segment_count, 2);
@@ -618,6 +638,24 @@ static void test_index_leaves_a_file_in_doubt_alone(void **state)
     assert_false(index.segments[1].usable);
     mr_log_index_release(&index);
     assert_int_equal(read_all(f).groups, 1);
+}
+
+static void test_index_header_gone_is_told_by_the_first_group(void **state)
+{
+    struct fixture *f = *state;
+    put_segment(f, 1);
+    put_segment(f, 2);
+    (void)put_group(f, 1, MR_LOG_BLOCK, 1);
+    (void)put_group(f, 2, MR_LOG_BLOCK, 2);
+    const uint8_t zeros[MR_LOG_BLOCK] = {0};
+    write_segment(f, 2, zeros, sizeof(zeros), 0);
+    struct mr_log_index index;
+    assert_int_equal(mr_log_index(f->io, &index, NULL), MR_OK);
+    assert_true(index.segments[1].usable);
+    assert_true(index.segments[1].salvaged);
+    assert_false(index.segments[1].blank);
+    mr_log_index_release(&index);
+    assert_int_equal(read_all(f).events, 3);
 }
 
 static void test_index_header_of_another_number_is_not_usable(void **state)
@@ -639,9 +677,9 @@ static void test_index_lists_spares_and_checkpoints(void **state)
     struct fixture *f = *state;
     put_segment(f, 3);
     put_segment(f, 1);
-    write_at(f, "free-000000000000000a", "x", 1, 0);
-    write_at(f, "checkpoint-1", "x", 1, 0);
-    write_at(f, "notes.txt", "x", 1, 0);
+    log_file_write(f->io, "free-000000000000000a", "x", 1, 0);
+    log_file_write(f->io, "checkpoint-1", "x", 1, 0);
+    log_file_write(f->io, "notes.txt", "x", 1, 0);
     struct mr_log_index index;
     assert_int_equal(mr_log_index(f->io, &index, NULL), MR_OK);
     assert_int_equal(index.segment_count, 2);
@@ -678,10 +716,12 @@ int main(void)
         TEST(test_reader_any_bit_of_an_acknowledged_group_flipped_loses_no_other),
         TEST(test_reader_gone_group_a_checkpoint_promised_is_rotten),
         TEST(test_reader_segment_gone_from_the_middle_names_its_events),
+        TEST(test_reader_segment_given_up_from_the_middle_is_no_loss),
         TEST(test_reader_untrimmed_log_never_begins_with_a_later_group),
         TEST(test_reader_trimmed_log_begins_with_what_is_left),
         TEST(test_index_names_the_file_of_a_later_version),
         TEST(test_index_leaves_a_file_in_doubt_alone),
+        TEST(test_index_header_gone_is_told_by_the_first_group),
         TEST(test_index_header_of_another_number_is_not_usable),
         TEST(test_index_lists_spares_and_checkpoints),
     };

@@ -107,6 +107,7 @@ static void test_load_defaults_are_those_of_the_header(void **state)
     assert_int_equal(config->log.disk_low, 512 * MIB);
     assert_int_equal(config->log.cache_size, 64 * MIB);
     assert_int_equal(config->log.checkpoint_size, 64 * MIB);
+    assert_int_equal(config->log.scrub_ns, 7 * 86400 * S);
     assert_int_equal(config->memory_state, 256 * MIB);
     assert_int_equal(config->event_size_max, MIB);
     assert_int_equal(config->hops_max, 16);
@@ -816,7 +817,7 @@ static void test_load_later_settings_are_refused_by_name(void **state)
                        top[i]);
         check_one_error(text, part);
     }
-    check_one_error("log: {mirror: /x}\n", "`mirror` is not available in this release");
+    check_one_error("log: {engine: x}\n", "`engine` is not available in this release");
     check_one_error("workers: {a: {exec: {command: x}, sandbox: strict}}\n",
                     "`sandbox` is not available in this release");
 }

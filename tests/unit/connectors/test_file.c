@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -14,13 +13,14 @@
 #include "core/clock.h"
 #include "core/logger.h"
 #include "schemas/json_format.h"
+#include "tests/support/folder.h"
 #include "tests/support/test_host.h"
 
 static const struct mr_source_ops *const src = &mr__file_source_ops;
 static const struct mr_target_ops *const snk = &mr__file_sink_ops;
 
 struct fixture {
-    char dir[64];
+    char dir[FOLDER_PATH_SIZE];
     struct test_host host;
 };
 
@@ -28,26 +28,17 @@ static int make_fixture(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     mr_logger_set_fd(-1);
-    snprintf(f->dir, sizeof(f->dir), "/tmp/millrace-file-XXXXXX");
-    assert_non_null(mkdtemp(f->dir));
+    folder_make(f->dir, "file");
     test_host_init(&f->host);
     *state = f;
     return 0;
-}
-
-static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
-{
-    (void)st;
-    (void)type;
-    (void)ftw;
-    return remove(path);
 }
 
 static int free_fixture(void **state)
 {
     struct fixture *f = *state;
     test_host_free(&f->host);
-    nftw(f->dir, remove_one, 16, FTW_DEPTH | FTW_PHYS);
+    folder_remove(f->dir);
     free(f);
     return 0;
 }

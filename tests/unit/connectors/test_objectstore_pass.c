@@ -1,20 +1,26 @@
 /* The memory of source via: list: what a pass finds, where it is taken up again, what damage does. */
 #include "tests/support/test.h"
 
-#include <unistd.h>
-
 #include "connectors/objectstore/pass.h"
 #include "core/alloc.h"
+#include "tests/support/folder.h"
 
 #define OF 77u
 
-static char folder[64];
+static char folder[FOLDER_PATH_SIZE];
 
 static int make_folder(void **state)
 {
     (void)state;
-    (void)snprintf(folder, sizeof(folder), "/tmp/millrace-pass-XXXXXX");
-    return mkdtemp(folder) == NULL ? -1 : 0;
+    folder_make(folder, "pass");
+    return 0;
+}
+
+static int remove_folder(void **state)
+{
+    (void)state;
+    folder_remove(folder);
+    return 0;
 }
 
 struct names {
@@ -27,20 +33,6 @@ static void add_name(void *context, const char *name)
     struct names *names = context;
     assert_true(names->count < 8);
     (void)snprintf(names->text[names->count++], 128, "%s", name);
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    struct names names = {.count = 0};
-    struct mr_io *io;
-    assert_int_equal(mr_io_create(folder, false, false, &io), MR_OK);
-    assert_int_equal(io->ops->list(io, add_name, &names), MR_OK);
-    for (uint32_t i = 0; i < names.count; i++) {
-        assert_int_equal(io->ops->unlink(io, names.text[i]), MR_OK);
-    }
-    io->ops->destroy(io);
-    return rmdir(folder);
 }
 
 static void set_object(struct mr_object *o, const char *key, const char *etag)

@@ -20,6 +20,7 @@
 #include "core/clock.h"
 #include "core/logger.h"
 #include "schemas/json_format.h"
+#include "tests/support/folder.h"
 #include "workers/exec/exec.h"
 #include "workers/process/process.h"
 #include "workers/registry.h"
@@ -43,7 +44,7 @@ struct bench {
     struct mr_target_config config;
     struct mr_process_options process;
     struct mr_exec_options exec;
-    char folder[64];
+    char folder[FOLDER_PATH_SIZE];
     uint64_t offset;
 };
 
@@ -152,8 +153,7 @@ static inline void bench_init(struct bench *b)
     pthread_mutex_init(&b->mu, NULL);
     pthread_cond_init(&b->changed, NULL);
     b->answers_end = &b->answers;
-    snprintf(b->folder, sizeof(b->folder), "/tmp/mr_workers_XXXXXX");
-    assert_non_null(mkdtemp(b->folder));
+    folder_make(b->folder, "workers");
     b->config = (struct mr_target_config){.is_worker = true,
                                           .concurrency = 1,
                                           .timeout_ns = 30 * MR_SECOND,
@@ -399,15 +399,7 @@ static inline void bench_release(struct bench *b)
         mr_handout_destroy(h);
         unseen++;
     }
-    DIR *dir = opendir(b->folder);
-    assert_non_null(dir);
-    for (struct dirent *entry = readdir(dir); entry != NULL; entry = readdir(dir)) {
-        if (entry->d_name[0] != '.') {
-            unlinkat(dirfd(dir), entry->d_name, 0);
-        }
-    }
-    closedir(dir);
-    assert_int_equal(rmdir(b->folder), 0);
+    folder_remove(b->folder);
     pthread_cond_destroy(&b->changed);
     pthread_mutex_destroy(&b->mu);
     assert_int_equal(unseen, 0);
