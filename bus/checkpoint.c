@@ -38,20 +38,35 @@ uint64_t mr__checkpoint_pace(const struct mr_bus *bus)
     return pace < bus->options.log.checkpoint_size ? bus->options.log.checkpoint_size : pace;
 }
 
-uint64_t mr__checkpoint_idle_ns(const struct mr_bus *bus)
+uint64_t mr__checkpoint_hasten_ns(const struct mr_bus *bus)
 {
-    bool wanted = bus->pinned_bytes > 0 && !bus->snap.active && bus->snap.request == NULL &&
-                  !bus->checkpoint_due && !bus->writing && bus->stage.size == 0 &&
-                  !bus->faulty && !bus->closing;
-    uint64_t takes = bus->snap.last_size * (MR_SECOND / MR_MIB) / (IDLE_RATE / MR_MIB);
-    return wanted ? bus->last_write_mono_ns + IDLE_NS + takes : UINT64_MAX;
+    const struct mr__snap *snap = &bus->snap;
+    if (bus->pinned_bytes == 0 || snap->active || snap->request != NULL || bus->stage.size > 0 ||
+        bus->current < 0 || bus->faulty || bus->closing) {
+        return UINT64_MAX;
+    }
+    if (bus->slow_told) { /* at once, but for one that found the disk full itself */
+        return snap->failed ? bus->checkpoint_ended_mono_ns + IDLE_NS : bus->now.mono_ns;
+    }
+    uint64_t takes = snap->last_size * (MR_SECOND / MR_MIB) / (IDLE_RATE / MR_MIB);
+    uint64_t last = bus->last_write_mono_ns > bus->checkpoint_ended_mono_ns
+                        ? bus->last_write_mono_ns
+                        : bus->checkpoint_ended_mono_ns;
+    return bus->writing ? UINT64_MAX : last + IDLE_NS + takes;
+}
+
+void mr__checkpoint_hasten(struct mr_bus *bus)
+{
+    if (bus->now.mono_ns >= mr__checkpoint_hasten_ns(bus)) {
+        mr__checkpoint_begin(bus);
+    }
 }
 
 bool mr__checkpoint_is_due(const struct mr_bus *bus)
 {
     uint64_t pace = mr__checkpoint_pace(bus);
     return !bus->snap.active && bus->snap.request == NULL &&
-           (bus->checkpoint_due || bus->bytes_since_checkpoint >= pace);
+           bus->bytes_since_checkpoint >= pace;
 }
 
 void mr__checkpoint_begin(struct mr_bus *bus)
@@ -75,7 +90,6 @@ void mr__checkpoint_begin(struct mr_bus *bus)
     /* No two have the same, also not one that a crash cut off and the next of that generation. */
     snap->stamp = mr_hash_u64(mr_hash_u64(snap->position ^ (uint64_t)snap->previous_crc << 32) +
                               mr_hash_u64(snap->sequence) + snap->generation);
-    bus->checkpoint_due = false;
     bus->bytes_since_checkpoint = 0;
     chunk_begins(snap);
     mr__snap_base(snap, bus);
@@ -101,7 +115,8 @@ static void give_up(struct mr_bus *bus)
     mr_buf_release(&snap->buf);
     mr_map_release(&snap->settled);
     struct mr_log_request *request = snap->request;
-    *snap = (struct mr__snap){.request = request, .last_size = snap->last_size};
+    *snap = (struct mr__snap){.request = request, .last_size = snap->last_size, .failed = true};
+    bus->checkpoint_ended_mono_ns = bus->now.mono_ns;
     bus->bytes_since_checkpoint = bus->options.log.checkpoint_size / 2; /* again a little later */
 }
 
@@ -208,6 +223,7 @@ void mr__checkpoint_done(struct mr_bus *bus, struct mr_log_request *request)
         bus->checkpoint_position = snap->position;
         bus->checkpoint_slot = 1 - snap->slot;
         bus->checkpoints++;
+        bus->checkpoint_ended_mono_ns = bus->now.mono_ns;
         bus->pinned_bytes = 0; /* counted anew */
         mr_buf_release(&snap->buf);
         *snap = (struct mr__snap){.last_size = snap->content};

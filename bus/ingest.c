@@ -494,7 +494,7 @@ static bool take_batch(struct mr_bus *bus, struct mr_batch *batch)
         r = MR_E_TOO_BIG;
     }
     bool full = bus->stage.size > 0 && bus->stage.size + bytes > bus->options.group_size_soft;
-    if (r == MR_OK && full) {
+    if (r == MR_OK && (full || !mr__segment_takes_events(bus, bytes))) {
         return false;
     }
     char *cursor = NULL;

@@ -191,6 +191,9 @@ size_t mr__group_size_max(const struct mr_bus *bus);
 /* segments.c */
 /* The segment that @p padded bytes go to, or NULL: none is ready yet. */
 struct mr__segment *mr__segment_for(struct mr_bus *bus, uint32_t padded);
+/* Whether events of @p bytes may be gathered: while no segment is ready after the present one, its
+ * end is kept for what becomes of deliveries. */
+bool mr__segment_takes_events(const struct mr_bus *bus, size_t bytes);
 void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request);
 void mr__spare_made(struct mr_bus *bus, struct mr_log_request *request);
 void mr__segment_retired(struct mr_bus *bus, struct mr_log_request *request);
@@ -209,8 +212,6 @@ bool mr__slots_know_moved(const struct mr_bus *bus, const struct mr__segment *se
 bool mr__segment_is_free(const struct mr_bus *bus, const struct mr__segment *segment);
 /* Its file goes. @return false: no memory, try again */
 bool mr__segment_retire(struct mr_bus *bus, struct mr__segment *segment);
-/* When space is short and only an old checkpoint keeps what could be given up: another one. */
-void mr__checkpoint_hasten(struct mr_bus *bus);
 
 /* footers.c */
 /* Which segments have a footer file; those of segments that are gone are removed. */
@@ -554,11 +555,12 @@ enum mr_status mr__checkpoint_recover(struct mr_bus *bus, struct mr_io *io,
                                       struct mr_bus_opened *opened, struct mr_problem *problem);
 /* Bytes that are logged between two checkpoints. */
 uint64_t mr__checkpoint_pace(const struct mr_bus *bus);
-/* When one is written though nothing is logged, because segments are kept for the slots alone;
- * UINT64_MAX: none is. */
-uint64_t mr__checkpoint_idle_ns(const struct mr_bus *bus);
+/* When one is written though nothing is logged, because segments are kept for the slots alone: at
+ * once where space is short, else when it is idle. UINT64_MAX: none is. */
+uint64_t mr__checkpoint_hasten_ns(const struct mr_bus *bus);
+void mr__checkpoint_hasten(struct mr_bus *bus);
 bool mr__checkpoint_is_due(const struct mr_bus *bus);
-/* Both with nothing staged: when a group was submitted. */
+/* Both with nothing staged. */
 void mr__checkpoint_begin(struct mr_bus *bus);
 /* Saves as much as one chunk holds, and writes what can be written. */
 void mr__checkpoint_run(struct mr_bus *bus);

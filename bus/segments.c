@@ -5,6 +5,7 @@
 #include "core/alloc.h"
 
 #define PREPARE_AGAIN_NS (100 * MR_MS) /* after memory was short */
+#define FOR_ANSWERS 4u /* this part of a segment */
 #define SPARES 2u /* made ahead when fewer are there, kept when no more are */
 
 static bool push_segment(struct mr_bus *bus)
@@ -178,6 +179,21 @@ struct mr__segment *mr__segment_for(struct mr_bus *bus, uint32_t padded)
     return &bus->segments[next];
 }
 
+/* A disk that is full says so late, when the next segment has been filled in vain. Had events taken
+ * the rest of this one meanwhile, nothing could end, and nothing ever make room. */
+bool mr__segment_takes_events(const struct mr_bus *bus, size_t bytes)
+{
+    if ((int64_t)bus->segment_count > bus->current + 1) {
+        return true;
+    }
+    if (bus->current < 0 || bus->segments[bus->current].file < 0) {
+        return false;
+    }
+    const struct mr__segment *segment = &bus->segments[bus->current];
+    return segment->used + bus->stage.size + bytes + MR_LOG_BLOCK <=
+           segment->size - segment->size / FOR_ANSWERS;
+}
+
 bool mr__slots_know_moved(const struct mr_bus *bus, const struct mr__segment *segment)
 {
     for (int i = 0; i < (MR_PLANTED(ONE_SLOT) ? 1 : 2); i++) {
@@ -318,19 +334,6 @@ void mr__segments_maintain(struct mr_bus *bus)
     }
     bus->pinned_bytes = pinned;
     mr__keeps_retire(bus);
-}
-
-void mr__checkpoint_hasten(struct mr_bus *bus)
-{
-    bool is_short = bus->slow_told && !bus->snap.active && !bus->checkpoint_due && !bus->faulty;
-    bool is_idle = bus->now.mono_ns >= mr__checkpoint_idle_ns(bus);
-    if (bus->pinned_bytes > 0 && (is_short || is_idle) &&
-        mr__stage_reserve(bus, mr_record_size(0)) == MR_OK) {
-        struct mr_record record = {.kind = MR_RECORD_MARK, .flags = MR_RECORD_SKIPPABLE};
-        (void)mr__stage_record(bus, &record); /* sources that wait write nothing themselves */
-        bus->stage.urgent = true;
-        bus->checkpoint_due = true;
-    }
 }
 
 void mr__segment_retired(struct mr_bus *bus, struct mr_log_request *request)

@@ -137,8 +137,8 @@ void mr_bus_step(struct mr_bus *bus, struct mr_now now)
         mr__dispatch(bus);
         mr__shed_run(bus);
         mark_when_idle(bus);
-        mr__checkpoint_hasten(bus);
         mr__stage_submit(bus);
+        mr__checkpoint_hasten(bus);
         mr__checkpoint_run(bus);
         sync_when_due(bus);
         mr__segments_maintain(bus);
@@ -181,8 +181,8 @@ uint64_t mr_bus_next_timer(const struct mr_bus *bus)
         uint64_t mark = bus->last_write_mono_ns + bus->options.mark_after_ns;
         next = mark < next ? mark : next;
     }
-    uint64_t idle = mr__checkpoint_idle_ns(bus);
-    next = idle < next ? idle : next;
+    uint64_t checkpoint = mr__checkpoint_hasten_ns(bus);
+    next = checkpoint < next ? checkpoint : next;
     uint64_t fanout = mr__fanout_due_ns(bus);
     if (fanout > bus->log_ns && !bus->faulty && mono_at(bus, fanout) < next) {
         next = mono_at(bus, fanout); /* one that is over waits for room */

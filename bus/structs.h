@@ -741,7 +741,7 @@ struct mr_bus {
     uint64_t checkpoint_slot_sequence[2]; /* the last group that is in it; 0: not usable */
     uint64_t pinned_bytes; /* of settled segments past the window that a checkpoint slot needs */
     uint64_t bytes_since_checkpoint;
-    bool checkpoint_due; /* with the next group, however little there is since the last one */
+    uint64_t checkpoint_ended_mono_ns; /* the last one, well or not */
     uint64_t checkpoint_position; /* of the newest */
     uint32_t checkpoint_slot;     /* that the next goes to */
     struct mr__snap snap;         /* the one being written */

@@ -115,6 +115,20 @@ async def comes_back(lab, scene, acked):
     shutil.rmtree(scene.data_dir)
 
 
+async def delivers_meanwhile(scene, how):
+    """All that was acknowledged is delivered while the disk is still @p how."""
+    try:
+        await wait_until(lambda: not scene.oracle.missing(), f"deliveries while the disk is {how}")
+    except Failure as e:
+        code = scene.bus.process.poll()
+        if code is not None:
+            raise Failure(f"{e}: the bus ended with {code}: {scene.bus.tail()}") from e
+        m = await scene.bus.metrics()
+        raise Failure(f"{e}: {len(scene.oracle.missing())} missing, " + ", ".join(
+            f"{k} {v:g}" for k, v in m.items()
+            if v and re.match("millrace_(blocked|log|queue_del|deliveries)", k))) from e
+
+
 async def low_disk(lab, disk):
     """Below disk_low: refused, deliveries go on, resumes."""
     scene = await Scene(lab, disk.path / "low", disk_low="4MiB").open()
@@ -139,13 +153,7 @@ async def low_disk(lab, disk):
     waiting = len(oracle.missing())
     lab.check(waiting > 0, "nothing waits that could be delivered meanwhile")
     site.let_go()
-    try:
-        await wait_until(lambda: not oracle.missing(), "deliveries while the disk is short")
-    except Failure as e:
-        m = await scene.bus.metrics()
-        raise Failure(f"{e}; " + ", ".join(
-            f"{k} {v:g}" for k, v in m.items()
-            if v and re.match("millrace_(blocked|log|queue_del|deliveries)", k))) from e
+    await delivers_meanwhile(scene, "short")
     filler.unlink()
     await comes_back(lab, scene, len(oracle.acked))
     return f"{oracle.refused} refusals, {waiting} delivered meanwhile, {len(oracle.acked)} in all"
@@ -161,7 +169,7 @@ async def full_disk(lab, disk):
     await wait_until(lambda: all(s.transport is None for s in scene.senders), "refusals")
     stays = scene.bus.process.poll() is None
     if stays:
-        await wait_until(lambda: not oracle.missing(), "deliveries while the disk is full")
+        await delivers_meanwhile(scene, "full")
     full = len(oracle.acked)
     filler.unlink()
     if not stays:
