@@ -314,6 +314,8 @@ static void test_pool_crash_with_several_in_flight_counts_suspects(void **state)
                            "    os._exit(1)\n"
                            "millrace.run(handle, concurrency=4)\n");
     bench_hand(&b, 3, NULL);
+    bench_wait(&b, bench_has_file(&b, "sub:1") && bench_has_file(&b, "sub:2") &&
+                       bench_has_file(&b, "sub:3"));
     bench_file(&b, "go", "");
     for (uint64_t k = 1; k <= 3; k++) {
         struct mr_handout *h = bench_take(&b);
