@@ -6,7 +6,8 @@
 
 #define PREPARE_AGAIN_NS (100 * MR_MS) /* after memory was short */
 #define FOR_ANSWERS 4u /* this part of a segment */
-#define SPARES 2u /* made ahead when fewer are there, kept when no more are */
+#define SPARES 2u /* made ahead when fewer are there */
+#define SPARES_KEPT 3u /* several go at once behind a checkpoint, and making one costs its writes */
 
 static bool push_segment(struct mr_bus *bus)
 {
@@ -269,7 +270,7 @@ bool mr__segment_retire(struct mr_bus *bus, struct mr__segment *segment)
     request->of = segment->of;
     request->keep = segment->of == MR_LOG_OF_SEGMENT &&
                     segment->size == bus->options.log.segment_size &&
-                    spares(bus) < SPARES && !bus->disk_low;
+                    spares(bus) < SPARES_KEPT && !bus->disk_low;
     request->from = bus->next_spare_number++;
     request->footed = segment->has_footer;
     request->last = segment->has_footer && mr__footers_is_last(bus, segment);
