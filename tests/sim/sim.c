@@ -333,19 +333,19 @@ static void read_verdict(int fd, char *text, size_t size)
     }
 }
 
-/* A seed that has shown it, which is tried first: some show in one of hundreds only. When it no longer
- * does, all are searched as for the others, and the one that is printed belongs here. */
+/* A seed that has shown it, which is tried first: some show in one of hundreds only. When it no
+ * longer does, all are searched as for the others, and the one that is printed belongs here. */
 static const uint32_t shown_by[MR_PLANTED_MAX] = {
-    [MR_PLANTED_WRITE_AGAIN] = 53, [MR_PLANTED_STALE_FENCE] = 244,
+    [MR_PLANTED_WRITE_AGAIN] = 53, [MR_PLANTED_STALE_FENCE] = 680,
     [MR_PLANTED_CHECKPOINT_EARLY] = 10, [MR_PLANTED_ATTEMPTS_FORGOTTEN] = 35,
-    [MR_PLANTED_LANE_LET_GO] = 39, [MR_PLANTED_SHED_WRONG_END] = 8, [MR_PLANTED_SHED_DEEP] = 8,
+    [MR_PLANTED_LANE_LET_GO] = 39, [MR_PLANTED_SHED_WRONG_END] = 9, [MR_PLANTED_SHED_DEEP] = 8,
     [MR_PLANTED_SHED_ROUND] = 8, [MR_PLANTED_EXPIRED_TWICE] = 8, [MR_PLANTED_CURSOR_AHEAD] = 44,
-    [MR_PLANTED_TRIM_EARLY] = 15, [MR_PLANTED_HELD_FORGOTTEN] = 16, [MR_PLANTED_READ_AHEAD] = 31,
+    [MR_PLANTED_TRIM_EARLY] = 18, [MR_PLANTED_HELD_FORGOTTEN] = 16, [MR_PLANTED_READ_AHEAD] = 31,
     [MR_PLANTED_ONE_TORN_TAIL] = 109, [MR_PLANTED_SLOT_UNSYNCED] = 53,
     [MR_PLANTED_MEND_UNCHECKED] = 19, [MR_PLANTED_MIRROR_UNEQUAL] = 52,
     [MR_PLANTED_OUTCOME_LOST] = 6, [MR_PLANTED_NO_BARRIER] = 25, [MR_PLANTED_LIMIT_IGNORED] = 9,
     [MR_PLANTED_CANCEL_FORGOTTEN] = 158, [MR_PLANTED_READ_ACROSS] = 193,
-    [MR_PLANTED_BATCH_PAYS] = 13, [MR_PLANTED_BATCH_WHOLE] = 13, [MR_PLANTED_REPEAT_EARLY] = 135,
+    [MR_PLANTED_BATCH_PAYS] = 13, [MR_PLANTED_BATCH_WHOLE] = 13, [MR_PLANTED_REPEAT_EARLY] = 108,
     [MR_PLANTED_KEY_KEPT] = 8, [MR_PLANTED_JOIN_EARLY] = 10, [MR_PLANTED_WEIGHT_FORGOTTEN] = 311,
     [MR_PLANTED_EDIT_FORGOTTEN] = 76, [MR_PLANTED_READ_EVICTED] = 198,
     [MR_PLANTED_POSTING_LATE] = 25, [MR_PLANTED_EDIT_MOVES] = 16,
