@@ -36,19 +36,11 @@ void mr_keeps_destroy(struct mr_keeps *keeps)
 static void note(struct mr_keeps *keeps, uint64_t position)
 {
     const struct mr_log_index *index = keeps->index;
-    uint32_t low = 0;
-    uint32_t high = index->keep_count;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (index->keeps[mid].number < mr_position_segment(position)) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    if (low < index->keep_count && index->keeps[low].number == mr_position_segment(position) &&
-        mr_position_at(position) > keeps->needed[low]) {
-        keeps->needed[low] = mr_position_at(position);
+    const struct mr_log_segment *file =
+        mr_log_file_find(index->keeps, index->keep_count, mr_position_segment(position));
+    uint64_t *needed = file == NULL ? NULL : &keeps->needed[file - index->keeps];
+    if (needed != NULL && mr_position_at(position) > *needed) {
+        *needed = mr_position_at(position);
     }
 }
 

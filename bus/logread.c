@@ -245,6 +245,22 @@ enum mr_status mr_log_index(struct mr_io *io, struct mr_log_index *ret_index,
     return MR_OK;
 }
 
+struct mr_log_segment *mr_log_file_find(struct mr_log_segment *files, uint32_t count,
+                                        uint64_t number)
+{
+    uint32_t low = 0;
+    uint32_t high = count;
+    while (low < high) {
+        uint32_t mid = low + (high - low) / 2;
+        if (files[mid].number < number) {
+            low = mid + 1;
+        } else {
+            high = mid;
+        }
+    }
+    return low < count && files[low].number == number ? &files[low] : NULL;
+}
+
 void mr_log_index_release(struct mr_log_index *index)
 {
     mr_free(index->segments);

@@ -77,6 +77,10 @@ MR_MUST_USE enum mr_status mr_log_segment_read(struct mr_io *io, struct mr_log_s
  * start left behind. */
 void mr_log_index_judge(struct mr_log_index *index);
 void mr_log_index_release(struct mr_log_index *index);
+/** The one with @p number among @p count files, which are in the order of their numbers; or NULL.
+ * Borrowed. */
+struct mr_log_segment *mr_log_file_find(struct mr_log_segment *files, uint32_t count,
+                                        uint64_t number);
 /** Its survivor file number @p i as a log of its own, for a reader that begins with group 1 behind
  * checksum 0. Borrows: not to be released. */
 struct mr_log_index mr_log_index_of_keep(const struct mr_log_index *index, uint32_t i);

@@ -25,21 +25,6 @@ struct needs {
     size_t capacity;
 };
 
-static struct mr_log_segment *find(struct mr_log_segment *files, uint32_t count, uint64_t number)
-{
-    uint32_t low = 0;
-    uint32_t high = count;
-    while (low < high) {
-        uint32_t mid = low + (high - low) / 2;
-        if (files[mid].number < number) {
-            low = mid + 1;
-        } else {
-            high = mid;
-        }
-    }
-    return low < count && files[low].number == number ? &files[low] : NULL;
-}
-
 /* --- the slots -------------------------------------------------------------------------------- */
 
 static uint64_t log_id_of(const struct mr_log_index *index)
@@ -108,7 +93,8 @@ static void heed_base(struct mr_log_index *index, const struct mr__slot *slot)
         uint64_t used = mr__load_u64(&l);
         (void)mr__load_u64(&l);
         (void)mr__load_u64(&l);
-        struct mr_log_segment *segment = find(index->segments, index->segment_count, number);
+        struct mr_log_segment *segment =
+            mr_log_file_find(index->segments, index->segment_count, number);
         if (segment != NULL && l.status == MR_OK && used > segment->used) {
             segment->used = used;
         }
@@ -137,8 +123,9 @@ static enum mr_status need(struct needs *n, uint32_t sub, uint64_t offset, uint6
                            bool dead_record)
 {
     uint64_t number = mr_position_segment(position);
-    if (number == 0 || find(n->index->segments, n->index->segment_count, number) != NULL ||
-        find(n->index->keeps, n->index->keep_count, number) != NULL) {
+    const struct mr_log_index *index = n->index;
+    if (number == 0 || mr_log_file_find(index->segments, index->segment_count, number) != NULL ||
+        mr_log_file_find(index->keeps, index->keep_count, number) != NULL) {
         return MR_OK;
     }
     if (n->count == n->capacity) {
