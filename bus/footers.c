@@ -95,6 +95,13 @@ bool mr__footers_is_last(const struct mr_bus *bus, const struct mr__segment *seg
     return last;
 }
 
+static void send(struct mr_bus *bus, struct mr_log_request *request)
+{
+    bus->footing = true;
+    bus->footer_sent_mono_ns = bus->now.mono_ns;
+    mr__send(bus, request);
+}
+
 static void send_ids(struct mr_bus *bus)
 {
     struct mr_log_request *request = mr__request(bus, MR_LOG_IDS);
@@ -121,9 +128,7 @@ static void send_ids(struct mr_bus *bus)
         return;
     }
     bus->ids_making = request->number + 1;
-    bus->footing = true;
-    bus->footer_sent_mono_ns = bus->now.mono_ns;
-    mr__send(bus, request);
+    send(bus, request);
 }
 
 /* Whether one is wanted and none is on its way. */
@@ -170,10 +175,8 @@ void mr__footers_maintain(struct mr_bus *bus)
     request->header.salt = segment->salt;
     segment->footing = true;
     segment->has_footer = true;
-    bus->footing = true;
     bus->footer_last = segment->number;
-    bus->footer_sent_mono_ns = bus->now.mono_ns;
-    mr__send(bus, request);
+    send(bus, request);
 }
 
 void mr__footer_done(struct mr_bus *bus, struct mr_log_request *request)
