@@ -197,14 +197,13 @@ bool mr__segment_takes_events(const struct mr_bus *bus, size_t bytes);
 void mr__segment_prepared(struct mr_bus *bus, struct mr_log_request *request);
 void mr__spare_made(struct mr_bus *bus, struct mr_log_request *request);
 void mr__segment_retired(struct mr_bus *bus, struct mr_log_request *request);
-uint64_t mr__log_bytes(const struct mr_bus *bus); /* of all segments */
+uint64_t mr__log_bytes(const struct mr_bus *bus); /* of all segments and survivor files */
 void mr__segments_maintain(struct mr_bus *bus);
 /* Past the retention window, given that the segments of the log have @p bytes, with no cursor
  * before its end; @p cursor: mr__lowest_cursor(). What is alive in it aside. */
 bool mr__segment_is_past(const struct mr_bus *bus, const struct mr__segment *segment,
                          uint64_t bytes, uint64_t cursor);
 uint64_t mr__lowest_cursor(const struct mr_bus *bus); /* number of a segment */
-uint64_t mr__segments_bytes(const struct mr_bus *bus); /* survivor files aside */
 uint64_t mr__segments_staying(const struct mr_bus *bus); /* less those that are on their way out */
 /* Both checkpoint slots know what has moved out of @p segment. */
 bool mr__slots_know_moved(const struct mr_bus *bus, const struct mr__segment *segment);

@@ -35,9 +35,9 @@ static uint32_t spares(const struct mr_bus *bus)
 static void spare_ahead(struct mr_bus *bus)
 {
     uint64_t size = bus->options.log.segment_size;
-    uint64_t bytes = mr__log_bytes(bus) + (bus->spare_count + 1ull) * size;
-    if (!bus->sealed_one || bus->sparing || spares(bus) >= SPARES || bus->disk_low ||
-        bus->faulty || bus->closing || bytes + 2 * size > bus->options.log.max_size) {
+    if (!bus->sealed_one || bus->sparing || bus->disk_low || bus->faulty || bus->closing ||
+        spares(bus) >= SPARES ||
+        mr__log_bytes(bus) + (bus->spare_count + 3ull) * size > bus->options.log.max_size) {
         return;
     }
     struct mr_log_request *request = mr__request(bus, MR_LOG_SPARE);
@@ -232,12 +232,7 @@ uint64_t mr__lowest_cursor(const struct mr_bus *bus)
 
 uint64_t mr__log_bytes(const struct mr_bus *bus)
 {
-    return mr__segments_bytes(bus) + bus->keep_bytes;
-}
-
-uint64_t mr__segments_bytes(const struct mr_bus *bus)
-{
-    uint64_t bytes = 0;
+    uint64_t bytes = bus->keep_bytes;
     for (uint32_t i = 0; i < bus->segment_count; i++) {
         bytes += bus->segments[i].size;
     }
