@@ -186,9 +186,11 @@ bool mr__is_begun(const struct mr__delivery *d)
 
 struct mr__delivery *mr__delivery_find(const struct mr__sub *sub, uint64_t offset)
 {
+    /* Most that are asked for are new: a table of millions costs a miss of the cache. */
     uint64_t value;
-    return mr_map_get(&sub->deliveries, offset, &value) ? (struct mr__delivery *)(uintptr_t)value
-                                                        : NULL;
+    return offset < sub->loaded_to && mr_map_get(&sub->deliveries, offset, &value)
+               ? (struct mr__delivery *)(uintptr_t)value
+               : NULL;
 }
 
 bool mr__order_fits(const struct mr__sub *sub, uint16_t epoch)
@@ -322,6 +324,7 @@ struct mr__delivery *mr__state_load(struct mr_bus *bus, struct mr__sub *sub,
         .heap_at = NO_HEAP,
     };
     mr_map_set(&sub->deliveries, arrival->offset, (uint64_t)(uintptr_t)d);
+    sub->loaded_to = sub->loaded_to > arrival->offset ? sub->loaded_to : arrival->offset + 1;
     sub->where_count[d->where]++;
     age_insert(sub, d);
     sub->window_bytes += DELIVERY_COST;

@@ -296,6 +296,7 @@ struct mr__sub {
     bool shed_listed; /* on the bus's list: more wait than may */
     bool shedding;    /* more than may did, and more than are to still do */
     struct mr_map deliveries; /* offset -> struct mr__delivery * */
+    uint64_t loaded_to;       /* none there was ever as high */
     struct mr_map lanes;      /* key -> struct mr__lane * */
     struct mr_map skip;       /* offsets beyond the cursor that are settled already */
     struct mr_map dead_lanes; /* lane -> settles counted since its first dead letter */
