@@ -7,19 +7,19 @@ import statistics
 import sys
 import time
 
-import run
+import rig
 
 HTTP_IN = {"h": {"http": {"path": "/events"}}}
 
 
 def begin(doc):
-    """The arguments every program of these takes. Returns a run.Bench."""
+    """The arguments every program of these takes. Returns a rig.Bench."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("build", type=pathlib.Path, metavar="BUILD_DIR")
     parser.add_argument("-n", type=int, default=3, metavar="N", help="repetitions (3)")
     arguments = parser.parse_args()
-    print(run.describe_machine(), file=sys.stderr)
-    return run.Bench(arguments.build.resolve(), arguments.n)
+    print(rig.describe_machine(), file=sys.stderr)
+    return rig.Bench(arguments.build.resolve(), arguments.n)
 
 
 def note_bare(bench, name, count, *command):
@@ -31,12 +31,12 @@ def note_bare(bench, name, count, *command):
 
 def note_source(bench, name, count, source, **more):
     """How fast a source takes in what lies there."""
-    with run.Bus(bench, {"sources": {"q": source}, **more}) as bus:
+    with rig.Bus(bench, {"sources": {"q": source}, **more}) as bus:
         def events():
             return bus.metric("millrace_events_total", source="q")
-        run.wait_until("the first messages", lambda: events() > 0, pause=0.005)
+        rig.wait_until("the first messages", lambda: events() > 0, pause=0.005)
         before, start, cpu = events(), time.monotonic(), bus.cpu_s()
-        run.wait_until("all messages", lambda: events() >= count, pause=0.02)
+        rig.wait_until("all messages", lambda: events() >= count, pause=0.02)
         seconds, cpu = time.monotonic() - start, bus.cpu_s() - cpu
     bench.note(name, (count - before) / seconds)
     bench.note(name + "_cpu_us", cpu / (count - before) * 1e6)
@@ -46,10 +46,10 @@ def note_sink(bench, name, count, sink):
     """How fast a sink empties what waits for it."""
     config = {"sources": HTTP_IN, "sinks": {"q": sink},
               "subscriptions": {"all": {"to": "q", "window": "256MiB"}}}
-    with run.Bus(bench, config) as bus:
-        run.make_backlog(bench, bus, count)
+    with rig.Bus(bench, config) as bus:
+        rig.make_backlog(bench, bus, count)
         cpu = bus.cpu_s()
-        bench.note(name, count / run.settle_backlog(bus, count))
+        bench.note(name, count / rig.settle_backlog(bus, count))
         bench.note(name + "_cpu_us", (bus.cpu_s() - cpu) / count * 1e6)
 
 
