@@ -20,6 +20,18 @@ static bool push_segment(struct mr_bus *bus)
     return true;
 }
 
+/* Room for every one that may be on its way to become a spare. @return false: no memory */
+static bool reserve_spares(struct mr_bus *bus)
+{
+    size_t count = (size_t)bus->spare_count + bus->segment_count + 1;
+    uint64_t *grown = mr_realloc(bus->spares, count * sizeof(*grown));
+    if (grown == NULL) {
+        return false;
+    }
+    bus->spares = grown;
+    return true;
+}
+
 /* With those on their way. */
 static uint32_t spares(const struct mr_bus *bus)
 {
@@ -41,15 +53,10 @@ static void spare_ahead(struct mr_bus *bus)
         return;
     }
     struct mr_log_request *request = mr__request(bus, MR_LOG_SPARE);
-    uint64_t *grown = request == NULL ? NULL
-                                      : mr_realloc(bus->spares, ((size_t)bus->spare_count +
-                                                                 bus->segment_count + 1) *
-                                                                    sizeof(*grown));
-    if (grown == NULL) {
+    if (request == NULL || !reserve_spares(bus)) {
         mr_free(request);
         return; /* tried again with the next step */
     }
-    bus->spares = grown;
     request->from = bus->next_spare_number++;
     request->header.size = size;
     bus->sparing = true;
@@ -251,13 +258,7 @@ uint64_t mr__segments_staying(const struct mr_bus *bus)
 bool mr__segment_retire(struct mr_bus *bus, struct mr__segment *segment)
 {
     struct mr_log_request *request = mr__request(bus, MR_LOG_RETIRE);
-    /* Room for every one that may be on its way to become a spare. */
-    uint64_t *grown = mr_realloc(bus->spares, ((size_t)bus->spare_count + bus->segment_count + 1) *
-                                                  sizeof(*grown));
-    if (grown != NULL) {
-        bus->spares = grown;
-    }
-    if (request == NULL || grown == NULL) {
+    if (request == NULL || !reserve_spares(bus)) {
         mr_free(request);
         return false;
     }
