@@ -498,13 +498,23 @@ static enum mr_status mirror_sync(struct mr_io *io, int file)
     return do_both(m, pair_of(m, file), &job, "sync");
 }
 
+/* What both have: a crash may have left the one copy of a file longer than the other. */
 static enum mr_status mirror_size(struct mr_io *io, int file, uint64_t *ret_size)
 {
     struct mirror *m = mirror_of(io);
-    struct pair *pair = pair_of(m, file);
-    unsigned i = pair->files[lead_of(m)] >= 0 ? lead_of(m) : 1 - lead_of(m);
-    struct mr_io *copy = m->options.copies[i];
-    return pair->files[i] < 0 ? MR_E_IO : copy->ops->size(copy, pair->files[i], ret_size);
+    const struct pair *pair = pair_of(m, file);
+    uint64_t least = UINT64_MAX;
+    enum mr_status r = MR_E_IO;
+    for (unsigned i = 0; i < 2; i++) {
+        struct mr_io *copy = m->options.copies[i];
+        uint64_t size;
+        if (pair->files[i] >= 0 && !is_out(m, i) &&
+            copy->ops->size(copy, pair->files[i], &size) == MR_OK && size < least) {
+            least = *ret_size = size;
+            r = MR_OK;
+        }
+    }
+    return r;
 }
 
 /* The rest is not waited for by anybody in a hurry: one copy after the other. */

@@ -2,6 +2,7 @@
  * and a segment of which either copy is damaged. */
 #include "tests/support/test.h"
 
+#include "bus/logdisk.h"
 #include "bus/mend.h"
 #include "bus/mirror.h"
 #include "core/hash.h"
@@ -177,6 +178,26 @@ static void test_what_is_written_is_in_both(void **state)
     assert_ptr_equal(mr_io_mirror_leads(f->io), &f->copies[0].io);
     assert_int_equal(f->copies[0].folder.io->ops->unlink(f->copies[0].folder.io, "a"), MR_OK);
     assert_holds(f->io, "a", "hello", 5); /* from the other */
+    assert_int_equal(f->told, 0);
+}
+
+/* A crash can leave a spare file that only the one copy has whole, so that room is missing in the
+ * other; as it is made again, both get all of it. */
+static void test_room_is_made_where_either_lacks_it(void **state)
+{
+    struct fixture *f = *state;
+    for (uint64_t less = 0; less < 2; less++) {
+        char name[MR_LOG_NAME_SIZE];
+        mr_free_name(less, name);
+        log_file_write(f->copies[less].folder.io, name, f->data, SIZE / 2, 0);
+        log_file_write(f->copies[1 - less].folder.io, name, f->data, SIZE, 0);
+        struct mr_log_request request = {
+            .kind = MR_LOG_SPARE, .from = less, .header = {.size = SIZE}};
+        mr_log_perform(f->io, &request);
+        assert_int_equal(request.result, MR_OK);
+        assert_holds(f->copies[0].folder.io, name, f->data, SIZE);
+        assert_holds(f->copies[1].folder.io, name, f->data, SIZE);
+    }
     assert_int_equal(f->told, 0);
 }
 
@@ -359,6 +380,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_note_outlives_one_of_its_blocks, setup, teardown),
         cmocka_unit_test_setup_teardown(test_what_is_written_is_in_both, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_room_is_made_where_either_lacks_it, setup, teardown),
         cmocka_unit_test_setup_teardown(test_it_goes_on_without_the_first, setup, teardown),
         cmocka_unit_test_setup_teardown(test_it_goes_on_without_the_second, setup, teardown),
         cmocka_unit_test_setup_teardown(test_when_both_fail_nothing_counts, setup, teardown),
