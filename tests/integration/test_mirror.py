@@ -71,7 +71,8 @@ def damage_each_file(m, turn):
     """One place of every file, in the one copy or the other: of each always the same."""
     for i, name in enumerate(names(copies(m)[0])):
         path = copies(m)[sum(name.encode()) % 2] / name
-        size = 0 if name.startswith("free-") else used(path)  # spares may be in one of them alone
+        # A crash leaves spares and footers that only one of them has.
+        size = used(path) if path.exists() and not name.startswith("free-") else 0
         if size == 0:
             continue
         at = (size * (turn + 1) // 7) if size > 8192 else size // 2
