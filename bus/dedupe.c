@@ -189,6 +189,9 @@ void mr__seen_configure(struct mr_bus *bus, struct mr__seen *seen, uint64_t wind
     MR_ASSERT(window_ns == 0 || (keys > 0 && keys <= UINT32_MAX / 4));
     seen->window_ns = window_ns;
     seen->wanted = keys;
+    while (seen->count > keys) { /* what is too many now is not kept until the next event comes */
+        drop_oldest(bus, seen);
+    }
     if (window_ns == 0) {
         mr__seen_release(bus, seen);
     }

@@ -460,6 +460,39 @@ struct mr__ending *mr__ending_plain(const struct mr_bus *bus, const struct mr__d
     return end;
 }
 
+/* What its worker answered, if it did, goes into the end. */
+static enum mr_status take_answer(struct mr__ending *end, const struct mr__ending *answered,
+                                  const char *reason)
+{
+    struct mr_result result;
+    enum mr_status r = mr_result_decode(mr_buf_bytes(&answered->result), &result, NULL);
+    if (r != MR_OK) {
+        return r;
+    }
+    result.reason = mr_bytes_of(reason);
+    end->started_wall_ns = answered->started_wall_ns;
+    end->ended_wall_ns = answered->ended_wall_ns;
+    mr_buf_clear(&end->result);
+    return mr_result_encode(&result, &end->result);
+}
+
+bool mr__finish_lost(struct mr_bus *bus, struct mr__delivery *d)
+{
+    static const char reason[] = "the log gave back damaged bytes";
+    struct mr__ending *answered = MR_TAKE(d->ending);
+    struct mr__ending *end = mr__ending_plain(bus, d, MR_STATE_LOST, reason);
+    enum mr_status r = end == NULL ? MR_E_NOMEM : MR_OK;
+    r = r == MR_OK && answered != NULL ? take_answer(end, answered, reason) : r;
+    r = r == MR_OK ? mr__finish_or_wait(bus, d, end, NULL) : r;
+    if (r != MR_OK) {
+        mr__ending_release(end);
+        d->ending = answered;
+        return false;
+    }
+    mr__ending_release(answered);
+    return true;
+}
+
 bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state,
                       const char *reason)
 {

@@ -422,9 +422,11 @@ void mr__ending_release(struct mr__ending *end); /* NULL-safe */
 /* What ends d without an answer; owned by the caller. NULL: memory is short. */
 struct mr__ending *mr__ending_plain(const struct mr_bus *bus, const struct mr__delivery *d,
                                     enum mr_state state, const char *reason);
-/* Ends d without an answer: expired, lost. @return false: no room now, try again */
+/* Ends d without an answer: expired, dropped. @return false: no room now, try again */
 bool mr__finish_plain(struct mr_bus *bus, struct mr__delivery *d, enum mr_state state,
                       const char *reason);
+/* Ends d, whose event cannot be read; what was answered is told all the same. @return likewise */
+bool mr__finish_lost(struct mr_bus *bus, struct mr__delivery *d);
 
 /* fanout.c */
 uint32_t mr__fanout_id(struct mr_bus *bus, const char *name); /* made when new; UINT32_MAX: NOMEM */

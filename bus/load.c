@@ -8,18 +8,15 @@
 
 bool mr__event_lost(struct mr_bus *bus, struct mr__delivery *d)
 {
-    struct mr__ending *ending = MR_TAKE(d->ending);
     mr_event_unref(d->event);
     d->event = NULL;
-    if (!mr__finish_plain(bus, d, MR_STATE_LOST, "the log gave back damaged bytes")) {
-        d->ending = ending;
+    if (!mr__finish_lost(bus, d)) {
         d->loading = true; /* no room in this group: found again at the next try */
         if (d->list == NULL) {
             mr__list_push(&bus->loading, d);
         }
         return false;
     }
-    mr__ending_release(ending);
     bus->lost_events++;
     bus->ports.alarm(bus->ports.context,
                      "an event could not be read back from the log: its deliveries end lost");

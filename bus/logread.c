@@ -311,8 +311,12 @@ enum mr_status mr_log_reader_create(struct mr_io *io, const struct mr_log_index 
         .has_copy = mr_io_has_copy(io),
     };
     mr__window_init(&reader->window, io, index);
+    uint32_t first = 0;
+    while (first < index->segment_count && index->segments[first].blank) {
+        first++; /* cut off as it was made: it stays when those behind it go */
+    }
     bool trimmed = index->has_checkpoint[0] && index->has_checkpoint[1] &&
-                   index->segment_count > 0 && index->segments[0].number > 1;
+                   first < index->segment_count && index->segments[first].number > 1;
     if (sequence == 0 && !trimmed && position <= mr_position(1, MR_LOG_BLOCK)) {
         /* The log from its beginning: nothing goes before both checkpoints stood, so the first
          * group is wanted, and a later one standing first is not the start of anything. Asked for

@@ -394,7 +394,7 @@ static bool lose(struct mr_bus *bus, const struct mr__suspect *suspect, uint64_t
     if (d == NULL || !needs_record(d) || d->position != mr_position(s->rot.number, at)) {
         return true; /* it has ended, moved, or begun */
     }
-    if (!mr__finish_plain(bus, d, MR_STATE_LOST, "the log gave back damaged bytes")) {
+    if (!mr__finish_lost(bus, d)) {
         return false;
     }
     bus->lost_events++;

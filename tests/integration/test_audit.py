@@ -83,6 +83,7 @@ def test_each_position_of_the_source():
     lines = [json.dumps(event("a%d" % i)) for i in range(4)] + ["no event"]
     with shop({"in.jsonl": "\n".join(lines) + "\n"}, {"in": {"file": {"path": "in.jsonl"}}}) as m:
         wait_until("four done", lambda: m.counts("s")["done"] == 4)
+        wait_until("the first is refused", lambda: m.cli("sub", "show", "ingest:in").code == 0)
         wait_until("one refused", lambda: m.counts("ingest:in")["dead"] == 1)
         with open(m.folder / "in.jsonl", "a") as file:
             file.write(json.dumps(event("bad9")) + "\n")

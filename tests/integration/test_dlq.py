@@ -275,6 +275,7 @@ def test_a_hundred_thousand_in_bounded_memory():
                    "workers": {"w": {"exec": {"command": ["true"]}}},
                    "subscriptions": {"s": {"to": "w"}}},
                   {"in.jsonl": "".join("line %d is no event\n" % i for i in range(count))}) as m:
+        wait_until("the first is refused", lambda: m.cli("sub", "show", "ingest:lines").code == 0)
         wait_until("all refused", lambda: m.counts("ingest:lines")["dead_letters"] == count, 200)
         with tempfile.TemporaryFile() as out:
             # A sanitizer keeps what was freed for a while: not for long here.

@@ -430,6 +430,8 @@ void sim_disks_fork(const struct sim_disks *disks, uint64_t seed, struct sim_dis
 void sim_disks_crash(struct sim_disks *d, bool power_cut);
 void sim_disks_destroy(struct sim_disks *d);
 enum mr_status sim_disks_open(struct sim_disks *d, struct mr_problem *problem);
+/* Whether one of two disks is not there, or has failed. */
+bool sim_disks_are_alone(const struct sim_disks *d);
 void sim_disks_rot(struct sim_disks *d);
 /* The same of what @p request is about to move. */
 void sim_disks_rot_moving(struct sim_disks *d, const struct mr_log_request *request);

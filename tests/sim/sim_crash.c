@@ -39,6 +39,8 @@ static uint64_t ops_of(const struct mr_log_request *request)
     return 0;
 }
 
+#define COPIES_MAX 4096u /* of one request, in a segment of this size */
+
 /* Does some of a request, as far as it got when the crash came. */
 static void perform_part(struct sim_disks *disks, struct mr_rng *rng,
                          const struct mr_log_request *request)
@@ -49,6 +51,12 @@ static void perform_part(struct sim_disks *disks, struct mr_rng *rng,
     }
     uint64_t done = 1 + mr_rng_below(rng, ops + 1); /* the last one is cut, unless all are done */
     struct mr_log_request part = *request;
+    struct mr_log_copy copies[COPIES_MAX]; /* sorted, and written to, likewise */
+    if (request->kind == MR_LOG_COPY) {
+        MR_ASSERT(request->copy_count <= COPIES_MAX);
+        memcpy(copies, request->copies, request->copy_count * sizeof(copies[0]));
+        part.copies = copies;
+    }
     struct mr_log_mend mend;
     if (request->kind == MR_LOG_SCRUB) { /* what comes of it is written there */
         memcpy(&mend, request->buf, sizeof(mend));
@@ -281,7 +289,10 @@ static void crash_point(struct sim_world *world, const struct mr_log_request *ru
     }
     sim_fired[SIM_FROM_CHECKPOINT] += opened.from_checkpoint;
     uint64_t more = mr_rng_below(&rng, 16);
-    if (more == 0 && disks.first->fired_read == 0) { /* else it may have begun with the older slot */
+    /* After a read that failed it may have begun with the older slot, and with one disk alone without
+     * the whole of a last group that the other has. */
+    bool same = disks.first->fired_read == 0 && !sim_disks_are_alone(&disks);
+    if (more == 0 && same) {
         uint64_t hash = mr_bus_state_hash(bus);
         close_fork(world, bus, &f);
         sim_disks_crash(&disks, cut);

@@ -78,12 +78,19 @@ void sim_disks_fork(const struct sim_disks *disks, uint64_t seed, struct sim_dis
     MR_ASSERT(r == MR_OK);
 }
 
+bool sim_disks_are_alone(const struct sim_disks *d)
+{
+    struct mr_mirror_status status = {0};
+    if (d->io != &d->first->io) {
+        mr_io_mirror_status(d->io, &status);
+    }
+    return status.alone;
+}
+
 static void dissolve(struct sim_disks *d)
 {
     if (d->io != &d->first->io) {
-        struct mr_mirror_status status;
-        mr_io_mirror_status(d->io, &status);
-        d->alone = status.alone;
+        d->alone = sim_disks_are_alone(d);
         mr_io_mirror_dissolve(d->io);
         d->io = &d->first->io;
     }
