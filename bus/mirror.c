@@ -174,9 +174,14 @@ static enum mr_status refuse(const struct making *m, struct mr_problem *problem,
 /* Notes decide; where they are equal, or one is missing, what the logs hold does. */
 static enum mr_status decide(struct making *m, struct mr_problem *problem)
 {
-    const struct side *a = &m->sides[0];
-    const struct side *b = &m->sides[1];
+    struct side *a = &m->sides[0];
+    struct side *b = &m->sides[1];
     bool noted = a->note.pair != 0 && b->note.pair != 0;
+    if (noted && a->note.pair == b->note.pair && a->log_id != b->log_id) {
+        /* The first start of the pair was cut off before its log got a group. */
+        a->has_log = a->has_log && a->newest != 0;
+        b->has_log = b->has_log && b->newest != 0;
+    }
     if (a->has_log && b->has_log &&
         (a->log_id != b->log_id || (noted && a->note.pair != b->note.pair))) {
         return refuse(m, problem, "are not of one log");

@@ -377,6 +377,7 @@ struct sim_world {
     uint64_t scrubbed;    /* the file that was scrubbed last, */
     uint64_t scrubbed_to; /* and how far; 0: all of it */
     bool scrub_anew;      /* by another process, or that file went */
+    uint32_t unread;      /* reads that failed for who is behind */
     uint64_t trace;
     uint64_t serial;  /* of the last hand-out */
     uint64_t emitted; /* ids handed out so far */

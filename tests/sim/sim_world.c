@@ -11,6 +11,7 @@
 #include "sim.h"
 
 #define HEAL_TICKS_MAX 4000u
+#define UNREAD_MAX 3u /* as in bus/catchup.c */
 
 void sim_trace(struct sim_world *world, uint64_t value)
 {
@@ -543,6 +544,17 @@ static void rot_running(struct sim_world *world)
     }
 }
 
+/* Who is behind passes over a group that cannot be read a few times: what it matched there ends lost
+ * when it is live again, and what is ordered behind that goes on now. */
+static void note_unread(struct sim_world *world, const struct mr_log_request *request)
+{
+    bool walks = request->kind == MR_LOG_READ && request->context != NULL;
+    world->unread += walks && request->result != MR_OK;
+    if (world->unread >= UNREAD_MAX) {
+        oracle_rotten(world->oracle);
+    }
+}
+
 static void clear_faults(struct sim_disk *disk)
 {
     if (disk != NULL) {
@@ -569,6 +581,7 @@ static void io_done(struct sim_world *world, struct mr_log_request *request)
     clear_faults(world->disks.first);
     clear_faults(world->disks.second);
     sim_fired[SIM_POSTED] += request->kind == MR_LOG_READ && request->spans > 0;
+    note_unread(world, request);
     if (request->kind == MR_LOG_WRITE) {
         oracle_write_done(world->oracle, request->result);
     } else if (request->kind == MR_LOG_SYNC && request->result == MR_OK) {
