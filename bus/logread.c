@@ -541,6 +541,14 @@ static enum mr_status pass_left_behind(struct mr_log_reader *reader, uint64_t se
     return r;
 }
 
+/* Where the groups of a segment end at the latest. Behind what the checkpoints know of it stands at
+ * most what a start has cut: of several writes that were not synced, the later may be there alone. */
+static uint64_t groups_end(const struct mr_log_index *index, const struct mr_log_segment *segment)
+{
+    bool is_known = segment->used > 0 && segment->number < index->given_up;
+    return is_known ? segment->used : segment->file_size;
+}
+
 /* Looks for a good group at the reader's place (whole, and not the one that is wanted: what was
  * before it is gone) and behind it, in this segment and the next ones.
  * @param[out] ret_segment, ret_at where the first one is */
@@ -558,7 +566,8 @@ static enum mr_status search_later(struct mr_log_reader *reader, enum mr_later *
         if (!segment->usable) {
             continue;
         }
-        for (; at + MR_GROUP_HEADER_SIZE <= segment->file_size; at += MR_LOG_BLOCK) {
+        uint64_t end = groups_end(reader->index, segment);
+        for (; at + MR_GROUP_HEADER_SIZE <= end; at += MR_LOG_BLOCK) {
             struct mr_log_group group;
             enum mr_place place;
             r = look_once(reader, at, false, &group, &place);

@@ -101,6 +101,21 @@ static void heed_base(struct mr_log_index *index, const struct mr__slot *slot)
     }
 }
 
+/* A file that was used before, and whose header a power cut tore as it was made ready, looks like
+ * the first segment when those before it are gone. The slots list every segment of their time. */
+static void forget_unlisted(struct mr_log_index *index)
+{
+    for (uint32_t i = 0; i < index->segment_count; i++) {
+        struct mr_log_segment *segment = &index->segments[i];
+        if (segment->salvaged && segment->number < index->given_up && segment->used == 0) {
+            segment->usable = segment->salvaged = false;
+            segment->blank = true;
+            segment->first_sequence = 0;
+        }
+    }
+    mr_log_index_judge(index); /* what comes later than what */
+}
+
 enum mr_status mr_missing_heed(struct mr_io *io, struct mr_log_index *index)
 {
     struct mr__slot slots[2] = {0};
@@ -112,6 +127,7 @@ enum mr_status mr_missing_heed(struct mr_io *io, struct mr_log_index *index)
             heed_base(index, &slots[i]);
         }
     }
+    forget_unlisted(index);
     mr__slot_release(&slots[0]);
     mr__slot_release(&slots[1]);
     return r;

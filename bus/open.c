@@ -28,7 +28,6 @@ static enum mr_status adopt_segments(struct mr_bus *bus, const struct mr_log_ind
         if (s->number >= bus->next_segment_number) {
             bus->next_segment_number = s->number + 1;
         }
-        opened->salvaged += s->salvaged;
         opened->mended += s->usable && s->header.mended;
         if (!s->usable && !s->blank) {
             opened->doubtful++;
@@ -250,6 +249,20 @@ static enum mr_status replay(struct mr_bus *bus, struct mr_io *io,
     return MR_OK;
 }
 
+/* But for those that the checkpoint does not know: mr_missing_heed() says what they are. */
+static void count_salvaged(struct mr_bus *bus, const struct mr_log_index *index,
+                           const struct mr__checkpoint_start *start, struct mr_bus_opened *opened)
+{
+    for (uint32_t i = 0; i < index->segment_count; i++) {
+        const struct mr_log_segment *s = &index->segments[i];
+        const struct mr__segment *segment =
+            s->salvaged ? mr__segment_of(bus, mr_position(s->number, 0)) : NULL;
+        bool known = s->number >= mr_position_segment(start->position) ||
+                     (segment != NULL && segment->used > MR_LOG_BLOCK);
+        opened->salvaged += s->salvaged && known;
+    }
+}
+
 /* Survivor files whose headers are unreadable: a start reads no more of them. One that nothing
  * refers to is a copy that was cut off. */
 static void count_keeps(const struct mr_bus *bus, const struct mr_log_index *index,
@@ -361,6 +374,7 @@ enum mr_status mr_bus_open(struct mr_io *io, const struct mr_bus_options *option
     mr__memory_configure(bus, NULL);
     r = r == MR_OK ? replay(bus, io, &index, &start, &opened, problem) : r;
     if (r == MR_OK) {
+        count_salvaged(bus, &index, &start, &opened);
         count_keeps(bus, &index, &opened);
         if (fresh && start.durable == 0) {
             bus->now = now;
