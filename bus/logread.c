@@ -542,7 +542,7 @@ static enum mr_status pass_left_behind(struct mr_log_reader *reader, uint64_t se
 }
 
 /* Where the groups of a segment end at the latest. Behind what the checkpoints know of it stands at
- * most what a start has cut: of several writes that were not synced, the later may be there alone. */
+ * most what a start has cut: of writes that were not synced, a later one may be there alone. */
 static uint64_t groups_end(const struct mr_log_index *index, const struct mr_log_segment *segment)
 {
     bool is_known = segment->used > 0 && segment->number < index->given_up;

@@ -245,13 +245,14 @@ static uint64_t joins_over(const struct mr_bus *bus)
     return above(bus->join_bytes, bus->options.memory_state / 4);
 }
 
-/* One that has not got its share is never refused, unless others still have what was theirs, or what
- * lies idle in slabs is more than is kept back for it. */
+/* One that has not got its share is never refused, unless others still have what was theirs, or
+ * more lies idle in slabs than is kept back for that. */
 static bool has_room_below(const struct mr_bus *bus, const struct mr__sub *sub)
 {
     const struct wish wish = {.deliveries = 1, .lanes = 1};
     bool scattered = idle_bytes(bus) > bus->options.memory_state / 16;
-    return bus->memory_over || joins_over(bus) > 0 || scattered || memory_of(sub, &wish) > mr__memory_share(bus, sub) ||
+    return bus->memory_over || joins_over(bus) > 0 || scattered ||
+           memory_of(sub, &wish) > mr__memory_share(bus, sub) ||
            has_room(bus, sub, &wish);
 }
 
