@@ -368,9 +368,9 @@ static void check_lane(const struct mr__sub *sub, const struct mr__lane *lane)
     for (const struct mr__delivery *d = lane->first; d != NULL; d = d->lane_next, rank++) {
         MR_ASSERT(d->lane == lane && d->sub == sub);
         MR_ASSERT(d->lane_next == NULL || d->lane_next->lane_prev == d);
-        MR_ASSERT(rank >= sub->lane_width || d->where != MR__BLOCKED || d->only_cancels);
+        MR_ASSERT(d->where != MR__BLOCKED || d->only_cancels || !mr__lane_has_way(d));
         MR_ASSERT(rank < sub->lane_width || d->where != MR__READY);
-        MR_ASSERT(rank < sub->lane_width || sub->was_wide || !mr__is_begun(d));
+        MR_ASSERT(rank < sub->lane_width || rank < sub->lane_widest || !mr__is_begun(d));
     }
 }
 

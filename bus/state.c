@@ -91,10 +91,18 @@ bool mr__lane_has_way(const struct mr__delivery *d)
     if (d->only_cancels && before != NULL) {
         return false; /* it waits for the end of those before it, and is never handed out */
     }
-    for (; before != NULL && count <= d->sub->lane_width; before = before->lane_prev) {
+    const struct mr__sub *sub = d->sub;
+    for (; before != NULL && count <= sub->lane_width; before = before->lane_prev) {
         count++;
     }
-    return count < d->sub->lane_width + MR_PLANTED(LANE_WIDE);
+    /* Where more were let go side by side before, later ones than d may run. */
+    const struct mr__delivery *later = d->lane_next;
+    for (uint32_t rank = count + 1; rank < sub->lane_widest && later != NULL &&
+                                    sub->lane_widest > sub->lane_width; rank++) {
+        count += mr__is_begun(later);
+        later = later->lane_next;
+    }
+    return count < sub->lane_width + MR_PLANTED(LANE_WIDE);
 }
 
 /* What may go of those at its head. */
@@ -400,6 +408,14 @@ static void leave_begun(struct mr_bus *bus, struct mr__delivery *d)
     d->event = NULL;
 }
 
+/* d does not run any more: beyond the width, it was in the way of those before it. */
+static void stop_beyond(struct mr_bus *bus, const struct mr__delivery *d)
+{
+    if (d->lane != NULL && d->sub->lane_widest > d->sub->lane_width) {
+        lane_let_go(bus, d->sub, d->lane);
+    }
+}
+
 void mr__state_wait(struct mr_bus *bus, struct mr__delivery *d, uint64_t due_ns)
 {
     mr__snap_touch(d);
@@ -411,6 +427,7 @@ void mr__state_wait(struct mr_bus *bus, struct mr__delivery *d, uint64_t due_ns)
     } else {
         let_go(bus, d);
     }
+    stop_beyond(bus, d);
     mr__shed_look(bus, d->sub);
 }
 
@@ -420,6 +437,7 @@ void mr__state_hold(struct mr_bus *bus, struct mr__delivery *d)
     mr__set_where(d, MR__HELD);
     d->sub->counts.held++;
     mr__timer_set(bus, d);
+    stop_beyond(bus, d);
 }
 
 void mr__state_set_width(struct mr_bus *bus, struct mr__sub *sub)
@@ -429,7 +447,7 @@ void mr__state_set_width(struct mr_bus *bus, struct mr__sub *sub)
     if (width == sub->lane_width) {
         return;
     }
-    sub->was_wide = sub->was_wide || width > 1;
+    sub->lane_widest = sub->lane_widest > width ? sub->lane_widest : width;
     sub->lane_width = width;
     for (struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
         bool way = mr__lane_has_way(d);

@@ -280,7 +280,7 @@ struct mr__sub {
     struct mr__returned *returned; /* owned */
     uint32_t returned_count;
     uint32_t lane_width; /* of one lane so many side by side */
-    bool was_wide;       /* that was more once: what began then may stand beyond it */
+    uint32_t lane_widest; /* the most that was: what began then may stand beyond it */
     uint64_t folded_to; /* recovery: what stands before this position is in its state already */
     uint64_t removed_log_ns;                  /* since; 0: there */
     struct mr_counts counts;
