@@ -95,11 +95,11 @@ static void print_object(const struct mr_cli *cli, const cJSON *object, const ch
     cJSON_ArrayForEach(member, object)
     {
         char name[128];
-        (void)snprintf(name, sizeof(name), "%.50s%.70s", prefix, member->string);
-        if (cJSON_IsObject(member) && prefix[0] == '\0') {
-            char inner[128];
-            (void)snprintf(inner, sizeof(inner), "%.70s.", member->string);
-            print_object(cli, member, inner);
+        bool inside = cJSON_IsObject(member);
+        (void)snprintf(name, sizeof(name), "%.70s%.50s%s", prefix, member->string,
+                       inside ? "." : ""); /* cut at worst */
+        if (inside) {
+            print_object(cli, member, name);
             continue;
         }
         if (cJSON_IsArray(member)) {

@@ -18,9 +18,11 @@ def state_of(m):
     memory = m.ask("status")["memory"]
     for name, budget in memory.items():
         assert budget["used"] is None or budget["used"] <= budget["max"], (name, budget)
+    people = m.cli("status").out
     told = m.http("GET", "/metrics")[2]
     checked = m.ask("check")["memory_max"]
     for name, budget in memory.items():
+        assert re.search(r"^memory\.%s\.max +%d$" % (name, budget["max"]), people, re.M), people
         assert checked[name] == budget["max"], (name, checked, budget)
         assert f'millrace_memory_max_bytes{{budget="{name}"}} {budget["max"]}\n' in told, told
         assert (f'millrace_memory_used_bytes{{budget="{name}"}}' in told) == (budget["used"] is not None), told
