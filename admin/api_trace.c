@@ -109,7 +109,12 @@ static enum mr_status open_history(struct mr_admin *admin, struct mr_history *re
     if (r != MR_OK) {
         return r;
     }
-    return mr_history_open(admin->history, status.durable_position, ret_history, problem);
+    r = mr_history_open(admin->history, status.durable_position, ret_history, problem);
+    if (r == MR_OK) {
+        ret_history->sketched = mr__sketched;
+        ret_history->sketch_context = admin;
+    }
+    return r;
 }
 
 static enum mr_status tell(struct mr_admin *admin, const char *id, struct story *ret_story,

@@ -258,6 +258,42 @@ enum mr_status mr__bus_status(struct mr_admin *admin, struct mr_bus_status *ret_
     return admin->host->ops->call(admin->host, copy_status, ret_status);
 }
 
+struct sketch_question {
+    uint64_t number;
+    uint64_t hash;
+    bool is_about;
+    bool known;
+    struct mr_buf *places;
+};
+
+static bool take_sketched(void *context, uint64_t place)
+{
+    struct sketch_question *question = context;
+    uint8_t bytes[8];
+    mr_put_u64(bytes, place);
+    question->known = mr_buf_append(question->places, bytes, sizeof(bytes)) == MR_OK;
+    return question->known;
+}
+
+static void ask_sketched(void *argument, struct mr_bus *bus, struct mr_now now)
+{
+    (void)now;
+    struct sketch_question *question = argument;
+    question->known = true;
+    bool sketched = mr_bus_sketched(bus, question->number, question->hash, question->is_about,
+                                    take_sketched, question);
+    question->known = question->known && sketched;
+}
+
+bool mr__sketched(void *context, uint64_t number, uint64_t hash, bool is_about,
+                  struct mr_buf *places)
+{
+    struct mr_admin *admin = context;
+    struct sketch_question question = {
+        .number = number, .hash = hash, .is_about = is_about, .places = places};
+    return admin->host->ops->call(admin->host, ask_sketched, &question) == MR_OK && question.known;
+}
+
 static const char *cached_name(struct mr_admin *admin, uint32_t id)
 {
     (void)pthread_mutex_lock(&admin->names_mu);

@@ -164,13 +164,13 @@ enum mr_status mr_history_follow(struct mr_history *history, uint64_t number, ui
     while (at < index->segment_count && r == MR_OK && stretch.more) {
         const struct mr_footer_head *head = mr_history_footer(history, at);
         uint64_t from = 0;
-        if (head != NULL) {
-            r = mr__lookup_about(&lookup, head, offset, visit_records, &stretch.scan, &from,
-                                 &stretch.more);
-            if (r == MR_OK) {
-                at++;
-                continue;
-            }
+        r = head != NULL ? mr__lookup_about(&lookup, head, offset, visit_records, &stretch.scan,
+                                            &from, &stretch.more)
+                         : mr__lookup_sketched(history, at, mr_footer_about_hash(offset), true,
+                                               visit_records, &stretch.scan, &from, &stretch.more);
+        if (r == MR_OK) {
+            at++;
+            continue;
         }
         uint32_t end = at + 1;
         while (end < index->segment_count && mr_history_footer(history, end) == NULL) {
@@ -358,14 +358,28 @@ static bool search_event(void *context, const struct mr_history_record *seen)
     return search->status == MR_OK && !(fits && search->id.size == 0);
 }
 
-/* The newest such event of segment @p at, from its footer. @return MR_E_CORRUPT: read it instead */
+/* The newest such event of segment @p at while it has no footer. @return MR_E_CORRUPT: read it */
+static enum mr_status look_up_sketched(const struct mr_history *history, uint32_t at,
+                                       struct search *search)
+{
+    bool by_id = search->id.size > 0;
+    struct record_scan scan = {.visit = search_event, .context = search};
+    uint64_t from;
+    bool more;
+    return mr__lookup_sketched(history, at,
+                               by_id ? mr_footer_id_hash(search->id)
+                                     : mr_footer_about_hash(search->offset),
+                               !by_id, visit_records, &scan, &from, &more);
+}
+
+/* From its footer. @return likewise */
 static enum mr_status look_up(struct mr_history *history, uint32_t at, struct mr__lookup *lookup,
                               struct search *search)
 {
     const struct mr_footer_head *head = mr_history_footer(history, at);
     struct record_scan scan = {.visit = search_event, .context = search};
     if (head == NULL) {
-        return MR_E_CORRUPT;
+        return look_up_sketched(history, at, search);
     }
     uint64_t offset = search->offset;
     uint64_t from;

@@ -2,8 +2,9 @@
  * durable, and never through its own handles. Segments may be retired while we read: what is gone
  * reads as not there. One thread at a time.
  *
- * Where a sealed segment has a footer that is believed, only what the footer names is read; where
- * it has none, or one that turns out damaged, the segment is read. The answers are the same. */
+ * Where a sealed segment has a footer that is believed, only what the footer names is read, and of
+ * one that has none yet what the bus knows of it; where neither is there, or turns out damaged, the
+ * segment is read. The answers are the same. */
 #ifndef MR_ADMIN_HISTORY_H
 #define MR_ADMIN_HISTORY_H
 
@@ -30,6 +31,12 @@ struct mr_history {
     uint32_t ids_count;
     uint64_t end_position; /* everything before it is durable */
     uint32_t whole; /* segments that mr_history_find() and mr_history_follow() have read whole */
+    /* May be set: asks the bus which groups of a segment that has no footer yet may concern
+     * something, as mr_bus_sketched() says; their places go to the end of @p places, 8 bytes each.
+     * @return false: it is to be read */
+    bool (*sketched)(void *context, uint64_t number, uint64_t hash, bool is_about,
+                     struct mr_buf *places);
+    void *sketch_context;
 };
 
 /** Opens the log of @p index for reading up to @p end_position; ask the bus for that first. Lists

@@ -166,6 +166,9 @@ enum mr_status mr__each_fanout(struct mr_admin *admin,
 enum mr_status mr__source_infos(struct mr_admin *admin, struct mr_source_info **ret_infos,
                                 uint32_t *ret_count);
 enum mr_status mr__bus_status(struct mr_admin *admin, struct mr_bus_status *ret_status);
+/* For mr_history: mr_bus_sketched() of the bus. @param context the admin */
+bool mr__sketched(void *context, uint64_t number, uint64_t hash, bool is_about,
+                  struct mr_buf *places);
 /** The name of a subscription id, for ever the same; NULL when it is not known. */
 const char *mr__subscription_name(struct mr_admin *admin, uint32_t id);
 /** Copies the name of a source id: "bus" for what the bus made itself. */

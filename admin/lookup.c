@@ -185,6 +185,30 @@ void mr__lookup_release(struct mr__lookup *lookup)
     mr_free(MR_TAKE(lookup->groups));
 }
 
+/* Shows the groups at those places of the segment that @p head is about. */
+static enum mr_status show_places(struct mr_io *io, const struct mr_footer_head *head,
+                                  const struct places *places,
+                                  bool (*visit)(void *context, const struct mr_log_group *group),
+                                  void *context, uint64_t *ret_from, bool *ret_more)
+{
+    if (places->list.size == 0) {
+        return MR_OK;
+    }
+    struct reader reader = {.io = io, .head = head};
+    enum mr_status r = open_segment(&reader);
+    for (size_t i = 0; r == MR_OK && i < places->list.size / 8 && *ret_more; i++) {
+        struct mr_log_group group;
+        *ret_from = place_at(places, i);
+        if (*ret_from >= head->used) {
+            break; /* it is being written */
+        }
+        r = read_group(&reader, *ret_from, &group);
+        *ret_more = r != MR_OK || visit(context, &group);
+    }
+    close_segment(&reader);
+    return r;
+}
+
 /* Shows the groups that the footer names. */
 static enum mr_status show_groups(struct mr_io *io, const struct mr_footer_head *head,
                                   const struct wish *wish,
@@ -194,17 +218,37 @@ static enum mr_status show_groups(struct mr_io *io, const struct mr_footer_head 
     struct places places;
     *ret_from = 0;
     *ret_more = true;
-    struct reader reader = {.io = io, .head = head};
     enum mr_status r = ask_footer(io, head, wish, &places);
-    if (r == MR_OK && places.list.size > 0) {
-        r = open_segment(&reader);
-        for (size_t i = 0; r == MR_OK && i < places.list.size / 8 && *ret_more; i++) {
-            struct mr_log_group group;
-            *ret_from = place_at(&places, i);
-            r = read_group(&reader, *ret_from, &group);
-            *ret_more = r != MR_OK || visit(context, &group);
-        }
-        close_segment(&reader);
+    r = r == MR_OK ? show_places(io, head, &places, visit, context, ret_from, ret_more) : r;
+    mr_buf_release(&places.list);
+    return r;
+}
+
+enum mr_status mr__lookup_sketched(const struct mr_history *history, uint32_t at, uint64_t hash,
+                                   bool is_about,
+                                   bool (*visit)(void *context, const struct mr_log_group *group),
+                                   void *context, uint64_t *ret_from, bool *ret_more)
+{
+    const struct mr_log_segment *segment = &history->index.segments[at];
+    uint64_t end = history->end_position;
+    struct mr_footer_head head = {
+        .number = segment->number,
+        .salt = segment->header.salt,
+        .used = segment->number == mr_position_segment(end) ? mr_position_at(end)
+                                                            : segment->file_size};
+    struct places places = {.status = MR_OK};
+    *ret_from = 0;
+    *ret_more = true;
+    if (segment->number > mr_position_segment(end)) {
+        return MR_OK; /* nothing of it is durable for who asks */
+    }
+    mr_buf_init(&places.list, PLACES_MAX * 8);
+    bool known = history->sketched != NULL && segment->usable &&
+                 history->sketched(history->sketch_context, segment->number, hash, is_about,
+                                   &places.list);
+    enum mr_status r = MR_E_CORRUPT;
+    if (known) {
+        r = show_places(history->io, &head, &places, visit, context, ret_from, ret_more);
     }
     mr_buf_release(&places.list);
     return r;

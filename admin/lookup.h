@@ -22,6 +22,15 @@ MR_MUST_USE enum mr_status mr__lookup_begin(struct mr__lookup *lookup, struct mr
                                             uint64_t hash, bool is_about, uint64_t from);
 void mr__lookup_release(struct mr__lookup *lookup);
 
+/** Shows the groups of segment @p at of the index, which has no footer, that may concern what
+ * @p hash stands for (as for mr__lookup_begin()), as far as they are durable.
+ * @param[out] ret_from, ret_more as for mr__lookup_about()
+ * @return MR_E_CORRUPT: read the segment instead, from place @p ret_from on; MR_E_NOMEM */
+MR_MUST_USE enum mr_status
+mr__lookup_sketched(const struct mr_history *history, uint32_t at, uint64_t hash, bool is_about,
+                    bool (*visit)(void *context, const struct mr_log_group *group), void *context,
+                    uint64_t *ret_from, bool *ret_more);
+
 /** Shows the groups of segment @p head->number that may hold records which concern the event with
  * @p offset to @p visit, ascending.
  * @param lookup of mr_footer_about_hash(offset)

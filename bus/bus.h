@@ -402,6 +402,13 @@ void mr_bus_check(const struct mr_bus *bus);
 /** Whether matched = done + dead + … holds for every subscription, from the counters alone: what
  * a scrape checks. @param[out] ret_subscription the first that does not */
 bool mr_bus_conserves(const struct mr_bus *bus, uint32_t *ret_subscription);
+/** Calls @p fn with the place of each group of segment @p number that may concern something,
+ * ascending, until it returns false: as it was written by this process, while the segment has no
+ * footer. What is being written may be among them.
+ * @param hash of mr_footer_id_hash() or, with @p is_about, of mr_footer_about_hash()
+ * @return false: nothing is known, the segment is to be read */
+bool mr_bus_sketched(struct mr_bus *bus, uint64_t number, uint64_t hash, bool is_about,
+                     bool (*fn)(void *context, uint64_t place), void *context);
 /** A hash of the whole delivery state, for the determinism check. */
 uint64_t mr_bus_state_hash(const struct mr_bus *bus);
 

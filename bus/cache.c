@@ -74,7 +74,8 @@ void mr__cache_add(struct mr_bus *bus, struct mr__group *group)
     group->data = NULL;
     group->capacity = 0;
     group->size = 0;
-    while (bus->cache_bytes > bus->options.log.cache_size && bus->cache_count > 0) {
+    while (bus->cache_bytes + bus->sketch_bytes > bus->options.log.cache_size &&
+           bus->cache_count > 0) {
         cache_evict(bus);
     }
 }

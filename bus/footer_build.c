@@ -182,7 +182,7 @@ static enum mr_status add_about_event(struct mr__footer_builder *b, uint64_t off
 /* Which events a record concerns. */
 static enum mr_status take_about(struct mr__footer_builder *b, const struct mr_record *record)
 {
-    if (record->kind == MR_RECORD_START || record->kind == MR_RECORD_OPERATOR) {
+    if (footer_is_about_all(record)) {
         b->head.about_all++;
         return add_about(b, FOOTER_ABOUT_ALL);
     }
@@ -190,10 +190,7 @@ static enum mr_status take_about(struct mr__footer_builder *b, const struct mr_r
         return MR_OK;
     }
     enum mr_status r = add_about_event(b, record->offset);
-    uint64_t other = record->kind == MR_RECORD_EVENT  ? record->d  /* its cause */
-                     : record->kind == MR_RECORD_EDIT ? record->c /* what replaces it */
-                                                      : 0;
-    return r == MR_OK ? add_about_event(b, other) : r;
+    return r == MR_OK ? add_about_event(b, footer_about_other(record)) : r;
 }
 
 static enum mr_status take_group(struct mr__footer_builder *b, uint64_t at,

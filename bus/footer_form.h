@@ -65,6 +65,20 @@ static inline uint64_t footer_about(uint64_t offset)
     return offset >> 6 & FOOTER_ABOUT_ALL;
 }
 
+/* Which events a record concerns: every one, */
+static inline bool footer_is_about_all(const struct mr_record *record)
+{
+    return record->kind == MR_RECORD_START || record->kind == MR_RECORD_OPERATOR;
+}
+
+/* or that of its offset and this one; 0: none. */
+static inline uint64_t footer_about_other(const struct mr_record *record)
+{
+    return record->kind == MR_RECORD_EVENT  ? record->d  /* its cause */
+           : record->kind == MR_RECORD_EDIT ? record->c /* what replaces it */
+                                            : 0;
+}
+
 /* What the Bloom filter knows it by. */
 static inline uint64_t footer_about_hash(uint64_t about)
 {

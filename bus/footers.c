@@ -191,6 +191,9 @@ void mr__footer_done(struct mr_bus *bus, struct mr_log_request *request)
         if (request->kind == MR_LOG_FOOTER && segment->number == request->number) {
             segment->footing = false;
             segment->footed = request->result == MR_OK;
+            if (segment->footed) {
+                mr__sketch_drop(bus, segment);
+            }
             bool full = segment->footed && segment->number % IDS_EACH == IDS_EACH - 1;
             bus->ids_due = full ? segment->number / MR_FOOTER_GROUP + 1 : bus->ids_due;
         }

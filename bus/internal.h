@@ -12,6 +12,7 @@
  *   walk.c        over all deliveries and dead letters, so many each step
  *   scrub.c       their bytes looked at now and then, for what has rotted
  *   footers.c     which of the sealed ones get their footer, and when
+ *   sketch.c      what the groups may concern of those that have none yet
  *   survive.c     what keeps mostly dead segments alive is moved; logcopy.c copies it
  *   ingest.c      events in
  *   dedupe.c      which of them are repeats
@@ -211,6 +212,12 @@ bool mr__slots_know_moved(const struct mr_bus *bus, const struct mr__segment *se
 bool mr__segment_is_free(const struct mr_bus *bus, const struct mr__segment *segment);
 /* Its file goes. @return false: no memory, try again */
 bool mr__segment_retire(struct mr_bus *bus, struct mr__segment *segment);
+
+/* sketch.c */
+void mr__sketch_note(struct mr_bus *bus, const struct mr_record *record); /* one for the stage */
+/* The stage becomes the group at @p at of @p segment. */
+void mr__sketch_group(struct mr_bus *bus, struct mr__segment *segment, uint64_t at);
+void mr__sketch_drop(struct mr_bus *bus, struct mr__segment *segment);
 
 /* footers.c */
 /* Which segments have a footer file; those of segments that are gone are removed. */

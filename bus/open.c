@@ -472,6 +472,10 @@ void mr_bus_destroy(struct mr_bus *bus)
     mr_free(bus->subs);
     mr_free(bus->targets);
     mr_free(bus->sources);
+    for (uint32_t i = 0; i < bus->segment_count; i++) {
+        mr__sketch_drop(bus, &bus->segments[i]);
+    }
+    mr_free(bus->noted.items);
     mr_free(bus->segments);
     mr_free(bus->spares);
     mr__timers_release(bus);

@@ -95,7 +95,8 @@
     X(MOVED_UNREAD, "recovery leaves survivors where they were")                                   \
     X(COPY_ALONE, "a survivor is copied to one of two disks")                                      \
     X(JUDGED_UNMENDED, "where something is rotten one wrong bit in its header loses a record")     \
-    X(GAPS_LOST, "a segment that was given up between others counts as lost")
+    X(GAPS_LOST, "a segment that was given up between others counts as lost")                      \
+    X(SKETCH_SHORT, "what a group may concern is not noted as it is written")
 
 #define MR_PLANTED_ENUM(name, text) MR_PLANTED_##name,
 enum mr_planted { MR_PLANTED_NONE = 0, MR_PLANTED_LIST(MR_PLANTED_ENUM) MR_PLANTED_MAX };

@@ -236,7 +236,7 @@ void mr_bus_status(const struct mr_bus *bus, struct mr_bus_status *ret_status)
         .oldest_position =
             bus->segment_count == 0 ? 0 : mr_position(bus->segments[0].number, MR_LOG_BLOCK),
         .memory_used = {[MR_BUDGET_STATE] = mr__memory_used(bus),
-                        [MR_BUDGET_CACHE] = bus->cache_bytes,
+                        [MR_BUDGET_CACHE] = bus->cache_bytes + bus->sketch_bytes,
                         [MR_BUDGET_READS] = bus->cold_events.bytes + bus->cold_behind.bytes,
                         [MR_BUDGET_GROUPS] = bus->stage.capacity + bus->flight.capacity,
                         [MR_BUDGET_CHECKPOINT] = checkpoint_bytes(&bus->snap)},

@@ -349,6 +349,7 @@ void mr__segment_retired(struct mr_bus *bus, struct mr_log_request *request)
     for (uint32_t i = 0; i < *count; i++) {
         if (all[i].number == request->number) {
             bus->keep_bytes -= keep ? all[i].used : 0;
+            mr__sketch_drop(bus, &all[i]);
             memmove(all + i, all + i + 1, (*count - i - 1) * sizeof(*all));
             (*count)--;
             bus->current -= keep ? 0 : 1;

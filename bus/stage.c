@@ -118,6 +118,7 @@ uint64_t mr__stage_record(struct mr_bus *bus, const struct mr_record *record)
     mr_put_u32(le, mr_record_encode(record, stage->data + at));
     stage->records_crc = mr_crc32c(stage->records_crc, le, sizeof(le));
     stage->records++;
+    mr__sketch_note(bus, record);
     stage->size += size;
     return at;
 }
@@ -368,6 +369,7 @@ void mr__stage_submit(struct mr_bus *bus)
     group->padded = padded;
     group->sequence = bus->next_sequence++;
     group->position = mr_position(segment->number, segment->used);
+    mr__sketch_group(bus, segment, segment->used);
     memset(group->data + group->size, 0, padded - group->size);
     encode_header(bus, group, segment->salt);
     segment->used += padded;

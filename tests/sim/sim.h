@@ -53,6 +53,7 @@
     X(DROP, "drop")                                                                                \
     X(DEAD, "dead")                                                                                \
     X(REFUSED, "refused")                                                                          \
+    X(SKETCHED, "a group found by what its records concern")                                       \
     X(CRASH_ALONE, "worker crash, alone")                                                          \
     X(SUSPECTS, "worker crash, suspects")                                                          \
     X(TIMEOUT, "timeout")                                                                          \

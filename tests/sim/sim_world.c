@@ -544,6 +544,52 @@ static void rot_running(struct sim_world *world)
     }
 }
 
+struct place {
+    uint64_t wanted;
+    bool found;
+};
+
+static bool is_place(void *context, uint64_t place)
+{
+    struct place *at = context;
+    at->found = at->found || place == at->wanted;
+    return !at->found;
+}
+
+static void check_sketched(const struct sim_world *world, const struct mr_log_request *request,
+                           uint64_t hash, bool is_about)
+{
+    struct place at = {.wanted = request->at};
+    if (mr_bus_sketched(world->bus, request->number, hash, is_about, is_place, &at)) {
+        sim_fired[SIM_SKETCHED]++;
+        if (!at.found) {
+            sim_fail(world, "what the group at %llu of segment %llu concerns is not known",
+                     (unsigned long long)request->at, (unsigned long long)request->number);
+        }
+    }
+}
+
+/* While its segment has no footer, a group is found by what its records concern. */
+static void check_sketch(const struct sim_world *world, const struct mr_log_request *request)
+{
+    struct mr_log_group group = {.data = request->buf, .header_good = true, .verified = true};
+    uint64_t salt = mr_get_u64(request->buf + 8);
+    enum mr_status r = mr_group_header_decode(request->buf, salt, &group.header);
+    MR_ASSERT(r == MR_OK);
+    group.size = group.header.size;
+    uint32_t at = 0;
+    uint64_t position;
+    struct mr_record record;
+    while (mr_log_next_record(&group, &at, &position, &record)) {
+        if (record.offset != 0) {
+            check_sketched(world, request, mr_footer_about_hash(record.offset), true);
+        }
+        if (record.kind == MR_RECORD_EVENT) {
+            check_sketched(world, request, mr_footer_id_hash(mr_event_id(record.body)), false);
+        }
+    }
+}
+
 /* Who is behind passes over a group that cannot be read a few times: what it matched there ends lost
  * when it is live again, and what is ordered behind that goes on now. */
 static void note_unread(struct sim_world *world, const struct mr_log_request *request)
@@ -583,6 +629,7 @@ static void io_done(struct sim_world *world, struct mr_log_request *request)
     sim_fired[SIM_POSTED] += request->kind == MR_LOG_READ && request->spans > 0;
     note_unread(world, request);
     if (request->kind == MR_LOG_WRITE) {
+        check_sketch(world, request);
         oracle_write_done(world->oracle, request->result);
     } else if (request->kind == MR_LOG_SYNC && request->result == MR_OK) {
         oracle_synced(world->oracle, request->at);
