@@ -10,6 +10,7 @@
 #define BITS_EACH 16u /* for what is noted: one group in 400 is read in vain */
 #define PROBES 4u
 #define PART 4u /* of log.cache_size: what all of them may take of it */
+#define NOTED_KEPT 65536u /* after a group of more than that, their memory goes */
 
 /* In a sketch each group is a word that says where it is, then its filter. */
 #define WORD_ALL 1ull /* it has what concerns every event */
@@ -128,6 +129,10 @@ void mr__sketch_group(struct mr_bus *bus, struct mr__segment *segment, uint64_t 
             mr__sketch_drop(bus, segment);
         }
         keep_bound(bus);
+    }
+    if (bus->noted.capacity > NOTED_KEPT) {
+        mr_free(bus->noted.items);
+        bus->noted = (struct mr__words){0};
     }
     bus->noted.count = 0;
     bus->noted_lost = bus->noted_all = false;
