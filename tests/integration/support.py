@@ -214,6 +214,12 @@ class Instance:
         assert result.code == 0, (arguments, result.code, result.out, result.err)
         return result.lines()
 
+    def letters(self, subscription):
+        """Its dead letters; those of a source (`ingest:NAME`) are known from its first one on."""
+        result = self.cli("dlq", "list", subscription, "-o", "json")
+        assert result.code == 0 or "no subscription is called" in result.err, (result.code, result.err)
+        return result.lines()
+
     def trace(self, id):
         return self.ask("trace", id)
 

@@ -224,7 +224,7 @@ def test_an_invalid_cloudevent_is_an_ingest_dead_letter():
                             "application/cloudevents+json", "-b",
                             '{"specversion":"1.0","id":"","source":"/s","type":"t"}'], check=True)
             letters = wait_until("the dead letter",
-                                 lambda: m.ask_lines("dlq", "list", "ingest:jobs"))
+                                 lambda: m.letters("ingest:jobs"))
             assert len(letters) == 1 and letters[0]["error"], letters
             wait_until("an empty queue", lambda: broker.queues()["invalid"] == [0, 0])
 

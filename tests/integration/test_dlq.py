@@ -229,13 +229,13 @@ def test_a_rejected_message_is_mended_and_enters():
     with Instance({"sources": {"lines": {"file": {"path": "in.jsonl"}}},
                    "workers": {"w": {"exec": {"command": ["true"]}}},
                    "subscriptions": {"s": {"to": "w"}}}, {"in.jsonl": "this is no event\n"}) as m:
-        letter = wait_until("the letter", lambda: m.ask_lines("dlq", "list", "ingest:lines"))[0]
+        letter = wait_until("the letter", lambda: m.letters("ingest:lines"))[0]
         assert letter["class"] == "rejected", letter
         done = m.cli("dlq", "edit", "ingest:lines", letter["offset"], input=json.dumps(event("good")))
         assert done.code == 0, (done.out, done.err)
         m.wait_state("good", "s", "done")
         assert m.trace("good")["source"] == "lines"
-        assert m.ask_lines("dlq", "list", "ingest:lines") == []
+        assert m.letters("ingest:lines") == []
 
 
 def test_growing_dead_letters_are_an_event():

@@ -36,10 +36,6 @@ def error(m, id, subscription, state="dead"):
     return m.wait_state(id, subscription, state)["attempts"][-1]["error"]
 
 
-def letters(m, subscription):
-    return m.cli("dlq", "list", subscription, "-o", "json").lines()
-
-
 def test_a_subscription_gets_what_its_program_makes_and_the_log_keeps_the_event():
     program = """
       # The order alone, under another type.
@@ -91,7 +87,7 @@ def test_what_is_no_event_is_a_dead_letter_with_the_message():
         for name, (_, words) in WRONG.items():
             said = error(m, name, name)
             assert said.startswith(words), (name, said)
-        assert len(letters(m, "two")) == 1
+        assert len(m.letters("two")) == 1
 
 
 def test_a_subscription_drops_what_its_program_gives_no_output_for():
@@ -132,12 +128,12 @@ def test_a_source_transforms_before_the_log():
             m.wait_state("b%d" % i, "orders", "done")
         told = m.trace("b3")
         assert told["event"]["data"] == {"kind": "order", "n": 4} and told["matched"] == ["orders"], told
-        rejected = wait_until("the dead letters", lambda: (lambda found: found if len(found) == 91 else None)(letters(m, "ingest:in")))
+        rejected = wait_until("the dead letters", lambda: (lambda found: found if len(found) == 91 else None)(m.letters("ingest:in")))
         assert all("maximum" in letter["error"] for letter in rejected)
         m.post(event("1", "raw", data={"kind": 5}))
-        wait_until("its dead letter", lambda: [l for l in letters(m, "ingest:in") if l["event"]["id"] == "1" and l["error"].startswith("transform: ")])
+        wait_until("its dead letter", lambda: [l for l in m.letters("ingest:in") if l["event"]["id"] == "1" and l["error"].startswith("transform: ")])
         m.post(event("2", "raw", data={"n": 0}), path="/picky")
-        letter = wait_until("its dead letter", lambda: letters(m, "ingest:picky"))[0]
+        letter = wait_until("its dead letter", lambda: m.letters("ingest:picky"))[0]
         assert letter["event"]["id"] == "2" and letter["error"] == "transform: the program gave no output", letter
         m.post(event("3", "raw", data={"n": 1}), path="/picky")
         assert m.trace("3")["event"]["source"] == "/changed"
@@ -157,7 +153,7 @@ def test_what_takes_too_much_is_killed_and_its_neighbours_do_not_notice():
                 m.post([event("%s-%d" % (name, i), name, data={"bad": i % 11 == 5}) for i in range(22)])
             said = {}
             for name in bombs:
-                dead = wait_until("the dead letters of %s" % name, lambda: (lambda found: found if len(found) == 2 else None)(letters(m, name)))
+                dead = wait_until("the dead letters of %s" % name, lambda: (lambda found: found if len(found) == 2 else None)(m.letters(name)))
                 assert {letter["event"]["id"] for letter in dead} == {"%s-5" % name, "%s-16" % name}, dead
                 said[name] = {letter["error"] for letter in dead}
             for name, errors in said.items():
@@ -182,7 +178,7 @@ def test_programs_that_are_killed_do_not_hold_up_others():
         for i in range(10):
             m.post(event("good-%d" % i, "good"))
             m.wait_state("good-%d" % i, "good", "done")
-        ended = sum(len(letters(m, name)) for name in ("bad", "worse", "worst"))
+        ended = sum(len(m.letters(name)) for name in ("bad", "worse", "worst"))
         assert ended < 300, ended  # the others are at it still
 
 

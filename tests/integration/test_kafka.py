@@ -53,7 +53,7 @@ def test_records_of_each_kind_come_as_events():
         assert raw["source"].endswith("#kinds"), raw
         assert tombstone["partitionkey"] == "k8" and "data" not in tombstone, tombstone
         assert last["id"] == "partition:0/offset:5", last
-        letters = wait_until("the dead letter", lambda: m.ask_lines("dlq", "list", "ingest:orders"))
+        letters = wait_until("the dead letter", lambda: m.letters("ingest:orders"))
         assert len(letters) == 1 and letters[0]["error"], letters
         wait_until("the commit", lambda: kafka.committed("kinds", "kinds") == [6])
 

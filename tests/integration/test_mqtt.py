@@ -82,7 +82,7 @@ def test_an_invalid_cloudevent_is_an_ingest_dead_letter():
         wait_until("the subscription", lambda: subscribed(m))
         bad = json.dumps({"specversion": "1.0", "id": "", "source": "/s", "type": "t"})
         broker.publish("plant/1/temp", [bad])
-        letters = wait_until("the dead letter", lambda: m.ask_lines("dlq", "list", "ingest:plant"))
+        letters = wait_until("the dead letter", lambda: m.letters("ingest:plant"))
         assert len(letters) == 1 and letters[0]["error"], letters
 
 

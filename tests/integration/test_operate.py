@@ -127,7 +127,7 @@ def test_rejected_message_is_an_ingest_dead_letter():
                    "subscriptions": {"s": {"to": "w"}}},
                   {"in.jsonl": "this is no event\n" + json.dumps(event("ok1")) + "\n"}) as m:
         wait_until("the good one", lambda: m.counts("s")["done"] == 1)
-        letters = m.ask_lines("dlq", "list", "ingest:lines")
+        letters = m.letters("ingest:lines")
         assert len(letters) == 1 and letters[0]["reason"], letters
         refused = m.cli("dlq", "redrive", "ingest:lines", "-o", "json")
         assert refused.code == 1 and refused.lines()[0]["result"] == "refused", refused.out

@@ -193,7 +193,7 @@ def test_what_has_come_round_too_often_becomes_a_dead_letter():
         assert m.cli("sub", "pause", "s").code == 0
         for n in range(2):
             m.post(event("e%d" % n, mrhops=1))
-        letter = wait_until("the letter", lambda: m.ask_lines("dlq", "list", "ingest:bus"))[0]
+        letter = wait_until("the letter", lambda: m.letters("ingest:bus"))[0]
         assert letter["event"]["type"] == SHED and letter["event"]["data"]["dropped"] == 2, letter
         assert letter["event"]["mrhops"] == 2 and "hop limit" in letter["error"], letter
         assert m.counts("s")["dropped"] == 2 and told(m) == {}

@@ -4,10 +4,6 @@ import json
 from support import Instance, Service, event, http_source, main, wait_until
 
 
-def letters(m, subscription):
-    return m.cli("dlq", "list", subscription, "-o", "json").lines()
-
-
 def test_a_source_transforms_before_the_log():
     config = {"sources": {"in": {**http_source(), "transform": {
                   "set": {"type": "com.example.{{data.kind}}", "subject": "{{data.order.id}}", "data.seen": True},
@@ -24,7 +20,7 @@ def test_a_source_transforms_before_the_log():
         for sent, reason in ((event("2", "raw", data="text", datacontenttype="text/plain"), "transform: the data is no JSON"),
                              (event("3", "raw", data={"kind": "order", "total": -1}), "minimum wants 0, the data has -1 at /total")):
             m.post(sent)
-            letter = wait_until("the dead letter", lambda: [l for l in letters(m, "ingest:in") if l["event"]["id"] == sent["id"]])[0]
+            letter = wait_until("the dead letter", lambda: [l for l in m.letters("ingest:in") if l["event"]["id"] == sent["id"]])[0]
             assert reason in letter["error"], letter
 
 

@@ -30,10 +30,6 @@ def with_schemas(m):
     return m
 
 
-def letters(m):
-    return m.cli("dlq", "list", "ingest:in", "-o", "json").lines()
-
-
 def test_events_that_break_their_schema_are_dead_letters():
     with Instance(config(types={"order": "order.json"}, dataschemas={"urn:point": {"type": "array", "maxItems": 2}}), start=False) as m:
         with_schemas(m).start()
@@ -50,14 +46,14 @@ def test_events_that_break_their_schema_are_dead_letters():
             status, _, said = m.http("POST", "/events", json.dumps(event(id, "order", data=data, **more)),
                                      {"Content-Type": "application/cloudevents+json"})
             assert status == 202 and "rejected" in said, (status, said)
-            letter = wait_until("the dead letter", lambda: [l for l in letters(m) if l["event"]["id"] == id])[0]
+            letter = wait_until("the dead letter", lambda: [l for l in m.letters("ingest:in") if l["event"]["id"] == id])[0]
             assert reason in letter["error"] or reason in letter["event"].get("reason", ""), letter
-        assert len(letters(m)) == 5
+        assert len(m.letters("ingest:in")) == 5
         m.post(event("batch-1", "order", data={"total": 2}))
         answer = m.http("POST", "/events", json.dumps([event("b1", "order", data={"total": 3}), event("b2", "order", data={"total": None})]),
                         {"Content-Type": "application/cloudevents-batch+json"})
         assert answer[0] == 202, answer
-        wait_until("one of two rejected", lambda: len(letters(m)) == 6)
+        wait_until("one of two rejected", lambda: len(m.letters("ingest:in")) == 6)
         assert m.trace("b1")["matched"] == ["all"]
 
 
@@ -65,18 +61,18 @@ def test_otherwise_reject_and_any_type():
     with Instance(config(types={"*": {"type": "object"}})) as m:
         m.post(event("1", "a", data={}))
         m.post(event("2", "b", data=[]))
-        wait_until("the dead letter", lambda: [l["event"]["id"] for l in letters(m)] == ["2"])
+        wait_until("the dead letter", lambda: [l["event"]["id"] for l in m.letters("ingest:in")] == ["2"])
     with Instance(config(types={"a": True}, otherwise="reject")) as m:
         m.post(event("1", "a", data={}))
         m.post(event("2", "b", data={}))
-        wait_until("the dead letter", lambda: [l["event"]["id"] for l in letters(m)] == ["2"])
+        wait_until("the dead letter", lambda: [l["event"]["id"] for l in m.letters("ingest:in")] == ["2"])
 
 
 def test_a_reload_sees_a_changed_schema():
     with Instance(config(types={"order": "order.json"}), start=False) as m:
         with_schemas(m).start()
         m.post(event("1", "order", data={"total": -1}))
-        wait_until("the dead letter", lambda: len(letters(m)) == 1)
+        wait_until("the dead letter", lambda: len(m.letters("ingest:in")) == 1)
         (m.folder / "order.json").write_text("{}")
         assert m.cli("reload").code == 0
         m.post(event("2", "order", data={"total": -1}))
@@ -84,7 +80,7 @@ def test_a_reload_sees_a_changed_schema():
         (m.folder / "order.json").write_text('{"tpye": "object"}')
         assert m.cli("reload").code != 0
         m.post(event("3", "order", data=[]))
-        assert m.trace("3")["matched"] == ["all"] and len(letters(m)) == 1
+        assert m.trace("3")["matched"] == ["all"] and len(m.letters("ingest:in")) == 1
 
 
 def test_wrong_schemas_are_refused_with_their_place():
@@ -178,7 +174,7 @@ def run_suite(folder, draft, least):
                     sent.append(event(id, name, data=test["data"]))
         for i in range(0, len(sent), 500):
             m.post(sent[i:i + 500])
-        invalid = {letter["event"]["id"] for letter in letters(m)}
+        invalid = {letter["event"]["id"] for letter in m.letters("ingest:in")}
         wrong = [(id, *what) for id, what in wanted.items() if (id not in invalid) != what[0]]
         assert not wrong, wrong
         assert len(wanted) >= least, len(wanted)

@@ -236,7 +236,7 @@ def test_proven_rubbish_is_a_dead_letter_and_unproven_a_400():
     with Instance(config) as m:
         status, _, text = m.http("POST", "/hook", body, headers)
         assert status == 202 and json.loads(text)["rejected"], (status, text)
-        letters = wait_until("the dead letter", lambda: m.ask_lines("dlq", "list", "ingest:hook"))
+        letters = wait_until("the dead letter", lambda: m.letters("ingest:hook"))
         assert len(letters) == 1 and letters[0]["reason"], letters
         raw = letters[0]["event"]
         data = base64.b64decode(raw["data_base64"]) if "data_base64" in raw else raw["data"].encode()
@@ -249,7 +249,7 @@ def test_proven_rubbish_is_a_dead_letter_and_unproven_a_400():
             **headers, "Content-Encoding": "gzip", "X-Hub-Signature-256": "sha256=" + hex_hmac("s1", packed)})
         assert status == 202, status
         assert m.http("POST", "/open", packed, {**headers, "Content-Encoding": "gzip"})[0] == 415
-        wait_until("both", lambda: len(m.ask_lines("dlq", "list", "ingest:hook")) == 2)
+        wait_until("both", lambda: len(m.letters("ingest:hook")) == 2)
         assert m.metrics()["millrace_conservation_ok"] == 1
 
 
