@@ -9,21 +9,6 @@
 #define READ_SIZE (1u * MR_MIB)
 #define SECTION_SIZE_MAX (64u * MR_MIB)
 
-enum mr_status mr__numbers_add(struct mr__numbers *numbers, uint64_t number)
-{
-    if (numbers->count == numbers->capacity) {
-        size_t capacity = numbers->capacity == 0 ? 1024 : numbers->capacity * 2;
-        uint64_t *grown = mr_realloc(numbers->items, capacity * sizeof(*grown));
-        if (grown == NULL) {
-            return MR_E_NOMEM;
-        }
-        numbers->items = grown;
-        numbers->capacity = capacity;
-    }
-    numbers->items[numbers->count++] = number;
-    return MR_OK;
-}
-
 /* --- reading the segment ---------------------------------------------------------------------- */
 
 /* Room for @p size bytes; the first @p kept from @p data on come along. Aligned, as is what is

@@ -4,13 +4,8 @@
 #define MR_BUS_FOOTER_BUILD_H
 
 #include "bus/footer_form.h"
+#include "bus/numbers.h"
 #include "core/bytes.h"
-
-struct mr__numbers {
-    uint64_t *items; /* owned */
-    size_t count;
-    size_t capacity;
-};
 
 struct mr__section {
     struct mr_buf bytes;     /* whole pages, checksums still to come */
@@ -41,9 +36,6 @@ struct mr__footer_builder {
     uint64_t last_values[MR_FOOTER_VALUE_MAX]; /* added: the next is often the same */
     struct mr__section sections[MR_FOOTER_SECTION_MAX];
 };
-
-/** @return MR_E_NOMEM */
-MR_MUST_USE enum mr_status mr__numbers_add(struct mr__numbers *numbers, uint64_t number);
 
 /** Lays out what was gathered, and writes the footer's file: open in b->file then.
  * @return as mr_footer_build() @blocks on the disk */

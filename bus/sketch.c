@@ -18,39 +18,20 @@
 #define WORD_PLACE_SHIFT 32
 #define WORD_COUNT_MAX ((1ull << (WORD_PLACE_SHIFT - WORD_COUNT_SHIFT)) - 1)
 
-static bool make_room(struct mr__words *words, size_t more)
-{
-    size_t capacity = words->capacity == 0 ? 64 : words->capacity;
-    while (capacity < words->count + more) {
-        capacity *= 2;
-    }
-    if (capacity == words->capacity) {
-        return true;
-    }
-    uint64_t *grown = mr_realloc(words->items, capacity * sizeof(*grown));
-    if (grown == NULL) {
-        return false;
-    }
-    words->items = grown;
-    words->capacity = capacity;
-    return true;
-}
-
 /* --- what is gathered ------------------------------------------------------------------------- */
 
 static void note(struct mr_bus *bus, uint64_t hash)
 {
-    if (!make_room(&bus->noted, 1)) {
-        bus->noted_lost = true;
-        return;
-    }
-    bus->noted.items[bus->noted.count++] = hash;
+    bus->noted_lost = mr__numbers_add(&bus->noted, hash) != MR_OK || bus->noted_lost;
 }
 
 static void note_about(struct mr_bus *bus, uint64_t offset)
 {
+    if (offset == 0) {
+        return;
+    }
     uint64_t hash = mr_footer_about_hash(offset);
-    if (offset != 0 && (bus->noted.count == 0 || hash != bus->noted_about)) {
+    if (bus->noted.count == 0 || hash != bus->noted_about) {
         bus->noted_about = hash; /* the next is often the same */
         note(bus, hash);
     }
@@ -75,7 +56,7 @@ void mr__sketch_drop(struct mr_bus *bus, struct mr__segment *segment)
 {
     bus->sketch_bytes -= segment->sketch.capacity * sizeof(uint64_t);
     mr_free(segment->sketch.items);
-    segment->sketch = (struct mr__words){0};
+    segment->sketch = (struct mr__numbers){0};
 }
 
 static uint32_t bit_of(uint64_t hash, uint32_t probe, uint64_t bits)
@@ -84,21 +65,26 @@ static uint32_t bit_of(uint64_t hash, uint32_t probe, uint64_t bits)
     return (uint32_t)(at * bits >> 32);
 }
 
-static bool add_group(struct mr_bus *bus, struct mr__words *sketch, uint64_t at)
+static bool add_group(struct mr_bus *bus, struct mr__numbers *sketch, uint64_t at)
 {
-    const struct mr__words *noted = &bus->noted;
+    const struct mr__numbers *noted = &bus->noted;
     if (MR_PLANTED(SKETCH_SHORT) && noted->count > 3) {
         return true;
     }
     uint64_t count = (noted->count * BITS_EACH + 63) / 64;
-    if (bus->noted_lost || count > WORD_COUNT_MAX || !make_room(sketch, (size_t)count + 1)) {
+    if (bus->noted_lost || count > WORD_COUNT_MAX) {
         return false;
     }
-    uint64_t *word = sketch->items + sketch->count;
-    sketch->count += (size_t)count + 1;
-    *word++ = at / MR_LOG_BLOCK << WORD_PLACE_SHIFT | count << WORD_COUNT_SHIFT |
-              (bus->noted_all ? WORD_ALL : 0);
-    memset(word, 0, (size_t)count * sizeof(*word));
+    uint64_t head = at / MR_LOG_BLOCK << WORD_PLACE_SHIFT | count << WORD_COUNT_SHIFT |
+                    (bus->noted_all ? WORD_ALL : 0);
+    enum mr_status r = mr__numbers_add(sketch, head);
+    for (uint64_t i = 0; i < count && r == MR_OK; i++) {
+        r = mr__numbers_add(sketch, 0);
+    }
+    if (r != MR_OK) {
+        return false;
+    }
+    uint64_t *word = sketch->items + sketch->count - count;
     for (size_t i = 0; i < noted->count; i++) {
         for (uint32_t probe = 0; probe < PROBES; probe++) {
             uint32_t bit = bit_of(noted->items[i], probe, count * 64);
@@ -119,7 +105,7 @@ static void keep_bound(struct mr_bus *bus)
 
 void mr__sketch_group(struct mr_bus *bus, struct mr__segment *segment, uint64_t at)
 {
-    struct mr__words *sketch = &segment->sketch;
+    struct mr__numbers *sketch = &segment->sketch;
     bool begins = at == MR_LOG_BLOCK;
     if ((begins || sketch->count > 0) && !bus->options.footers_off) {
         uint64_t before = sketch->capacity;
@@ -132,7 +118,7 @@ void mr__sketch_group(struct mr_bus *bus, struct mr__segment *segment, uint64_t 
     }
     if (bus->noted.capacity > NOTED_KEPT) {
         mr_free(bus->noted.items);
-        bus->noted = (struct mr__words){0};
+        bus->noted = (struct mr__numbers){0};
     }
     bus->noted.count = 0;
     bus->noted_lost = bus->noted_all = false;

@@ -6,6 +6,7 @@
 #include "bus/bus.h"
 #include "bus/map.h"
 #include "bus/mend.h"
+#include "bus/numbers.h"
 #include "bus/planted.h"
 #include "core/assert.h"
 
@@ -420,12 +421,6 @@ struct mr__group { /* a group in memory: being gathered, or being written */
     uint32_t padded;
 };
 
-struct mr__words {
-    uint64_t *items; /* owned */
-    size_t count;
-    size_t capacity;
-};
-
 struct mr__segment {
     uint64_t number;
     uint64_t size;
@@ -441,7 +436,7 @@ struct mr__segment {
     bool has_footer; /* a file that may be its footer is there */
     bool footed;     /* and it is known to be a good one */
     bool footing;    /* it is being made, or looked at */
-    struct mr__words sketch; /* until then: what its groups may concern; sketch.c; empty: unknown */
+    struct mr__numbers sketch; /* until then: what its groups may concern; sketch.c */
     /* survive.c: */
     enum mr_log_file of;     /* survivors, or a segment */
     bool chosen;             /* what is alive in it is looked for, */
@@ -700,7 +695,7 @@ struct mr_bus {
     uint64_t footer_sent_mono_ns;
     uint64_t footers_due_mono_ns;      /* the pause after the last is over, */
     uint64_t footers_busy_due_mono_ns; /* and while something is being written */
-    struct mr__words noted; /* hashes of what the stage's records concern; sketch.c */
+    struct mr__numbers noted; /* hashes of what the stage's records concern; sketch.c */
     uint64_t noted_about;   /* the last one */
     bool noted_all;         /* some concern every event */
     bool noted_lost;        /* memory was short */
