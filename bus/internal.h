@@ -65,6 +65,7 @@ void mr__memory_update(struct mr_bus *bus, struct mr__sub *sub);
 /* Shares of another configuration; NULL: it is not known yet. */
 void mr__memory_configure(struct mr_bus *bus, const struct mr_config *config);
 uint64_t mr__memory_used(const struct mr_bus *bus); /* of memory.state */
+uint64_t mr__memory_joins_over(const struct mr_bus *bus); /* what fan-outs have beyond their part */
 uint64_t mr__memory_share(const struct mr_bus *bus, const struct mr__sub *sub);
 /* Whether @p sub may have one delivery more; so many bytes of notes; so many dead letters that were
  * no deliveries. */

@@ -10,7 +10,7 @@ static bool is_too_many(const struct mr_bus *bus)
 {
     uint64_t most = bus->options.fanouts_open_max;
     return bus->join_count > (most == 0 ? MR_FANOUTS_OPEN_MAX : most) ||
-           bus->join_bytes > bus->options.memory_state / 4;
+           mr__memory_joins_over(bus) > 0;
 }
 
 /* What is over now, or NULL. @param[out] ret_reason why it is not complete, or NULL */

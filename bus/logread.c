@@ -293,6 +293,14 @@ struct mr_log_reader {
     struct mr__log_window window;
 };
 
+/* A file that was cut off as it was made stays when those behind it go: as empty as it was, or with
+ * a torn header and listed by no checkpoint. */
+static bool never_was(const struct mr_log_index *index, const struct mr_log_segment *segment)
+{
+    return segment->blank ||
+           (!segment->usable && segment->used == 0 && segment->number < index->given_up);
+}
+
 enum mr_status mr_log_reader_create(struct mr_io *io, const struct mr_log_index *index,
                                     uint64_t position, uint64_t sequence, uint32_t previous_crc,
                                     uint64_t durable_floor, struct mr_log_reader **ret_reader)
@@ -312,8 +320,8 @@ enum mr_status mr_log_reader_create(struct mr_io *io, const struct mr_log_index 
     };
     mr__window_init(&reader->window, io, index);
     uint32_t first = 0;
-    while (first < index->segment_count && index->segments[first].blank) {
-        first++; /* cut off as it was made: it stays when those behind it go */
+    while (first < index->segment_count && never_was(index, &index->segments[first])) {
+        first++;
     }
     bool trimmed = index->has_checkpoint[0] && index->has_checkpoint[1] &&
                    first < index->segment_count && index->segments[first].number > 1;

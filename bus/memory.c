@@ -8,7 +8,8 @@
  * no more stops its cursor, and what it matches waits on disk.
  *
  * Fan-outs of one batch of events may go beyond their part until the next step, which ends the
- * oldest of all (joined.c).
+ * oldest of all (joined.c). Their part is smaller while subscriptions still have what was theirs
+ * before the shares changed.
  *
  * What a subscription has is computed from its counts, here and nowhere else. A delivery is counted
  * with what it needs should it end as a dead letter: that is never refused. */
@@ -97,7 +98,24 @@ uint64_t mr__memory_used(const struct mr_bus *bus)
     return bus->state_bytes + idle_bytes(bus);
 }
 
-/* The same once @p wish has come true. */
+/* memory.state, or what a start found to be in use. */
+static uint64_t bound_of(const struct mr_bus *bus)
+{
+    uint64_t bound = bus->options.memory_state;
+    return bound > bus->memory_recovered ? bound : bus->memory_recovered;
+}
+
+uint64_t mr__memory_joins_over(const struct mr_bus *bus)
+{
+    uint64_t part = bus->options.memory_state / 4;
+    if (bus->memory_over) {
+        uint64_t left = above(bound_of(bus), mr__memory_used(bus) - bus->join_bytes);
+        part = part < left ? part : left;
+    }
+    return above(bus->join_bytes, part);
+}
+
+/* Idle once @p wish has come true. */
 static uint64_t idle_after(const struct mr_bus *bus, const struct wish *wish)
 {
     return idle_bytes(bus) +
@@ -239,19 +257,13 @@ bool mr__arrival_has_place(const struct mr_bus *bus, const struct mr__sub *sub, 
 
 /* --- invariants ------------------------------------------------------------------------------- */
 
-/* What fan-outs have beyond their part. */
-static uint64_t joins_over(const struct mr_bus *bus)
-{
-    return above(bus->join_bytes, bus->options.memory_state / 4);
-}
-
 /* One that has not got its share is never refused, unless others still have what was theirs, or
  * more lies idle in slabs than is kept back for that. */
 static bool has_room_below(const struct mr_bus *bus, const struct mr__sub *sub)
 {
     const struct wish wish = {.deliveries = 1, .lanes = 1};
     bool scattered = idle_bytes(bus) > bus->options.memory_state / 16;
-    return bus->memory_over || joins_over(bus) > 0 || scattered ||
+    return bus->memory_over || mr__memory_joins_over(bus) > 0 || scattered ||
            memory_of(sub, &wish) > mr__memory_share(bus, sub) ||
            has_room(bus, sub, &wish);
 }
@@ -269,8 +281,7 @@ void mr__memory_check(const struct mr_bus *bus)
     }
     MR_ASSERT(bytes == bus->state_bytes);
     MR_ASSERT(high == bus->memory_above);
-    uint64_t bound = bus->options.memory_state;
-    MR_ASSERT(bus->memory_recovered <= bound * 2);
-    bound = bound > bus->memory_recovered ? bound : bus->memory_recovered;
-    MR_ASSERT(mr__memory_used(bus) <= bound + joins_over(bus) || bus->recovering);
+    MR_ASSERT(bus->memory_recovered <= bus->options.memory_state * 2);
+    MR_ASSERT(mr__memory_used(bus) <= bound_of(bus) + mr__memory_joins_over(bus) ||
+              bus->recovering);
 }
