@@ -91,7 +91,7 @@ void mr__kafka_close(struct mr_source *source, uint64_t deadline_ns)
     source->rk = NULL;
     for (uint32_t i = 0; i < source->positions.count; i++) {
         source->positions.items[i]->assigned = false;
-        source->positions.items[i]->stuck = false;
+        mr__kafka_unstick(source->positions.items[i]);
     }
     source->assigned = 0;
     source->joined = source->up = source->broken = source->held = source->closing = false;

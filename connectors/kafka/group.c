@@ -23,6 +23,7 @@
  * generation that is over, and librdkafka 2.0.2 then drops all partitions (librdkafka#4059). So
  * commits wait until a round has passed, which takes each member's next heartbeat (3 s). */
 #define SETTLE_NS (5 * MR_SECOND)
+#define ANEW_NS (10 * MR_SECOND)
 #define LEAVE_NS (4 * MR_SECOND) /* for what is out and the last commit; a session is longer */
 
 static bool is_cooperative(rd_kafka_t *rk)
@@ -222,7 +223,7 @@ static void revoke(struct mr_source *source, const rd_kafka_topic_partition_list
         bool goes = rd_kafka_topic_partition_list_find(list, p->topic, p->number) != NULL;
         if (p->assigned && (all || goes)) {
             p->assigned = false;
-            p->stuck = false;
+            mr__kafka_unstick(p);
             p->next = MR_KAFKA_NONE;
             source->assigned--;
         }
@@ -377,7 +378,7 @@ void mr__kafka_resolve(struct mr_source *source, uint64_t now_ns)
         MR_ASSERT(p != NULL);
         source->assigned += p->assigned ? 0 : 1;
         p->assigned = true;
-        p->stuck = false;
+        mr__kafka_unstick(p);
     }
     assign(source, list);
     rd_kafka_topic_partition_list_destroy(list);
@@ -418,12 +419,37 @@ void mr__kafka_hold(struct mr_source *source, bool hold)
     rd_kafka_topic_partition_list_destroy(list);
 }
 
-void mr__kafka_out_of_range(struct mr_source *source, struct mr_kafka_partition *p)
+/* The broker ends before our place: was the topic made anew? One that was frozen or cut off takes
+ * itself for the leader for a while, and knows less than we have read. Only an answer that stands
+ * is believed; each time the topic's leaders are asked for, too, of whatever broker is there. */
+static bool is_made_anew(struct mr_source *source, struct mr_kafka_partition *p, int64_t high)
+{
+    uint64_t now_ns = mr_clock_mono_ns();
+    if (p->beyond_since_ns != 0 && now_ns - p->beyond_since_ns >= ANEW_NS) {
+        return true;
+    }
+    source->restart_at_ns = now_ns + ASK_AGAIN_NS;
+    if (p->beyond_since_ns == 0) {
+        p->beyond_since_ns = now_ns;
+        char text[256];
+        (void)snprintf(text, sizeof(text),
+                       "%.100s/%d ends at %lld, before our position %lld: asking again for %u s, "
+                       "another broker may have more",
+                       p->topic, (int)p->number, (long long)high, (long long)p->next,
+                       (unsigned)(ANEW_NS / MR_SECOND));
+        MR_WARN("kafka", "source=%s err=\"%s\"", source->intake.life.name, text);
+        mr__kafka_show(source, text);
+    }
+    rd_kafka_resp_err_t error;
+    (void)mr__kafka_probe(source->rk, p->topic, &error);
+    return false;
+}
+
+/* Where to read on; it stays stuck while that is not known. */
+static void find_place(struct mr_source *source, struct mr_kafka_partition *p)
 {
     int64_t low;
     int64_t high;
-    p->stuck = true;
-    source->lost_place = true;
     rd_kafka_resp_err_t error =
         rd_kafka_query_watermark_offsets(source->rk, p->topic, p->number, &low, &high, ASK_MS);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
@@ -432,6 +458,9 @@ void mr__kafka_out_of_range(struct mr_source *source, struct mr_kafka_partition 
     }
     char text[256] = "";
     if (p->next > high) {
+        if (!is_made_anew(source, p, high)) {
+            return;
+        }
         bool latest = source->options.start == MR_KAFKA_LATEST;
         (void)snprintf(text, sizeof(text),
                        "%.100s/%d ends at %lld, before our position %lld: the topic was made anew; "
@@ -447,11 +476,19 @@ void mr__kafka_out_of_range(struct mr_source *source, struct mr_kafka_partition 
                        p->topic, (int)p->number, (long long)(low - p->next), (long long)low);
         p->next = low;
     }
+    p->beyond_since_ns = 0;
     source->restart_at_ns = 0;
     if (text[0] != '\0') {
         MR_ERROR("kafka", "source=%s err=\"%s\"", source->intake.life.name, text);
         mr__kafka_show(source, text);
     }
+}
+
+void mr__kafka_out_of_range(struct mr_source *source, struct mr_kafka_partition *p)
+{
+    p->stuck = true;
+    source->lost_place = true;
+    find_place(source, p);
 }
 
 /* Eager groups know only whole assignments; in cooperative ones a partition can go and come. */
@@ -478,18 +515,27 @@ void mr__kafka_restart(struct mr_source *source, uint64_t now_ns)
         return;
     }
     bool one_by_one = is_cooperative(source->rk);
+    bool restarts = false;
+    source->lost_place = false;
     for (uint32_t i = 0; i < source->positions.count; i++) {
         struct mr_kafka_partition *p = source->positions.items[i];
-        if (p->stuck && p->assigned && one_by_one) {
+        if (p->stuck && p->assigned && p->beyond_since_ns != 0) {
+            find_place(source, p);
+        }
+        if (!p->assigned || !p->stuck || p->beyond_since_ns != 0) {
+            source->lost_place = source->lost_place || p->stuck;
+            continue;
+        }
+        if (one_by_one) {
             restart_one(source, p);
         }
         p->stuck = false;
+        restarts = true;
     }
-    if (!one_by_one && source->assigned > 0) {
+    if (!one_by_one && restarts) {
         restart_all(source);
     }
-    source->lost_place = false;
-    if (source->held) {
+    if (source->held && restarts) {
         mr__kafka_hold(source, true);
     }
     mr__kafka_show(source, NULL);

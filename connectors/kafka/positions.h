@@ -28,7 +28,14 @@ struct mr_kafka_partition {
     int64_t committed; /* at the broker */
     bool assigned;
     bool stuck; /* nothing more is taken until the client was sent back to `next` */
+    uint64_t beyond_since_ns; /* stuck: says its broker since then, it ends before `next`; 0: no */
 };
+
+static inline void mr__kafka_unstick(struct mr_kafka_partition *p)
+{
+    p->stuck = false;
+    p->beyond_since_ns = 0;
+}
 
 struct mr_kafka_positions {
     struct mr_kafka_partition **items; /* owned, by topic and number; they do not move */

@@ -118,6 +118,27 @@ static void test_source_log_beyond_the_end_starts_again(void **state)
     rig_close(&r);
 }
 
+/* A leader of old, thawed, knows less than was read; the records are there once the true one
+ * answers. Nothing is read twice. */
+static void test_source_end_before_the_log_for_a_while_keeps_its_place(void **state)
+{
+    (void)state;
+    struct rig r;
+    rig_open(&r, 1, 2, 20);
+    r.words.cursor = "{\"group\":\"g\",\"topics\":{\"orders\":{\"0\":30}}}";
+    struct mr_source *source = source_open(&r.h, &r.words);
+    WAIT_FOR(strstr(source_health(source).last_error, "asking again") != NULL, "the doubt");
+    assert_int_equal(source_health(source).state, MR_HEALTH_DEGRADED);
+    assert_true(test_host_wait(&r.h, HOST_EVENTS, 20)); /* its neighbour goes on */
+    mock_produce(&r.m, "orders", 0, 120, 20);
+    assert_true(test_host_wait(&r.h, HOST_EVENTS, 30));
+    WAIT_FOR(source_health(source).state == MR_HEALTH_OK, "health");
+    source_close(source);
+    assert_int_equal(r.h.event_count, 30);
+    assert_true(host_has_each(&r.h, 130, 10, 1));
+    rig_close(&r);
+}
+
 static void test_source_nothing_durable_commits_nothing(void **state)
 {
     (void)state;
@@ -332,6 +353,7 @@ int main(void)
         cmocka_unit_test(test_source_broker_ahead_of_log_starts_at_broker),
         cmocka_unit_test(test_source_cursor_of_another_group_is_not_used),
         cmocka_unit_test(test_source_log_beyond_the_end_starts_again),
+        cmocka_unit_test(test_source_end_before_the_log_for_a_while_keeps_its_place),
         cmocka_unit_test(test_source_nothing_durable_commits_nothing),
         cmocka_unit_test(test_source_bus_refuses_for_a_while_loses_nothing),
         cmocka_unit_test(test_source_batch_too_big_comes_again_in_smaller_ones),
