@@ -294,11 +294,12 @@ struct mr_log_reader {
 };
 
 /* A file that was cut off as it was made stays when those behind it go: as empty as it was, or with
- * a torn header and listed by no checkpoint. */
+ * a torn header and nothing in it that a checkpoint knows. */
 static bool never_was(const struct mr_log_index *index, const struct mr_log_segment *segment)
 {
     return segment->blank ||
-           (!segment->usable && segment->used == 0 && segment->number < index->given_up);
+           (!segment->usable && segment->used <= MR_LOG_BLOCK &&
+            segment->number < index->given_up);
 }
 
 enum mr_status mr_log_reader_create(struct mr_io *io, const struct mr_log_index *index,

@@ -102,12 +102,14 @@ static void heed_base(struct mr_log_index *index, const struct mr__slot *slot)
 }
 
 /* A file that was used before, and whose header a power cut tore as it was made ready, looks like
- * the first segment when those before it are gone. The slots list every segment of their time. */
+ * the first segment when those before it are gone. The slots list every segment of their time, and
+ * what stood in it. */
 static void forget_unlisted(struct mr_log_index *index)
 {
     for (uint32_t i = 0; i < index->segment_count; i++) {
         struct mr_log_segment *segment = &index->segments[i];
-        if (segment->salvaged && segment->number < index->given_up && segment->used == 0) {
+        if (segment->salvaged && segment->number < index->given_up &&
+            segment->used <= MR_LOG_BLOCK) {
             segment->usable = segment->salvaged = false;
             segment->blank = true;
             segment->first_sequence = 0;

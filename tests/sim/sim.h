@@ -315,6 +315,8 @@ struct sim_rate {
 };
 
 /* One disk, or two that hold the log both. */
+#define SIM_SINGLE_MAX 1024u
+
 struct sim_disks {
     const struct sim_world *world;
     struct sim_disk *first;
@@ -326,6 +328,7 @@ struct sim_disks {
     bool alone;   /* the process before ended with one of them */
     bool swapped; /* reads come from the second */
     bool was_open;
+    uint64_t single[SIM_SINGLE_MAX / 64]; /* a bit a segment: one copy was missing, see below */
 };
 
 struct sim_world {
@@ -378,6 +381,7 @@ struct sim_world {
     uint64_t scrubbed;    /* the file that was scrubbed last, */
     uint64_t scrubbed_to; /* and how far; 0: all of it */
     bool scrub_anew;      /* by another process, or that file went */
+    uint32_t spoiled; /* footers */
     uint32_t unread;      /* reads that failed for who is behind */
     uint64_t trace;
     uint64_t serial;  /* of the last hand-out */
@@ -434,6 +438,9 @@ void sim_disks_destroy(struct sim_disks *d);
 enum mr_status sim_disks_open(struct sim_disks *d, struct mr_problem *problem);
 /* Whether one of two disks is not there, or has failed. */
 bool sim_disks_are_alone(const struct sim_disks *d);
+/* A crash undid in one copy that the segment went, and a start made two of the one that is there:
+ * what had rotted in it is in both now. Nobody needs it. */
+bool sim_disks_were_single(const struct sim_disks *disks, uint64_t segment);
 void sim_disks_rot(struct sim_disks *d);
 /* The same of what @p request is about to move. */
 void sim_disks_rot_moving(struct sim_disks *d, const struct mr_log_request *request);

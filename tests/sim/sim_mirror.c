@@ -1,5 +1,6 @@
 /* The log on two disks: made, forked, crashed and damaged together. Everything is drawn from numbers
  * of its own, so that the other seeds keep their course. */
+#include <stdio.h>
 #include <string.h>
 
 #include "bus/mirror.h"
@@ -17,6 +18,23 @@ static bool second_first(void *context)
     return draw(context, 2) == 0;
 }
 
+/* @param text begins with the file's name */
+static void note_single(struct sim_disks *d, const char *text)
+{
+    char name[MR_LOG_NAME_SIZE] = "";
+    uint64_t number;
+    (void)snprintf(name, sizeof(name), "%.*s", (int)strcspn(text, " "), text);
+    if (mr_log_name_parse(name, "seg-", &number)) {
+        MR_ASSERT(number < SIM_SINGLE_MAX);
+        d->single[number / 64] |= 1ull << number % 64;
+    }
+}
+
+bool sim_disks_were_single(const struct sim_disks *d, uint64_t segment)
+{
+    return segment < SIM_SINGLE_MAX && (d->single[segment / 64] >> segment % 64 & 1) != 0;
+}
+
 static void tell(void *context, const char *text)
 {
     struct sim_disks *d = context;
@@ -26,6 +44,8 @@ static void tell(void *context, const char *text)
         sim_fired[SIM_MIRROR_ALONE]++;
     } else if (strstr(text, "left behind") != NULL) {
         sim_fired[SIM_MIRROR_BACK]++;
+    } else if (strstr(text, "was missing in") != NULL) {
+        note_single(d, text);
     }
     sim_say(d->world, "log: %s", text);
 }

@@ -12,6 +12,7 @@
 
 #define HEAL_TICKS_MAX 4000u
 #define UNREAD_MAX 3u /* as in bus/catchup.c */
+#define SPOILED_MAX 200u /* or a run would make footers for ever */
 
 void sim_trace(struct sim_world *world, uint64_t value)
 {
@@ -482,7 +483,7 @@ static void spoil_footer(struct sim_world *world, const struct mr_log_request *r
     mr_footer_name(request->number, name);
     mr_rng_init(&rng, world->seed * 7919u + request->number);
     bool spoiled = false;
-    if (request->result != MR_OK || world->seed % 3 == 0 || mr_rng_chance(&rng, 1, 2)) {
+    if (request->result != MR_OK || world->spoiled == SPOILED_MAX || world->seed % 3 == 0 || mr_rng_chance(&rng, 1, 2)) {
         return;
     }
     if (mr_rng_chance(&rng, 1, 4)) {
@@ -492,6 +493,7 @@ static void spoil_footer(struct sim_world *world, const struct mr_log_request *r
         spoiled = sim_disk_rot(world->disk, name, mr_rng_below(&rng, 8 * MR_FOOTER_PAGE),
                                (unsigned)mr_rng_below(&rng, 8));
     }
+    world->spoiled += spoiled;
     sim_fired[SIM_FOOTER_SPOILED] += spoiled;
 }
 
@@ -512,7 +514,7 @@ static void check_scrub(struct sim_world *world, const struct mr_log_request *re
                  (unsigned long long)world->scrubbed_to, (unsigned long long)world->scrubbed);
     }
     bool may_rot = world->disks.second == NULL || world->damaged || sim_reads_failed(world) ||
-                   request->result != MR_OK;
+                   sim_disks_were_single(&world->disks, mend->number) || request->result != MR_OK;
     if (mend->bad > 0 && !may_rot && request->of == MR_LOG_OF_SEGMENT) {
         sim_fail(world, "the scrubber finds byte %llu of segment %llu bad, and it is not",
                  (unsigned long long)mend->bad_from, (unsigned long long)mend->number);
