@@ -8,8 +8,8 @@
  * no more stops its cursor, and what it matches waits on disk.
  *
  * Fan-outs of one batch of events may go beyond their part until the next step, which ends the
- * oldest of all (joined.c). Their part is smaller while subscriptions still have what was theirs
- * before the shares changed.
+ * oldest of all (joined.c). Where subscriptions have more than they get, or much is idle, their part
+ * is what is left.
  *
  * What a subscription has is computed from its counts, here and nowhere else. A delivery is counted
  * with what it needs should it end as a dead letter: that is never refused. */
@@ -77,7 +77,6 @@ void mr__memory_update(struct mr_bus *bus, struct mr__sub *sub)
     uint64_t share = mr__memory_share(bus, sub);
     uint64_t now = memory_of(sub, &(struct wish){0});
     bus->memory_above += above(now, share) - above(sub->memory, share);
-    bus->memory_over = bus->memory_over && bus->memory_above > bus->memory_free;
     bus->state_bytes += now - sub->memory;
     sub->memory = now;
 }
@@ -98,6 +97,13 @@ uint64_t mr__memory_used(const struct mr_bus *bus)
     return bus->state_bytes + idle_bytes(bus);
 }
 
+/* Subscriptions have more than what is given out: since a start, since there are other shares, or
+ * by letters of events that go round in a loop, which nobody can be asked to take back. */
+static bool is_over(const struct mr_bus *bus)
+{
+    return bus->memory_above > bus->memory_free;
+}
+
 /* memory.state, or what a start found to be in use. */
 static uint64_t bound_of(const struct mr_bus *bus)
 {
@@ -108,11 +114,8 @@ static uint64_t bound_of(const struct mr_bus *bus)
 uint64_t mr__memory_joins_over(const struct mr_bus *bus)
 {
     uint64_t part = bus->options.memory_state / 4;
-    if (bus->memory_over) {
-        uint64_t left = above(bound_of(bus), mr__memory_used(bus) - bus->join_bytes);
-        part = part < left ? part : left;
-    }
-    return above(bus->join_bytes, part);
+    uint64_t left = above(bound_of(bus), mr__memory_used(bus) - bus->join_bytes);
+    return above(bus->join_bytes, part < left ? part : left);
 }
 
 /* Idle once @p wish has come true. */
@@ -198,7 +201,6 @@ void mr__memory_configure(struct mr_bus *bus, const struct mr_config *config)
         bus->memory_above += above(sub->memory, mr__memory_share(bus, sub));
         mr__memory_update(bus, sub);
     }
-    bus->memory_over = bus->memory_above > bus->memory_free;
 }
 
 /* --- what is about to arrive ------------------------------------------------------------------ */
@@ -263,7 +265,7 @@ static bool has_room_below(const struct mr_bus *bus, const struct mr__sub *sub)
 {
     const struct wish wish = {.deliveries = 1, .lanes = 1};
     bool scattered = idle_bytes(bus) > bus->options.memory_state / 16;
-    return bus->memory_over || mr__memory_joins_over(bus) > 0 || scattered ||
+    return is_over(bus) || mr__memory_joins_over(bus) > 0 || scattered ||
            memory_of(sub, &wish) > mr__memory_share(bus, sub) ||
            has_room(bus, sub, &wish);
 }

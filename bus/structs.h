@@ -736,7 +736,6 @@ struct mr_bus {
     uint64_t memory_share; /* what each configured subscription may always have */
     uint64_t memory_free;  /* for those that have more, all together */
     uint64_t memory_above; /* what these have above their share */
-    bool memory_over; /* they have more than that since a start, or since there are other shares */
     uint64_t memory_recovered; /* was used when recovery was over: what was begun comes on top */
     uint64_t arrivals;      /* deliveries that room was made for, and that are still to come, */
     uint64_t arrival_lanes; /* and those of them in lanes */
@@ -745,7 +744,8 @@ struct mr_bus {
     struct mr__pool lanes;
 
     uint64_t checkpoint_generation;
-    uint64_t checkpoint_slot_position[2]; /* each slot is true at; 0: slot not usable */
+    uint64_t checkpoint_slot_position[2]; /* each slot is true at; 0: not usable, or a start did
+                                           not look */
     uint64_t checkpoint_slot_sequence[2]; /* the last group that is in it; 0: not usable */
     uint64_t pinned_bytes; /* of settled segments past the window that a checkpoint slot needs */
     uint64_t bytes_since_checkpoint;

@@ -377,7 +377,8 @@ static void write_whole(struct sim_inode *inode, const uint8_t *from, size_t siz
     }
 }
 
-/* Each sector old, new or rubbish; or, half of the time, a prefix and nothing else. */
+/* Each sector old, new or rubbish, which comes from the medium and so stands there; or, half of the
+ * time, a prefix and nothing else. */
 static void write_torn(struct sim_disk *disk, struct sim_inode *inode, const uint8_t *from,
                        size_t size, uint64_t at, bool durable)
 {
@@ -394,7 +395,7 @@ static void write_torn(struct sim_disk *disk, struct sim_inode *inode, const uin
             for (size_t k = 0; k < MR_ARRAY_COUNT(noise); k++) {
                 noise[k] = mr_rng_next(&disk->rng);
             }
-            write_whole(inode, (const uint8_t *)noise, n, at + i * SIM_SECTOR, durable);
+            write_whole(inode, (const uint8_t *)noise, n, at + i * SIM_SECTOR, true);
         }
     }
     disk->fired_torn++;

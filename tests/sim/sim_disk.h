@@ -18,7 +18,7 @@
 
 #define SIM_PAGE 4096u
 #define SIM_SECTOR 512u
-#define SIM_FILES_MAX 1024u
+#define SIM_FILES_MAX 2048u
 #define SIM_HANDLES_MAX 96u
 #define SIM_NAME_MAX 32u
 #define SIM_NO_LIMIT UINT64_MAX
