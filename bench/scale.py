@@ -308,6 +308,41 @@ def run_recovery_10m(bench):
             shutil.rmtree(place, ignore_errors=True)
 
 
+KILLS = 8
+
+
+def run_kills(bench):
+    """Ten million wait for a subscription that has all of memory.state, others come as fast as they
+    can, and it is killed again and again, just before a checkpoint is done or just after: the longest
+    start of all, from a cold disk. What it reads again is what checkpoints leave."""
+    config = {"sources": {"h": {"http": {"path": "/events"}}},
+              "workers": {"w": {"http": {"url": "http://127.0.0.1:9/w"}}},
+              "subscriptions": {"all": {"to": "w", "window": "1GiB"}}}
+    accepts, tails = [], []
+    with Bus(bench, config) as bus:
+        bus.admin("/api/v1/subscriptions/all/pause")
+        bench.load(bus.port, count=PENDING, batch=100, connections=8)
+        for kill in range(KILLS):
+            load = subprocess.Popen([bench.program("bench_http_load"), str(bus.port), "/events",
+                                     "--count", "100000000", "--batch", "100", "--connections", "8"],
+                                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            written = bus.metric("millrace_log_checkpoints_total")
+            wait_until("a checkpoint", lambda: bus.metric("millrace_log_checkpoints_total") > written)
+            time.sleep(kill)
+            stop(bus.process, signal.SIGKILL)
+            stop(load)
+            drop_caches()
+            bus.log.close()
+            bus.start()
+            bench.load(bus.port, count=1, connections=1)
+            accepts.append(time.monotonic() - bus.started)
+            status = subprocess.run([bench.millrace, "status", "-o", "json", "-c", "millrace.json"],
+                                    cwd=bus.folder, stdout=subprocess.PIPE, check=True)
+            tails.append(json.loads(status.stdout)["recovery"]["bytes_read"] / (1 << 20))
+    bench.note("recovery_kills_accept_s", max(accepts))
+    bench.note("recovery_kills_tail_mib", max(tails))
+
+
 def run_lanes(bench):
     """A million deliveries wait, each in a lane of its own."""
     config = {"memory": {"state": "1GiB"}, "sources": {"h": {"http": {"path": "/events"}}},

@@ -79,7 +79,8 @@ struct mr_bus_opened {
     uint32_t salvaged;       /* files read though their headers are unreadable */
     uint32_t doubtful;       /* left alone: segments of which nothing says what they hold; survivor
                                 files, of which records are read one by one */
-    uint32_t bad_slots;      /* checkpoints that could not be used */
+    uint32_t bad_slots;      /* checkpoints that could not be used; the older one is looked at when
+                                the newer is not whole */
     bool torn;               /* a torn tail was cut */
     bool from_checkpoint;
     uint64_t tail_bytes;     /* read behind the checkpoint */

@@ -18,7 +18,8 @@
 /* So many times what a checkpoint takes is logged before the next: what is written for it is a
  * fraction of the log, however much waits. */
 #define PACE 8u
-#define PACE_LEAST 2u /* the same, while disk is kept for the slots alone */
+#define PACE_LEAST 2u /* the same, while disk is kept for the slots alone, or beyond: */
+#define PACE_BYTES_MAX (256 * MR_MIB) /* a start reads them again, and takes a second at most */
 #define IDLE_NS MR_SECOND /* without a write, and so long more as one takes at this rate: */
 #define IDLE_RATE (4 * MR_MIB) /* bytes a second */
 
@@ -34,7 +35,10 @@ uint64_t mr__checkpoint_pace(const struct mr_bus *bus)
 {
     /* What is on disk for the slots alone stays small beside what is kept anyhow. */
     bool pins = bus->pinned_bytes > (bus->options.log.retain_size + bus->keep_bytes) / 8;
-    uint64_t pace = bus->snap.last_size * (pins ? PACE_LEAST : PACE);
+    uint64_t least = bus->snap.last_size * PACE_LEAST;
+    uint64_t pace = bus->snap.last_size * PACE;
+    pace = pace < PACE_BYTES_MAX ? pace : PACE_BYTES_MAX;
+    pace = pins || pace < least ? least : pace;
     return pace < bus->options.log.checkpoint_size ? bus->options.log.checkpoint_size : pace;
 }
 

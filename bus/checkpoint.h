@@ -115,6 +115,9 @@ void mr__snap_save(struct mr__snap *snap, struct mr_bus *bus);
 bool mr__snap_is_full(const struct mr__snap *snap); /* its chunk, or memory was short */
 
 /* checkpoint_read.c */
+/* What the first bytes of a slot say. @return as mr__slot_parse() */
+MR_MUST_USE enum mr_status mr__slot_head(const uint8_t *at, size_t size,
+                                         struct mr__checkpoint_head *ret_head);
 /** Whether @p file, which moves to @p slot, is a checkpoint, and what of it is good.
  * @return MR_E_CORRUPT: nothing of it is of use; MR_E_UNSUPPORTED: of a later version;
  * MR_E_NOMEM */

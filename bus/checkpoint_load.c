@@ -7,6 +7,8 @@
 
 #include "core/alloc.h"
 
+#define PREFETCHED 16u /* deliveries ahead: what a miss of the cache takes */
+
 /* --- deliveries ------------------------------------------------------------------------------- */
 
 struct saved_delivery {
@@ -126,24 +128,37 @@ static int by_offset(const void *a, const void *b)
     return left < right ? -1 : left > right;
 }
 
+static bool is_begun(const uint8_t *at)
+{
+    return (uint8_t)(mr_get_u64(at + 56) >> 8) == MR__SAVED_BEGUN;
+}
+
 /* By offset, and in two passes: what was begun is the head of its lane, whatever its offset. */
 enum mr_status mr__load_deliveries(struct mr_bus *bus, struct mr__sub *sub, const uint8_t **at,
                                    uint64_t count)
 {
-    enum mr_status r = mr__state_reserve(bus, sub, count, count);
     bool sorted = true;
-    for (uint64_t i = 1; i < count && sorted; i++) {
-        sorted = offset_at(at[i - 1]) < offset_at(at[i]);
+    uint64_t lanes = 0;
+    for (uint64_t i = 0; i < count; i++) {
+        sorted = sorted && (i == 0 || offset_at(at[i - 1]) < offset_at(at[i]));
+        lanes += mr_get_u64(at[i] + 16) != 0;
     }
     if (!sorted) {
         qsort(at, count, sizeof(const uint8_t *), by_offset);
     }
+    enum mr_status r = mr__state_reserve(bus, sub, count, lanes);
     for (int pass = 0; pass < 2 && r == MR_OK; pass++) {
         for (uint64_t i = 0; i < count && r == MR_OK; i++) {
+            if (is_begun(at[i]) != (pass == 0)) {
+                continue;
+            }
+            if (i + PREFETCHED < count) {
+                mr_map_prefetch(&sub->deliveries, offset_at(at[i + PREFETCHED]));
+            }
             struct mr__loader l = {
                 .at = at[i], .left = mr__delivery_item_size(at[i]), .status = MR_OK};
             struct saved_delivery saved = get_delivery(&l);
-            if (l.status == MR_OK && (saved.where == MR__SAVED_BEGUN) == (pass == 0)) {
+            if (l.status == MR_OK) {
                 restore_delivery(bus, sub, &l, &saved);
             }
             r = l.status;

@@ -252,15 +252,14 @@ static enum mr_status find_sections(struct mr__slot *slot)
 
 /* --- a slot ----------------------------------------------------------------------------------- */
 
-static enum mr_status parse_head(struct mr__slot *slot)
+enum mr_status mr__slot_head(const uint8_t *at, size_t size, struct mr__checkpoint_head *ret_head)
 {
-    const uint8_t *at = slot->file;
-    if (slot->file_size < MR__CHECKPOINT_HEAD_SIZE || memcmp(at, MR__CHECKPOINT_MAGIC, 8) != 0 ||
+    if (size < MR__CHECKPOINT_HEAD_SIZE || memcmp(at, MR__CHECKPOINT_MAGIC, 8) != 0 ||
         mr_get_u32(at + 60) != mr_crc32c(0, at, 60) ||
         mr_get_u64(at + 48) < MR__CHECKPOINT_HEAD_SIZE || mr_get_u64(at + 16) == 0) {
         return MR_E_CORRUPT;
     }
-    slot->head = (struct mr__checkpoint_head){
+    *ret_head = (struct mr__checkpoint_head){
         .version = mr_get_u32(at + 8),
         .chunks = mr_get_u32(at + 12),
         .generation = mr_get_u64(at + 16),
@@ -270,10 +269,10 @@ static enum mr_status parse_head(struct mr__slot *slot)
         .size = mr_get_u64(at + 48),
         .previous_crc = mr_get_u32(at + 56),
     };
-    if (slot->head.version == 0) {
+    if (ret_head->version == 0) {
         return MR_E_CORRUPT;
     }
-    return slot->head.version > MR__CHECKPOINT_VERSION ? MR_E_UNSUPPORTED : MR_OK;
+    return ret_head->version > MR__CHECKPOINT_VERSION ? MR_E_UNSUPPORTED : MR_OK;
 }
 
 /* An old one is one piece: whole or of no use. */
@@ -290,7 +289,7 @@ static enum mr_status parse_old(struct mr__slot *slot)
 enum mr_status mr__slot_parse(struct mr__slot *slot, uint8_t *file, size_t size)
 {
     *slot = (struct mr__slot){.file = file, .file_size = size};
-    enum mr_status r = parse_head(slot);
+    enum mr_status r = mr__slot_head(file, size, &slot->head);
     if (r == MR_OK && slot->head.version <= MR__CHECKPOINT_VERSION_OLD) {
         r = parse_old(slot);
     } else if (r == MR_OK) {

@@ -8,8 +8,9 @@
 
 const char *const mr__slot_names[2] = {"checkpoint-0", "checkpoint-1"};
 
-enum mr_status mr__slot_read(struct mr_io *io, const char *name, uint8_t **ret_data,
-                             size_t *ret_size)
+/* The first @p most bytes, or as many as there are. */
+static enum mr_status read_slot(struct mr_io *io, const char *name, uint64_t most,
+                                uint8_t **ret_data, size_t *ret_size)
 {
     int file;
     uint64_t size = 0;
@@ -18,6 +19,7 @@ enum mr_status mr__slot_read(struct mr_io *io, const char *name, uint8_t **ret_d
         return r;
     }
     r = io->ops->size(io, file, &size);
+    size = size < most ? size : most;
     uint8_t *data = r == MR_OK ? mr_alloc((size_t)size + 1) : NULL;
     size_t got = 0;
     if (r == MR_OK) {
@@ -30,6 +32,40 @@ enum mr_status mr__slot_read(struct mr_io *io, const char *name, uint8_t **ret_d
     }
     *ret_data = data;
     *ret_size = got;
+    return MR_OK;
+}
+
+enum mr_status mr__slot_read(struct mr_io *io, const char *name, uint8_t **ret_data,
+                             size_t *ret_size)
+{
+    return read_slot(io, name, UINT64_MAX, ret_data, ret_size);
+}
+
+/* Which one says that it is the newest. @return MR_E_UNSUPPORTED: *ret_slot is of a later version;
+ * MR_E_NOMEM */
+static enum mr_status find_newest(struct mr_io *io, const struct mr_log_index *index, int *ret_slot)
+{
+    uint64_t newest = 0;
+    *ret_slot = 0;
+    for (int i = 0; i < 2; i++) {
+        uint8_t *data = NULL;
+        size_t size = 0;
+        struct mr__checkpoint_head head = {0};
+        enum mr_status r = MR_E_NOT_FOUND;
+        if (index->has_checkpoint[i]) {
+            r = read_slot(io, mr__slot_names[i], MR_LOG_BLOCK, &data, &size);
+            r = r == MR_OK ? mr__slot_head(data, size, &head) : r;
+        }
+        mr_free(data);
+        if (r == MR_E_UNSUPPORTED || r == MR_E_NOMEM) {
+            *ret_slot = i;
+            return r;
+        }
+        if (r == MR_OK && head.generation > newest) {
+            newest = head.generation;
+            *ret_slot = i;
+        }
+    }
     return MR_OK;
 }
 
@@ -392,22 +428,23 @@ enum mr_status mr__checkpoint_recover(struct mr_bus *bus, struct mr_io *io,
 {
     struct mr__slot slots[2] = {0};
     enum mr_status unread = MR_OK;
-    enum mr_status r = MR_OK;
-    for (int i = 0; i < 2 && r == MR_OK; i++) {
+    int i;
+    enum mr_status r = find_newest(io, index, &i);
+    bool whole = false;
+    for (int looks = 0; looks < 2 && r == MR_OK && !whole; looks++, i = 1 - i) {
         if (index->has_checkpoint[i]) {
             r = look_at_slot(bus, io, i, &slots[i], &unread);
+            whole = slots[i].whole && slots[i].head.generation != 0;
+            opened->bad_slots += !slots[i].whole;
         }
-        if (r == MR_E_UNSUPPORTED) {
-            r = mr_problem_set(problem, r,
-                               "%s was written by a later version of Millrace; run that version",
-                               mr__slot_names[i]);
-        }
+    }
+    if (r == MR_E_UNSUPPORTED) {
+        r = mr_problem_set(problem, r,
+                           "%s was written by a later version of Millrace; run that version",
+                           mr__slot_names[i]);
     }
     /* One that cannot be read now is no torn one: where the other is not whole either, what it says
      * may stand nowhere else any more. */
-    bool whole = slots[0].whole || slots[1].whole;
-    opened->bad_slots = (uint32_t)(index->has_checkpoint[0] && !slots[0].whole) +
-                        (uint32_t)(index->has_checkpoint[1] && !slots[1].whole);
     if (r == MR_OK && !whole && unread != MR_OK) {
         r = mr_problem_set(problem, unread,
                            "cannot read the checkpoints of the log: %s; start again, or see "

@@ -195,6 +195,13 @@ bool mr_map_get(const struct mr_map *map, uint64_t key, uint64_t *ret_value)
     return true;
 }
 
+void mr_map_prefetch(const struct mr_map *map, uint64_t key)
+{
+    if (map->capacity > 0) {
+        __builtin_prefetch(&map->slots[home(map->capacity, key)]);
+    }
+}
+
 bool mr_map_remove(struct mr_map *map, uint64_t key)
 {
     if (map->count == 0 || key == 0) {

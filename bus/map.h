@@ -37,6 +37,8 @@ MR_MUST_USE enum mr_status mr_map_reserve(struct mr_map *map, uint64_t more);
 /** Adds or replaces. There must be room (mr_map_reserve), which is asserted. */
 void mr_map_set(struct mr_map *map, uint64_t key, uint64_t value);
 bool mr_map_get(const struct mr_map *map, uint64_t key, uint64_t *ret_value);
+/** Begins to bring into the cache where @p key is or would be, for a call that is soon to come. */
+void mr_map_prefetch(const struct mr_map *map, uint64_t key);
 bool mr_map_remove(struct mr_map *map, uint64_t key);
 /** Gives memory back where hardly anything is left. */
 void mr_map_shrink(struct mr_map *map);

@@ -8,8 +8,8 @@
  * no more stops its cursor, and what it matches waits on disk.
  *
  * Fan-outs of one batch of events may go beyond their part until the next step, which ends the
- * oldest of all (joined.c). Where subscriptions have more than they get, or much is idle, their part
- * is what is left.
+ * oldest of all (joined.c). Their part is what is left, where subscriptions have more than they get
+ * or much is idle.
  *
  * What a subscription has is computed from its counts, here and nowhere else. A delivery is counted
  * with what it needs should it end as a dead letter: that is never refused. */

@@ -255,16 +255,14 @@ enum mr_status mr__shares_prepare(struct mr_bus *bus, struct mr__sub *sub,
 }
 
 /* What is in flight stays with its target, as far as that is one of the new. */
-static void move_begun(struct mr__sub *sub, const struct mr__share *next, uint32_t count)
+static uint8_t share_like(const struct mr__share *next, uint32_t count,
+                          const struct mr__target *target)
 {
-    for (struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
-        const struct mr__target *target = mr__share_of(d)->target;
-        uint32_t at = 0;
-        for (uint32_t i = 0; i < count; i++) {
-            at = next[i].target == target ? i : at;
-        }
-        d->share = at & 0xfu;
+    uint8_t at = 0;
+    for (uint32_t i = 0; i < count; i++) {
+        at = next[i].target == target ? (uint8_t)i : at;
     }
+    return at;
 }
 
 static void install(struct mr_bus *bus, struct mr__sub *sub, struct mr__share *next,
@@ -275,24 +273,21 @@ static void install(struct mr_bus *bus, struct mr__sub *sub, struct mr__share *n
     if (sub->begun > sub->in_flight) {
         mr__unarm(bus, sub, NULL);
     }
-    for (struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
+    sub->shares = next;
+    sub->share_count = count;
+    for (struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) { /* once: may be many */
         if (d->where == MR__READY) {
             mr__list_remove(d);
+            mr__ready_push(d);
+        } else {
+            d->share = share_like(next, count, old[d->share].target) & 0xfu;
         }
     }
     for (uint32_t i = 0; i < old_count; i++) {
         MR_ASSERT(old[i].ahead == 0 && old[i].ready_count == 0);
         mr__turn_leave(&old[i]);
     }
-    move_begun(sub, next, count);
-    sub->shares = next;
-    sub->share_count = count;
     mr__shares_destroy(old, old_count);
-    for (struct mr__delivery *d = sub->oldest; d != NULL; d = d->newer) {
-        if (d->where == MR__READY) {
-            mr__ready_push(d);
-        }
-    }
 }
 
 /* --- weights that go to the others ------------------------------------------------------------ */
