@@ -38,8 +38,8 @@ fi
 if [ $# -gt 0 ]; then
   suite dev "$jobs" "$@"
 else
-  suite dev "$jobs"
-  more=$((jobs + 1)) # without the simulation most of them wait for something
+  more=$((jobs + 1)) # most of them wait for something
+  suite dev "$more"
   long='contract_test_.*_(net|brokers|cooperative|disk|load|many|security|rabbitmq|steps)'
   long="$long|contract_test_objectstore|integration_test_(kafka|objectstore|amqp)"
   suite asan "$more" -L 'unit|contract|integration' -E "$long"
