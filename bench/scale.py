@@ -313,8 +313,8 @@ KILLS = 8
 
 def run_kills(bench):
     """Ten million wait for a subscription that has all of memory.state, others come as fast as they
-    can, and it is killed again and again, just before a checkpoint is done or just after: the longest
-    start of all, from a cold disk. What it reads again is what checkpoints leave."""
+    can, and it is killed again and again, up to seven seconds behind a checkpoint: the longest start
+    of all, from a cold disk. What it reads again is what checkpoints leave."""
     config = {"sources": {"h": {"http": {"path": "/events"}}},
               "workers": {"w": {"http": {"url": "http://127.0.0.1:9/w"}}},
               "subscriptions": {"all": {"to": "w", "window": "1GiB"}}}
