@@ -6,6 +6,7 @@
 #include "millrace/table.h"
 #include "millrace/verbs.h"
 
+#define UNMATCHED_MAX 20 /* subscriptions that did not take it, each in a line for people */
 #define RESULT_LINE_SIZE 400u /* bytes of a result in a line for people */
 
 /* A GET whose answer is printed as it stands with -o json, else by @p print. */
@@ -166,6 +167,30 @@ static void print_delivery(const struct mr_cli *cli, const cJSON *delivery)
     }
 }
 
+/* A few of them: there may be ten thousand, and who asks of one asks `millrace why`. */
+static void print_unmatched(const struct mr_cli *cli, const cJSON *unmatched, const char *id)
+{
+    const cJSON *item;
+    int shown = 0;
+    cJSON_ArrayForEach(item, unmatched)
+    {
+        if (shown++ == UNMATCHED_MAX) {
+            fprintf(cli->out, "  and %d others: ", cJSON_GetArraySize(unmatched) - UNMATCHED_MAX);
+            mr_print_colour(cli, MR_COLOUR_FAINT, "not matched");
+            fputs("; `millrace why ", cli->out);
+            mr_print_clean(cli, id);
+            fputs(" SUBSCRIPTION` says why\n", cli->out);
+            return;
+        }
+        char number[32];
+        fputs("  ", cli->out);
+        mr_print_clean(cli, mr_json_text(item, "subscription", number));
+        fputs(": ", cli->out);
+        mr_print_colour(cli, MR_COLOUR_FAINT, "not matched");
+        print_field(cli, " (", item, "why", ")\n");
+    }
+}
+
 static void print_trace(const struct mr_cli *cli, const cJSON *answer)
 {
     char number[32];
@@ -191,14 +216,8 @@ static void print_trace(const struct mr_cli *cli, const cJSON *answer)
         mr_print_clean(cli, cJSON_IsString(item) ? item->valuestring : "?");
         fputc('\n', cli->out);
     }
-    cJSON_ArrayForEach(item, cJSON_GetObjectItemCaseSensitive(answer, "unmatched"))
-    {
-        fputs("  ", cli->out);
-        mr_print_clean(cli, mr_json_text(item, "subscription", number));
-        fputs(": ", cli->out);
-        mr_print_colour(cli, MR_COLOUR_FAINT, "not matched");
-        print_field(cli, " (", item, "why", ")\n");
-    }
+    print_unmatched(cli, cJSON_GetObjectItemCaseSensitive(answer, "unmatched"),
+                    mr_json_text(event, "id", number));
 }
 
 int mr_cmd_trace(struct mr_cli *cli)

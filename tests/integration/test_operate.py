@@ -153,6 +153,18 @@ def test_why_names_the_failing_clause():
         assert m.cli("trace", "nobody").code == 3
 
 
+def test_trace_of_very_many_names_a_few_that_did_not_match():
+    with Instance({"sources": {"in": http_source()}, "sinks": {"out": {"file": {"path": "out"}}},
+                   "subscriptions": {"s%d" % n: {"filter": {"exact": {"key": str(n)}}, "to": "out"}
+                                     for n in range(40)}}) as m:
+        m.post(event("m1", key="7"))
+        m.wait_state("m1", "s7", "done")
+        assert len(m.trace("m1")["unmatched"]) == 39
+        told = m.cli("trace", "m1").out.splitlines()
+        assert sum(": not matched (" in line for line in told) == 20, told
+        assert told[-1] == "  and 19 others: not matched; `millrace why m1 SUBSCRIPTION` says why", told
+
+
 def test_why_tells_the_back_off():
     worker = python("def handle(event, ctx):\n    raise millrace.Retry('later')")
     with shop(worker, retry={"schedule": ["1h"], "jitter": "none"}) as m:
