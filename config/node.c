@@ -89,7 +89,9 @@ void mr__node_add(struct mr_node *parent, struct mr_node *child)
 
 struct mr_node *mr__node_child(const struct mr_node *mapping, const char *key)
 {
-    for (struct mr_node *child = mapping->first; child != NULL; child = child->next) {
+    bool has_keys = mapping->kind == MR_NODE_MAPPING; /* else it is reported elsewhere */
+    for (struct mr_node *child = has_keys ? mapping->first : NULL; child != NULL;
+         child = child->next) {
         if ((child->flags & MR_NODE_SKIP) == 0 && strcmp(child->key, key) == 0) {
             return child;
         }

@@ -244,6 +244,9 @@ static void test_load_sections_of_wrong_shape_are_refused(void **state)
     check_one_error("log: 5\n", "`log` wants a mapping, not a single value");
     check_one_error("log: [a]\n", "`log` wants a mapping, not a list");
     check_one_error("sources: {a: {http: [x]}}\n", "`http` wants a mapping, not a list");
+    check_one_error("sources: {a: [x]}\n", "the source `a` wants a mapping: {KIND: {…}}");
+    check_one_error("sources: {a: {http: {}, dedupe: [x]}}\n",
+                    "`dedupe` wants a mapping, not a list");
 }
 
 /* --- names ------------------------------------------------------------------------------------ */
