@@ -19,7 +19,7 @@
  * fraction of the log, however much waits. */
 #define PACE 8u
 #define PACE_LEAST 2u /* the same, while disk is kept for the slots alone, or beyond: */
-#define PACE_BYTES_MAX (256 * MR_MIB) /* a start reads them again, and takes a second at most */
+#define PACE_BYTES_MAX (192 * MR_MIB) /* a start reads them again, and takes a second at most */
 #define IDLE_NS MR_SECOND /* without a write, and so long more as one takes at this rate: */
 #define IDLE_RATE (4 * MR_MIB) /* bytes a second */
 

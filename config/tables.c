@@ -47,7 +47,7 @@ static const struct mr_option log_table[] = {
     {.name = "checkpoint_size", .type = MR_OPTION_SIZE, .at = AT(checkpoint_size),
      .default_text = "64MiB", .min = MIB,
      .help = "Bytes of log between two checkpoints, which a start has to read again. Where a "
-             "checkpoint takes much it is more: 8 times as much as it takes, up to 256MiB, and "
+             "checkpoint takes much it is more: 8 times as much as it takes, up to 192MiB, and "
              "twice as much beyond that or while much is on disk for checkpoints alone."},
     {.name = "scrub", .type = MR_OPTION_DURATION, .at = AT(scrub_ns), .default_text = "7d",
      .help = "In this time all finished files of the log are read through once, to find what has "
