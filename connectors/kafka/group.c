@@ -23,7 +23,7 @@
  * generation that is over, and librdkafka 2.0.2 then drops all partitions (librdkafka#4059). So
  * commits wait until a round has passed, which takes each member's next heartbeat (3 s). */
 #define SETTLE_NS (5 * MR_SECOND)
-#define ANEW_NS (10 * MR_SECOND)
+#define ANEW_NS (10 * MR_SECOND) /* an end before our place must stand so long, without a gap */
 #define LEAVE_NS (4 * MR_SECOND) /* for what is out and the last commit; a session is longer */
 
 static bool is_cooperative(rd_kafka_t *rk)
@@ -453,7 +453,9 @@ static void find_place(struct mr_source *source, struct mr_kafka_partition *p)
     rd_kafka_resp_err_t error =
         rd_kafka_query_watermark_offsets(source->rk, p->topic, p->number, &low, &high, ASK_MS);
     if (error != RD_KAFKA_RESP_ERR_NO_ERROR) {
-        source->restart_at_ns = mr_clock_mono_ns() + ASK_AGAIN_NS; /* meets the same error again */
+        uint64_t now_ns = mr_clock_mono_ns();
+        source->restart_at_ns = now_ns + ASK_AGAIN_NS; /* meets the same error again */
+        p->beyond_since_ns = p->beyond_since_ns == 0 ? 0 : now_ns;
         return;
     }
     char text[256] = "";
